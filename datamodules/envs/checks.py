@@ -1,0 +1,25 @@
+"""The checks that every environment makes before it steps."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from datamodules.envs.errors import BadAction, NotReset
+
+
+def checked_action(action: ArrayLike, *, action_dim: int) -> NDArray[np.float32]:
+    """Return `action` as float32 [A], clipped to [-1, 1]; raises BadAction on a wrong shape or a non-finite value."""
+    values = np.asarray(action, dtype=np.float32)
+    if values.shape != (action_dim,):
+        raise BadAction(f"action: expected shape ({action_dim},), got {values.shape}")
+    # the usual case in one pass: NaN fails this comparison too
+    if np.abs(values).max() <= 1.0:
+        return values
+    if not np.isfinite(values).all():
+        raise BadAction(f"action: expected finite values, got {values.tolist()}")
+    return np.clip(values, -1.0, 1.0)
+
+
+def require_open(is_open: bool) -> None:
+    """Raise NotReset unless an episode is open."""
+    if not is_open:
+        raise NotReset("step: expected a reset first, the episode has not begun or has ended")

@@ -1,0 +1,122 @@
+"""Counting environment for alignment and fault tests: pixels encode time, rewards encode time and action."""
+
+import os
+import time
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.envs.checks import checked_action, require_open
+from datamodules.envs.errors import BadOption
+from datamodules.envs.protocol import Step
+from worldmodel.spec import EnvSpec
+
+TASK = "counting"
+FaultKind = Literal["none", "raise", "exit", "hang", "nan", "huge", "shape", "print"]
+
+
+def make(
+    *,
+    task: str = TASK,
+    size: int = 16,
+    action_dim: int = 2,
+    action_repeat: int = 1,
+    episode_steps: int = 10,
+    terminal: bool = False,
+    fault: FaultKind = "none",
+    fault_at: int = 3,
+    fault_seed: int | None = None,
+    blank: bool = False,
+) -> "CountingEnv":
+    """Open a counter with [3, size, size] frames; raises BadOption for another task.
+
+    terminal: episodes end by termination instead of truncation. fault: what goes wrong when control step `fault_at`
+    is reached, in every episode or only in those of `fault_seed`. blank: frames are one constant colour.
+    """
+    if task != TASK:
+        raise BadOption(f"task: expected {TASK!r}, got {task!r}")
+    spec = EnvSpec(
+        task=TASK,
+        pixels=(3, size, size),
+        action_dim=action_dim,
+        action_repeat=action_repeat,
+        episode_steps=episode_steps,
+    )
+    return CountingEnv(spec=spec, terminal=terminal, fault=fault, fault_at=fault_at, fault_seed=fault_seed, blank=blank)
+
+
+def encode(time_step: int, seed: int, size: int) -> NDArray[np.uint8]:
+    """A frame [3, size, size] that shows control step `time_step` and the seed's last byte; `decode` reads it."""
+    frame = np.empty((3, size, size), np.uint8)
+    frame[0], frame[1], frame[2] = time_step % 256, time_step // 256, seed % 256
+    # a constant image would count as a blank one
+    frame[:, 0, 0] = 255 - frame[:, 0, 0]
+    return frame
+
+
+def decode(pixels: NDArray[np.uint8]) -> tuple[int, int]:
+    """(control step, seed % 256) from the last frame of pixels [..., 3, h, w] of one row."""
+    low, high, seed = (int(channel[-1, -1]) for channel in pixels[-3:])
+    return low + 256 * high, seed
+
+
+def reward_of(time_step: int, action: NDArray[np.float32]) -> float:
+    """Reward of the one control step that arrives at `time_step` under `action` [A]."""
+    return 100.0 * time_step + abs(float(action[0]))
+
+
+class CountingEnv:
+    """Counts control steps; optionally fails on purpose."""
+
+    def __init__(
+        self, *, spec: EnvSpec, terminal: bool, fault: FaultKind, fault_at: int, fault_seed: int | None, blank: bool
+    ) -> None:
+        self.spec = spec
+        self._terminal, self._blank = terminal, blank
+        self._fault, self._fault_at, self._fault_seed = fault, fault_at, fault_seed
+        self._seed, self._time, self._open = 0, 0, False
+
+    def reset(self, seed: int) -> Step:
+        """Open an episode at time 0."""
+        self._seed, self._time, self._open = seed, 0, True
+        return Step(self._pixels(), 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
+
+    def step(self, action: NDArray[np.float32]) -> Step:
+        """Count action_repeat control steps; the reward is the sum of `reward_of` over them; raises BadAction, NotReset."""
+        require_open(self._open)
+        action = checked_action(action, action_dim=self.spec.action_dim)
+        repeat = min(self.spec.action_repeat, self.spec.episode_steps - self._time)
+        reward = 0.0
+        for _ in range(repeat):
+            self._time += 1
+            reward += reward_of(self._time, action)
+        last = self._time >= self.spec.episode_steps
+        self._open = not last
+        row = Step(self._pixels(), reward, False, last, last and self._terminal, env_steps=repeat)
+        return self._spoil(row) if self._spoils(repeat) else row
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _pixels(self) -> NDArray[np.uint8]:
+        frame = encode(self._time, self._seed, self.spec.pixels[1])
+        return np.zeros_like(frame) if self._blank else frame
+
+    def _spoils(self, repeat: int) -> bool:
+        reached = self._time - repeat < self._fault_at <= self._time
+        return self._fault != "none" and reached and self._fault_seed in (None, self._seed)
+
+    def _spoil(self, row: Step) -> Step:
+        if self._fault == "raise":
+            raise ArithmeticError(f"on purpose at {self._time}")
+        if self._fault == "exit":
+            os._exit(3)
+        if self._fault == "hang":
+            time.sleep(3600)
+        if self._fault == "print":
+            os.write(1, b"noise from the environment\n" * 100)
+        if self._fault == "shape":
+            row.pixels = row.pixels[:, :-1]
+        row.reward = {"nan": float("nan"), "huge": 1e30}.get(self._fault, row.reward)
+        return row

@@ -1,0 +1,176 @@
+"""DeepMind Control Suite from pixels: one persistent camera, summed rewards, actions in [-1, 1]."""
+
+import difflib
+import math
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.envs import gl
+from datamodules.envs.checks import checked_action, require_open
+from datamodules.envs.errors import BadOption, UnknownTask
+from datamodules.envs.protocol import Step
+from worldmodel.spec import EnvSpec
+
+Look = Literal["auto", "suite", "fast"]
+
+# side of the off-screen buffer, so the largest frame that `render` can give; it costs memory only
+BUFFER = 512
+# for tasks whose own time limit is infinite (lqr)
+ENDLESS_STEPS = 1000
+UNLIMITED = 1e6
+
+
+def make(
+    *,
+    task: str,
+    size: int = 64,
+    action_repeat: int = 2,
+    camera: int | None = None,
+    look: Look = "auto",
+    gpu: int | None = None,
+) -> "DmcEnv":
+    """Open `domain_task` with [3, size, size] frames; raises UnknownTask, BadOption or MissingGL.
+
+    camera: the suite's camera index, by default 0 (quadruped 2). look: "suite" draws as published work does,
+    "fast" leaves out shadows, reflections and multisampling, "auto" is "suite" on a GPU and "fast" in software.
+    gpu: EGL device index.
+    """
+    _require("size", size, 16 <= size <= BUFFER, f"16..{BUFFER}")
+    _require("action_repeat", action_repeat, action_repeat >= 1, ">= 1")
+    _require("look", look, look in ("auto", "suite", "fast"), "auto, suite or fast")
+    suite = _import_suite(gpu=gpu)
+    domain, name = split_task(task, suite.ALL_TASKS)
+    index = camera if camera is not None else (2 if domain == "quadruped" else 0)
+    env = DmcEnv(suite.load, domain, name, size=size, action_repeat=action_repeat, camera=index, look=look)
+    if look == "auto" and not gl.is_software(env.renderer):
+        # shadow map and multisampling are fixed when the context is made, and the driver is only known afterwards
+        env.close()
+        env = DmcEnv(suite.load, domain, name, size=size, action_repeat=action_repeat, camera=index, look="suite")
+    return env
+
+
+def split_task(task: str, known: tuple[tuple[str, str], ...]) -> tuple[str, str]:
+    """Split `domain_task` (domains may contain underscores) by the suite's own list; raises UnknownTask."""
+    pairs = {f"{domain}_{name}": (domain, name) for domain, name in known}
+    if task not in pairs:
+        near = difflib.get_close_matches(task, pairs, n=3, cutoff=0.4) or sorted(pairs)
+        raise UnknownTask(f"task: expected a control suite task such as {', '.join(near)}; got {task!r}")
+    return pairs[task]
+
+
+def _require(key: str, got: object, valid: bool, expected: str) -> None:
+    if not valid:
+        raise BadOption(f"{key}: expected {expected}, got {got!r}")
+
+
+def _import_suite(*, gpu: int | None) -> ModuleType:
+    gl.choose_backend(gpu=gpu)
+    try:
+        from dm_control import suite
+    except ModuleNotFoundError:
+        raise
+    # a GL stack fails on import in many ways: no display, no driver, a NULL entry point, a bad MUJOCO_GL
+    except (ImportError, AttributeError, RuntimeError, OSError) as error:
+        raise gl.missing(error) from error
+    return suite
+
+
+class DmcEnv:
+    """One control suite task; `env` is dm_control's own environment, `renderer` the GL driver that draws."""
+
+    def __init__(
+        self, load: Any, domain: str, name: str, *, size: int, action_repeat: int, camera: int, look: Look
+    ) -> None:
+        # lqr draws its springs when it is built: a fixed seed makes the task the same in every worker
+        self.env = load(domain, name, task_kwargs={"random": 0})
+        self._camera_index = camera
+        self._look: Look = "suite" if look == "suite" else "fast"
+        self._prepare_look()
+        self._cameras: dict[int, Any] = {}
+        self._camera(size)
+        with self.env.physics.contexts.gl.make_current() as context:
+            self.renderer: str = context.call(gl.renderer_name)
+        bounds = self.env.action_spec()
+        # an unlimited actuator reports 1e10, or infinity: its control is the action itself
+        limited = (np.abs(bounds.minimum) < UNLIMITED) & (np.abs(bounds.maximum) < UNLIMITED)
+        self._low = np.where(limited, bounds.minimum, -1.0)
+        self._span = np.where(limited, bounds.maximum, 1.0) - self._low
+        # the step limit has no public name; it is time_limit / control_timestep, as step() itself compares it
+        limit = self.env._step_limit
+        self._control_steps, self._open = 0, False
+        self.spec = EnvSpec(
+            task=f"{domain}_{name}",
+            pixels=(3, size, size),
+            action_dim=bounds.shape[0],
+            action_repeat=action_repeat,
+            episode_steps=math.ceil(limit) if math.isfinite(limit) else ENDLESS_STEPS,
+            look=self._look,
+            backend=gl.choose_backend(gpu=None),
+        )
+
+    def reset(self, seed: int) -> Step:
+        """Open the episode of `seed`: same seed and actions, same pixels and rewards, bit for bit."""
+        self.env.task.random.seed(seed % 2**32)
+        self.env.reset()
+        self._control_steps, self._open = 0, True
+        return Step(self._pixels(), 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
+
+    def step(self, action: NDArray[np.float32]) -> Step:
+        """Hold an action [A] in [-1, 1] for action_repeat control steps, summing rewards; raises BadAction, NotReset."""
+        require_open(self._open)
+        control = self._low + self._span * (checked_action(action, action_dim=self.spec.action_dim) + 1.0) / 2.0
+        reward, taken, last = 0.0, 0, False
+        while taken < self.spec.action_repeat and not last:
+            row = self.env.step(control)
+            taken += 1
+            reward += float(row.reward)
+            last = row.last() or self._control_steps + taken >= self.spec.episode_steps
+        self._control_steps += taken
+        self._open = not last
+        terminal = row.last() and row.discount == 0
+        return Step(self._pixels(), reward, is_first=False, is_last=last, is_terminal=terminal, env_steps=taken)
+
+    def render(self, size: int) -> NDArray[np.uint8]:
+        """Draw the present state as uint8 [size, size, 3] in the same look, for videos; raises BadOption."""
+        _require("size", size, 1 <= size <= BUFFER, f"1..{BUFFER}")
+        return np.ascontiguousarray(self._camera(size).render())
+
+    def close(self) -> None:
+        """Free the GL context and the physics."""
+        self._cameras.clear()
+        self.env.close()
+        self.env.physics.free()
+
+    def _pixels(self) -> NDArray[np.uint8]:
+        return np.ascontiguousarray(self._camera(self.spec.pixels[1]).render().transpose(2, 0, 1))
+
+    def _camera(self, size: int) -> Any:
+        # physics.render builds and frees a camera and its scene on every call: four times the price of drawing
+        if size not in self._cameras:
+            self._cameras[size] = self._new_camera(size)
+        return self._cameras[size]
+
+    def _new_camera(self, size: int) -> Any:
+        from dm_control import mujoco as dm_mujoco
+        from mujoco import mjtRndFlag
+
+        count = self.env.physics.model.ncam
+        _require("camera", self._camera_index, -1 <= self._camera_index < count, f"-1..{count - 1}")
+        try:
+            camera = dm_mujoco.Camera(self.env.physics, height=size, width=size, camera_id=self._camera_index)
+        except (RuntimeError, AttributeError) as error:
+            raise gl.missing(error) from error
+        if self._look == "fast":
+            camera.scene.flags[mjtRndFlag.mjRND_SHADOW] = 0
+            camera.scene.flags[mjtRndFlag.mjRND_REFLECTION] = 0
+        return camera
+
+    def _prepare_look(self) -> None:
+        model = self.env.physics.model
+        model.vis.global_.offwidth = model.vis.global_.offheight = BUFFER
+        if self._look == "fast":
+            model.vis.quality.shadowsize = model.vis.quality.offsamples = 0
+            model.light_castshadow[:] = 0

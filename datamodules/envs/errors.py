@@ -1,0 +1,60 @@
+"""Typed errors of the environment side, and how they travel from a worker process as text."""
+
+from typing import Any
+
+
+class EnvError(RuntimeError):
+    """Anything an environment or its worker can report."""
+
+
+class UnknownSource(EnvError):
+    """No module of that name in datamodules/envs has a `make`."""
+
+
+class UnknownTask(EnvError):
+    """The environment source has no task of that name."""
+
+
+class BadOption(EnvError):
+    """A keyword argument of `make` is unknown, missing or out of range."""
+
+
+class BadAction(EnvError):
+    """An action has the wrong shape or is not finite."""
+
+
+class NotReset(EnvError):
+    """A step was asked for while no episode is open."""
+
+
+class MissingGL(EnvError):
+    """No OpenGL library can draw off screen."""
+
+
+class BlankFrame(EnvError):
+    """The first frame is one constant colour: the renderer draws nothing."""
+
+
+class WorkerFault(EnvError):
+    """One worker failed outside `reset` and `step`; its index needs a reset."""
+
+
+class WorkerLost(EnvError):
+    """A worker failed more often than the allowed restarts."""
+
+
+_TRAVELLING = {
+    c.__name__: c for c in (UnknownSource, UnknownTask, BadOption, BadAction, NotReset, MissingGL, BlankFrame)
+}
+
+
+def to_fields(error: BaseException) -> dict[str, Any]:
+    """A JSON-able dict of an error's class name and message; `from_fields` restores it."""
+    return {"error": type(error).__name__, "message": str(error)}
+
+
+def from_fields(fields: dict[str, Any]) -> EnvError:
+    """The typed error written by `to_fields`; foreign classes become EnvError with their name in the message."""
+    name, message = str(fields["error"]), str(fields["message"])
+    known = _TRAVELLING.get(name)
+    return known(message) if known else EnvError(f"{name}: {message}")

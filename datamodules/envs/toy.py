@@ -1,0 +1,124 @@
+"""Pixel point-mass that needs no OpenGL: steer a red dot onto a green one; the optimum has a closed form."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.envs.checks import checked_action, require_open
+from datamodules.envs.errors import BadOption
+from datamodules.envs.protocol import Step
+from worldmodel.spec import EnvSpec
+
+TASK = "toy_point"
+# the goal keeps clear of the walls, so a straight way to it is never clipped
+GOAL_EXTENT = 0.8
+# arena [-1, 1] is drawn inside this part of the image, so a dot at a wall is still whole
+DRAWN_EXTENT = 0.84
+
+
+def make(
+    *, task: str = TASK, size: int = 64, action_repeat: int = 1, episode_steps: int = 100, speed: float = 0.1
+) -> "PointEnv":
+    """Open the point-mass with [3, size, size] frames; `speed` is arena units (of 2) per control step.
+
+    Raises BadOption when an argument is out of range.
+    """
+    valid = {
+        f"task: expected {TASK!r}, got {task!r}": task == TASK,
+        f"size: expected 16..64, got {size}": 16 <= size <= 64,
+        f"action_repeat: expected >= 1, got {action_repeat}": action_repeat >= 1,
+        f"episode_steps: expected >= 1, got {episode_steps}": episode_steps >= 1,
+        f"speed: expected in (0, 1], got {speed}": 0.0 < speed <= 1.0,
+    }
+    for message, holds in valid.items():
+        if not holds:
+            raise BadOption(message)
+    return PointEnv(size=size, action_repeat=action_repeat, episode_steps=episode_steps, speed=speed)
+
+
+def start(seed: int) -> NDArray[np.float64]:
+    """The start state of an episode, [4] = dot x, y, goal x, y in [-1, 1]."""
+    generator = np.random.default_rng(seed)
+    return np.concatenate([generator.uniform(-1.0, 1.0, 2), generator.uniform(-GOAL_EXTENT, GOAL_EXTENT, 2)])
+
+
+def reward_at(distance: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Reward in [0, 1] of one control step that ends `distance` from the goal: 1 on it, 0.5 at half a unit."""
+    return np.asarray(1.0 / (1.0 + (np.asarray(distance) / 0.5) ** 2))
+
+
+def optimal_action(state: NDArray[np.float64], *, speed: float = 0.1, action_repeat: int = 1) -> NDArray[np.float32]:
+    """The best action [2] in a state [4]: each axis heads for the goal at full speed and stops on it."""
+    return np.clip((state[2:] - state[:2]) / (speed * action_repeat), -1.0, 1.0).astype(np.float32)
+
+
+def optimal_return(seed: int, *, episode_steps: int = 100, speed: float = 0.1) -> float:
+    """The highest return of an episode: axes are independent, and every step minimises both distances at once.
+
+    Exact for action_repeat 1; with a larger repeat an upper bound, since an action cannot change between control steps.
+    """
+    state = start(seed)
+    times = np.arange(1, episode_steps + 1)[:, None]
+    left = np.maximum(np.abs(state[2:] - state[:2]) - speed * times, 0.0)
+    return float(reward_at(np.hypot(left[:, 0], left[:, 1])).sum())
+
+
+class PointEnv:
+    """Point-mass with velocity control; `state` is [4] = dot x, y, goal x, y."""
+
+    def __init__(self, *, size: int, action_repeat: int, episode_steps: int, speed: float) -> None:
+        self.spec = EnvSpec(
+            task=TASK, pixels=(3, size, size), action_dim=2, action_repeat=action_repeat, episode_steps=episode_steps
+        )
+        self.speed = speed
+        self.state = start(0)
+        self._control_steps, self._open = 0, False
+        self._grid = {size: _grid(size)}
+
+    def reset(self, seed: int) -> Step:
+        """Open the episode of `seed`."""
+        self.state = start(seed)
+        self._control_steps, self._open = 0, True
+        return Step(self._pixels(), 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
+
+    def step(self, action: NDArray[np.float32]) -> Step:
+        """Move with velocity `action` [2] for action_repeat control steps; raises BadAction, NotReset."""
+        require_open(self._open)
+        # python floats: a float32 step would drift from the closed form, and numpy scalars are slow
+        move = [self.speed * value for value in checked_action(action, action_dim=2).tolist()]
+        repeat = min(self.spec.action_repeat, self.spec.episode_steps - self._control_steps)
+        x, y, goal_x, goal_y = self.state.tolist()
+        reward = 0.0
+        for _ in range(repeat):
+            x, y = min(max(x + move[0], -1.0), 1.0), min(max(y + move[1], -1.0), 1.0)
+            reward += 1.0 / (1.0 + 4.0 * ((x - goal_x) ** 2 + (y - goal_y) ** 2))
+        self.state[:2] = x, y
+        self._control_steps += repeat
+        last = self._control_steps >= self.spec.episode_steps
+        self._open = not last
+        return Step(self._pixels(), reward, is_first=False, is_last=last, is_terminal=False, env_steps=repeat)
+
+    def render(self, size: int) -> NDArray[np.uint8]:
+        """Draw the present state as uint8 [size, size, 3], for videos."""
+        return np.ascontiguousarray(_draw(self.state, self._grid.setdefault(size, _grid(size))).transpose(1, 2, 0))
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _pixels(self) -> NDArray[np.uint8]:
+        return _draw(self.state, self._grid[self.spec.pixels[1]])
+
+
+def _grid(size: int) -> NDArray[np.float32]:
+    # pixel centres in arena units
+    return (((np.arange(size) + 0.5) * 2.0 / size - 1.0) / DRAWN_EXTENT).astype(np.float32)
+
+
+def _draw(state: NDArray[np.float64], grid: NDArray[np.float32]) -> NDArray[np.uint8]:
+    # bells of 0.13 units: their flanks put the position into many grey levels, well below one pixel
+    offsets = grid - state[:, None].astype(np.float32)
+    bells = np.exp(offsets * offsets * np.float32(-0.5 / 0.13**2)).reshape(2, 2, grid.size)
+    frame = np.empty((3, grid.size, grid.size), np.uint8)
+    # row 0 is the top of the image, where y is largest
+    np.multiply(bells[:, 1, ::-1, None] * np.float32(255.0), bells[:, :1], out=frame[:2], casting="unsafe")
+    frame[2] = 40
+    return frame

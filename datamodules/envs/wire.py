@@ -1,0 +1,100 @@
+"""Messages between the learner's process and an environment worker: fixed-size structs over one socket.
+
+Pixels never pass here: the worker writes them into shared memory, laid out by `render_offset`.
+"""
+
+import json
+import mmap
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+OP_RESET, OP_STEP, OP_RENDER = 1, 2, 3
+DONE, READY, FAILED = 0, 1, 2
+
+# the largest side of a `render` frame
+RENDER_LIMIT = 512
+
+# operation, sequence number, argument (seed or size); the action [A] float32 follows, zeros when unused
+REQUEST = struct.Struct("<B3xIq")
+# magic, sequence number, status, is_first, is_last, is_terminal, reward, env_steps, length of the text that follows
+_REPLY = struct.Struct("<4sIBBBBdII")
+_MAGIC = b"env1"
+_TEXT_LIMIT = 1 << 20
+_LENGTH = struct.Struct("<I")
+
+
+class Garbage(RuntimeError):
+    """Bytes that are no message."""
+
+
+class Closed(RuntimeError):
+    """The other end is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer of a worker; `text` is JSON, an error or the first message, and else empty."""
+
+    sequence: int
+    status: int
+    is_first: bool = False
+    is_last: bool = False
+    is_terminal: bool = False
+    reward: float = 0.0
+    env_steps: int = 0
+    text: str = ""
+
+    def pack(self) -> bytes:
+        """The bytes that `receive_reply` reads."""
+        text = self.text.encode()[:_TEXT_LIMIT]
+        flags = (self.is_first, self.is_last, self.is_terminal)
+        head = _REPLY.pack(_MAGIC, self.sequence, self.status, *flags, self.reward, self.env_steps, len(text))
+        return head + text
+
+
+def receive_reply(read: Callable[[int], bytes]) -> Reply:
+    """Read one Reply with `read(count) -> bytes`; raises Garbage and whatever `read` raises."""
+    magic, sequence, status, first, last, terminal, reward, steps, length = _REPLY.unpack(read(_REPLY.size))
+    if magic != _MAGIC or status not in (DONE, READY, FAILED) or length > _TEXT_LIMIT:
+        raise Garbage(f"reply header {magic!r} status {status} length {length}")
+    text = read(length).decode(errors="replace") if length else ""
+    return Reply(sequence, status, bool(first), bool(last), bool(terminal), reward, steps, text)
+
+
+def receive(end: socket.socket, count: int, *, wait: Callable[[], None] | None = None) -> bytes:
+    """Read exactly `count` bytes; raises Closed. `wait`, called before each read, may raise when time is up."""
+    data = b""
+    while len(data) < count:
+        if wait:
+            wait()
+        chunk = end.recv(count - len(data))
+        if not chunk:
+            raise Closed
+        data += chunk
+    return data
+
+
+def send_json(end: socket.socket, fields: dict[str, Any]) -> None:
+    """Send a dict of JSON values with its length; raises TypeError for anything else."""
+    data = json.dumps(fields).encode()
+    end.sendall(_LENGTH.pack(len(data)) + data)
+
+
+def receive_json(end: socket.socket) -> dict[str, Any]:
+    """Read a dict sent by `send_json`; raises Closed."""
+    (length,) = _LENGTH.unpack(receive(end, _LENGTH.size))
+    return json.loads(receive(end, length))
+
+
+def render_offset(pixels: tuple[int, int, int]) -> int:
+    """Where the render frame starts in shared memory: on the page after the observation [C, h, w]."""
+    channels, height, width = pixels
+    return -(-channels * height * width // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+def memory_size(pixels: tuple[int, int, int]) -> int:
+    """Bytes of shared memory for one worker; pages that no frame touches are never allocated."""
+    return render_offset(pixels) + RENDER_LIMIT * RENDER_LIMIT * 3

@@ -1,0 +1,254 @@
+"""Image replay: rows stored once, windows drawn uniformly, content recovered from disk after any crash.
+
+Each stream is a ring of its own. Rows carry a number that never repeats within a stream, so a run of rows stays
+identified while the ring turns, and the log on disk needs no index.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from datamodules.durable import write_atomic
+from datamodules.envs.protocol import Step
+from datamodules.segments import SegmentLog
+from datamodules.stream import ReplayMismatch, ReplayRowInvalid, Stream, columns, row_bytes
+from datamodules.windows import WindowIndex
+from worldmodel.interfaces import Batch
+from worldmodel.spec import EnvSpec
+
+FORMAT = 1
+MAX_SEGMENT_BYTES = 1 << 26
+
+
+class ReplayTooLarge(RuntimeError):
+    """The capacity does not fit in memory; names the bytes needed and available."""
+
+
+class ReplayEmpty(RuntimeError):
+    """No window of the requested length is stored; names the rows needed and stored."""
+
+
+def available_bytes() -> int:
+    """Memory that can be taken without swapping: the machine's, or the container's where that is less."""
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+    machine = int(fields["MemAvailable"].split()[0]) * 1024
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # no such group, or "max" for no limit
+        return machine
+    return min(machine, limit - used + int(statistics["inactive_file"]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Windows:
+    index: WindowIndex
+    base: NDArray[np.int64]  # first slot of the stream that a run belongs to
+
+
+class Replay:
+    """Rows of `streams` environments in one preallocated store, on disk as well when a `folder` is given.
+
+    capacity: rows over all streams, each having an equal share. flush_rows: rows of a block on disk; a crash loses
+    at most the open block of each stream, a power loss at most its open episode. seed: of the windows drawn.
+    memory_limit_bytes: refuse a larger store (default: what is available). Raises ReplayTooLarge, ReplayMismatch,
+    OSError. An OSError leaves every method without effect, to be called again. One process at a time uses a folder.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: EnvSpec,
+        capacity: int,
+        streams: int = 1,
+        folder: Path | None = None,
+        seed: int = 0,
+        flush_rows: int = 100,
+        memory_limit_bytes: int | None = None,
+    ) -> None:
+        if streams < 1 or capacity < 2 * streams or flush_rows < 1:
+            raise ValueError(f"capacity: expected 2 rows a stream or more, got {capacity=} {streams=} {flush_rows=}")
+        self.spec, self.capacity = spec, capacity
+        self._ring = capacity // streams
+        self._refuse_if_too_large(memory_limit_bytes)
+        # np.empty takes pages only when rows arrive
+        self._store = {key: np.empty((capacity, *shape), dtype) for key, (dtype, shape) in columns(spec).items()}
+        self._rng = np.random.Generator(np.random.PCG64(seed))
+        self._windows: dict[int, _Windows] = {}
+        self._lock: int | None = None
+        logs = [None] * streams if folder is None else self._open_folder(Path(folder), streams)
+        self._streams = [self._make_stream(i, flush_rows, log) for i, log in enumerate(logs)]
+
+    def _refuse_if_too_large(self, limit: int | None) -> None:
+        needed, available = self.bytes_needed(self.spec, self.capacity), available_bytes() if limit is None else limit
+        if needed > available:
+            raise ReplayTooLarge(
+                f"replay of {self.capacity} rows needs {needed} bytes, {available} are available: "
+                f"choose a capacity of at most {available // row_bytes(self.spec)} rows"
+            )
+
+    def _make_stream(self, i: int, flush_rows: int, log: SegmentLog | None) -> Stream:
+        slots = slice(i * self._ring, (i + 1) * self._ring)
+        store = {key: values[slots] for key, values in self._store.items()}
+        return Stream(self.spec, store, flush_rows=flush_rows, log=log)
+
+    def _open_folder(self, folder: Path, streams: int) -> Sequence[SegmentLog]:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._take_lock(folder)
+        mine = {"format": FORMAT, "spec": self.spec.to_json(), "streams": streams}
+        # through JSON, so that tuples compare as what they become
+        mine = json.loads(json.dumps(mine))
+        header = folder / "replay.json"
+        if header.exists():
+            _require_same(_read_header(header), mine)
+        else:
+            write_atomic(header, json.dumps({**mine, "capacity": self.capacity}, indent=1).encode())
+        # a segment is deleted as a whole: an eighth of the ring is the most that is kept in excess
+        size = min(MAX_SEGMENT_BYTES, max(1, self._ring // 8) * row_bytes(self.spec))
+        return [SegmentLog(folder / f"stream_{i:02d}", segment_bytes=size) for i in range(streams)]
+
+    def _take_lock(self, folder: Path) -> None:
+        self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            raise ReplayMismatch(f"folder {folder} is in use by another replay") from error
+
+    @staticmethod
+    def bytes_needed(spec: EnvSpec, capacity: int) -> int:
+        """Bytes of memory that `capacity` rows take."""
+        return capacity * row_bytes(spec)
+
+    @property
+    def rows(self) -> int:
+        """Rows in memory."""
+        return sum(stream.rows for stream in self._streams)
+
+    @property
+    def episodes(self) -> int:
+        """Episodes closed since the beginning, those that left the ring included."""
+        return sum(stream.episodes for stream in self._streams)
+
+    @property
+    def env_steps(self) -> int:
+        """Control steps of all rows since the beginning, discarded ones excluded."""
+        return sum(stream.env_steps for stream in self._streams)
+
+    @property
+    def damaged_blocks(self) -> int:
+        """Blocks on disk that could not be read and are left out."""
+        return sum(stream.log.damaged_blocks for stream in self._streams if stream.log)
+
+    def is_open(self, stream: int) -> bool:
+        """Whether an episode of `stream` is under way."""
+        return self._streams[stream].is_open
+
+    def append(self, stream: int, step: Step, action: NDArray[np.float32]) -> None:
+        """Store the arrival row of `step`, reached by `action` [A]; raises ReplayRowInvalid, OSError."""
+        if not 0 <= stream < len(self._streams):
+            raise ReplayRowInvalid(f"stream: expected 0 to {len(self._streams) - 1}, got {stream}")
+        self._windows.clear()
+        self._streams[stream].append(step, action)
+
+    def truncate(self, stream: int) -> None:
+        """Close the open episode of `stream` at its newest row (is_last, not is_terminal), if there is one."""
+        self._windows.clear()
+        self._streams[stream].truncate()
+
+    def discard_open(self) -> None:
+        """Drop the rows of every open episode, and their env_steps."""
+        self._windows.clear()
+        for stream in self._streams:
+            stream.discard_open()
+
+    def flush(self) -> None:
+        """Make every row durable; raises OSError."""
+        for stream in self._streams:
+            stream.flush()
+
+    def sample(self, batch: int, length: int) -> Batch:
+        """Windows [batch, length] drawn uniformly from all that fit in an episode; raises ReplayEmpty.
+
+        Open episodes take part. The tensors are the caller's own.
+        """
+        windows = self._windows.get(length)
+        if windows is None:
+            windows = self._windows[length] = self._find_windows(length)
+        if windows.index.total == 0:
+            raise ReplayEmpty(f"rows: expected {length} consecutive rows of an episode, got {self.rows} rows in all")
+        run, first = windows.index.draw(batch, self._rng)
+        rows = first[:, None] + np.arange(length)
+        return self._gather(windows.base[run][:, None] + rows % self._ring)
+
+    def _find_windows(self, length: int) -> _Windows:
+        spans = [stream.live() for stream in self._streams]
+        base = np.repeat(np.arange(len(spans)) * self._ring, [len(s) for s in spans])
+        return _Windows(WindowIndex(np.concatenate(spans), length=length), base)
+
+    def _gather(self, slots: NDArray[np.int64]) -> Batch:
+        # np.take copies whole rows at the speed of memory and returns a new array: no batch is ever overwritten
+        fields = {f: torch.from_numpy(np.take(v, slots, axis=0)) for f, v in self._store.items() if f != "env_steps"}
+        fields["pixels"] = fields["pixels"].reshape(*slots.shape, *self.spec.pixels)
+        return Batch(**fields)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Flush, and return what `load_state_dict` needs, JSON-able; raises OSError."""
+        streams = [stream.state() for stream in self._streams]
+        return {"format": FORMAT, "capacity": self.capacity, "streams": streams, "rng": self._rng.bit_generator.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Return to the rows and the draws of `state`, dropping later rows, on disk too.
+
+        Raises ReplayMismatch for a state of another replay, and OSError; rows that the disk lost are left out and
+        counted in `damaged_blocks`.
+        """
+        mine = {"format": FORMAT, "capacity": self.capacity}
+        _require_same({**state, "streams": len(state["streams"])}, {**mine, "streams": len(self._streams)})
+        self._windows.clear()
+        for stream, stored in zip(self._streams, state["streams"], strict=True):
+            stream.rollback(stored)
+        self._rng.bit_generator.state = state["rng"]
+
+    def summary(self) -> str:
+        """One line for the start of a run: capacity, memory and content."""
+        size = self.bytes_needed(self.spec, self.capacity) / 1e9
+        content = f"{self.rows} rows of {self.episodes} episodes stored, {self.damaged_blocks} damaged blocks left out"
+        return f"replay: {self.capacity} rows in {len(self._streams)} streams, {size:.2f} GB; {content}"
+
+    def close(self) -> None:
+        """Make every row durable and let go of the folder; raises OSError."""
+        self.flush()
+        for stream in self._streams:
+            if stream.log:
+                stream.log.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ReplayMismatch(f"{path}: expected JSON, got {error}; delete the file to write it again") from error
+
+
+def _require_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    for key, value in expected.items():
+        if isinstance(value, dict):
+            _require_same(found.get(key, {}), value)
+        elif found.get(key) != value:
+            raise ReplayMismatch(f"{key}: expected {value}, got {found.get(key)}")

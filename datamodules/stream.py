@@ -1,0 +1,276 @@
+"""The rows of one environment: a ring in memory, the runs of rows that belong together, and the log behind them."""
+
+import math
+from collections import deque
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.envs.protocol import Step
+from datamodules.segments import Block, Kind, SegmentLog
+from datamodules.windows import Spans
+from worldmodel.spec import EnvSpec
+
+# states whose rows stay on disk although they left the ring, so that a roll-back to them is exact
+PINNED_STATES = 3
+
+
+class ReplayRowInvalid(RuntimeError):
+    """A row that must not be stored; names the key, what was expected and what came."""
+
+
+class ReplayMismatch(RuntimeError):
+    """A folder or a state that belongs to another replay; names the key, what was expected and what was found."""
+
+
+def columns(spec: EnvSpec) -> dict[str, tuple[type, tuple[int, ...]]]:
+    """dtype and shape of every field of one row, in the order in which blocks store them."""
+    return {
+        "pixels": (np.uint8, (math.prod(spec.pixels),)),
+        "action": (np.float32, (spec.action_dim,)),
+        "reward": (np.float32, ()),
+        "is_first": (np.bool_, ()),
+        "is_last": (np.bool_, ()),
+        "is_terminal": (np.bool_, ()),
+        "env_steps": (np.int32, ()),
+    }
+
+
+def row_bytes(spec: EnvSpec) -> int:
+    """Bytes of one row in memory; a block on disk adds its header once."""
+    return sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in columns(spec).values())
+
+
+def _require(key: str, *, expected: object, got: object) -> None:
+    if expected != got:
+        raise ReplayRowInvalid(f"{key}: expected {expected}, got {got}")
+
+
+def check_row(spec: EnvSpec, step: Step, action: NDArray[np.float32]) -> None:
+    """Raise ReplayRowInvalid for a row of another shape, with a non-finite value, or with impossible flags."""
+    _require("pixels", expected=(np.uint8, spec.pixels), got=(step.pixels.dtype.type, step.pixels.shape))
+    _require("action", expected=(np.float32, (spec.action_dim,)), got=(action.dtype.type, action.shape))
+    if not math.isfinite(step.reward) or not np.isfinite(action).all():
+        raise ReplayRowInvalid(f"reward and action: expected finite values, got {step.reward} and {action}")
+    if step.is_first and action.any():
+        raise ReplayRowInvalid(f"action: expected zeros at is_first (no action led there), got {action}")
+    if step.is_terminal and not step.is_last:
+        raise ReplayRowInvalid("is_terminal: expected is_last as well, got is_last=False")
+    if step.env_steps < 0:
+        raise ReplayRowInvalid(f"env_steps: expected >= 0, got {step.env_steps}")
+
+
+class Stream:
+    """One ring over the slots of `store` and, with a `log`, their copy on disk.
+
+    written: number of the next row; row n lies in slot n % ring until the ring comes round. tail: no row below it
+    is in memory. env_steps, episodes: totals over everything ever kept. is_open: an episode is under way.
+    An OSError leaves every method without effect, to be called again.
+    """
+
+    def __init__(self, spec: EnvSpec, store: dict[str, NDArray[Any]], *, flush_rows: int, log: SegmentLog | None):
+        self.spec, self.log = spec, log
+        self._store = store
+        self._ring = len(store["reward"])
+        self._flush_rows = min(flush_rows, max(1, self._ring // 2))
+        self._pins: deque[tuple[int, int]] = deque(maxlen=PINNED_STATES)
+        self._clear()
+        if log is not None:
+            log.recover(self._visit)
+            self._settle()
+
+    def _clear(self) -> None:
+        self._spans = Spans()
+        self.written = self.tail = self.env_steps = self.episodes = 0
+        self._steps_at_open = 0
+        self.is_open = False
+
+    @property
+    def rows(self) -> int:
+        """Rows in memory that can be sampled."""
+        spans = self.live()
+        return int((spans[:, 1] - spans[:, 0]).sum())
+
+    def live(self) -> NDArray[np.int64]:
+        """Runs of rows in memory, [n, 2] (start, stop)."""
+        return self._spans.live(self.tail)
+
+    def append(self, step: Step, action: NDArray[np.float32]) -> None:
+        """Store one arrival row; raises ReplayRowInvalid, or OSError when its block cannot be written."""
+        check_row(self.spec, step, action)
+        if step.is_first == self.is_open:
+            expected = "a row of the open episode (truncate or discard it first)" if self.is_open else "an opening row"
+            raise ReplayRowInvalid(f"is_first: expected {expected}, got is_first={step.is_first}")
+        self._place(step, action)
+        row, env_steps = self.written, self.env_steps + step.env_steps
+        self._persist(row + 1, env_steps=env_steps, closes=step.is_last)
+        if step.is_first:
+            self._steps_at_open = self.env_steps
+        self._spans.extend(row, row + 1, new=step.is_first)
+        self._spans.forget_before(self.tail)
+        self.written, self.env_steps = row + 1, env_steps
+        self.is_open = not step.is_last
+        self.episodes += step.is_last
+
+    def _place(self, step: Step, action: NDArray[np.float32]) -> None:
+        # the oldest row is overwritten now, whatever happens to the write that follows
+        self.tail = max(self.tail, self.written + 1 - self._ring)
+        slot, store = self.written % self._ring, self._store
+        store["pixels"][slot] = step.pixels.reshape(-1)
+        store["action"][slot] = action
+        for key in ("reward", "is_first", "is_last", "is_terminal", "env_steps"):
+            store[key][slot] = getattr(step, key)
+
+    def _persist(self, stop: int, *, env_steps: int, closes: bool) -> None:
+        """Bring rows below `stop` to disk when a block is full or the episode ends."""
+        if self.log is None or not (closes or stop - self.log.rows >= self._flush_rows):
+            return
+        self._release()
+        self._write_rows(stop, env_steps=env_steps, episodes=self.episodes + closes)
+        # rows that are not durable yet must still be in the ring, to be written again after a failed sync
+        if closes or stop - self.log.synced_rows > self._ring // 2:
+            self.log.sync()
+
+    def _write_rows(self, stop: int, *, env_steps: int, episodes: int) -> None:
+        assert self.log is not None
+        start = self.log.rows
+        if start == stop:
+            return
+        slots = np.arange(start, stop) % self._ring
+        parts = [np.ascontiguousarray(values[slots]).reshape(-1).view(np.uint8).data for values in self._store.values()]
+        self.log.append(Block(Kind.ROWS, self.log.blocks, start, stop - start, env_steps, episodes), parts)
+
+    def _release(self) -> None:
+        """Let go of segments that neither the ring nor a recent state needs."""
+        assert self.log is not None
+        # a state is given up once the ring has turned completely since, which bounds the disk
+        pinned = [tail for written, tail in self._pins if self.written - written <= self._ring]
+        self.log.drop_before(min([self.tail, *pinned]))
+
+    def flush(self) -> None:
+        """Make every row durable; raises OSError."""
+        if self.log is not None:
+            self._write_rows(self.written, env_steps=self.env_steps, episodes=self.episodes)
+            self.log.sync()
+
+    def truncate(self) -> None:
+        """Close the open episode at its newest row, not as a termination; nothing happens where none is open."""
+        if not self.is_open:
+            return
+        self._mark(Kind.CLOSE, rows=0, env_steps=self.env_steps, episodes=self.episodes + 1)
+        self._close()
+
+    def _close(self) -> None:
+        self._store["is_last"][(self.written - 1) % self._ring] = True
+        self.is_open = False
+        self.episodes += 1
+
+    def discard_open(self) -> None:
+        """Forget the rows of the open episode, and their env_steps."""
+        if not self.is_open:
+            return
+        start, stop = self._spans.last
+        self._mark(Kind.DROP, rows=stop - start, env_steps=self._steps_at_open, episodes=self.episodes)
+        self._drop(stop - start)
+
+    def _drop(self, rows: int) -> None:
+        # numbers are not used again: the slots stay empty until the ring comes round
+        self._spans.forget_from(self.written - rows)
+        self.env_steps = self._steps_at_open
+        self.is_open = False
+
+    def _mark(self, kind: Kind, *, rows: int, env_steps: int, episodes: int) -> None:
+        if self.log is None:
+            return
+        self.flush()
+        self.log.append(Block(kind, self.log.blocks, self.written, rows, env_steps, episodes))
+        self.log.sync()
+
+    def _visit(self, block: Block) -> None:
+        """Apply one intact block of the log."""
+        if block.kind is Kind.ROWS:
+            self._load_rows(block)
+        elif block.kind is Kind.CLOSE and self.is_open and block.first_row == self.written:
+            self._close()
+        elif block.kind is Kind.DROP:
+            self._spans.forget_from(block.first_row - block.rows)
+            self.is_open = False
+        self.written = block.next_row
+        self.env_steps, self.episodes = block.env_steps, block.episodes
+
+    def _load_rows(self, block: Block) -> None:
+        fields = self._decode(block)
+        slots = np.arange(block.first_row, block.next_row) % self._ring
+        for key, values in fields.items():
+            self._store[key][slots] = values
+        opens = bool(fields["is_first"][0])
+        if opens:
+            self._steps_at_open = self.env_steps
+        # after a hole the rest of an episode is a run of its own
+        follows = self.is_open and block.first_row == self.written and not opens
+        self._spans.extend(block.first_row, block.next_row, new=not follows)
+        self.is_open = not fields["is_last"][-1]
+
+    def _decode(self, block: Block) -> dict[str, NDArray[Any]]:
+        expected = block.rows * row_bytes(self.spec)
+        if len(block.payload) != expected:
+            raise ReplayMismatch(f"block {block.number}: expected {expected} bytes, got {len(block.payload)}")
+        fields, offset = {}, 0
+        for key, (dtype, shape) in columns(self.spec).items():
+            count = block.rows * math.prod(shape)
+            fields[key] = np.frombuffer(block.payload, dtype, count, offset).reshape(block.rows, *shape)
+            offset += fields[key].nbytes
+        return fields
+
+    def _settle(self) -> None:
+        """Continue where the log ends, which after a loss is later than the last row that was read."""
+        assert self.log is not None
+        self.is_open = self.is_open and self.log.rows == self.written
+        self.written = self.log.rows
+        self.tail = max(0, self.written - self._ring)
+        self._spans.forget_before(self.tail)
+
+    def state(self) -> dict[str, Any]:
+        """Flush, and say in JSON-able terms where the stream stands; raises OSError."""
+        self.flush()
+        self._pins.append((self.written, self.tail))
+        blocks, crc = (self.log.blocks, self.log.last_crc) if self.log else (0, 0)
+        totals = {"env_steps": self.env_steps, "episodes": self.episodes, "steps_at_open": self._steps_at_open}
+        return {"rows": self.written, "blocks": blocks, "crc": crc, "is_open": self.is_open, **totals}
+
+    def rollback(self, state: dict[str, Any]) -> None:
+        """Return to `state`, dropping later rows; raises ReplayMismatch where it is not a state of this stream."""
+        if self.log is None:
+            self._rollback_in_memory(state)
+        else:
+            self._rollback_on_disk(self.log, state)
+        self._pins.clear()
+        self._pins.append((self.written, self.tail))
+
+    def _rollback_on_disk(self, log: SegmentLog, state: dict[str, Any]) -> None:
+        empty = log.blocks == 0 and state["rows"] > 0
+        if empty or not log.rolls_back_to(state["blocks"], state["crc"]):
+            raise ReplayMismatch(f"rows: expected the {state['rows']} rows of the checkpoint, got another log's")
+        if (log.blocks, self.written) != (state["blocks"], state["rows"]):
+            log.rollback(state["blocks"])
+            self._clear()
+            log.recover(self._visit)
+            log.skip_to(blocks=state["blocks"], rows=state["rows"])
+            self._settle()
+
+    def _rollback_in_memory(self, state: dict[str, Any]) -> None:
+        """Rows that were overwritten since `state` stay lost: only a log brings them back."""
+        rows = state["rows"]
+        if rows > self.written:
+            raise ReplayMismatch(
+                f"rows: expected {rows} as in the checkpoint, got {self.written} (no folder was given)"
+            )
+        self._spans.forget_from(rows)
+        self._spans.forget_before(self.tail)
+        self.written, self.tail = rows, min(self.tail, rows)
+        self.env_steps, self.episodes = state["env_steps"], state["episodes"]
+        self._steps_at_open = state["steps_at_open"]
+        self.is_open = state["is_open"] and len(self._spans) > 0 and self._spans.last[1] == rows
+        if self.is_open:
+            self._store["is_last"][(rows - 1) % self._ring] = False

@@ -1,0 +1,70 @@
+"""What a run leaves in its folder beside checkpoints, replay and metrics: records, pictures, films."""
+
+import json
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.durable import write_atomic
+from trainers.evaluation import Evaluation
+from trainers.video import filmstrip, open_loop_still, open_loop_strip, write_mp4, write_png
+from worldmodel.agents.latent_mpc import LatentMPC
+from worldmodel.openloop import open_loop
+from worldmodel.spec import EnvSpec
+
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "dm-control", "mujoco", "numpy", "hydra-core", "wandb")
+CONTEXT_ROWS = 5
+IMAGINED_ROWS = 45
+PICTURE_SCALE = 3
+
+
+def write_json(path: Path, record: dict[str, Any]) -> None:
+    """Write a record, old or new after a crash."""
+    write_atomic(path, (json.dumps(record, indent=1) + "\n").encode())
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def write_pictures(folder: Path, agent: LatentMPC, evaluation: Evaluation, spec: EnvSpec, *, name: str) -> list[Path]:
+    """A film and a strip of the first evaluation episode, and of the model's open-loop prediction of it."""
+    frames = _enlarged(evaluation.frames)
+    fps = max(1.0, min(60.0, spec.episode_decisions / 20))  # a whole episode in 20 s
+    paths = [
+        write_mp4(folder / f"evaluation_{name}.mp4", frames, fps),
+        write_png(folder / f"evaluation_{name}.png", filmstrip(frames, columns=10)),
+    ]
+    return paths + _write_open_loop(folder, agent, evaluation, name=name, fps=fps)
+
+
+def _write_open_loop(folder: Path, agent: LatentMPC, evaluation: Evaluation, *, name: str, fps: float) -> list[Path]:
+    rows = min(CONTEXT_ROWS + IMAGINED_ROWS, len(evaluation.frames))
+    context = min(CONTEXT_ROWS, rows - 1)
+    device = next(agent.parameters()).device
+    batch = evaluation.window(0, rows).to(device)
+    imagined = open_loop(agent, batch, context=context).frames[:, :, -3:].cpu()
+    real = batch.pixels[:, :, -3:].float().cpu() / 255
+    film = open_loop_strip(real, imagined, context=context)
+    still = open_loop_still(real, imagined, context=context)
+    return [
+        write_mp4(folder / f"open_loop_{name}.mp4", film, max(1.0, fps / 2)),
+        write_png(folder / f"open_loop_{name}.png", still),
+    ]
+
+
+def _enlarged(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The newest three channels as [T, H, W, 3], enlarged without smoothing: a pixel stays a pixel."""
+    colour = frames[:, -3:].transpose(0, 2, 3, 1)
+    return np.repeat(np.repeat(colour, PICTURE_SCALE, axis=1), PICTURE_SCALE, axis=2)

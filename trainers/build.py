@@ -1,0 +1,130 @@
+"""The only place where a configuration becomes objects."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from datamodules.envs.pool import EnvPool
+from datamodules.online import OnlineData
+from datamodules.replay import Replay
+from trainers import components
+from trainers.module import WorldModelModule
+from trainers.run_paths import RunPaths
+from worldmodel.agents.latent_mpc import LatentMPC, LossWeights
+from worldmodel.decoders import ConvDecoder
+from worldmodel.encoders import ConvEncoder
+from worldmodel.heads import ScalarHead
+from worldmodel.policies.actor import Actor
+from worldmodel.spec import EnvSpec
+
+Config = Mapping[str, Any]
+
+
+def open_pool(config: Config, count: int) -> EnvPool:
+    """`count` supervised environments of the configured task."""
+    task, data = config["task"], config["data"]
+    return EnvPool(
+        source=task["source"],
+        kwargs=dict(task["env"]),
+        count=count,
+        step_timeout_s=data["step_timeout_s"],
+        reset_timeout_s=data["reset_timeout_s"],
+    )
+
+
+def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
+    """The agent with freshly initialised weights for an environment's spec."""
+    options = config["agent"]
+    encoder = ConvEncoder(pixels=spec.pixels, channels=tuple(options["encoder"]["channels"]))
+    dynamics = components.make(
+        "worldmodel.dynamics", config["dynamics"], embed_dim=encoder.embed_dim, action_dim=spec.action_dim
+    )
+    sizes = {"latent_dim": dynamics.latent_dim, **options["heads"]}
+    actor, imagination = _build_policy(config, spec, dynamics.latent_dim)
+    return LatentMPC(
+        encoder=encoder,
+        decoder=ConvDecoder(
+            latent_dim=dynamics.latent_dim, pixels=spec.pixels, channels=tuple(options["decoder"]["channels"])
+        ),
+        dynamics=dynamics,
+        reward=ScalarHead(scale=float(spec.action_repeat), **sizes),
+        imagination=imagination,
+        actor=actor,
+        planner=components.make("worldmodel.planners", _plain_planner(config)),
+        action_dim=spec.action_dim,
+        discount=options["discount"],
+        decode_fraction=options["decode_fraction"],
+        act_with=options["act_with"],
+        weights=LossWeights(**options["weights"]),
+    )
+
+
+def build_replay(config: Config, spec: EnvSpec, paths: RunPaths, *, rank: int, world_size: int) -> Replay:
+    """This rank's shard of the replay, on disk in the run folder."""
+    data = config["data"]
+    if data["envs"] < 1:
+        raise ValueError(f"data.envs: expected at least 1, got {data['envs']}")
+    longest = spec.episode_decisions + 1
+    share = data["capacity"] // world_size
+    if share < 2 * longest * data["envs"]:
+        least = 2 * longest * data["envs"] * world_size
+        raise ValueError(f"data.capacity: expected at least {least} rows (two episodes per environment), got {data['capacity']}")
+    return Replay(
+        spec=spec,
+        capacity=share,
+        streams=data["envs"],
+        folder=paths.replay(rank),
+        seed=config["seed"] * 1009 + rank,
+        flush_rows=data["flush_rows"],
+    )
+
+
+def build_data(config: Config, replay: Replay, *, world_size: int) -> OnlineData:
+    """Batches from this rank's shard; `data.batch` is shared out over the ranks."""
+    batch = config["data"]["batch"]
+    if batch < 1 or batch % world_size:
+        raise ValueError(f"data.batch: expected a multiple of {world_size} ranks, got {batch}")
+    return OnlineData(replay, batch=batch // world_size, length=config["data"]["length"])
+
+
+def build_module(config: Config, agent: LatentMPC) -> WorldModelModule:
+    """The LightningModule around an agent."""
+    options = config["optimizer"]
+    return WorldModelModule(
+        agent, learning_rates=options["learning_rates"], grad_clip=options["grad_clip"], eps=options["eps"]
+    )
+
+
+def load_weights(agent: LatentMPC, state_dict: Mapping[str, torch.Tensor]) -> None:
+    """Weights of a training checkpoint into an agent; a ValueError names what does not fit."""
+    prefix = "agent."
+    weights = {name.removeprefix(prefix): w for name, w in state_dict.items() if name.startswith(prefix)}
+    mine = agent.state_dict()
+    missing, surplus = sorted(mine.keys() - weights.keys()), sorted(weights.keys() - mine.keys())
+    if missing or surplus:
+        raise ValueError(f"checkpoint: expected the weights of this agent, missing {missing[:3]}, surplus {surplus[:3]}")
+    for name, weight in weights.items():
+        if weight.shape != mine[name].shape:
+            raise ValueError(f"checkpoint: {name}: expected {tuple(mine[name].shape)}, got {tuple(weight.shape)}")
+    agent.load_state_dict(weights)
+
+
+def _build_policy(config: Config, spec: EnvSpec, latent_dim: int) -> tuple[Any, Any]:
+    options = dict(config["policy"])
+    if options["name"] is None:
+        return None, None
+    actor = Actor(latent_dim=latent_dim, action_dim=spec.action_dim, **options.pop("actor"))
+    discount, heads = config["agent"]["discount"], config["agent"]["heads"]
+    if not 0 < discount < 1:
+        raise ValueError(f"agent.discount: expected a number in (0, 1), got {discount}")
+    value = ScalarHead(latent_dim=latent_dim, scale=spec.action_repeat / (1 - discount), **heads)
+    return actor, components.make("worldmodel.policies", options, value=value)
+
+
+def _plain_planner(config: Config) -> dict[str, Any]:
+    """The planner's options; without a policy there is nothing to seed it with."""
+    options = dict(config["planner"])
+    if config["policy"]["name"] is None:
+        options.pop("policy_candidates", None)
+    return options

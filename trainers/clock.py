@@ -1,0 +1,53 @@
+"""Where the time goes: env, plan, update, evaluation, rest."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+PARTS = ("env", "plan", "update", "evaluation")
+
+
+class Clock:
+    """Seconds per part; an inner part's time is not counted in the outer one."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self._offset, self._start = 0.0, time.monotonic()
+        self._stack: list[str] = []
+        self._mark = self._start
+
+    @property
+    def total(self) -> float:
+        """Seconds since the run began, over all its sessions."""
+        return self._offset + time.monotonic() - self._start
+
+    @contextmanager
+    def measure(self, part: str) -> Iterator[None]:
+        """Book the time within under `part`; nested measurements pause it. Evaluation keeps what is inside it."""
+        outer = self._stack[-1] if self._stack else None
+        self._book(outer)
+        self._stack.append("evaluation" if outer == "evaluation" else part)
+        try:
+            yield
+        finally:
+            self._book(self._stack.pop())
+
+    def split(self) -> dict[str, float]:
+        """Seconds by part under the names `time/...`, with what no part claims as `time/rest`."""
+        rest = max(0.0, self.total - sum(self.seconds.values()))
+        return {f"time/{name}": seconds for name, seconds in {**self.seconds, "rest": rest}.items()}
+
+    def state_dict(self) -> dict[str, float]:
+        """Seconds so far."""
+        return {**self.seconds, "total": self.total}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Continue from an earlier session's seconds."""
+        self.seconds = {name: state[name] for name in PARTS}
+        self._offset, self._start = state["total"], time.monotonic()
+
+    def _book(self, part: str | None) -> None:
+        now = time.monotonic()
+        if part is not None:
+            self.seconds[part] += now - self._mark
+        self._mark = now

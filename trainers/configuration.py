@@ -1,0 +1,114 @@
+"""Command-line overrides to one plain, resolved configuration."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+SUITE_TASKS = Path(__file__).resolve().parent / "data" / "suite_tasks.txt"
+
+
+class BadConfig(ValueError):
+    """The configuration has an unknown key, a wrong name or a value out of range."""
+
+
+def groups() -> dict[str, list[str]]:
+    """Config groups and the names that each offers."""
+    found = {folder.name: sorted(p.stem for p in folder.rglob("*.yaml")) for folder in CONFIGS.iterdir() if folder.is_dir()}
+    nested = {str(p.relative_to(CONFIGS / "experiment").with_suffix("")) for p in (CONFIGS / "experiment").rglob("*.yaml")}
+    return {**found, "experiment": sorted(nested)}
+
+
+def task_names() -> list[str]:
+    """Tasks with a file of their own, and every task of the dm_control suite."""
+    own = [name for name in groups()["task"] if name != "dmc"]
+    return sorted({*own, *SUITE_TASKS.read_text().split()})
+
+
+def load_config(overrides: Sequence[str]) -> dict[str, Any]:
+    """Compose configs/fit.yaml with overrides into plain values; raises BadConfig with the nearest right names."""
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(version_base=None, config_dir=str(CONFIGS)):
+            config = compose("fit", [part for text in overrides for part in _expand(text)])
+            return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+    except (HydraException, OmegaConfBaseException) as error:
+        raise BadConfig(_explain(str(error), overrides)) from error
+
+
+def override_saved(saved: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A saved configuration with overrides on top: group=name takes that file, dotted.key=value one value."""
+    config = OmegaConf.create(saved)
+    OmegaConf.set_struct(config, True)
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if key in groups() and value in groups()[key]:
+            config[key] = OmegaConf.load(CONFIGS / key / f"{value}.yaml")
+            continue
+        try:
+            OmegaConf.update(config, key, yaml.safe_load(value), force_add=False)
+        except (OmegaConfBaseException, yaml.YAMLError) as error:
+            raise BadConfig(_explain(str(error), [text])) from error
+    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A configuration saved with a run: values only, nothing in it can name code."""
+    try:
+        found = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise BadConfig(f"{path.parent}: expected a run folder with {path.name}, found none") from error
+    if not isinstance(found, dict):
+        raise BadConfig(f"{path}: expected a mapping, got {type(found).__name__}")
+    return found
+
+
+def _expand(override: str) -> list[str]:
+    """task=<suite task without a file> becomes the suite's file with that name."""
+    key, _, name = override.partition("=")
+    if key != "task" or name in groups()["task"]:
+        return [override]
+    if name not in task_names():
+        near = get_close_matches(name, task_names(), n=3, cutoff=0.4)
+        raise BadConfig(f"task: no task {name!r}" + (f", did you mean {', '.join(near)}?" if near else ""))
+    return ["task=dmc", f"task.name={name}"]
+
+
+def _explain(message: str, overrides: Sequence[str]) -> str:
+    """The library's message in one line, with near names for whatever an override misspelt."""
+    first = " ".join(message.split("\n")[0].split())
+    hints = [hint for text in overrides if (hint := _near(text))]
+    return "; ".join([first, *hints])
+
+
+def _near(override: str) -> str:
+    key, _, value = override.lstrip("+~").partition("=")
+    if key in groups():
+        known = groups()[key]
+        near = get_close_matches(value, known, n=3, cutoff=0.4) or known
+        return "" if value in known else f"{key}={value}: did you mean {', '.join(near)}?"
+    known_keys = _known_keys()
+    if key in known_keys or override.startswith("+"):
+        return ""
+    near = get_close_matches(key, known_keys, n=3, cutoff=0.5)
+    return f"{key}: did you mean {', '.join(near)}?" if near else ""
+
+
+def _known_keys() -> list[str]:
+    with initialize_config_dir(version_base=None, config_dir=str(CONFIGS)):
+        return list(_dotted(OmegaConf.to_container(compose("fit"), resolve=False)))
+
+
+def _dotted(tree: Any, prefix: str = "") -> list[str]:
+    if not isinstance(tree, dict):
+        return [prefix]
+    inner = [path for key, value in tree.items() for path in _dotted(value, f"{prefix}.{key}" if prefix else str(key))]
+    return [prefix, *inner] if prefix else inner

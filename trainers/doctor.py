@@ -1,0 +1,273 @@
+"""Says what is wrong with this machine, and the fix: `python -m trainers.doctor [task=...] [replay.capacity=...]`."""
+
+import importlib
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from trainers.render_check import BACKENDS, Check, check_backend, check_render, verdict, wanted_backends
+
+__all__ = ["Check", "check_render", "main"]
+
+# What is known to work, with the reason where a version is known to break.
+PACKAGES = {
+    "torch": ">=2.11",
+    "pytorch-lightning": ">=2.6.6,<2.7",  # below 2.6.6 a checkpoint could run code
+    "dm-control": "==1.0.50",
+    "mujoco": ">=3.17,<4",  # dm-control 1.0.50 cannot build a physics with 4.0
+    "hydra-core": ">=1.3.7",
+    "omegaconf": "<2.4",
+    "numpy": ">=1.26",
+    "rich": ">=13",
+}
+OPTIONAL = ("wandb", "av", "tensorboard")
+MALWARE = {"lightning": ("2.6.2", "2.6.3")}
+ROOM_BYTES = 1_000_000_000  # checkpoints, videos and what else a run writes
+BF16_FLAGS = ("amx_bf16", "avx512_bf16")
+MARKS = {"ok": "[green]✓ ok[/]", "note": "[yellow]• note[/]", "fail": "[bold red]✗ fail[/]"}
+
+
+def main(argv: Sequence[str]) -> dict[str, Any]:
+    """Run every check, show a table on stderr, and return {"ok", "checks": [...]}; SystemExit for a malformed word."""
+    render_only, settings = _parse(argv)
+    checks = [check_render(settings["task"])] if render_only else list(all_checks(settings))
+    _show(checks)
+    return {"ok": all(check.state != "fail" for check in checks), "checks": [check.to_json() for check in checks]}
+
+
+def all_checks(settings: dict[str, str]) -> Iterator[Check]:
+    """Every check for these settings (`key=value` words of the command line), cheap ones first."""
+    yield check_python()
+    yield from (check_package(name, wanted) for name, wanted in PACKAGES.items())
+    yield check_torchvision()
+    yield from (check_malware(name, versions) for name, versions in MALWARE.items())
+    yield from (check_optional(name) for name in OPTIONAL)
+    yield check_cores()
+    yield check_allocator()
+    yield from check_replay(settings)
+    yield check_writable(Path(settings.get("runs", "runs")))
+    yield from check_gpus(settings["task"])
+    yield from _rendering(settings["task"])
+
+
+def check_python() -> Check:
+    """Python 3.11 or newer."""
+    if not SpecifierSet(">=3.11").contains(platform.python_version(), prereleases=True):
+        return Check("python", platform.python_version(), "fail", "use Python 3.11 or 3.12")
+    return Check("python", platform.python_version())
+
+
+def check_package(name: str, wanted: str) -> Check:
+    """A needed package is there in a version that is known to work."""
+    version = _version(name)
+    fix = f"pip install '{name}{wanted}'"
+    if version is None:
+        return Check(name, "not installed", "fail", fix)
+    if not SpecifierSet(wanted).contains(version, prereleases=True):
+        return Check(name, f"{version}, needs {wanted}", "fail", fix)
+    return Check(name, version)
+
+
+def check_torchvision() -> Check:
+    """torchvision is the one built for this torch, and its operators load."""
+    version, torch_version = _version("torchvision"), _version("torch")
+    fix = "pip install --upgrade --force-reinstall torch torchvision (both from one index, in one command)"
+    if version is None:
+        return Check("torchvision", "not installed", "fail", fix)
+    pins = [Requirement(line) for line in metadata.requires("torchvision") or ()]
+    pin = next((pin.specifier for pin in pins if pin.name == "torch"), SpecifierSet())
+    if torch_version and not pin.contains(torch_version, prereleases=True):
+        return Check("torchvision", f"{version} is for torch{pin}, here is torch {torch_version}", "fail", fix)
+    try:
+        importlib.import_module("torchvision")
+    except (ImportError, RuntimeError, OSError) as error:
+        return Check("torchvision", f"{version} does not import: {error}", "fail", fix)
+    return Check("torchvision", f"{version} with torch {torch_version}")
+
+
+def check_malware(name: str, versions: Sequence[str]) -> Check:
+    """A package whose published versions were malicious is not here in one of these."""
+    version = _version(name)
+    if version in versions:
+        return Check(name, f"{version} is malware", "fail", f"pip uninstall {name}, then change this machine's secrets")
+    return Check(name, f"{version or 'not installed'}: not a malicious version")
+
+
+def check_optional(name: str) -> Check:
+    """A package that one feature needs."""
+    version = _version(name)
+    return Check(name, version) if version else Check(name, "not installed (optional)", "note", f"pip install {name}")
+
+
+def check_cores() -> Check:
+    """CPU cores this process may use, and whether they compute in bf16."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    flags = set(re.findall(r"\w+", _read(Path("/proc/cpuinfo")).partition("\n\n")[0]))
+    bf16 = [flag for flag in BF16_FLAGS if flag in flags]
+    return Check(
+        "cpu", f"{cores} cores, bf16 {'by ' + bf16[0] if bf16 else 'emulated: keep trainer.precision=32-true'}"
+    )
+
+
+def check_allocator() -> Check:
+    """Whether large buffers stay in the process instead of going back to the kernel after every step."""
+    maps = _read(Path("/proc/self/maps"))
+    other = next((name for name in ("jemalloc", "tcmalloc", "mimalloc") if name in maps), None)
+    if other:
+        return Check("allocator", f"{other}, preloaded")
+    if platform.libc_ver()[0] == "glibc":
+        return Check("allocator", "glibc malloc, which trainers.fit tunes at its start")
+    return Check("allocator", "not glibc: malloc stays untuned, updates may be a third slower", "note")
+
+
+def check_replay(settings: dict[str, str]) -> Iterator[Check]:
+    """Memory and disk against what the replay of the configured capacity takes."""
+    try:
+        from datamodules.replay import Replay, available_bytes
+        from worldmodel.spec import EnvSpec
+    except (ImportError, OSError) as error:
+        yield Check("replay", f"cannot be imported: {error}", "fail", "make setup")
+        return
+    capacity = _capacity(settings["replay.capacity"])
+    spec = EnvSpec(settings["task"], pixels=(3, 64, 64), action_dim=6, action_repeat=1, episode_steps=1000)
+    need = Replay.bytes_needed(spec, capacity)
+    runs = _nearest_folder(Path(settings.get("runs", "runs")))
+    text = f"replay of {capacity:,} rows takes {_size(need)}"
+    yield _room("memory", available_bytes(), need, text, f"replay.capacity={capacity // 2} or a larger machine")
+    yield _room("disk", shutil.disk_usage(runs).free, need + ROOM_BYTES, text, f"free space on the disk of {runs}")
+
+
+def check_writable(runs: Path) -> Check:
+    """The run folder's parent takes files."""
+    folder = _nearest_folder(runs)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return Check("runs folder", f"{runs}/ can be written")
+    except OSError as error:
+        return Check("runs folder", f"{folder}: {error.strerror}", "fail", f"make {folder} writable for this user")
+
+
+def check_gpus(task: str) -> Iterator[Check]:
+    """CUDA devices by name, bf16, and the EGL device that each rank will draw on."""
+    try:
+        cuda = importlib.import_module("torch").cuda
+        count = cuda.device_count() if cuda.is_available() else 0
+    except (ImportError, RuntimeError, OSError) as error:
+        yield Check("gpu", f"torch does not import: {error}", "fail", "make setup")
+        return
+    if not count:
+        yield Check("gpu", "none: training runs on the CPU")
+    for rank in range(count):
+        bf16 = "bf16" if cuda.is_bf16_supported() else "no bf16"
+        yield Check(f"gpu {rank}", f"{cuda.get_device_name(rank)}, {bf16}")
+        yield _egl_device(task, rank)
+
+
+def _egl_device(task: str, rank: int) -> Check:
+    check = check_backend("egl", task=task, gpu=rank)
+    on_gpu = check.state == "ok" and "llvmpipe" not in check.finding
+    fix = "" if on_gpu else "give the container the driver's graphics part: NVIDIA_DRIVER_CAPABILITIES=all"
+    return Check(f"egl of rank {rank}", check.finding, "ok" if on_gpu else "note", fix)
+
+
+def _rendering(task: str) -> Iterator[Check]:
+    if task.startswith("toy"):
+        yield Check("render", f"{task} draws without GL")
+        return
+    backends = dict.fromkeys((*wanted_backends(), *BACKENDS))
+    found = {backend: check_backend(backend, task=task) for backend in backends}
+    yield from found.values()
+    yield verdict(found)
+
+
+def _parse(argv: Sequence[str]) -> tuple[bool, dict[str, str]]:
+    words = [word for word in argv if word != "--render-only"]
+    if bad := [word for word in words if "=" not in word]:
+        raise SystemExit(f"doctor: expected --render-only or key=value, got {bad[0]!r}")
+    settings = {"task": "cartpole_swingup", "replay.capacity": "100000", **_configured(Path("configs"))}
+    return len(words) < len(argv), settings | dict(word.lstrip("+").split("=", 1) for word in words)
+
+
+def _capacity(text: str) -> int:
+    if not re.fullmatch(r"[\d_]*[1-9][\d_]*", text):
+        raise SystemExit(f"doctor: replay.capacity: expected a whole number of rows above 0, got {text!r}")
+    return int(text)
+
+
+def _configured(folder: Path) -> dict[str, str]:
+    """Plain values of the top-level YAML files as dotted keys: {} where there are none or no reader."""
+    try:
+        yaml = importlib.import_module("yaml")
+    except ImportError:
+        return {}
+    found: dict[str, str] = {}
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            _flatten(yaml.safe_load(path.read_text()), "", found.__setitem__)
+        except (OSError, yaml.YAMLError):
+            continue
+    return {key: value for key, value in found.items() if "${" not in value and value != "???"}
+
+
+def _flatten(node: Any, prefix: str, put: Callable[[str, str], None]) -> None:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            _flatten(value, f"{prefix}.{key}" if prefix else str(key), put)
+    elif isinstance(node, str | int | float):
+        put(prefix, str(node))
+
+
+def _room(name: str, free: int, need: int, text: str, fix: str) -> Check:
+    finding = f"{_size(free)} free; {text}"
+    return Check(name, finding) if free >= need else Check(name, finding, "fail", fix)
+
+
+def _nearest_folder(path: Path) -> Path:
+    path = path.resolve()
+    return next((folder for folder in (path, *path.parents) if folder.is_dir()), Path("/"))
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _read(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.1f} GB"
+
+
+def _show(checks: Sequence[Check]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
+    for column in ("", "check", "finding", "fix"):
+        table.add_column(column, overflow="fold")
+    for check in checks:
+        fix = escape(check.fix) if check.state == "fail" else f"[dim]{escape(check.fix)}[/]"
+        table.add_row(MARKS[check.state], check.name, escape(check.finding), fix)
+    Console(stderr=True, highlight=False).print(table)
+
+
+if __name__ == "__main__":
+    result = main(sys.argv[1:])
+    print(json.dumps(result))
+    sys.exit(0 if result["ok"] else 1)

@@ -1,0 +1,133 @@
+"""Evaluation: seeded episodes without exploration, all in one batch per decision."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from datamodules.envs.pool import EnvPool, episode_seed
+from datamodules.envs.protocol import Step
+from datamodules.rollout import Episode, play
+from trainers.acting import AgentPolicy
+from trainers.clock import Clock
+from trainers.metrics import bootstrap_ci95
+from worldmodel.agents.latent_mpc import LatentMPC
+from worldmodel.interfaces import Batch
+
+EVALUATION_RANK = 2**31  # no training rank has it: evaluation starts are never trained on
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Returns of the episodes, the first episode's rows, and what its planner promised at every decision."""
+
+    returns: list[float]
+    seeds: list[int]
+    env_steps: int
+    decisions: int
+    faults: int
+    decision_ms: list[float]  # per batched decision
+    frames: NDArray[np.uint8]  # [T, C, h, w] of the first episode
+    actions: NDArray[np.float32]  # [T, A], arrival
+    rewards: NDArray[np.float32]  # [T]
+    predicted: NDArray[np.float32]  # [T - 1], the planner's predicted return at each decision
+
+    @property
+    def return_mean(self) -> float:
+        """Mean return."""
+        return float(np.mean(self.returns))
+
+    @property
+    def return_ci95(self) -> tuple[float, float]:
+        """Bootstrap interval of the mean."""
+        return bootstrap_ci95(self.returns)
+
+    def window(self, start: int, length: int) -> Batch:
+        """Rows [start, start + length) of the first episode as a batch of one."""
+        rows = slice(start, start + length)
+        flags = torch.zeros(1, len(self.frames[rows]), dtype=torch.bool)
+        is_first = flags.clone()
+        is_first[0, 0] = start == 0
+        return Batch(
+            pixels=torch.from_numpy(self.frames[rows])[None],
+            action=torch.from_numpy(self.actions[rows])[None],
+            reward=torch.from_numpy(self.rewards[rows])[None],
+            is_first=is_first,
+            is_last=flags,
+            is_terminal=flags,
+        )
+
+
+class Evaluator:
+    """Plays `episodes` seeded episodes in a pool of its own, started at the first call."""
+
+    def __init__(self, open_pool: Callable[[int], EnvPool], *, envs: int, seed: int) -> None:
+        self._open_pool, self._envs, self._seed = open_pool, envs, seed
+        self._pool: EnvPool | None = None
+
+    def run(self, agent: LatentMPC, *, episodes: int, clock: Clock | None = None) -> Evaluation:
+        """Evaluate; the same seeds and the same planner noise at every call."""
+        if self._pool is None:
+            self._pool = self._open_pool(min(self._envs, episodes))
+        width = min(self._envs, episodes)
+        first = _Recorder()
+        played: list[Episode] = []
+        policies: list[AgentPolicy] = []
+        latencies: list[float] = []
+        for start in range(0, episodes, width):
+            count = min(width, episodes - start)
+            generator = torch.Generator().manual_seed(episode_seed(self._seed, EVALUATION_RANK, 1, start))
+            policy = AgentPolicy(agent, count=count, generator=generator, clock=clock or Clock())
+            seeds = {i: episode_seed(self._seed, EVALUATION_RANK, 0, start + i) for i in range(count)}
+            on_row = first if start == 0 else None
+            played += play(self._pool, _timed(policy, latencies), seeds, on_row=on_row)
+            policies.append(policy)
+        return _summary(played, first, policies[0], latencies)
+
+    def close(self) -> None:
+        """End the pool."""
+        if self._pool is not None:
+            self._pool.close()
+
+
+class _Recorder:
+    """Keeps the rows of environment 0."""
+
+    def __init__(self) -> None:
+        self.frames: list[NDArray[np.uint8]] = []
+        self.actions: list[NDArray[np.float32]] = []
+        self.rewards: list[float] = []
+
+    def __call__(self, index: int, step: Step, action: NDArray[np.float32]) -> None:
+        if index == 0:
+            self.frames.append(step.pixels)
+            self.actions.append(np.array(action, np.float32))
+            self.rewards.append(step.reward)
+
+
+def _timed(policy: AgentPolicy, latencies: list[float]) -> AgentPolicy:
+    def timed(pixels: NDArray[np.uint8], is_first: NDArray[np.bool_]) -> NDArray[np.float32]:
+        start = time.perf_counter()
+        actions = policy(pixels, is_first)
+        latencies.append(1e3 * (time.perf_counter() - start))
+        return actions
+
+    return timed  # type: ignore[return-value]
+
+
+def _summary(played: list[Episode], first: _Recorder, policy: AgentPolicy, latencies: list[float]) -> Evaluation:
+    return Evaluation(
+        returns=[e.total_return for e in played],
+        seeds=[e.seed for e in played],
+        env_steps=sum(e.env_steps for e in played),
+        decisions=sum(e.decisions for e in played),
+        faults=sum(e.fault is not None for e in played),
+        decision_ms=latencies,
+        frames=np.stack(first.frames),
+        actions=np.stack(first.actions),
+        rewards=np.asarray(first.rewards, np.float32),
+        predicted=np.asarray([p[0] for p in policy.predicted], np.float32)[: len(first.frames) - 1],
+    )

@@ -1,0 +1,218 @@
+"""Algorithm 26 as a Lightning callback: when to learn, collect, evaluate, save and stop."""
+
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from datamodules.replay import Replay
+from datamodules.rollout import Episode
+from trainers.acting import AgentPolicy
+from trainers.artifacts import write_pictures
+from trainers.checkpoint import prune
+from trainers.collect import Collector, gather_over_ranks
+from trainers.evaluation import Evaluation, Evaluator
+from trainers.interrupt import Interrupt
+from trainers.module import WorldModelModule
+from trainers.progress import RunProgress
+from trainers.run_paths import RunPaths
+
+
+class Algorithm26(pl.Callback):
+    """Seed episodes, then forever: learn for the updates that are due, plan and act for a round, append.
+
+    env_steps: control steps at which the run ends. update_ratio: updates per decision, over all ranks.
+    evaluate_every: env_steps between evaluations. Checkpoints are written between rounds, when every episode is
+    closed: that is what makes a resumed run equal to an uninterrupted one.
+    """
+
+    def __init__(
+        self,
+        collector: Collector,
+        evaluator: Evaluator,
+        replay: Replay,
+        *,
+        paths: RunPaths,
+        progress: RunProgress,
+        interrupt: Interrupt,
+        env_steps: int,
+        update_ratio: float,
+        seed_rounds: int,
+        evaluate_every: int,
+        evaluation_episodes: int,
+        final_episodes: int,
+        keep_checkpoints: int = 2,
+    ) -> None:
+        self.collector, self.evaluator, self.replay = collector, evaluator, replay
+        self.paths, self.progress, self.interrupt = paths, progress, interrupt
+        self.env_steps, self.update_ratio, self.seed_rounds = env_steps, update_ratio, seed_rounds
+        self.evaluate_every, self.evaluation_episodes = evaluate_every, evaluation_episodes
+        self.final_episodes, self.keep_checkpoints = final_episodes, keep_checkpoints
+        self.updates_due = 0.0
+        self.next_evaluation = evaluate_every
+        self.final: Evaluation | None = None
+        self._resumed: dict[str, Any] | None = None
+
+    # --- the loop -------------------------------------------------------------------------------------------------
+
+    def on_train_start(self, trainer: pl.Trainer, module: WorldModelModule) -> None:  # type: ignore[override]
+        """Line 1, or the state of the checkpoint that the run continues from."""
+        if self._resumed is not None:
+            self._continue(trainer, self._resumed)
+        else:
+            self.progress.update(phase="seed", total_env_steps=self.env_steps)
+            for episode in self.collector.seed_episodes(self.seed_rounds):
+                self._report([episode], {})
+            self.updates_due = self.update_ratio * self.collector.decisions
+            self._log(trainer, module, {})
+        self.progress.update(phase="learn", total_env_steps=self.env_steps)
+        self._advance(trainer, module)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: WorldModelModule, *_: Any) -> None:  # type: ignore[override]
+        """One update less is due."""
+        self.updates_due -= 1
+        self.progress.update(updates=module.updates)
+        self._advance(trainer, module)
+
+    def _advance(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
+        """Lines 4 to 7 when no update is due: evaluate, save, collect, until updates are due again or it is over."""
+        if self.interrupt.requested(gather_over_ranks):
+            return self._stop(trainer, module)
+        while self.updates_due < 1:
+            if self.collector.env_steps >= self.env_steps:
+                self._evaluate(trainer, module, self.final_episodes, final=True)
+                return self._stop(trainer, module)
+            if self.collector.env_steps >= self.next_evaluation:
+                self._evaluate(trainer, module, self.evaluation_episodes, final=False)
+                self.next_evaluation += self.evaluate_every
+            self._save(trainer, module)
+            self._collect(trainer, module)
+            if self.interrupt.requested(gather_over_ranks):
+                return self._stop(trainer, module)
+
+    def _collect(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
+        self.progress.update(phase="collect")
+        before = self.collector.decisions
+        module.eval()
+        episodes, policy = self.collector.collect(module.agent)
+        module.train()
+        self.updates_due += self.update_ratio * (self.collector.decisions - before)
+        promise = _promise(policy, episodes, module.agent.discount, module.agent.planner.horizon)
+        self._report(episodes, module.latest)
+        self._log(trainer, module, {"train/return": float(np.mean([e.total_return for e in episodes])), **promise})
+        self.progress.update(phase="learn")
+
+    # --- what a person sees ---------------------------------------------------------------------------------------
+
+    def _evaluate(self, trainer: pl.Trainer, module: WorldModelModule, episodes: int, *, final: bool) -> None:
+        self.progress.update(phase="evaluate")
+        if trainer.is_global_zero and episodes:
+            module.eval()
+            with module.clock.measure("evaluation"):
+                evaluation = self.evaluator.run(module.agent, episodes=episodes, clock=module.clock)
+                name = "final" if final else f"{self.collector.env_steps:09d}"
+                pool_spec = self.replay.spec
+                paths = write_pictures(self.paths.videos, module.agent, evaluation, pool_spec, name=name)
+            module.train()
+            self.final = evaluation if final else self.final
+            self.progress.update(eval_return=evaluation.return_mean)
+            self._log(trainer, module, _evaluation_metrics(evaluation))
+            for logger in trainer.loggers:
+                if isinstance(logger, pl.loggers.WandbLogger):
+                    films = [p for p in paths if p.suffix == ".mp4"]
+                    for film in films:
+                        logger.log_video(film.stem.split("_")[0], [str(film)], step=None)
+        trainer.strategy.barrier()
+
+    def _report(self, episodes: list[Episode], losses: dict[str, float]) -> None:
+        for episode in episodes:
+            self.progress.update(
+                env_steps=self.collector.env_steps,
+                decisions=self.collector.decisions,
+                train_return=episode.total_return,
+                loss=losses.get("loss/image"),
+            )
+
+    def _log(self, trainer: pl.Trainer, module: WorldModelModule, metrics: dict[str, float]) -> None:
+        row = {**self.collector.counters, "updates": module.updates, "seconds": module.clock.total}
+        row |= {**module.drain_metrics(), **metrics, **module.clock.split(), "skipped_updates": module.skipped}
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step=self.collector.env_steps)
+
+    # --- saving and resuming --------------------------------------------------------------------------------------
+
+    def _stop(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
+        self._save(trainer, module)
+        trainer.should_stop = True
+
+    def _save(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
+        path = self.paths.checkpoint(module.updates, self.collector.env_steps)
+        if path.exists():
+            return
+        trainer.save_checkpoint(path)
+        if trainer.is_global_zero:
+            prune(self.paths.checkpoints, keep=self.keep_checkpoints)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters, and every rank's replay, random numbers and rounds; called on all ranks."""
+        self.replay.discard_open()
+        rank = {
+            "collector": self.collector.state_dict(),
+            "replay": self.replay.state_dict(),
+            "torch_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        }
+        return {
+            "counters": self.collector.counters,
+            "updates_due": self.updates_due,
+            "next_evaluation": self.next_evaluation,
+            "ranks": gather_over_ranks(rank),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the state until training starts: only then is all of the trainer's own state restored."""
+        self._resumed = state_dict
+
+    def _continue(self, trainer: pl.Trainer, state: dict[str, Any]) -> None:
+        if len(state["ranks"]) != trainer.world_size:
+            raise ValueError(f"resume: expected {len(state['ranks'])} ranks as in the checkpoint, got {trainer.world_size}")
+        rank = state["ranks"][trainer.global_rank]
+        self.collector.counters = state["counters"]
+        self.updates_due, self.next_evaluation = state["updates_due"], state["next_evaluation"]
+        self.collector.load_state_dict(rank["collector"])
+        self.replay.load_state_dict(rank["replay"])
+        self.progress.update(env_steps=self.collector.env_steps, decisions=self.collector.decisions)
+        torch.set_rng_state(rank["torch_rng"])
+        if rank["cuda_rng"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(rank["cuda_rng"])
+
+
+def _evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
+    low, high = evaluation.return_ci95
+    return {
+        "eval/return_mean": evaluation.return_mean,
+        "eval/return_ci95_low": low,
+        "eval/return_ci95_high": high,
+        "eval/episodes": len(evaluation.returns),
+        "eval/decision_ms": float(np.median(evaluation.decision_ms)),
+    }
+
+
+def _promise(policy: AgentPolicy, episodes: list[Episode], discount: float, horizon: int) -> dict[str, float]:
+    """What the planner promised (its return over the horizon, then its value) and what came, both discounted.
+
+    Decisions in the last 1/(1-γ) of an episode are left out: the episode's end cuts what the value promises.
+    """
+    promised, realised = [], []
+    for place, episode in enumerate(episodes):
+        following, returns = 0.0, []
+        for reward in reversed(episode.rewards):
+            following = reward + discount * following
+            returns.append(following)
+        usable = max(1, len(returns) - int(1 / (1 - discount))) if discount < 1 else len(returns)
+        promised += [float(p[place]) for p in policy.predicted[:usable]]
+        realised += returns[::-1][:usable]
+    if not realised:
+        return {}
+    return {"plan/predicted_return": float(np.mean(promised)), "plan/realised_return": float(np.mean(realised))}

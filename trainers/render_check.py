@@ -1,0 +1,132 @@
+"""Whether a frame can be drawn here, found out in a child process: GL may hang or take the interpreter down."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+BACKENDS = ("egl", "osmesa")
+TIMEOUT_SECONDS = 30.0
+FIXES = {
+    "egl": "sudo apt-get update && sudo apt-get install -y libegl1 libgl1-mesa-dri",
+    "osmesa": "sudo apt-get update && sudo apt-get install -y libosmesa6",
+}
+# The environment's own code draws, so that what is measured is what training will use.
+CHILD = """
+import json, sys, time
+from datamodules.envs.dmc import make
+task, gpu = json.loads(sys.argv[1])
+found = {}
+for look in ("fast", "suite"):
+    env = make(task=task, look=look, gpu=gpu)
+    frame = env.reset(seed=0).pixels
+    start = time.perf_counter()
+    for _ in range(8):
+        env.render(64)
+    found[look + "_ms"] = round((time.perf_counter() - start) / 8 * 1e3, 2)
+    found["blank"] = bool(frame.min() == frame.max())
+    found["renderer"] = env.renderer
+    env.close()
+print(json.dumps(found))
+"""
+
+State = Literal["ok", "note", "fail"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding: "ok", "note" (worth knowing, nothing breaks) or "fail" (needed, and `fix` says what to do)."""
+
+    name: str
+    finding: str
+    state: State = "ok"
+    fix: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as a JSON-able dict."""
+        return asdict(self)
+
+
+def check_render(task: str = "cartpole_swingup", *, timeout_s: float = TIMEOUT_SECONDS) -> Check:
+    """Draw one frame on the backend that training will use: MUJOCO_GL where it is set, else the first that works."""
+    found: dict[str, Check] = {}
+    for backend in wanted_backends():
+        found[backend] = check_backend(backend, task=task, timeout_s=timeout_s)
+        if found[backend].state == "ok":
+            break
+    return verdict(found)
+
+
+def wanted_backends() -> tuple[str, ...]:
+    """The GL backends that training may choose from, in its order."""
+    chosen = os.environ.get("MUJOCO_GL")
+    return (chosen,) if chosen else BACKENDS
+
+
+def verdict(found: Mapping[str, Check]) -> Check:
+    """Whether one of the wanted backends draws, from the findings by backend; without one, the fix."""
+    wanted = {backend: found[backend] for backend in wanted_backends() if backend in found}
+    working = next((backend for backend, check in wanted.items() if check.state == "ok"), None)
+    if working:
+        return Check("render", f"{working}: {wanted[working].finding}")
+    findings = "; ".join(f"{backend}: {check.finding}" for backend, check in wanted.items())
+    return Check("render", findings, "fail", _fix(next(iter(wanted), BACKENDS[0]), findings))
+
+
+def check_backend(
+    backend: str, *, task: str = "cartpole_swingup", gpu: int | None = None, timeout_s: float = TIMEOUT_SECONDS
+) -> Check:
+    """Draw with one GL backend, on GPU number `gpu` if given; a failing backend is a note, training may use another."""
+    name = f"render {backend}" + (f" gpu {gpu}" if gpu is not None else "")
+    found = probe(backend, task=task, gpu=gpu, timeout_s=timeout_s)
+    if "error" in found:
+        return Check(name, found["error"], "note")
+    if found["blank"]:
+        return Check(name, f"{found['renderer']} draws a blank frame", "note")
+    times = f"fast {found['fast_ms']:.1f} ms, suite {found['suite_ms']:.1f} ms a frame"
+    return Check(name, f"{times} ({found['renderer']})")
+
+
+def probe(backend: str, *, task: str, gpu: int | None = None, timeout_s: float = TIMEOUT_SECONDS) -> dict[str, Any]:
+    """What a child saw: fast_ms, suite_ms, blank, renderer; or error, one line."""
+    environ = {**os.environ, "MUJOCO_GL": backend}
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, json.dumps([task, gpu])],
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    try:
+        out, complaint = child.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        return {"error": f"no frame within {timeout_s:.0f} s: the driver hangs"}
+    finally:
+        child.kill()
+        child.wait()
+    if child.returncode:
+        return {"error": _cause(complaint, child.returncode)}
+    return json.loads(out.splitlines()[-1])
+
+
+def _cause(complaint: str, code: int) -> str:
+    lines = [line.strip() for line in complaint.splitlines() if line.strip()]
+    if code < 0:
+        return f"the drawing process was killed by signal {-code}"
+    last = lines[-1] if lines else f"exit status {code}"
+    if "'NoneType' object has no attribute 'gl" in last or "'NoneType' object has no attribute 'egl" in last:
+        return "its library cannot be loaded"
+    return last.split("; cause: ")[-1].removeprefix("datamodules.envs.errors.")
+
+
+def _fix(backend: str, findings: str) -> str:
+    if "UnknownTask" in findings:
+        return "choose a task of the control suite"
+    if "No module named" in findings:
+        return "make setup"
+    return FIXES.get(backend, "unset MUJOCO_GL")

@@ -1,0 +1,187 @@
+"""Model-based reinforcement learning with latent states and MPC (Algorithm 26), with learned values and a policy.
+
+The encoder and the filter serve learning and acting alike: acting is `observe` with one row.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor, nn
+
+from worldmodel.decoders import ConvDecoder
+from worldmodel.encoders import ConvEncoder
+from worldmodel.heads import ScalarHead
+from worldmodel.interfaces import Batch, Belief, Carry, Dynamics, Loss, Planner
+from worldmodel.policies.actor import Actor
+from worldmodel.policies.backprop import BackpropImagination
+from worldmodel.simulator import LatentSimulator, frozen
+
+
+class Decision(NamedTuple):
+    """What `act` returns: actions to execute, what to remember, and the return the planner expects."""
+
+    action: Float[Tensor, "B A"]
+    carry: Carry
+    predicted_return: Float[Tensor, "B"]
+
+
+@dataclass(frozen=True, slots=True)
+class LossWeights:
+    """The weight of every term; the names are those of `LatentMPC.losses`."""
+
+    image: float = 1.0
+    reward: float = 100.0
+    kl: float = 1.0
+    consistency: float = 1.0
+
+
+class LatentMPC(nn.Module):
+    """Encoder, decoder, latent dynamics and reward model, planned through by MPC.
+
+    decode_fraction: share of a batch's frames that is decoded, a random subset: the decoder is the costliest part.
+    imagination: trains the value and the actor; None is the chapter's version, which plans on rewards alone.
+    act_with: "planner", or "actor" to act without looking ahead.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: ConvEncoder,
+        decoder: ConvDecoder,
+        dynamics: nn.Module,
+        reward: ScalarHead,
+        imagination: BackpropImagination | None,
+        actor: Actor | None,
+        planner: Planner,
+        action_dim: int,
+        discount: float,
+        decode_fraction: float = 0.25,
+        act_with: str = "planner",
+        weights: LossWeights = LossWeights(),
+    ) -> None:
+        super().__init__()
+        if act_with not in ("planner", "actor") or (act_with == "actor" and actor is None):
+            raise ValueError(f"act_with: expected 'planner', or 'actor' with an actor, got {act_with!r}")
+        if not 0 < decode_fraction <= 1:
+            raise ValueError(f"decode_fraction: expected a number in (0, 1], got {decode_fraction}")
+        self.encoder, self.decoder, self.reward = encoder, decoder, reward
+        self.dynamics: Dynamics = dynamics  # type: ignore[assignment]
+        self.imagination, self.actor, self.planner = imagination, actor, planner
+        self.action_dim, self.discount = action_dim, discount
+        self.decode_fraction, self.act_with, self.weights = decode_fraction, act_with, weights
+
+    def simulator(self) -> LatentSimulator:
+        """The learned world, as planners and policies see it."""
+        value = None if self.imagination is None else self.imagination.slow_value.module
+        return LatentSimulator(
+            dynamics=self.dynamics,
+            reward=self.reward,
+            value=value,
+            actor=self.actor,
+            action_dim=self.action_dim,
+            discount=self.discount,
+        )
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Weights by the loss that trains them: "model", and with imagination "actor" and "value"."""
+        groups = {"model": [*self.encoder.parameters(), *self.decoder.parameters(), *self.reward.parameters()]}
+        groups["model"] += self.dynamics.parameters()  # type: ignore[attr-defined]
+        if self.imagination is not None and self.actor is not None:
+            groups |= {"actor": [*self.actor.parameters()], "value": [*self.imagination.value.parameters()]}
+        return groups
+
+    # --- learning -------------------------------------------------------------------------------------------------
+
+    def losses(self, batch: Batch) -> Loss:
+        """Algorithm 26, line 3, and Algorithm 27 in imagination: one sum whose parts train disjoint weights."""
+        belief = self.observe(batch)
+        model = self._model_loss(batch, belief)
+        if self.imagination is None or self.actor is None:
+            return model
+        with frozen(self.dynamics, self.reward):  # type: ignore[arg-type]
+            start = belief.latent.detach().flatten(0, 1)
+            policy, value = self.imagination.losses(self.simulator(), self.actor, start)
+        return Loss(total=model.total + policy + value.total, metrics={**model.metrics, **value.metrics})
+
+    def observe(self, batch: Batch, *, sample: bool = True) -> Belief:
+        """Filter whole windows, each from a blank carry."""
+        embed = self.encoder(batch.pixels)
+        carry = embed.new_zeros(embed.shape[0], self.dynamics.carry_dim)
+        return self.dynamics.observe(embed, batch.action, batch.is_first, carry, sample=sample)
+
+    def _model_loss(self, batch: Batch, belief: Belief) -> Loss:
+        B, T = batch.reward.shape
+        arrived = (~batch.is_first).float()  # a reset brings no reward
+        reward = self.reward.squared_error(belief.latent, batch.reward) * arrived
+        terms = {"reward": reward, **self.dynamics.losses(belief, batch.action, batch.is_first)}
+        shapes = {name: tuple(term.shape) for name, term in terms.items()}
+        assert set(shapes.values()) == {(B, T)}, shapes
+        means = {"image": self._image_loss(batch, belief), **{name: term.mean() for name, term in terms.items()}}
+        total = torch.stack([getattr(self.weights, name) * mean for name, mean in means.items()]).sum()
+        return Loss(total=total, metrics={f"loss/{name}": mean.detach() for name, mean in means.items()})
+
+    def _image_loss(self, batch: Batch, belief: Belief) -> Tensor:
+        """Squared error summed over a frame, -log p(o | s) of a unit Gaussian, on a random subset of the frames."""
+        latent, pixels = belief.latent.flatten(0, 1), batch.pixels.flatten(0, 1)
+        count = max(1, round(self.decode_fraction * len(latent)))
+        if count < len(latent):
+            chosen = torch.randperm(len(latent), device=latent.device)[:count]
+            latent, pixels = latent[chosen], pixels[chosen]
+        target = pixels.contiguous(memory_format=torch.channels_last) / 255 - 0.5
+        return (self.decoder(latent).float() - target).square().sum() / count
+
+    def after_step(self) -> None:
+        """Bring slow copies along; call after every optimiser step."""
+        if self.imagination is not None:
+            self.imagination.follow()
+
+    # --- acting ---------------------------------------------------------------------------------------------------
+
+    def initial_carry(self, batch: int) -> Carry:
+        """What to remember before the first decision of `batch` environments."""
+        like = next(self.parameters())
+        return Carry(
+            belief=like.new_zeros(batch, self.dynamics.carry_dim),
+            action=like.new_zeros(batch, self.action_dim),
+            plan=like.new_zeros(batch, self.planner.horizon, self.action_dim),
+        )
+
+    @torch.no_grad()
+    def act(
+        self,
+        pixels: UInt8[Tensor, "B c h w"],
+        is_first: Bool[Tensor, "B"],
+        carry: Carry,
+        *,
+        noise_std: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> Decision:
+        """Algorithm 26, lines 5 and 6: filter the frame, plan from its latent, decide.
+
+        Rows with is_first start blank. noise_std is the exploration noise added to the action, then clipped.
+        """
+        blank = is_first[:, None]
+        last = torch.where(blank, 0.0, carry.action)
+        embed = self.encoder(pixels[:, None])
+        belief = self.dynamics.observe(embed, last[:, None], blank, carry.belief, sample=False)
+        latent = belief.latent[:, 0]
+        action, plan, value = self._decide(latent, torch.where(blank[..., None], 0.0, carry.plan), generator)
+        if noise_std:
+            noise = torch.randn(action.shape, generator=generator, device=action.device)
+            action = (action + noise_std * noise).clamp(-1, 1)
+        shifted = torch.cat([plan[:, 1:], plan[:, -1:]], 1)
+        return Decision(action, Carry(belief=belief.carry, action=action, plan=shifted), value)
+
+    def _decide(
+        self, latent: Tensor, warm: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        simulator = self.simulator()
+        if self.act_with == "actor" and self.actor is not None:
+            return self.actor.mode(latent), warm, simulator.value(latent)
+        plan = self.planner.plan(simulator, latent, warm=warm, generator=generator)
+        return plan.action, plan.mean, plan.value
+
+
+make = LatentMPC

@@ -1,0 +1,41 @@
+"""Latents to pixels."""
+
+import math
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from worldmodel.encoders import PATCH
+
+
+class ConvDecoder(nn.Module):
+    """The encoder's mirror: transposed convolutions (kernel 4, stride 2), then one product that paints 4x4 patches.
+
+    pixels: (c, h, w) of a frame. channels: of every stage, the smallest image first.
+    """
+
+    def __init__(
+        self, *, latent_dim: int, pixels: tuple[int, int, int], channels: tuple[int, ...] = (64, 48, 32)
+    ) -> None:
+        super().__init__()
+        self.colours, height, width = pixels
+        grow = PATCH * 2 ** (len(channels) - 1)
+        if height % grow or width % grow:
+            raise ValueError(f"pixels: expected height and width to be multiples of {grow}, got {height}x{width}")
+        self.start = (channels[0], height // grow, width // grow)
+        self.project = nn.Linear(latent_dim, math.prod(self.start))
+        layers: list[nn.Module] = []
+        for inputs, outputs in zip(channels[:-1], channels[1:], strict=True):
+            layers += [nn.SiLU(), nn.ConvTranspose2d(inputs, outputs, kernel_size=4, stride=2, padding=1)]
+        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.paint = nn.Linear(channels[-1], self.colours * PATCH * PATCH)
+
+    def forward(self, latent: Float[Tensor, "R D"]) -> Float[Tensor, "R c h w"]:
+        """The mean of p(o | s), frames in [-0.5, 0.5] (unclamped)."""
+        c, h, w = self.start
+        image = rearrange(self.project(latent), "R (h w c) -> R c h w", c=c, h=h, w=w)  # channels_last in memory
+        patches = self.paint(F.silu(rearrange(self.layers(image), "R c h w -> R h w c")))
+        return rearrange(patches, "R h w (c p q) -> R c (h p) (w q)", c=self.colours, p=PATCH, q=PATCH)

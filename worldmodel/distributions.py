@@ -1,0 +1,41 @@
+"""Distributions in closed form: Gaussians, their KL, and the squashed normal of policies."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+Moments = tuple[Tensor, Tensor]  # mean and std, same shape
+
+
+def gaussian_kl(q: Moments, p: Moments) -> Float[Tensor, "*R"]:
+    """KL(q || p) of diagonal Gaussians in nats, summed over the last axis."""
+    (q_mean, q_std), (p_mean, p_std) = q, p
+    ratio = (q_std / p_std).square()
+    distance = ((q_mean - p_mean) / p_std).square()
+    return 0.5 * (ratio + distance - 1 - ratio.log()).sum(-1)
+
+
+def balanced_kl(q: Moments, p: Moments, *, balance: float, free_nats: float) -> Float[Tensor, "*R"]:
+    """KL(q || p) whose gradient goes to p with weight `balance` and to q with the rest, nothing below `free_nats`.
+
+    Hafner et al., Mastering Atari with Discrete World Models (2021), algorithm 2.
+    """
+    detached_q, detached_p = (q[0].detach(), q[1].detach()), (p[0].detach(), p[1].detach())
+    # stop-grad: the prior should chase the posterior, not drag it
+    chase = gaussian_kl(detached_q, p).clamp_min(free_nats)
+    drag = gaussian_kl(q, detached_p).clamp_min(free_nats)
+    return balance * chase + (1 - balance) * drag
+
+
+def squashed_sample(mean: Tensor, std: Tensor, noise: Tensor) -> tuple[Float[Tensor, "*R A"], Float[Tensor, "*R"]]:
+    """A reparameterised a = tanh(u), u = mean + std * noise, and log π(a).
+
+    Uses log(1 - tanh²u) = 2(log 2 - u - softplus(-2u)), finite for every u.
+    """
+    u = mean + std * noise
+    log_normal = -0.5 * noise.square() - std.log() - 0.5 * math.log(2 * math.pi)
+    log_slope = 2 * (math.log(2) - u - F.softplus(-2 * u))
+    return torch.tanh(u), (log_normal - log_slope).sum(-1)

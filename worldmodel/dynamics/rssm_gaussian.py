@@ -1,0 +1,115 @@
+"""Recurrent state-space model with Gaussian states: the filter q(s_t | o_1:t, a_1:t).
+
+Hafner et al., Learning Latent Dynamics for Planning from Pixels (2019); KL balancing from
+Hafner et al., Mastering Atari with Discrete World Models (2021).
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from worldmodel.distributions import balanced_kl
+from worldmodel.interfaces import Belief
+from worldmodel.nets import mlp
+
+
+class GaussianRSSM(nn.Module):
+    """s = (h, z): a GRU state h and a Gaussian z whose prior sees h and whose posterior also sees the frame.
+
+    deterministic, stochastic: sizes of h and z. hidden: width of the two state heads.
+    balance: share of the KL's gradient that trains the prior. free_nats: KL per row under which nothing is pushed.
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int,
+        action_dim: int,
+        deterministic: int = 128,
+        stochastic: int = 24,
+        hidden: int = 200,
+        min_std: float = 0.1,
+        balance: float = 0.8,
+        free_nats: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.deterministic, self.stochastic = deterministic, stochastic
+        self.latent_dim = self.carry_dim = deterministic + stochastic
+        self.min_std, self.balance, self.free_nats = min_std, balance, free_nats
+        self.inputs = nn.Sequential(
+            nn.Linear(stochastic + action_dim, deterministic, bias=False), nn.LayerNorm(deterministic), nn.SiLU()
+        )
+        self.cell = nn.GRUCell(deterministic, deterministic)
+        self.prior = mlp(deterministic, hidden, 1, 2 * stochastic)
+        self.posterior = mlp(deterministic + embed_dim, hidden, 1, 2 * stochastic)
+
+    def observe(
+        self,
+        embed: Float[Tensor, "B T E"],
+        action: Float[Tensor, "B T A"],
+        is_first: Bool[Tensor, "B T"],
+        carry: Float[Tensor, "B C"],
+        *,
+        sample: bool,
+    ) -> Belief:
+        """Filter a window; with sample=False the latents are the posterior's means."""
+        B, T = embed.shape[:2]
+        keep = (~is_first).to(embed.dtype).unsqueeze(-1)
+        noise = torch.randn(B, T, self.stochastic, device=embed.device) if sample else None
+        latents, means, stds = [], [], []
+        latent = carry
+        for t in range(T):
+            latent = latent * keep[:, t]
+            h = self._recur(latent, action[:, t] * keep[:, t])
+            mean, std = self._moments(self.posterior(torch.cat([h, embed[:, t]], -1)))
+            z = mean if noise is None else mean + std * noise[:, t]
+            latent = torch.cat([h, z], -1)
+            latents.append(latent)
+            means.append(mean)
+            stds.append(std)
+        stacked = torch.stack(latents, 1)
+        prior_mean, prior_std = self._moments(self.prior(stacked[..., : self.deterministic]))
+        statistics = {
+            "posterior_mean": torch.stack(means, 1),
+            "posterior_std": torch.stack(stds, 1),
+            "prior_mean": prior_mean,
+            "prior_std": prior_std,
+        }
+        return Belief(latent=stacked, carry=latent, statistics=statistics)
+
+    def predict(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
+        """One step of the prior with z at its mean."""
+        h = self._recur(latent, action)
+        mean, _ = self._moments(self.prior(h))
+        return torch.cat([h, mean], -1)
+
+    def imagine(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
+        """One step of the prior with z sampled by reparameterisation."""
+        h = self._recur(latent, action)
+        mean, std = self._moments(self.prior(h))
+        return torch.cat([h, mean + std * torch.randn_like(std)], -1)
+
+    def losses(
+        self, belief: Belief, action: Float[Tensor, "B T A"], is_first: Bool[Tensor, "B T"]
+    ) -> dict[str, Tensor]:
+        """The balanced KL from posterior to prior, in nats per row."""
+        stats = belief.statistics
+        kl = balanced_kl(
+            (stats["posterior_mean"], stats["posterior_std"]),
+            (stats["prior_mean"], stats["prior_std"]),
+            balance=self.balance,
+            free_nats=self.free_nats,
+        )
+        return {"kl": kl}
+
+    def _recur(self, latent: Tensor, action: Tensor) -> Tensor:
+        h, z = latent.split([self.deterministic, self.stochastic], -1)
+        return self.cell(self.inputs(torch.cat([z, action], -1)), h)  # type: ignore[no-any-return]
+
+    def _moments(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
+        mean, raw = statistics.float().chunk(2, -1)
+        return mean, F.softplus(raw) + self.min_std
+
+
+make = GaussianRSSM

@@ -1,0 +1,139 @@
+"""The records and protocols that every part agrees on.
+
+Axes, one letter each, never reused:
+    B batch · T recorded time · H imagined or planned horizon · N plan candidates · A action · E embedding
+    D latent state · K unroll steps · c h w pixels in lower case.
+
+Time is stored by arrival: row t holds o[t], the action a[t-1] that led to it, the reward r[t] that came with it,
+and is_first, is_last, is_terminal of that row (is_last without is_terminal is a truncation: bootstrap through it).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch of windows, none of which crosses an episode's end."""
+
+    pixels: UInt8[Tensor, "B T c h w"]
+    action: Float[Tensor, "B T A"]
+    reward: Float[Tensor, "B T"]
+    is_first: Bool[Tensor, "B T"]
+    is_last: Bool[Tensor, "B T"]
+    is_terminal: Bool[Tensor, "B T"]
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = True) -> "Batch":
+        """The same batch on another device; pixels stay uint8."""
+        moved = {f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)}
+        return Batch(**moved)
+
+    def rows(self, start: int, stop: int) -> "Batch":
+        """The rows [start, stop) of every window."""
+        return Batch(**{f.name: getattr(self, f.name)[:, start:stop] for f in fields(self)})
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """What a dynamics model holds to be true after watching a window.
+
+    latent: the state at every row, a sample or a mode. carry: what the next call of `observe` starts from.
+    statistics: named tensors [B, T, ...] that the model's own losses read (prior and posterior moments, say).
+    """
+
+    latent: Float[Tensor, "B T D"]
+    carry: Float[Tensor, "B C"]
+    statistics: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a planner decided for every environment of a batch."""
+
+    action: Float[Tensor, "B A"]  # what to do now, finite and in [-1, 1]
+    mean: Float[Tensor, "B H A"]  # the whole plan: the next call's warm start after a shift
+    value: Float[Tensor, "B"]  # its predicted return, -inf where no candidate was finite
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A loss to minimise, and what to log about it (detached scalars)."""
+
+    total: Float[Tensor, ""]
+    metrics: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """What an agent remembers between two decisions of a batch of environments."""
+
+    belief: Float[Tensor, "B C"]  # the dynamics model's carry
+    action: Float[Tensor, "B A"]  # the last executed action
+    plan: Float[Tensor, "B H A"]  # the last plan, already shifted by one decision
+
+
+class Dynamics(Protocol):
+    """Latent dynamics f and filter q under one protocol (equations 5.3.4 to 5.3.6)."""
+
+    latent_dim: int
+    carry_dim: int
+
+    def observe(
+        self,
+        embed: Float[Tensor, "B T E"],
+        action: Float[Tensor, "B T A"],
+        is_first: Bool[Tensor, "B T"],
+        carry: Float[Tensor, "B C"],
+        *,
+        sample: bool,
+    ) -> Belief:
+        """Filter a window of embeddings and arrival actions into latents."""
+
+    def predict(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
+        """One step of the prior's mean, s' = f(s, a)."""
+
+    def imagine(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
+        """One reparameterised sample of the prior, s' ~ p(s' | s, a)."""
+
+    def losses(self, belief: Belief, action: Float[Tensor, "B T A"], is_first: Bool[Tensor, "B T"]) -> dict[str, Tensor]:
+        """The model's own loss terms, each [B, T]."""
+
+
+class Simulator(Protocol):
+    """The one thing that planners and policies see of a learned world."""
+
+    action_dim: int
+    discount: float
+
+    def step(self, latent: Float[Tensor, "R D"], action: Float[Tensor, "R A"]) -> Float[Tensor, "R D"]:
+        """The next latent."""
+
+    def reward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
+        """The reward that arrives with a latent."""
+
+    def value(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
+        """The discounted return that follows a latent; zeros where no value was learned."""
+
+    def propose(self, latent: Float[Tensor, "R D"], generator: torch.Generator | None) -> Float[Tensor, "R A"] | None:
+        """An action of the learned policy, or None where there is none."""
+
+
+class Planner(Protocol):
+    """Chooses actions by looking ahead in a Simulator."""
+
+    horizon: int
+
+    def plan(
+        self,
+        simulator: Simulator,
+        latent: Float[Tensor, "B D"],
+        *,
+        warm: Float[Tensor, "B H A"] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Plan:
+        """A plan for every row of latents; row i never depends on row j."""

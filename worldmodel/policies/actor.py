@@ -1,0 +1,51 @@
+"""The policy π(a | s): a normal squashed into [-1, 1]."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from worldmodel.distributions import Moments, squashed_sample
+from worldmodel.nets import mlp
+
+
+class Actor(nn.Module):
+    """A perceptron from latents to the mean and std of u, with a = tanh(u).
+
+    mean_bound keeps |mean u| below it, so that a saturated policy can still learn its way back.
+    """
+
+    def __init__(
+        self,
+        *,
+        latent_dim: int,
+        action_dim: int,
+        hidden: int = 200,
+        layers: int = 2,
+        min_std: float = 0.1,
+        max_std: float = 1.0,
+        mean_bound: float = 3.0,
+    ) -> None:
+        super().__init__()
+        self.net = mlp(latent_dim, hidden, layers, 2 * action_dim)
+        self.min_std, self.max_std, self.mean_bound = min_std, max_std, mean_bound
+
+    def moments(self, latent: Float[Tensor, "*R D"]) -> Moments:
+        """Mean and std of the normal before squashing, each [*R, A]."""
+        mean, raw = self.net(latent).float().chunk(2, -1)
+        std = self.min_std + (self.max_std - self.min_std) * torch.sigmoid(raw + 1)
+        return self.mean_bound * torch.tanh(mean / self.mean_bound), std
+
+    def forward(self, latent: Float[Tensor, "*R D"]) -> tuple[Float[Tensor, "*R A"], Float[Tensor, "*R"]]:
+        """A reparameterised action and its log density."""
+        mean, std = self.moments(latent)
+        return squashed_sample(mean, std, torch.randn_like(mean))
+
+    def mode(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R A"]:
+        """The squashed mean."""
+        return torch.tanh(self.moments(latent)[0])
+
+    def sample(self, latent: Float[Tensor, "*R D"], *, generator: torch.Generator | None) -> Float[Tensor, "*R A"]:
+        """An action drawn with an explicit generator."""
+        mean, std = self.moments(latent)
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+        return torch.tanh(mean + std * noise)

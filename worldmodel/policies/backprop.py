@@ -1,0 +1,86 @@
+"""Policy and value from imagined rollouts, the policy by backpropagation through the model (Algorithm 27).
+
+The pathwise gradient of λ-returns; Hafner et al., Dream to Control (2020), equations 4 to 8.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from worldmodel.heads import ScalarHead, SlowCopy
+from worldmodel.interfaces import Loss
+from worldmodel.policies.actor import Actor
+from worldmodel.returns import lambda_return
+from worldmodel.simulator import LatentSimulator, frozen
+
+
+class BackpropImagination(nn.Module):
+    """Imagines rollouts of the actor from replayed latents and returns the losses of actor and value.
+
+    horizon: decisions imagined. starts: at most so many replayed latents are continued per update.
+    mix: λ. entropy: weight of the policy's entropy against returns of order 1.
+    slow_rate: how fast the target value follows the learned one, per update.
+    """
+
+    spread: Tensor
+
+    def __init__(
+        self,
+        *,
+        value: ScalarHead,
+        horizon: int = 8,
+        starts: int = 128,
+        mix: float = 0.95,
+        entropy: float = 1e-3,
+        slow_rate: float = 0.02,
+    ) -> None:
+        super().__init__()
+        self.horizon, self.starts, self.mix, self.entropy = horizon, starts, mix, entropy
+        self.value, self.slow_value = value, SlowCopy(value, rate=slow_rate)
+        self.register_buffer("spread", torch.ones(()))
+
+    def losses(self, simulator: LatentSimulator, actor: Actor, latent: Float[Tensor, "R D"]) -> tuple[Tensor, Loss]:
+        """The actor's loss (a scalar) and the value's loss with metrics, from detached latents."""
+        latent = self._subsample(latent)
+        states, rewards, log_probs = self._imagine(simulator, actor, latent)
+        with frozen(self.slow_value):
+            values = self.slow_value.module(states[1:])
+        returns = lambda_return(rewards, values, discount=simulator.discount, mix=self.mix)
+        self._track_spread(returns.detach())
+        actor_loss = -(returns / self.spread).mean() + self.entropy * log_probs.mean()
+        value_loss = self.value.squared_error(states[:-1].detach(), returns.detach()).mean()
+        metrics = {
+            "policy/entropy": -log_probs.detach().mean(),
+            "policy/imagined_return": returns.detach().mean(),
+            "loss/value": value_loss.detach(),
+        }
+        return actor_loss, Loss(total=value_loss, metrics=metrics)
+
+    def follow(self) -> None:
+        """Let the target value follow; call after every optimiser step."""
+        self.slow_value.follow(self.value)
+
+    def _subsample(self, latent: Tensor) -> Tensor:
+        if latent.shape[0] <= self.starts:
+            return latent
+        return latent[torch.randperm(latent.shape[0], device=latent.device)[: self.starts]]
+
+    def _imagine(self, simulator: LatentSimulator, actor: Actor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """States [H+1 R D], rewards [H R] and log π [H R] of the actor's rollouts."""
+        states, log_probs = [state], []
+        for _ in range(self.horizon):
+            action, log_prob = actor(state)
+            state = simulator.dynamics.imagine(state, action)
+            states.append(state)
+            log_probs.append(log_prob)
+        stacked = torch.stack(states)
+        return stacked, simulator.reward(stacked[1:]), torch.stack(log_probs)
+
+    @torch.no_grad()
+    def _track_spread(self, returns: Tensor) -> None:
+        """The 5-95 percentile range of returns, so that the entropy's weight means the same in every task."""
+        low, high = torch.quantile(returns.flatten(), torch.tensor([0.05, 0.95], device=returns.device))
+        self.spread.lerp_((high - low).clamp_min(1.0), 0.01)
+
+
+make = BackpropImagination

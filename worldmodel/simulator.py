@@ -1,0 +1,104 @@
+"""A learned world as planners and policies see it: step, reward, value, propose."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from worldmodel.heads import ScalarHead
+from worldmodel.interfaces import Dynamics
+from worldmodel.interfaces import Simulator as SimulatorProtocol
+from worldmodel.policies.actor import Actor
+
+
+class LatentSimulator:
+    """Dynamics and heads composed into a simulator in latent space.
+
+    discount is per decision. Without a value head, value is zero (the chapter's planner, rewards alone);
+    without an actor, nothing is proposed.
+    """
+
+    def __init__(
+        self,
+        *,
+        dynamics: Dynamics,
+        reward: ScalarHead,
+        value: nn.Module | None,
+        actor: Actor | None,
+        action_dim: int,
+        discount: float,
+    ) -> None:
+        self.dynamics, self._reward, self._value, self._actor = dynamics, reward, value, actor
+        self.action_dim, self.discount = action_dim, discount
+
+    def step(self, latent: Float[Tensor, "R D"], action: Float[Tensor, "R A"]) -> Float[Tensor, "R D"]:
+        """The mean of the next latent."""
+        return self.dynamics.predict(latent, action)
+
+    def reward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
+        """The reward that arrives with a latent, per decision."""
+        return self._reward(latent)  # type: ignore[no-any-return]
+
+    def value(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
+        """The discounted return that follows a latent."""
+        return latent.new_zeros(latent.shape[:-1]) if self._value is None else self._value(latent)
+
+    def propose(self, latent: Float[Tensor, "R D"], generator: torch.Generator | None) -> Float[Tensor, "R A"] | None:
+        """A sample of the actor, or None without one."""
+        return None if self._actor is None else self._actor.sample(latent, generator=generator)
+
+
+def score(
+    simulator: SimulatorProtocol, latent: Float[Tensor, "B D"], actions: Float[Tensor, "B N H A"]
+) -> Float[Tensor, "B N"]:
+    """Discounted return of every candidate: Σ γ^k r_k + γ^H v(s_H)  (equation 5.2.5's J).
+
+    Rewards of all steps are read in one call after the rollout: one large product instead of H small ones.
+    """
+    B, N, H, _ = actions.shape
+    state = repeat(latent, "B D -> (B N) D", N=N)
+    by_time = rearrange(actions, "B N H A -> H (B N) A")
+    states = []
+    for k in range(H):
+        state = simulator.step(state, by_time[k])
+        states.append(state)
+    rewards = simulator.reward(torch.stack(states))
+    weights = simulator.discount ** torch.arange(H, device=latent.device, dtype=rewards.dtype)
+    total = weights @ rewards + simulator.discount**H * simulator.value(state)
+    return rearrange(total, "(B N) -> B N", B=B)
+
+
+def propose_sequences(
+    simulator: SimulatorProtocol,
+    latent: Float[Tensor, "B D"],
+    *,
+    count: int,
+    horizon: int,
+    generator: torch.Generator | None,
+) -> Float[Tensor, "B P H A"] | None:
+    """`count` action sequences of the learned policy, each rolled through the model; None without a policy."""
+    state = repeat(latent, "B D -> (B P) D", P=count)
+    actions = []
+    for _ in range(horizon):
+        action = simulator.propose(state, generator)
+        if action is None:
+            return None
+        actions.append(action)
+        state = simulator.step(state, action)
+    return rearrange(torch.stack(actions), "H (B P) A -> B P H A", P=count)
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Within it, gradients flow through the modules but never into their weights."""
+    weights = [w for module in modules for w in module.parameters() if w.requires_grad]
+    for w in weights:
+        w.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for w in weights:
+            w.requires_grad_(True)

@@ -1,0 +1,39 @@
+"""What an environment is, as a record that travels: no torch here, so environment workers can import it."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class EnvSpec:
+    """Facts about one environment that networks, replay and reports are built from.
+
+    pixels: (channels, height, width) of one uint8 observation.
+    action_dim: number of action dimensions; actions are in [-1, 1] outside the environment.
+    action_repeat: control steps (env_steps) per decision.
+    episode_steps: control steps (env_steps) after which an episode is truncated.
+    look: rendering quality, "suite" (shadows, reflections, multisampling), "fast" or "none".
+    backend: GL backend that drew the pixels, "egl", "osmesa", "glfw" or "none".
+    """
+
+    task: str
+    pixels: tuple[int, int, int]
+    action_dim: int
+    action_repeat: int
+    episode_steps: int
+    look: str = "none"
+    backend: str = "none"
+
+    @property
+    def episode_decisions(self) -> int:
+        """Decisions in a full episode (the last one may be shorter than action_repeat)."""
+        return -(-self.episode_steps // self.action_repeat)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able dict; `from_json` restores it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "EnvSpec":
+        """Restore a spec written by `to_json`."""
+        return cls(**{**fields, "pixels": tuple(fields["pixels"])})
