@@ -36,5 +36,5 @@ def write_atomic(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.unlink(missing_ok=True)
     write_new(temporary, data)
-    os.replace(temporary, path)
+    temporary.replace(path)
     sync_folder(path.parent)

@@ -88,8 +88,12 @@ class Replay:
         self._rng = np.random.Generator(np.random.PCG64(seed))
         self._windows: dict[int, _Windows] = {}
         self._lock: int | None = None
-        logs = [None] * streams if folder is None else self._open_folder(Path(folder), streams)
-        self._streams = [self._make_stream(i, flush_rows, log) for i, log in enumerate(logs)]
+        try:
+            logs = [None] * streams if folder is None else self._open_folder(Path(folder), streams)
+            self._streams = [self._make_stream(i, flush_rows, log) for i, log in enumerate(logs)]
+        except (OSError, ReplayMismatch):
+            self._unlock()
+            raise
 
     def _refuse_if_too_large(self, limit: int | None) -> None:
         needed, available = self.bytes_needed(self.spec, self.capacity), available_bytes() if limit is None else limit
@@ -124,8 +128,12 @@ class Replay:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            os.close(self._lock)
             raise ReplayMismatch(f"folder {folder} is in use by another replay") from error
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     @staticmethod
     def bytes_needed(spec: EnvSpec, capacity: int) -> int:
@@ -234,9 +242,7 @@ class Replay:
         for stream in self._streams:
             if stream.log:
                 stream.log.close()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._unlock()
 
 
 def _read_header(path: Path) -> dict[str, Any]:

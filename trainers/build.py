@@ -12,9 +12,8 @@ from trainers import components
 from trainers.module import WorldModelModule
 from trainers.run_paths import RunPaths
 from worldmodel.agents.latent_mpc import LatentMPC, LossWeights
-from worldmodel.decoders import ConvDecoder
-from worldmodel.encoders import ConvEncoder
 from worldmodel.heads import ScalarHead
+from worldmodel.pixels import PixelNorm
 from worldmodel.policies.actor import Actor
 from worldmodel.spec import EnvSpec
 
@@ -36,16 +35,17 @@ def open_pool(config: Config, count: int) -> EnvPool:
 def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
     """The agent with freshly initialised weights for an environment's spec."""
     options = config["agent"]
-    encoder = ConvEncoder(pixels=spec.pixels, channels=tuple(options["encoder"]["channels"]))
-    dynamics = components.make(
-        "worldmodel.dynamics", config["dynamics"], embed_dim=encoder.embed_dim, action_dim=spec.action_dim
-    )
+    encoder = components.make("worldmodel.encoders", options["encoder"], pixels=spec.pixels)
+    model = {key: value for key, value in config["dynamics"].items() if key != "unroll"}  # that is the agent's
+    facts = {"embed_dim": encoder.embed_dim, "action_dim": spec.action_dim}
+    dynamics = components.make("worldmodel.dynamics", model, **facts)
     sizes = {"latent_dim": dynamics.latent_dim, **options["heads"]}
     actor, imagination = _build_policy(config, spec, dynamics.latent_dim)
     return LatentMPC(
+        pixels=PixelNorm(spec.pixels),
         encoder=encoder,
-        decoder=ConvDecoder(
-            latent_dim=dynamics.latent_dim, pixels=spec.pixels, channels=tuple(options["decoder"]["channels"])
+        decoder=components.make(
+            "worldmodel.decoders", options["decoder"], latent_dim=dynamics.latent_dim, pixels=spec.pixels
         ),
         dynamics=dynamics,
         reward=ScalarHead(scale=float(spec.action_repeat), **sizes),
@@ -54,6 +54,7 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
         planner=components.make("worldmodel.planners", _plain_planner(config)),
         action_dim=spec.action_dim,
         discount=options["discount"],
+        unroll=options["unroll"],
         decode_fraction=options["decode_fraction"],
         act_with=options["act_with"],
         weights=LossWeights(**options["weights"]),

@@ -44,25 +44,19 @@ def _encode(checkpoint: dict[str, Any]) -> dict[str, bytes]:
     weights = checkpoint.get("state_dict", {})
     model = {k: plain(v, path=f"state_dict[{k!r}]") for k, v in weights.items() if isinstance(v, Tensor)}
     packer = Packer()
-    extras = {k: v for k, v in weights.items() if k not in model}
-    rest = {
-        "checkpoint": packer.pack({k: v for k, v in checkpoint.items() if k != "state_dict"}, path="checkpoint"),
-        "extras": packer.pack(extras, path="state_dict"),
-        # safetensors sorts, a state dict has an order
-        "order": list(weights) if "state_dict" in checkpoint else None,
-    }
+    # safetensors sorts, a state dict has an order: the weights leave their places behind
+    places = {"state_dict": {k: None if k in model else v for k, v in weights.items()}}
+    tree = packer.pack({**checkpoint, **(places if "state_dict" in checkpoint else {})}, path="checkpoint")
     files = {MODEL: safetensors.torch.save(model), STATE: safetensors.torch.save(packer.tensors)}
-    files[REST] = json.dumps(rest, allow_nan=False).encode()
+    files[REST] = json.dumps(tree, allow_nan=False).encode()
     return {**files, MANIFEST: _manifest(files)}
 
 
 def _decode(files: dict[str, bytes]) -> dict[str, Any]:
     model, tensors = safetensors.torch.load(files[MODEL]), safetensors.torch.load(files[STATE])
-    rest = json.loads(files[REST])
-    checkpoint = unpack(rest["checkpoint"], tensors)
-    if rest["order"] is not None:
-        weights = {**model, **unpack(rest["extras"], tensors)}
-        checkpoint["state_dict"] = {key: weights[key] for key in rest["order"]}
+    checkpoint = unpack(json.loads(files[REST]), tensors)
+    # an update in place keeps the order
+    checkpoint.get("state_dict", {}).update(model)
     return checkpoint
 
 
@@ -118,14 +112,18 @@ def verify(folder: Path) -> None:
         pass
 
 
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
 def _holds_only_ours(folder: Path) -> bool:
-    return folder.is_dir() and not folder.is_symlink() and set(os.listdir(folder)) <= {MODEL, STATE, REST, MANIFEST}
+    return folder.is_dir() and not folder.is_symlink() and _names(folder) <= {MODEL, STATE, REST, MANIFEST}
 
 
 def _delete(folder: Path) -> None:
-    for name in os.listdir(folder):
-        os.unlink(folder / name)
-    os.rmdir(folder)
+    for name in _names(folder):
+        (folder / name).unlink()
+    folder.rmdir()
 
 
 def _temporary(path: Path) -> Path:
@@ -147,7 +145,7 @@ def _exchange(first: Path, second: Path) -> None:
 def _publish(temporary: Path, path: Path) -> None:
     """Put a complete folder at `path`: at every instant `path` is the old checkpoint or the new one."""
     if not path.exists():
-        os.rename(temporary, path)
+        temporary.rename(path)
         sync_folder(path.parent)
         return
     if not _holds_only_ours(path):
@@ -169,7 +167,7 @@ class DurableCheckpointIO(CheckpointIO):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary(path)
         try:
-            os.mkdir(temporary)
+            temporary.mkdir()
             for name, data in files.items():
                 write_new(temporary / name, data)
             sync_folder(temporary)
@@ -191,7 +189,7 @@ class DurableCheckpointIO(CheckpointIO):
         files = dict(_read(Path(path)))
         try:
             checkpoint = _decode(files)
-        except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CheckpointDamaged(f"{path}: expected a checkpoint's content, got {error!r}") from error
         return _move(checkpoint, map_location) if isinstance(map_location, str | torch.device) else checkpoint
 
@@ -201,7 +199,7 @@ class DurableCheckpointIO(CheckpointIO):
         if not _holds_only_ours(path):
             raise FileNotFoundError(f"{path}: expected a checkpoint folder and nothing else in it")
         temporary = _temporary(path)
-        os.rename(path, temporary)
+        path.rename(temporary)
         _delete(temporary)
 
 

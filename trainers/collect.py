@@ -106,3 +106,9 @@ def gather_over_ranks(value: Any) -> list[Any]:
     gathered: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(gathered, value)
     return gathered
+
+
+def broadcast_from_rank_zero(tensor: torch.Tensor) -> None:
+    """Overwrite a tensor with rank 0's."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.broadcast(tensor, src=0)

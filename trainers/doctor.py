@@ -1,4 +1,4 @@
-"""Says what is wrong with this machine, and the fix: `python -m trainers.doctor [task=...] [replay.capacity=...]`."""
+"""Says what is wrong with this machine, and the fix: `python -m trainers.doctor [task=...] [data.capacity=...]`."""
 
 import importlib
 import json
@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,12 @@ from packaging.specifiers import SpecifierSet
 from trainers.render_check import BACKENDS, Check, check_backend, check_render, verdict, wanted_backends
 
 __all__ = ["Check", "check_render", "main"]
+
+USAGE = """python -m trainers.doctor [--render-only] [key=value ...]
+
+Checks versions, rendering, memory, disk, GPUs and the run folder against the configuration that
+`python -m trainers.fit` would have with the same overrides, and prints the fix for what fails.
+The exit code is 0 when everything needed is there; --render-only draws a frame and nothing else."""
 
 # What is known to work, with the reason where a version is known to break.
 PACKAGES = {
@@ -33,21 +39,23 @@ PACKAGES = {
 }
 OPTIONAL = ("wandb", "av", "tensorboard")
 MALWARE = {"lightning": ("2.6.2", "2.6.3")}
+SETUP = "make setup"
 ROOM_BYTES = 1_000_000_000  # checkpoints, videos and what else a run writes
 BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 MARKS = {"ok": "[green]✓ ok[/]", "note": "[yellow]• note[/]", "fail": "[bold red]✗ fail[/]"}
 
 
 def main(argv: Sequence[str]) -> dict[str, Any]:
-    """Run every check, show a table on stderr, and return {"ok", "checks": [...]}; SystemExit for a malformed word."""
-    render_only, settings = _parse(argv)
-    checks = [check_render(settings["task"])] if render_only else list(all_checks(settings))
+    """Run every check, show a table on stderr and return {"ok", "checks": [...]}; ValueError for a wrong override."""
+    render_only, config = _configure(argv)
+    checks = [*_verdict_only(config)] if render_only else list(all_checks(config))
     _show(checks)
     return {"ok": all(check.state != "fail" for check in checks), "checks": [check.to_json() for check in checks]}
 
 
-def all_checks(settings: dict[str, str]) -> Iterator[Check]:
-    """Every check for these settings (`key=value` words of the command line), cheap ones first."""
+def all_checks(config: Mapping[str, Any]) -> Iterator[Check]:
+    """Every check for a resolved run configuration, cheap ones first."""
+    runs = Path(config.get("run_dir") or "runs")
     yield check_python()
     yield from (check_package(name, wanted) for name, wanted in PACKAGES.items())
     yield check_torchvision()
@@ -55,10 +63,11 @@ def all_checks(settings: dict[str, str]) -> Iterator[Check]:
     yield from (check_optional(name) for name in OPTIONAL)
     yield check_cores()
     yield check_allocator()
-    yield from check_replay(settings)
-    yield check_writable(Path(settings.get("runs", "runs")))
-    yield from check_gpus(settings["task"])
-    yield from _rendering(settings["task"])
+    yield from check_replay(config, runs)
+    yield check_writable(runs)
+    task = _suite_task(config)
+    yield from check_gpus(task)
+    yield from _rendering(task)
 
 
 def check_python() -> Check:
@@ -131,21 +140,25 @@ def check_allocator() -> Check:
     return Check("allocator", "not glibc: malloc stays untuned, updates may be a third slower", "note")
 
 
-def check_replay(settings: dict[str, str]) -> Iterator[Check]:
+def check_replay(config: Mapping[str, Any], runs: Path) -> Iterator[Check]:
     """Memory and disk against what the replay of the configured capacity takes."""
+    capacity = _capacity(config)
     try:
         from datamodules.replay import Replay, available_bytes
         from worldmodel.spec import EnvSpec
     except (ImportError, OSError) as error:
-        yield Check("replay", f"cannot be imported: {error}", "fail", "make setup")
+        yield Check("replay", f"cannot be imported: {error}", "fail", SETUP)
         return
-    capacity = _capacity(settings["replay.capacity"])
-    spec = EnvSpec(settings["task"], pixels=(3, 64, 64), action_dim=6, action_repeat=1, episode_steps=1000)
+    size = config["task"]["env"].get("size", 64)
+    # The number of action dimensions is only known to the environment; beside a frame it weighs nothing.
+    spec = EnvSpec(config["task"]["name"], (3, size, size), action_dim=6, action_repeat=1, episode_steps=1000)
     need = Replay.bytes_needed(spec, capacity)
-    runs = _nearest_folder(Path(settings.get("runs", "runs")))
+    folder = _nearest_folder(runs)
     text = f"replay of {capacity:,} rows takes {_size(need)}"
-    yield _room("memory", available_bytes(), need, text, f"replay.capacity={capacity // 2} or a larger machine")
-    yield _room("disk", shutil.disk_usage(runs).free, need + ROOM_BYTES, text, f"free space on the disk of {runs}")
+    memory = available_bytes()
+    fitting = f"data.capacity={memory * capacity // need // 1000 * 1000} or less, or a larger machine"
+    yield _room("memory", memory, need, text, fitting)
+    yield _room("disk", shutil.disk_usage(folder).free, need + ROOM_BYTES, text, f"free space on the disk of {folder}")
 
 
 def check_writable(runs: Path) -> Check:
@@ -158,20 +171,21 @@ def check_writable(runs: Path) -> Check:
         return Check("runs folder", f"{folder}: {error.strerror}", "fail", f"make {folder} writable for this user")
 
 
-def check_gpus(task: str) -> Iterator[Check]:
+def check_gpus(task: str | None) -> Iterator[Check]:
     """CUDA devices by name, bf16, and the EGL device that each rank will draw on."""
     try:
         cuda = importlib.import_module("torch").cuda
         count = cuda.device_count() if cuda.is_available() else 0
     except (ImportError, RuntimeError, OSError) as error:
-        yield Check("gpu", f"torch does not import: {error}", "fail", "make setup")
+        yield Check("gpu", f"torch does not import: {error}", "fail", SETUP)
         return
     if not count:
         yield Check("gpu", "none: training runs on the CPU")
     for rank in range(count):
         bf16 = "bf16" if cuda.is_bf16_supported() else "no bf16"
         yield Check(f"gpu {rank}", f"{cuda.get_device_name(rank)}, {bf16}")
-        yield _egl_device(task, rank)
+        if task:
+            yield _egl_device(task, rank)
 
 
 def _egl_device(task: str, rank: int) -> Check:
@@ -181,9 +195,14 @@ def _egl_device(task: str, rank: int) -> Check:
     return Check(f"egl of rank {rank}", check.finding, "ok" if on_gpu else "note", fix)
 
 
-def _rendering(task: str) -> Iterator[Check]:
-    if task.startswith("toy"):
-        yield Check("render", f"{task} draws without GL")
+def _suite_task(config: Mapping[str, Any]) -> str | None:
+    """The control suite task to draw, None where the environment needs no GL."""
+    return config["task"]["name"] if config["task"]["source"] == "dmc" else None
+
+
+def _rendering(task: str | None) -> Iterator[Check]:
+    if task is None:
+        yield Check("render", "this task draws without GL")
         return
     backends = dict.fromkeys((*wanted_backends(), *BACKENDS))
     found = {backend: check_backend(backend, task=task) for backend in backends}
@@ -191,41 +210,32 @@ def _rendering(task: str) -> Iterator[Check]:
     yield verdict(found)
 
 
-def _parse(argv: Sequence[str]) -> tuple[bool, dict[str, str]]:
+def _verdict_only(config: Mapping[str, Any]) -> Iterator[Check]:
+    task = _suite_task(config)
+    yield check_render(task) if task else next(_rendering(None))
+
+
+def _capacity(config: Mapping[str, Any]) -> int:
+    capacity = config["data"]["capacity"]
+    if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:
+        raise ValueError(f"data.capacity: expected a whole number of rows above 0, got {capacity!r}")
+    return capacity
+
+
+def _configure(argv: Sequence[str]) -> tuple[bool, dict[str, Any]]:
+    """Whether only a frame is to be drawn, and the configuration of a run with these overrides."""
     words = [word for word in argv if word != "--render-only"]
     if bad := [word for word in words if "=" not in word]:
-        raise SystemExit(f"doctor: expected --render-only or key=value, got {bad[0]!r}")
-    settings = {"task": "cartpole_swingup", "replay.capacity": "100000", **_configured(Path("configs"))}
-    return len(words) < len(argv), settings | dict(word.lstrip("+").split("=", 1) for word in words)
-
-
-def _capacity(text: str) -> int:
-    if not re.fullmatch(r"[\d_]*[1-9][\d_]*", text):
-        raise SystemExit(f"doctor: replay.capacity: expected a whole number of rows above 0, got {text!r}")
-    return int(text)
-
-
-def _configured(folder: Path) -> dict[str, str]:
-    """Plain values of the top-level YAML files as dotted keys: {} where there are none or no reader."""
+        raise ValueError(f"expected --render-only or key=value, got {bad[0]!r}; see --help")
     try:
-        yaml = importlib.import_module("yaml")
-    except ImportError:
-        return {}
-    found: dict[str, str] = {}
-    for path in sorted(folder.glob("*.yaml")):
-        try:
-            _flatten(yaml.safe_load(path.read_text()), "", found.__setitem__)
-        except (OSError, yaml.YAMLError):
-            continue
-    return {key: value for key, value in found.items() if "${" not in value and value != "???"}
-
-
-def _flatten(node: Any, prefix: str, put: Callable[[str, str], None]) -> None:
-    if isinstance(node, dict):
-        for key, value in node.items():
-            _flatten(value, f"{prefix}.{key}" if prefix else str(key), put)
-    elif isinstance(node, str | int | float):
-        put(prefix, str(node))
+        from trainers.configuration import load_config
+    except ImportError:  # what is missing is in the table; the rest of it goes by the defaults
+        task = dict(word.split("=", 1) for word in words).get("task", "cartpole_swingup")
+        source = "toy" if task.startswith("toy") else "dmc"
+        config: dict[str, Any] = {"task": {"name": task, "source": source, "env": {}}, "data": {"capacity": 100_000}}
+    else:
+        config = load_config(words)
+    return len(words) < len(argv), config
 
 
 def _room(name: str, free: int, need: int, text: str, fix: str) -> Check:
@@ -267,7 +277,19 @@ def _show(checks: Sequence[Check]) -> None:
     Console(stderr=True, highlight=False).print(table)
 
 
-if __name__ == "__main__":
-    result = main(sys.argv[1:])
+def run(argv: Sequence[str]) -> int:
+    """The command; returns its exit code: 0 when everything needed is there, 1 when not, 2 for a wrong argument."""
+    if {"-h", "--help"} & set(argv):
+        print(USAGE)
+        return 0
+    try:
+        result = main(argv)
+    except ValueError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
     print(json.dumps(result))
-    sys.exit(0 if result["ok"] else 1)
+    return 0 if result["ok"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:]))

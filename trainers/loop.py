@@ -1,5 +1,6 @@
 """Algorithm 26 as a Lightning callback: when to learn, collect, evaluate, save and stop."""
 
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from datamodules.rollout import Episode
 from trainers.acting import AgentPolicy
 from trainers.artifacts import write_pictures
 from trainers.checkpoint import prune
-from trainers.collect import Collector, gather_over_ranks
+from trainers.collect import Collector, broadcast_from_rank_zero, gather_over_ranks
 from trainers.evaluation import Evaluation, Evaluator
 from trainers.interrupt import Interrupt
 from trainers.module import WorldModelModule
@@ -53,6 +54,7 @@ class Algorithm26(pl.Callback):
         self.next_evaluation = evaluate_every
         self.final: Evaluation | None = None
         self._resumed: dict[str, Any] | None = None
+        self._updating = ExitStack()
 
     # --- the loop -------------------------------------------------------------------------------------------------
 
@@ -64,6 +66,7 @@ class Algorithm26(pl.Callback):
             self.progress.update(phase="seed", total_env_steps=self.env_steps)
             for episode in self.collector.seed_episodes(self.seed_rounds):
                 self._report([episode], {})
+            self._fit_pixels(module)
             self.updates_due = self.update_ratio * self.collector.decisions
             self._log(trainer, module, {})
         self.progress.update(phase="learn", total_env_steps=self.env_steps)
@@ -71,11 +74,17 @@ class Algorithm26(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: WorldModelModule, *_: Any) -> None:  # type: ignore[override]
         """One update less is due."""
+        self._updating.close()
         self.updates_due -= 1
         self.progress.update(updates=module.updates)
         self._advance(trainer, module)
 
     def _advance(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
+        """Stop, or bring updates due, then start the clock on the next update, fetching its batch included."""
+        self._bring_updates_due(trainer, module)
+        self._updating.enter_context(module.clock.measure("update"))
+
+    def _bring_updates_due(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
         """Lines 4 to 7 when no update is due: evaluate, save, collect, until updates are due again or it is over."""
         if self.interrupt.requested(gather_over_ranks):
             return self._stop(trainer, module)
@@ -102,6 +111,13 @@ class Algorithm26(pl.Callback):
         self._report(episodes, module.latest)
         self._log(trainer, module, {"train/return": float(np.mean([e.total_return for e in episodes])), **promise})
         self.progress.update(phase="learn")
+
+    def _fit_pixels(self, module: WorldModelModule) -> None:
+        """Measure the frames of the seed episodes; all ranks take rank 0's statistics."""
+        batch = self.replay.sample(min(512, self.replay.rows), 1)
+        module.agent.pixels.fit(batch.pixels.flatten(0, 1))
+        for buffer in module.agent.pixels.buffers():
+            broadcast_from_rank_zero(buffer)
 
     # --- what a person sees ---------------------------------------------------------------------------------------
 

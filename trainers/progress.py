@@ -60,6 +60,8 @@ class RunProgress(ProgressBar):
         self._status, self._best = Status(), -math.inf
         self._returns: deque[float] = deque(maxlen=24)
         self._history: deque[tuple[float, int]] = deque()
+        self._updates: deque[tuple[float, int]] = deque(maxlen=200)
+        self._shown = False
         self._started = self._drawn = clock()
         self._live: Live | None = None
 
@@ -108,9 +110,9 @@ class RunProgress(ProgressBar):
 
     def close(self) -> None:
         """Draw the last state once more and stop; more than once does no harm."""
-        if self._enabled and (self._live is not None or not self._is_live) and self._history:
+        if self._enabled and self._shown:
             self._redraw(urgent=True)
-            self._history.clear()
+        self._shown = False
         self._stop()
 
     def render(self, width: int = 80) -> RenderableType:
@@ -129,7 +131,8 @@ class RunProgress(ProgressBar):
 
     def _remember(self, before: Status, known: dict[str, Any]) -> None:
         now, after = self._clock(), self._status
-        if after.env_steps != before.env_steps or not self._history:
+        # the first number a resumed run hears of is where it continues, not progress
+        if known.get("env_steps") is not None and (after.env_steps != before.env_steps or not self._history):
             self._history.append((now, after.env_steps))
         while len(self._history) > 2 and now - self._history[0][0] > RATE_WINDOW_SECONDS:
             self._history.popleft()
@@ -137,6 +140,17 @@ class RunProgress(ProgressBar):
             self._returns.append(float(known["train_return"]))
         if known.get("eval_return") is not None:
             self._best = max(self._best, float(known["eval_return"]))
+        self._measure_updates(known, now)
+
+    def _measure_updates(self, known: dict[str, Any], now: float) -> None:
+        """The rate of updates while the run learns, where the caller does not know it."""
+        if known.get("phase", "learn") != "learn":
+            self._updates.clear()
+        elif known.get("updates") is not None and known.get("updates_per_s") is None:
+            self._updates.append((now, known["updates"]))
+            (start, first), (end, last) = self._updates[0], self._updates[-1]
+            if end - start > 1.0:
+                self._status = replace(self._status, updates_per_s=(last - first) / (end - start))
 
     def _is_news(self, before: Status) -> bool:
         after = self._status
@@ -155,7 +169,7 @@ class RunProgress(ProgressBar):
             self._console.print(self._line(), markup=False, soft_wrap=True)
         else:
             return
-        self._drawn = now
+        self._drawn, self._shown = now, True
 
     def _stop(self) -> None:
         if self._live is not None:

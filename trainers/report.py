@@ -17,6 +17,10 @@ from trainers.reference import Curve, published_curves
 from trainers.run_folder import Run, is_number, read_run
 
 TIME_PARTS = ("env", "plan", "update", "evaluation", "rest")
+FACTS = (
+    *("look", "backend", "renderer", "action_repeat", "pixels"),
+    *("seed", "precision", "accelerator", "devices"),
+)
 MAX_VIDEO_BYTES = 3_000_000
 SHORTEST_AXIS = 50_000  # published curves begin at 25k env_steps: a shorter run is still drawn beside them
 
@@ -42,10 +46,11 @@ def _header(run: Run) -> str:
         mean, interval, note = run.last("eval/return_mean"), _last_interval(run), "return at the last evaluation"
     if isinstance(interval, list | tuple) and len(interval) == 2 and all(is_number(edge) for edge in interval):
         note += f", 95% interval {interval[0]:.0f} to {interval[1]:.0f}"
-    episodes = run.find("episodes", "eval_episodes", "evaluation_episodes")
-    if is_number(episodes):
+    returns = run.results.get("returns")
+    episodes = run.results.get("episodes", len(returns) if isinstance(returns, list) else None)
+    if is_number(run.results.get("return_mean")) and is_number(episodes):
         note += f", {episodes:.0f} episodes"
-    state = "finished" if run.results else "not finished: no results yet"
+    state = run.results.get("status") or ("finished" if run.results else "not finished: no results yet")
     agent = run.find("agent")
     agent = (agent.get("name") or "") if isinstance(agent, Mapping) else agent or ""
     return html.header(
@@ -182,17 +187,7 @@ def _time(run: Run) -> str:
 
 
 def _measured(run: Run) -> str:
-    names = (
-        ("look",),
-        ("backend",),
-        ("action_repeat",),
-        ("pixels",),
-        ("seed",),
-        ("precision",),
-        ("accelerator",),
-        ("devices",),
-    )
-    facts = [(name[0].replace("_", " "), run.find(*name)) for name in names]
+    facts = [(name.replace("_", " "), run.find(name)) for name in FACTS]
     facts += [(name.replace("_", " "), _counter(run, name)) for name in ("env_steps", "decisions", "updates")]
     left = html.table((name, _plain(value)) for name, value in facts if value is not None)
     right = html.table((name, _plain(value)) for name, value in _leaves(run.versions))
@@ -225,8 +220,9 @@ def _film(path: Path) -> str:
 
 def _newest(folder: Path, prefix: str, suffixes: tuple[str, ...]) -> list[Path]:
     found = [path for path in folder.glob(f"{prefix}*") if path.suffix in suffixes and path.is_file()]
-    # Names end with a counter without leading zeros, so length comes before the alphabet.
-    return sorted((path for path in found if path.stat().st_size), key=lambda path: (len(path.name), path.name))[-1:]
+    # Names end with a counter, perhaps without leading zeros, or with "final".
+    found.sort(key=lambda path: (path.stem.endswith("final"), len(path.name), path.name))
+    return [path for path in found if path.stat().st_size][-1:]
 
 
 def _data_url(path: Path, kind: str) -> str:

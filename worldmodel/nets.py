@@ -1,6 +1,8 @@
 """Small building blocks that every network shares."""
 
-from torch import nn
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 
 def mlp(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
@@ -21,3 +23,22 @@ def zero_last(net: nn.Sequential) -> nn.Sequential:
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
     return net
+
+
+class NormGRUCell(nn.Module):
+    """A GRU cell with one product and one LayerNorm for all gates, for any leading axes.
+
+    The update gate's bias of -1 makes a fresh cell remember. Hafner et al., Mastering Atari with Discrete World
+    Models (2021), appendix.
+    """
+
+    def __init__(self, inputs: int, hidden: int) -> None:
+        super().__init__()
+        self.gates = nn.Linear(inputs + hidden, 3 * hidden, bias=False)
+        self.norm = nn.LayerNorm(3 * hidden)
+
+    def forward(self, x: Float[Tensor, "*R I"], h: Float[Tensor, "*R D"]) -> Float[Tensor, "*R D"]:
+        """The next hidden state."""
+        reset, candidate, update = self.norm(self.gates(torch.cat([x, h], -1))).chunk(3, -1)
+        candidate = torch.tanh(torch.sigmoid(reset) * candidate)
+        return torch.lerp(h, candidate, torch.sigmoid(update - 1))

@@ -30,4 +30,4 @@ def open_loop(agent: LatentMPC, batch: Batch, *, context: int) -> OpenLoop:
         latents.append(agent.dynamics.predict(latents[-1], batch.action[:, t]))
     latent = torch.stack(latents, 1)
     frames = rearrange(agent.decoder(latent.flatten(0, 1)), "(B T) c h w -> B T c h w", T=T)
-    return OpenLoop(frames=(frames.float() + 0.5).clamp(0, 1), rewards=agent.reward(latent))
+    return OpenLoop(frames=agent.pixels.denormalise(frames.float()), rewards=agent.reward(latent))

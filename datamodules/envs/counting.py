@@ -1,6 +1,7 @@
 """Counting environment for alignment and fault tests: pixels encode time, rewards encode time and action."""
 
 import os
+import stat
 import time
 from typing import Literal
 
@@ -13,7 +14,7 @@ from datamodules.envs.protocol import Step
 from worldmodel.spec import EnvSpec
 
 TASK = "counting"
-FaultKind = Literal["none", "raise", "exit", "hang", "nan", "huge", "shape", "print"]
+FaultKind = Literal["none", "raise", "exit", "hang", "nan", "huge", "shape", "print", "garbage"]
 
 
 def make(
@@ -83,7 +84,7 @@ class CountingEnv:
         return Step(self._pixels(), 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
 
     def step(self, action: NDArray[np.float32]) -> Step:
-        """Count action_repeat control steps; the reward is the sum of `reward_of` over them; raises BadAction, NotReset."""
+        """Count action_repeat control steps and sum their `reward_of`; raises BadAction or NotReset."""
         require_open(self._open)
         action = checked_action(action, action_dim=self.spec.action_dim)
         repeat = min(self.spec.action_repeat, self.spec.episode_steps - self._time)
@@ -114,9 +115,21 @@ class CountingEnv:
             os._exit(3)
         if self._fault == "hang":
             time.sleep(3600)
+        if self._fault == "garbage":
+            _write_to_sockets(b"not a message" * 10)
         if self._fault == "print":
             os.write(1, b"noise from the environment\n" * 100)
         if self._fault == "shape":
             row.pixels = row.pixels[:, :-1]
         row.reward = {"nan": float("nan"), "huge": 1e30}.get(self._fault, row.reward)
         return row
+
+
+def _write_to_sockets(data: bytes) -> None:
+    # a library that writes to a descriptor it does not own
+    for descriptor in range(3, 64):
+        try:
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                os.write(descriptor, data)
+        except OSError:
+            continue

@@ -61,6 +61,16 @@ def split_task(task: str, known: tuple[tuple[str, str], ...]) -> tuple[str, str]
     return pairs[task]
 
 
+def control_range(
+    minimum: NDArray[np.float64], maximum: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Middle [A] and half width [A] of the controls, so that an action in [-1, 1] gives middle + half * action."""
+    # an unlimited actuator reports 1e10, or infinity: its control is the action itself
+    limited = (np.abs(minimum) < UNLIMITED) & (np.abs(maximum) < UNLIMITED)
+    low, high = np.where(limited, minimum, -1.0), np.where(limited, maximum, 1.0)
+    return (low + high) / 2.0, (high - low) / 2.0
+
+
 def _require(key: str, got: object, valid: bool, expected: str) -> None:
     if not valid:
         raise BadOption(f"{key}: expected {expected}, got {got!r}")
@@ -94,10 +104,7 @@ class DmcEnv:
         with self.env.physics.contexts.gl.make_current() as context:
             self.renderer: str = context.call(gl.renderer_name)
         bounds = self.env.action_spec()
-        # an unlimited actuator reports 1e10, or infinity: its control is the action itself
-        limited = (np.abs(bounds.minimum) < UNLIMITED) & (np.abs(bounds.maximum) < UNLIMITED)
-        self._low = np.where(limited, bounds.minimum, -1.0)
-        self._span = np.where(limited, bounds.maximum, 1.0) - self._low
+        self._middle, self._half = control_range(bounds.minimum, bounds.maximum)
         # the step limit has no public name; it is time_limit / control_timestep, as step() itself compares it
         limit = self.env._step_limit
         self._control_steps, self._open = 0, False
@@ -119,9 +126,9 @@ class DmcEnv:
         return Step(self._pixels(), 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
 
     def step(self, action: NDArray[np.float32]) -> Step:
-        """Hold an action [A] in [-1, 1] for action_repeat control steps, summing rewards; raises BadAction, NotReset."""
+        """Hold an action [A] in [-1, 1] for action_repeat control steps and sum rewards; raises BadAction, NotReset."""
         require_open(self._open)
-        control = self._low + self._span * (checked_action(action, action_dim=self.spec.action_dim) + 1.0) / 2.0
+        control = self._middle + self._half * checked_action(action, action_dim=self.spec.action_dim)
         reward, taken, last = 0.0, 0, False
         while taken < self.spec.action_repeat and not last:
             row = self.env.step(control)

@@ -18,7 +18,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 def make(
     *, source: str, frame_stack: int = 1, grayscale: bool = False, time_limit: int | None = None, **kwargs: Any
 ) -> Env:
-    """Open `source` with its own `kwargs`, shortened to `time_limit` control steps, grey, then stacked; see open_env."""
+    """Open `source` with its own `kwargs`, truncated at `time_limit` control steps, grey, stacked; see open_env."""
     env = open_env(source=source, kwargs=kwargs)
     if time_limit is not None:
         env = TimeLimit(env, time_limit)

@@ -22,6 +22,12 @@ ROOT = Path(__file__).parents[2]
 SPEC = EnvSpec(task="count", pixels=(3, 4, 4), action_dim=2, action_repeat=2, episode_steps=20)
 
 
+@pytest.fixture(autouse=True)
+def fast_disk(monkeypatch):
+    """Syncs matter to power losses only, and to the test that counts them."""
+    monkeypatch.setattr(os, "fsync", lambda fd: None)
+
+
 @dataclass
 class Row:
     """What one stored row must look like when it is served."""
@@ -471,6 +477,27 @@ def test_crash_at_any_call_leaves_a_prefix(tmp_path, monkeypatch):
         Counter(reopened, rows=list(counter.rows), episode=50).play(8)
         abandon(reopened)
     assert 20 < n < 999
+
+
+@pytest.mark.parametrize("end", ["episode", "truncate", "discard", "flush", "state", "close"])
+def test_everything_is_synced_at(tmp_path, monkeypatch, end):
+    replay = Replay(spec=SPEC, capacity=64, folder=tmp_path, flush_rows=4)
+    synced = {}
+
+    def record(fd: int) -> None:
+        synced[os.fstat(fd).st_ino] = os.fstat(fd).st_size
+
+    counter = Counter(replay)
+    monkeypatch.setattr(os, "fsync", record)
+    counter.play(30)
+    counter.play(6, last=end == "episode")
+    calls = {"truncate": lambda: replay.truncate(0), "discard": replay.discard_open, "flush": replay.flush}
+    calls |= {"state": replay.state_dict, "close": replay.close, "episode": lambda: None}
+    calls[end]()
+    files = [path.stat() for path in (tmp_path / "stream_00").iterdir()]
+    assert len(files) > 1
+    assert {stat.st_ino: stat.st_size for stat in files}.items() <= synced.items()
+    assert (tmp_path / "stream_00").stat().st_ino in synced
 
 
 KILLED = """

@@ -179,6 +179,19 @@ def test_published_curves_are_the_rows_of_the_table():
     assert dreamer.seeds > 0 and "danijar/dreamerv3" in dreamer.source
 
 
+def test_a_task_does_not_take_the_curves_of_a_longer_name():
+    for curve in published_curves("cartpole_swingup"):
+        assert (np.diff(curve.env_steps) > 0).all(), curve.method
+
+
+def test_logarithmic_charts_stay_within_the_drawing_area():
+    y = np.array([1000.0, 10.0, 0.1])
+    text = charts.line_chart([charts.Series(label="", x=np.arange(3.0), y=y)], height=300, log=True)
+    heights = [float(point.split(",")[1]) for point in re.search(r'class="line run" points="([^"]+)"', text)[1].split()]
+    assert 0 < heights[0] < heights[1] < heights[2] < 300
+    np.testing.assert_allclose(np.diff(heights)[0], np.diff(heights)[1], atol=0.2)
+
+
 def test_axes_map_data_to_the_drawing_area():
     axes = charts.Axes(width=200, height=100, x_range=(0, 10), y_range=(0, 5), margin=(10, 20, 30, 40))
     np.testing.assert_allclose(axes.x([0, 5, 10]), [40, 110, 180])

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
-from worldmodel.decoders import ConvDecoder
-from worldmodel.encoders import ConvEncoder
 from worldmodel.heads import ScalarHead
 from worldmodel.interfaces import Batch, Belief, Carry, Dynamics, Loss, Planner
+from worldmodel.objectives import latent_consistency, later_rows, unroll
+from worldmodel.pixels import PixelNorm
 from worldmodel.policies.actor import Actor
 from worldmodel.policies.backprop import BackpropImagination
 from worldmodel.simulator import LatentSimulator, frozen
@@ -31,15 +31,17 @@ class Decision(NamedTuple):
 class LossWeights:
     """The weight of every term; the names are those of `LatentMPC.losses`."""
 
-    image: float = 1.0
-    reward: float = 100.0
+    image: float = 200.0
+    reward: float = 500.0
     kl: float = 1.0
-    consistency: float = 1.0
+    consistency: float = 10.0
+    unrolled_reward: float = 500.0
 
 
 class LatentMPC(nn.Module):
     """Encoder, decoder, latent dynamics and reward model, planned through by MPC.
 
+    unroll: rows predicted open-loop from every row, whose latents and rewards must match; 0 leaves that to the KL.
     decode_fraction: share of a batch's frames that is decoded, a random subset: the decoder is the costliest part.
     imagination: trains the value and the actor; None is the chapter's version, which plans on rewards alone.
     act_with: "planner", or "actor" to act without looking ahead.
@@ -48,8 +50,9 @@ class LatentMPC(nn.Module):
     def __init__(
         self,
         *,
-        encoder: ConvEncoder,
-        decoder: ConvDecoder,
+        pixels: PixelNorm,
+        encoder: nn.Module,
+        decoder: nn.Module,
         dynamics: nn.Module,
         reward: ScalarHead,
         imagination: BackpropImagination | None,
@@ -57,6 +60,7 @@ class LatentMPC(nn.Module):
         planner: Planner,
         action_dim: int,
         discount: float,
+        unroll: int = 0,
         decode_fraction: float = 0.25,
         act_with: str = "planner",
         weights: LossWeights = LossWeights(),
@@ -66,11 +70,12 @@ class LatentMPC(nn.Module):
             raise ValueError(f"act_with: expected 'planner', or 'actor' with an actor, got {act_with!r}")
         if not 0 < decode_fraction <= 1:
             raise ValueError(f"decode_fraction: expected a number in (0, 1], got {decode_fraction}")
-        self.encoder, self.decoder, self.reward = encoder, decoder, reward
+        self.pixels, self.encoder, self.decoder, self.reward = pixels, encoder, decoder, reward
         self.dynamics: Dynamics = dynamics  # type: ignore[assignment]
         self.imagination, self.actor, self.planner = imagination, actor, planner
         self.action_dim, self.discount = action_dim, discount
-        self.decode_fraction, self.act_with, self.weights = decode_fraction, act_with, weights
+        self.unroll, self.decode_fraction = unroll, decode_fraction
+        self.act_with, self.weights = act_with, weights
 
     def simulator(self) -> LatentSimulator:
         """The learned world, as planners and policies see it."""
@@ -107,7 +112,7 @@ class LatentMPC(nn.Module):
 
     def observe(self, batch: Batch, *, sample: bool = True) -> Belief:
         """Filter whole windows, each from a blank carry."""
-        embed = self.encoder(batch.pixels)
+        embed = self.encoder(self.pixels(batch.pixels))
         carry = embed.new_zeros(embed.shape[0], self.dynamics.carry_dim)
         return self.dynamics.observe(embed, batch.action, batch.is_first, carry, sample=sample)
 
@@ -119,18 +124,28 @@ class LatentMPC(nn.Module):
         shapes = {name: tuple(term.shape) for name, term in terms.items()}
         assert set(shapes.values()) == {(B, T)}, shapes
         means = {"image": self._image_loss(batch, belief), **{name: term.mean() for name, term in terms.items()}}
+        if self.unroll:
+            means |= self._unrolled_losses(batch, belief)
         total = torch.stack([getattr(self.weights, name) * mean for name, mean in means.items()]).sum()
         return Loss(total=total, metrics={f"loss/{name}": mean.detach() for name, mean in means.items()})
 
+    def _unrolled_losses(self, batch: Batch, belief: Belief) -> dict[str, Tensor]:
+        predicted = unroll(self.dynamics, belief.latent, batch.action, steps=self.unroll)
+        target = later_rows(batch.reward, steps=self.unroll)
+        return {
+            "consistency": latent_consistency(predicted, belief.latent).mean(),
+            "unrolled_reward": self.reward.squared_error(predicted, target).mean(),
+        }
+
     def _image_loss(self, batch: Batch, belief: Belief) -> Tensor:
-        """Squared error summed over a frame, -log p(o | s) of a unit Gaussian, on a random subset of the frames."""
+        """Share of the frames' variance left unexplained, -log p(o | s) of a Gaussian, on a random subset of them."""
         latent, pixels = belief.latent.flatten(0, 1), batch.pixels.flatten(0, 1)
         count = max(1, round(self.decode_fraction * len(latent)))
         if count < len(latent):
             chosen = torch.randperm(len(latent), device=latent.device)[:count]
             latent, pixels = latent[chosen], pixels[chosen]
-        target = pixels.contiguous(memory_format=torch.channels_last) / 255 - 0.5
-        return (self.decoder(latent).float() - target).square().sum() / count
+        error = self.decoder(latent).float() - self.pixels(pixels)
+        return error.square().mean()
 
     def after_step(self) -> None:
         """Bring slow copies along; call after every optimiser step."""
@@ -164,7 +179,7 @@ class LatentMPC(nn.Module):
         """
         blank = is_first[:, None]
         last = torch.where(blank, 0.0, carry.action)
-        embed = self.encoder(pixels[:, None])
+        embed = self.encoder(self.pixels(pixels[:, None]))
         belief = self.dynamics.observe(embed, last[:, None], blank, carry.belief, sample=False)
         latent = belief.latent[:, 0]
         action, plan, value = self._decide(latent, torch.where(blank[..., None], 0.0, carry.plan), generator)

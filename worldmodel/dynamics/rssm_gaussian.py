@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from worldmodel.distributions import balanced_kl
 from worldmodel.interfaces import Belief
-from worldmodel.nets import mlp
+from worldmodel.nets import NormGRUCell, mlp
 
 
 class GaussianRSSM(nn.Module):
@@ -40,7 +40,7 @@ class GaussianRSSM(nn.Module):
         self.inputs = nn.Sequential(
             nn.Linear(stochastic + action_dim, deterministic, bias=False), nn.LayerNorm(deterministic), nn.SiLU()
         )
-        self.cell = nn.GRUCell(deterministic, deterministic)
+        self.cell = NormGRUCell(deterministic, deterministic)
         self.prior = mlp(deterministic, hidden, 1, 2 * stochastic)
         self.posterior = mlp(deterministic + embed_dim, hidden, 1, 2 * stochastic)
 

@@ -28,11 +28,10 @@ def own_loop(task: str) -> dict[str, np.ndarray]:
     env = suite.load(domain, name, task_kwargs={"random": SEED})
     row, spec, rewards = env.reset(), env.action_spec(), []
     first = env.physics.render(SIZE, SIZE, camera_id=0)
+    assert (spec.minimum == -1).all() and (spec.maximum == 1).all()
     actions = actions_for(spec.shape[0], 1000)
     while not row.last():
-        # both ends mapped by the line through them, written differently from the code under test
-        action = actions[len(rewards) // REPEAT].astype(float)
-        row = env.step((spec.maximum + spec.minimum) / 2 + action * (spec.maximum - spec.minimum) / 2)
+        row = env.step(actions[len(rewards) // REPEAT])
         rewards.append(row.reward)
     return {"rewards": np.array(rewards), "discount": np.array(row.discount), "first": first}
 

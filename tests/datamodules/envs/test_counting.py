@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -19,7 +21,7 @@ def rows_of(env):
 def test_pixels_show_the_time_and_rewards_the_arrival(repeat, times):
     rows = rows_of(counting.make(action_repeat=repeat, episode_steps=5))
     assert [counting.decode(row.pixels) for row in rows] == [(time, 7) for time in times]
-    arrivals = [range(before + 1, after + 1) for before, after in zip(times, times[1:], strict=False)]
+    arrivals = [range(before + 1, after + 1) for before, after in pairwise(times)]
     expected = [sum(100 * time + abs(a) for time in group) for group, a in zip(arrivals, A0, strict=False)]
     assert [row.reward for row in rows] == [0.0, *expected]
     assert [row.env_steps for row in rows] == [0, *(len(group) for group in arrivals)]

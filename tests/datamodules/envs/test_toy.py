@@ -1,4 +1,5 @@
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def test_action_repeat_is_the_manual_loop():
 
 def test_optimum_at_a_larger_action_repeat_is_close_to_the_bound():
     env = toy.make(size=16, action_repeat=2)
-    act = lambda state: toy.optimal_action(state, action_repeat=2)  # noqa: E731
+    act = partial(toy.optimal_action, action_repeat=2)
     for seed in range(5):
         assert 0.97 < play(env, seed, act)[0] / toy.optimal_return(seed) <= 1 + 1e-6
 
@@ -80,7 +81,9 @@ def test_render_is_the_same_scene_larger():
     assert np.abs(large - small).mean() < 2
 
 
-@pytest.mark.parametrize("options", [{"size": 8}, {"action_repeat": 0}, {"episode_steps": 0}, {"speed": 0.0}, {"task": "x"}])
+@pytest.mark.parametrize(
+    "options", [{"size": 8}, {"action_repeat": 0}, {"episode_steps": 0}, {"speed": 0.0}, {"task": "x"}]
+)
 def test_bad_options(options):
     with pytest.raises(BadOption, match=next(iter(options))):
         toy.make(**options)

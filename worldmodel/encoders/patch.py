@@ -1,16 +1,16 @@
-"""Pixels to embeddings."""
+"""Pixels to embeddings by a patch stem and strided convolutions."""
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 PATCH = 4  # the stem's patch size in pixels
 
 
-class ConvEncoder(nn.Module):
-    """A patch stem (4x4 pixels, one product), then strided convolutions (kernel 4, stride 2), flattened.
+class PatchEncoder(nn.Module):
+    """A patch stem (4x4 pixels, one product), then convolutions (kernel 4, stride 2), flattened.
 
     On a CPU the stem costs a third less than two thin convolutions: three colours fill no vector register, 48 do.
     pixels: (c, h, w) of a frame; h and w must be multiples of 4 * 2**(len(channels) - 1), ValueError otherwise.
@@ -30,10 +30,12 @@ class ConvEncoder(nn.Module):
         self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.embed_dim = channels[-1] * (height // shrink) * (width // shrink)
 
-    def forward(self, pixels: UInt8[Tensor, "B T c h w"]) -> Float[Tensor, "B T E"]:
-        """Embed uint8 frames, scaled to [-0.5, 0.5] on the device."""
-        B = pixels.shape[0]
-        # patches are cut while the frames are bytes: a quarter of the traffic of cutting floats
-        patches = rearrange(pixels, "B T c (h p) (w q) -> (B T) h w (c p q)", p=PATCH, q=PATCH)
-        image = rearrange(F.silu(self.stem(patches / 255 - 0.5)), "R h w c -> R c h w")  # channels_last in memory
+    def forward(self, frames: Float[Tensor, "B T c h w"]) -> Float[Tensor, "B T E"]:
+        """Embed normalised frames."""
+        B = frames.shape[0]
+        patches = rearrange(frames, "B T c (h p) (w q) -> (B T) h w (c p q)", p=PATCH, q=PATCH)
+        image = rearrange(F.silu(self.stem(patches)), "R h w c -> R c h w")  # channels_last in memory
         return rearrange(self.layers(image), "(B T) c h w -> B T (c h w)", B=B)
+
+
+make = PatchEncoder

@@ -1,4 +1,4 @@
-"""Latents to pixels."""
+"""Latents to pixels by transposed convolutions and painted patches."""
 
 import math
 
@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodel.encoders import PATCH
+from worldmodel.encoders.patch import PATCH
 
 
-class ConvDecoder(nn.Module):
+class PatchDecoder(nn.Module):
     """The encoder's mirror: transposed convolutions (kernel 4, stride 2), then one product that paints 4x4 patches.
 
     pixels: (c, h, w) of a frame. channels: of every stage, the smallest image first.
@@ -34,8 +34,11 @@ class ConvDecoder(nn.Module):
         self.paint = nn.Linear(channels[-1], self.colours * PATCH * PATCH)
 
     def forward(self, latent: Float[Tensor, "R D"]) -> Float[Tensor, "R c h w"]:
-        """The mean of p(o | s), frames in [-0.5, 0.5] (unclamped)."""
+        """The mean of p(o | s), as normalised frames."""
         c, h, w = self.start
         image = rearrange(self.project(latent), "R (h w c) -> R c h w", c=c, h=h, w=w)  # channels_last in memory
         patches = self.paint(F.silu(rearrange(self.layers(image), "R c h w -> R h w c")))
         return rearrange(patches, "R h w (c p q) -> R c (h p) (w q)", c=self.colours, p=PATCH, q=PATCH)
+
+
+make = PatchDecoder

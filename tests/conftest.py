@@ -1,0 +1,73 @@
+"""Shared fixtures: one thread, so that results do not depend on the machine, and small agents."""
+
+import os
+
+os.environ.setdefault("WANDB_MODE", "offline")
+
+import pytest
+import torch
+
+from worldmodel.agents.latent_mpc import LatentMPC
+from worldmodel.decoders.patch import PatchDecoder
+from worldmodel.dynamics.deterministic import DeterministicDynamics
+from worldmodel.dynamics.rssm_gaussian import GaussianRSSM
+from worldmodel.encoders.patch import PatchEncoder
+from worldmodel.heads import ScalarHead
+from worldmodel.interfaces import Batch
+from worldmodel.pixels import PixelNorm
+from worldmodel.planners.cem import CEM
+from worldmodel.policies.actor import Actor
+from worldmodel.policies.backprop import BackpropImagination
+
+PIXELS = (3, 16, 16)
+A = 2
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+def random_batch(B: int = 3, T: int = 7, *, first: int | None = 0) -> Batch:
+    """Random rows; `first` is the row that opens an episode in every window, None for none."""
+    flags = torch.zeros(B, T, dtype=torch.bool)
+    is_first = flags.clone()
+    if first is not None:
+        is_first[:, first] = True
+    return Batch(
+        pixels=torch.randint(0, 256, (B, T, *PIXELS), dtype=torch.uint8),
+        action=torch.rand(B, T, A) * 2 - 1,
+        reward=torch.rand(B, T),
+        is_first=is_first,
+        is_last=flags,
+        is_terminal=flags,
+    )
+
+
+def small_dynamics(name: str, embed_dim: int) -> torch.nn.Module:
+    if name == "rssm_gaussian":
+        return GaussianRSSM(embed_dim=embed_dim, action_dim=A, deterministic=16, stochastic=4, hidden=16)
+    return DeterministicDynamics(embed_dim=embed_dim, action_dim=A, latent_dim=12, hidden=16)
+
+
+def small_agent(name: str = "rssm_gaussian", *, imagination: bool = True, **options: object) -> LatentMPC:
+    """An agent of a few thousand weights on 16x16 frames."""
+    encoder = PatchEncoder(pixels=PIXELS, channels=(8, 8))
+    dynamics = small_dynamics(name, encoder.embed_dim)
+    sizes = {"latent_dim": dynamics.latent_dim, "hidden": 16}
+    value = ScalarHead(scale=100.0, **sizes)
+    return LatentMPC(
+        pixels=PixelNorm(PIXELS),
+        encoder=encoder,
+        decoder=PatchDecoder(latent_dim=dynamics.latent_dim, pixels=PIXELS, channels=(8, 8)),
+        dynamics=dynamics,
+        reward=ScalarHead(scale=1.0, **sizes),
+        imagination=BackpropImagination(value=value, horizon=3, starts=8) if imagination else None,
+        actor=Actor(latent_dim=dynamics.latent_dim, action_dim=A, hidden=16) if imagination else None,
+        planner=CEM(horizon=3, candidates=16, elites=4, iterations=2, policy_candidates=4 if imagination else 0),
+        action_dim=A,
+        discount=0.99,
+        unroll=0 if name == "rssm_gaussian" else 2,
+        **options,
+    )

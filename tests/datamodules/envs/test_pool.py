@@ -1,0 +1,280 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datamodules.envs import counting, sources, toy
+from datamodules.envs.errors import BadAction, BadOption, EnvError, NotReset, UnknownSource, WorkerFault, WorkerLost
+from datamodules.envs.pool import EnvPool, Fault, episode_seed
+
+ROOT = Path(__file__).parents[3]
+ACTION = np.array([0.5, 0.0], np.float32)
+
+
+def counters(count=1, *, options=None, **kwargs):
+    """A pool of counting environments."""
+    return EnvPool(source="counting", kwargs={"episode_steps": 8, **(options or {})}, count=count, **kwargs)
+
+
+def alive(pid):
+    """Whether a process runs (a zombie does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(condition, seconds=10.0):
+    """Whether `condition` became true in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not condition():
+        time.sleep(0.01)
+    return condition()
+
+
+def test_pool_equals_in_process_bit_for_bit():
+    env = toy.make(size=32)
+    with EnvPool(source="toy", kwargs={"size": 32}, count=2) as pool:
+        assert pool.spec == env.spec
+        theirs = [pool.reset({0: 1, 1: 2}), *(pool.step({0: ACTION, 1: -ACTION}) for _ in range(20))]
+        np.testing.assert_array_equal(pool.render(1, 100)[0, 0], [0, 0, 40])
+    for index, (seed, action) in enumerate([(1, ACTION), (2, -ACTION)]):
+        ours = [env.reset(seed), *(env.step(action) for _ in range(20))]
+        for mine, their in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(mine.pixels, their[index].pixels)
+            assert mine.reward == their[index].reward and mine.is_first == their[index].is_first
+
+
+def test_rows_stay_as_they_were_returned():
+    with counters() as pool:
+        rows = [pool.reset({0: 0})[0], *(pool.step({0: ACTION})[0] for _ in range(8))]
+    assert [counting.decode(row.pixels)[0] for row in rows] == list(range(9))
+
+
+def after_a_fault(pool, index=0):
+    """The first row of a new episode in worker `index`."""
+    row = pool.reset({index: 9})[index]
+    assert counting.decode(row.pixels) == (0, 9), row
+    return row
+
+
+def test_a_killed_worker_is_a_fault_and_restarts_while_others_go_on():
+    with counters(2) as pool:
+        pool.reset({0: 0, 1: 1})
+        os.kill(pool.pids[0], signal.SIGKILL)
+        rows = pool.step({0: ACTION, 1: ACTION})
+        assert (rows[0].index, rows[0].kind) == (0, "death") and "SIGKILL" in rows[0].message
+        assert counting.decode(rows[1].pixels) == (1, 1)
+        assert pool.step({0: ACTION})[0] == rows[0]
+        after_a_fault(pool)
+        rows = pool.step({0: ACTION, 1: ACTION})
+        assert [counting.decode(rows[index].pixels) for index in (0, 1)] == [(1, 9), (2, 1)]
+
+
+def test_a_stopped_worker_times_out_and_the_others_answers_are_kept():
+    with counters(2, step_timeout_s=0.3) as pool:
+        pool.reset({0: 0, 1: 1})
+        stopped = pool.pids[0]
+        os.kill(stopped, signal.SIGSTOP)
+        begin = time.monotonic()
+        rows = pool.step({0: ACTION, 1: ACTION})
+        assert rows[0].kind == "timeout" and 0.3 <= time.monotonic() - begin < 2
+        assert counting.decode(rows[1].pixels) == (1, 1)
+        assert not alive(stopped)
+        after_a_fault(pool)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "text"),
+    [
+        ("raise", "exception", "ArithmeticError: on purpose at 3"),
+        ("exit", "death", "exited with code 3"),
+        ("hang", "timeout", "no answer"),
+        ("nan", "reward", "nan"),
+        ("huge", "reward", "1e\\+30"),
+        ("shape", "exception", r"expected uint8 \(3, 16, 16\), got uint8 \(3, 15, 16\)"),
+        ("garbage", "garbage", "header"),
+    ],
+)
+def test_faults_are_told_apart_and_survived(fault, kind, text):
+    with counters(options={"fault": fault, "fault_seed": 5}, step_timeout_s=0.5) as pool:
+        pool.reset({0: 5})
+        rows = [pool.step({0: ACTION})[0] for _ in range(3)]
+        assert [isinstance(row, Fault) for row in rows] == [False, False, True]
+        assert rows[2].kind == kind, rows[2]
+        with pytest.raises(WorkerFault, match=text):
+            pool.render(0, 32)
+        after_a_fault(pool)
+        assert not any(isinstance(pool.step({0: ACTION})[0], Fault) for _ in range(8))
+
+
+def test_what_an_environment_prints_stays_out_of_the_protocol_and_of_stdout():
+    code = (
+        "import numpy as np; from datamodules.envs.pool import EnvPool\n"
+        "with EnvPool(source='counting', kwargs={'fault': 'print', 'fault_at': 1}, count=1) as pool:\n"
+        "    pool.reset({0: 0}); print(pool.step({0: np.zeros(2)})[0].reward)\n"
+    )
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
+    assert run.stdout == "100.0\n", run
+    assert run.stderr.count("noise") == 100
+
+
+def test_too_many_restarts_raise_with_the_cause():
+    with counters(options={"fault": "raise", "fault_at": 1}, max_restarts=2) as pool:
+        for _ in range(2):
+            pool.reset({0: 0})
+            assert isinstance(pool.step({0: ACTION})[0], Fault)
+        pool.reset({0: 0})
+        with pytest.raises(WorkerLost, match=r"failed 3 times.*on purpose"):
+            pool.step({0: ACTION})
+
+
+def test_old_restarts_are_forgotten():
+    with counters(options={"fault": "raise", "fault_at": 1}, max_restarts=1, restart_window_s=0.0) as pool:
+        for _ in range(3):
+            pool.reset({0: 0})
+            assert isinstance(pool.step({0: ACTION})[0], Fault)
+
+
+def test_a_worker_that_dies_while_it_restarts_is_a_fault_of_the_reset():
+    with counters() as pool:
+        for _ in range(2):
+            os.kill(pool.pids[0], signal.SIGKILL)
+            assert pool.reset({0: 0})[0].kind == "death"
+        after_a_fault(pool)
+
+
+@pytest.mark.parametrize(
+    ("source", "kwargs", "error", "text"),
+    [
+        ("os.path", {}, UnknownSource, "os.path"),
+        ("toy", {"colour": 1}, BadOption, "colour"),
+        ("toy", {"size": 1}, BadOption, "size"),
+        ("counting", {"blank": True}, EnvError, "one constant colour"),
+    ],
+)
+def test_errors_of_construction_keep_their_type(source, kwargs, error, text):
+    with pytest.raises(error, match=text):
+        EnvPool(source=source, kwargs=kwargs, count=2)
+
+
+def test_values_that_are_no_json_are_refused_without_leaving_a_process():
+    with pytest.raises(TypeError):
+        EnvPool(source="toy", kwargs={"size": object()}, count=1)
+
+
+def test_the_callers_mistakes_are_not_faults():
+    with counters() as pool:
+        with pytest.raises(NotReset):
+            pool.step({0: ACTION})
+        pool.reset({0: 0})
+        with pytest.raises(BadAction):
+            pool.step({0: np.array([np.nan, 0])})
+        with pytest.raises(BadAction):
+            pool.step({0: np.zeros(3)})
+        with pytest.raises(BadOption):
+            pool.render(0, 10_000)
+        assert counting.decode(pool.step({0: ACTION})[0].pixels) == (1, 0)
+        rows = [pool.step({0: ACTION})[0] for _ in range(7)]
+        assert rows[-1].is_last
+        with pytest.raises(NotReset):
+            pool.step({0: ACTION})
+
+
+def test_an_interrupted_call_does_not_shift_the_answers(monkeypatch):
+    with counters() as pool:
+        pool.reset({0: 0})
+        worker = pool._workers[0]
+        monkeypatch.setattr(worker, "receive_step", lambda deadline: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pool.step({0: ACTION})
+        monkeypatch.undo()
+        row = pool.step({0: ACTION})[0]
+        assert (counting.decode(row.pixels), row.reward) == ((2, 0), 200.5)
+
+
+def test_close_ends_every_worker_even_a_stopped_one_and_leaves_no_descriptor():
+    before = len(os.listdir("/proc/self/fd"))
+    pool = counters(2)
+    pids = pool.pids
+    os.kill(pids[0], signal.SIGSTOP)
+    pool.close()
+    pool.close()
+    assert not any(alive(pid) for pid in pids)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+LEARNER = """
+import sys, time
+from datamodules.envs.pool import EnvPool
+pool = EnvPool(source="counting", kwargs={options}, count=2, step_timeout_s=600)
+pool.reset({{0: 5, 1: 6}})
+print(*pool.pids, flush=True)
+import numpy as np
+{then}
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("state", ["idle", "hanging", "exiting"])
+def test_no_worker_outlives_its_parent(state):
+    options = {"fault": "hang", "fault_at": 1} if state == "hanging" else {}
+    then = {"hanging": "pool.step({0: np.zeros(2), 1: np.zeros(2)})", "exiting": "sys.exit()"}.get(state, "")
+    command = [sys.executable, "-c", LEARNER.format(options=options, then=then)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as parent:
+        try:
+            pids = [int(pid) for pid in parent.stdout.readline().split()]
+            assert len(pids) == 2
+            if state != "exiting":
+                parent.kill()
+            assert wait_until(lambda: not any(alive(pid) for pid in pids))
+        finally:
+            parent.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_workers_leave_the_process_groups_signals_to_their_parent(number):
+    # background jobs inherit "ignore", which would make the workers' own handling look right
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        with counters() as pool:
+            pool.reset({0: 0})
+            os.kill(pool.pids[0], number)
+            assert counting.decode(pool.step({0: ACTION})[0].pixels) == (1, 0)
+    finally:
+        signal.signal(number, before)
+
+
+def test_workers_and_sources_never_import_torch():
+    names = [name for name in sources.source_names() if name not in ("worker", "pool")]
+    code = f"import sys\nfor name in {names!r}: __import__('datamodules.envs.' + name)\n"
+    code += "import datamodules.envs.worker, datamodules.envs.pool\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads /proc")
+def test_a_live_worker_has_no_torch_and_one_thread_per_library():
+    with EnvPool(source="toy", kwargs={"size": 16}, count=1) as pool:
+        pool.reset({0: 0})
+        assert "torch" not in Path(f"/proc/{pool.pids[0]}/maps").read_text()
+        environ = Path(f"/proc/{pool.pids[0]}/environ").read_text().split("\0")
+    assert {"OMP_NUM_THREADS=1", "MKL_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1"} <= set(environ)
+
+
+def test_episode_seeds_are_a_pure_function_without_repeats():
+    seeds = [
+        episode_seed(run, rank, index, episode)
+        for run in range(3)
+        for rank in range(3)
+        for index in range(3)
+        for episode in range(50)
+    ]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**32 for seed in seeds)
+    assert episode_seed(1, 2, 3, 4) == episode_seed(1, 2, 3, 4) != episode_seed(1, 2, 4, 3)

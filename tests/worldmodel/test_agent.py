@@ -1,0 +1,105 @@
+"""The agent: acting equals learning's filter, and learning fits what it is shown."""
+
+import pytest
+import torch
+
+from tests.conftest import PIXELS, A, random_batch, small_agent
+from worldmodel.objectives import later_rows, unroll
+from worldmodel.openloop import open_loop
+from worldmodel.pixels import PixelNorm
+
+
+@pytest.mark.parametrize("name", ["rssm_gaussian", "deterministic"])
+def test_acting_filters_exactly_as_learning_does(name: str) -> None:
+    agent = small_agent(name, act_with="actor")
+    batch = random_batch(B=2, T=5)
+    carry, actions, beliefs = agent.initial_carry(2), [torch.zeros(2, A)], []
+    for t in range(5):
+        decision = agent.act(batch.pixels[:, t], batch.is_first[:, t], carry)
+        carry = decision.carry
+        actions.append(decision.action)
+        beliefs.append(carry.belief)
+    batch = type(batch)(batch.pixels, torch.stack(actions[:5], 1), *[getattr(batch, n) for n in batch.__slots__[2:]])
+    embed = agent.encoder(agent.pixels(batch.pixels))
+    blank = torch.zeros(2, agent.dynamics.carry_dim)
+    whole = agent.dynamics.observe(embed, batch.action, batch.is_first, blank, sample=False)
+    torch.testing.assert_close(whole.carry, beliefs[-1])
+
+
+def test_acting_is_deterministic_and_an_episode_s_start_forgets_the_last_one() -> None:
+    agent, batch = small_agent(), random_batch(B=1, T=4)
+    first = torch.ones(1, dtype=torch.bool)
+
+    def act(carry):  # noqa: ANN001, ANN202
+        return agent.act(batch.pixels[:, 0], first, carry, generator=torch.Generator().manual_seed(3))
+
+    fresh, used = act(agent.initial_carry(1)), agent.initial_carry(1)
+    for t in range(3):
+        used = agent.act(batch.pixels[:, t], ~first, used).carry
+    torch.testing.assert_close(act(used).action, fresh.action)
+    assert fresh.action.abs().max() <= 1
+
+
+def test_losses_fall_on_one_batch() -> None:
+    agent, batch = small_agent(), random_batch(B=2, T=4)
+    batch.pixels[..., :8] = 200 * (batch.reward > 0.5)[:, :, None, None, None]  # half a frame that means something
+    agent.pixels.fit(batch.pixels.flatten(0, 1))
+    optimizer = torch.optim.Adam(agent.parameters(), lr=3e-3)
+    history = []
+    for _ in range(120):
+        loss = agent.losses(batch)
+        optimizer.zero_grad()
+        loss.total.backward()
+        optimizer.step()
+        agent.after_step()
+        history.append({name: float(value) for name, value in loss.metrics.items()})
+    assert history[-1]["loss/reward"] < 0.5 * history[0]["loss/reward"]
+    assert history[-1]["loss/image"] < 0.8 * history[0]["loss/image"]
+
+
+def test_rewards_of_a_reset_row_do_not_train() -> None:
+    agent = small_agent(imagination=False)
+    batch = random_batch()
+    torch.manual_seed(5)
+    before = agent.losses(batch).metrics["loss/reward"]
+    batch.reward[:, 0] = 1e6
+    torch.manual_seed(5)
+    assert torch.equal(agent.losses(batch).metrics["loss/reward"], before)
+
+
+def test_pixel_norm_has_zero_mean_and_unit_energy_and_an_inverse() -> None:
+    frames = torch.randint(0, 256, (600, *PIXELS), dtype=torch.uint8)
+    norm = PixelNorm(PIXELS)
+    norm.fit(frames)
+    x = norm(frames)
+    assert x.mean(0).abs().max() < 1e-3 and x.square().mean().item() == pytest.approx(1, abs=1e-3)
+    torch.testing.assert_close(norm.denormalise(x), frames / 255, atol=1e-4, rtol=0)
+
+
+def test_unroll_predicts_the_rows_that_later_rows_lists() -> None:
+    class Counter:
+        def predict(self, latent: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+            return latent + action
+
+    action = torch.rand(2, 8, 1)
+    latent = action.cumsum(1)  # s[t] = s[t-1] + a that led to it
+    predicted = unroll(Counter(), latent, action, steps=3)
+    torch.testing.assert_close(predicted, later_rows(latent, steps=3))
+
+
+def test_open_loop_sees_the_context_only() -> None:
+    agent, batch = small_agent(), random_batch(B=2, T=8)
+    before = open_loop(agent, batch, context=3)
+    changed = batch.pixels.clone()
+    changed[:, 3:] = 0
+    after = open_loop(agent, type(batch)(changed, *[getattr(batch, n) for n in batch.__slots__[1:]]), context=3)
+    torch.testing.assert_close(before.frames, after.frames)
+    assert before.frames.min() >= 0 and before.frames.max() <= 1
+    with pytest.raises(ValueError, match="context"):
+        open_loop(agent, batch, context=8)
+
+
+@pytest.mark.parametrize(("options", "key"), [({"act_with": "oracle"}, "act_with"), ({"decode_fraction": 0.0}, "decode")])
+def test_impossible_options_are_refused(options: dict[str, object], key: str) -> None:
+    with pytest.raises(ValueError, match=key):
+        small_agent(**options)

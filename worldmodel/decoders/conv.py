@@ -1,0 +1,40 @@
+"""Latents to pixels by transposed convolutions alone."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class ConvDecoder(nn.Module):
+    """A linear start at 1x1, then transposed convolutions of stride 2 up to 64x64.
+
+    kernels 5, 5, 6, 6 turn 1x1 into 64x64. Hafner et al., Learning Latent Dynamics for Planning from Pixels (2019).
+    """
+
+    def __init__(
+        self,
+        *,
+        latent_dim: int,
+        pixels: tuple[int, int, int],
+        channels: tuple[int, ...] = (1024, 128, 64, 32),
+        kernels: tuple[int, ...] = (5, 5, 6, 6),
+    ) -> None:
+        super().__init__()
+        side = 1
+        for kernel in kernels:
+            side = (side - 1) * 2 + kernel
+        if pixels[1:] != (side, side):
+            raise ValueError(f"pixels: expected {side}x{side} frames for kernels {kernels}, got {pixels[1]}x{pixels[2]}")
+        self.start = nn.Linear(latent_dim, channels[0])
+        layers: list[nn.Module] = []
+        for inputs, outputs, kernel in zip(channels, (*channels[1:], pixels[0]), kernels, strict=True):
+            layers += [nn.ConvTranspose2d(inputs, outputs, kernel_size=kernel, stride=2), nn.ReLU()]
+        self.layers = nn.Sequential(*layers[:-1]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, latent: Float[Tensor, "R D"]) -> Float[Tensor, "R c h w"]:
+        """The mean of p(o | s), as normalised frames."""
+        start = self.start(latent)[:, :, None, None].contiguous(memory_format=torch.channels_last)
+        return self.layers(start)  # type: ignore[no-any-return]
+
+
+make = ConvDecoder

@@ -1,0 +1,39 @@
+"""Losses on latents that were predicted several steps ahead, for any dynamics."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodel.interfaces import Dynamics
+
+
+def unroll(
+    dynamics: Dynamics, latent: Float[Tensor, "B T D"], action: Float[Tensor, "B T A"], *, steps: int
+) -> Float[Tensor, "B L K D"]:
+    """Open-loop predictions of `steps` = K rows from each of the first L = T - K rows, by the recorded actions.
+
+    Entry [b, t, k] predicts the latent of row t + k + 1.
+    """
+    starts = latent.shape[1] - steps
+    if starts < 1:
+        raise ValueError(f"agent.unroll: expected fewer steps than a window's {latent.shape[1]} rows, got {steps}")
+    state, predictions = latent[:, :starts], []
+    for k in range(steps):
+        state = dynamics.predict(state, action[:, k + 1 : k + 1 + starts])
+        predictions.append(state)
+    return torch.stack(predictions, 2)
+
+
+def later_rows(rows: Float[Tensor, "B T *F"], *, steps: int) -> Float[Tensor, "B L K *F"]:
+    """What `unroll`'s entries predict: rows t + 1 to t + K of each of the first T - K rows."""
+    windows = rows[:, 1:].unfold(1, steps, 1)  # [B L *F K]
+    return windows.movedim(-1, 2)
+
+
+def latent_consistency(
+    predicted: Float[Tensor, "B L K D"], latent: Float[Tensor, "B T D"]
+) -> Float[Tensor, "B L K"]:
+    """Squared distance of predicted latents to the inferred ones, which are held still (equation 5.3.6's third term)."""
+    # stop-grad: else the cheapest way to be predictable is to carry no information
+    target = later_rows(latent.detach(), steps=predicted.shape[2])
+    return (predicted - target).square().mean(-1)
