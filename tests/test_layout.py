@@ -7,7 +7,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FORBIDDEN = {
-    "worldmodel": {"datamodules", "trainers", "pytorch_lightning", "lightning", "hydra", "omegaconf", "gymnasium", "dm_control", "wandb"},
+    "worldmodel": {
+        "datamodules",
+        "trainers",
+        "pytorch_lightning",
+        "lightning",
+        "hydra",
+        "omegaconf",
+        "gymnasium",
+        "dm_control",
+        "wandb",
+    },
     "datamodules": {"trainers", "hydra", "omegaconf", "wandb"},
 }
 HYDRA_HOME = {"trainers/configuration.py"}
@@ -53,7 +63,10 @@ def test_hydra_has_one_home() -> None:
 
 
 def test_no_import_cycles() -> None:
-    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sources("worldmodel", "datamodules", "trainers")}
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for path in sources("worldmodel", "datamodules", "trainers")
+    }
     edges = {name: {other for other in imports(path) if other in modules} for name, path in modules.items()}
     done: set[str] = set()
 

@@ -32,7 +32,9 @@ REPEATS = {"env": 1500, "replay": 60, "update": 10, "act": 40}
 def main(arguments: Sequence[str]) -> dict[str, Any]:
     """Run one benchmark; returns what is printed as the last line."""
     if not arguments or arguments[0] not in MEASURES:
-        raise BadConfig(f"expected one of {', '.join(MEASURES)}, got {arguments[0] if arguments else 'nothing'}; see --help")
+        raise BadConfig(
+            f"expected one of {', '.join(MEASURES)}, got {arguments[0] if arguments else 'nothing'}; see --help"
+        )
     what, rest = arguments[0], list(arguments[1:])
     own = {"threads": "1", "repeats": str(REPEATS[what]), "envs": "1", "shapes": "configured"}
     for text in list(rest):
@@ -84,7 +86,11 @@ def measure_replay(overrides: list[str], *, repeats: int, envs: int, shapes: str
         np.concatenate([frames[s : s + side] for s in starts[k]])
 
     ours, theirs = _alternate(lambda k: replay.sample(side, side), gather, repeats)
-    return {"batch_ms": _median_ms(ours), "gather_ms": _median_ms(theirs), "p99_ms": float(1e3 * np.quantile(ours, 0.99))}
+    return {
+        "batch_ms": _median_ms(ours),
+        "gather_ms": _median_ms(theirs),
+        "p99_ms": float(1e3 * np.quantile(ours, 0.99)),
+    }
 
 
 def measure_update(overrides: list[str], *, repeats: int, envs: int, shapes: str) -> dict[str, Any]:

@@ -70,7 +70,9 @@ def build_replay(config: Config, spec: EnvSpec, paths: RunPaths, *, rank: int, w
     share = data["capacity"] // world_size
     if share < 2 * longest * data["envs"]:
         least = 2 * longest * data["envs"] * world_size
-        raise ValueError(f"data.capacity: expected at least {least} rows (two episodes per environment), got {data['capacity']}")
+        raise ValueError(
+            f"data.capacity: expected at least {least} rows (two episodes per environment), got {data['capacity']}"
+        )
     return Replay(
         spec=spec,
         capacity=share,
@@ -104,7 +106,9 @@ def load_weights(agent: LatentMPC, state_dict: Mapping[str, torch.Tensor]) -> No
     mine = agent.state_dict()
     missing, surplus = sorted(mine.keys() - weights.keys()), sorted(weights.keys() - mine.keys())
     if missing or surplus:
-        raise ValueError(f"checkpoint: expected the weights of this agent, missing {missing[:3]}, surplus {surplus[:3]}")
+        raise ValueError(
+            f"checkpoint: expected the weights of this agent, missing {missing[:3]}, surplus {surplus[:3]}"
+        )
     for name, weight in weights.items():
         if weight.shape != mine[name].shape:
             raise ValueError(f"checkpoint: {name}: expected {tuple(mine[name].shape)}, got {tuple(weight.shape)}")

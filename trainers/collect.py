@@ -39,9 +39,7 @@ class Collector:
     def collect(self, agent: LatentMPC) -> tuple[list[Episode], AgentPolicy]:
         """Lines 4 to 7: one round of the agent, with what its planner predicted."""
         generator = self._generator
-        policy = AgentPolicy(
-            agent, count=self._envs, generator=generator, clock=self._clock, noise_std=self._noise_std
-        )
+        policy = AgentPolicy(agent, count=self._envs, generator=generator, clock=self._clock, noise_std=self._noise_std)
         return self._round(policy), policy
 
     def state_dict(self) -> dict[str, Any]:

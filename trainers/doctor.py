@@ -34,7 +34,7 @@ PACKAGES = {
     "mujoco": ">=3.17,<4",  # dm-control 1.0.50 cannot build a physics with 4.0
     "hydra-core": ">=1.3.7",
     "omegaconf": "<2.4",
-    "numpy": ">=1.26",
+    "numpy": ">=2.0",
     "rich": ">=13",
 }
 OPTIONAL = ("wandb", "av", "tensorboard")

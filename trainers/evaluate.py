@@ -39,7 +39,9 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     if own["checkpoint"] is None:
         raise BadConfig("checkpoint: expected checkpoint=<run folder or checkpoint>, got none; see --help")
     root, path = _locate(Path(own["checkpoint"]))
-    config = override_saved(read_yaml(root / "config.yaml"), [t for t in arguments if t.split("=", 1)[0] not in OWN_KEYS])
+    config = override_saved(
+        read_yaml(root / "config.yaml"), [t for t in arguments if t.split("=", 1)[0] not in OWN_KEYS]
+    )
     episodes = _whole(own["episodes"], "episodes")
     envs = _whole(own["envs"] or str(min(episodes, 10)), "envs")
     seed = _whole(own["seed"], "seed", least=0) if own["seed"] is not None else int(config["seed"])

@@ -15,6 +15,7 @@ from trainers.checkpoint import prune
 from trainers.collect import Collector, broadcast_from_rank_zero, gather_over_ranks
 from trainers.evaluation import Evaluation, Evaluator
 from trainers.interrupt import Interrupt
+from trainers.metrics import CSVMetrics
 from trainers.module import WorldModelModule
 from trainers.progress import RunProgress
 from trainers.run_paths import RunPaths
@@ -50,7 +51,7 @@ class Algorithm26(pl.Callback):
         self.env_steps, self.update_ratio, self.seed_rounds = env_steps, update_ratio, seed_rounds
         self.evaluate_every, self.evaluation_episodes = evaluate_every, evaluation_episodes
         self.final_episodes, self.keep_checkpoints = final_episodes, keep_checkpoints
-        self.updates_due = 0.0
+        self.updates_due, self.updates_done = 0.0, 0
         self.next_evaluation = evaluate_every
         self.final: Evaluation | None = None
         self._resumed: dict[str, Any] | None = None
@@ -76,6 +77,7 @@ class Algorithm26(pl.Callback):
         """One update less is due."""
         self._updating.close()
         self.updates_due -= 1
+        self.updates_done = module.updates
         self.progress.update(updates=module.updates)
         self._advance(trainer, module)
 
@@ -183,6 +185,7 @@ class Algorithm26(pl.Callback):
             "counters": self.collector.counters,
             "updates_due": self.updates_due,
             "next_evaluation": self.next_evaluation,
+            "updates": self.updates_done,
             "ranks": gather_over_ranks(rank),
         }
 
@@ -192,13 +195,19 @@ class Algorithm26(pl.Callback):
 
     def _continue(self, trainer: pl.Trainer, state: dict[str, Any]) -> None:
         if len(state["ranks"]) != trainer.world_size:
-            raise ValueError(f"resume: expected {len(state['ranks'])} ranks as in the checkpoint, got {trainer.world_size}")
+            raise ValueError(
+                f"resume: expected {len(state['ranks'])} ranks as in the checkpoint, got {trainer.world_size}"
+            )
         rank = state["ranks"][trainer.global_rank]
         self.collector.counters = state["counters"]
         self.updates_due, self.next_evaluation = state["updates_due"], state["next_evaluation"]
+        self.updates_done = state["updates"]
         self.collector.load_state_dict(rank["collector"])
         self.replay.load_state_dict(rank["replay"])
         self.progress.update(env_steps=self.collector.env_steps, decisions=self.collector.decisions)
+        for logger in trainer.loggers:
+            if isinstance(logger, CSVMetrics):  # rows after the checkpoint will be written again
+                logger.rewind(updates=state["updates"], env_steps=self.collector.env_steps)
         torch.set_rng_state(rank["torch_rng"])
         if rank["cuda_rng"] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(rank["cuda_rng"])

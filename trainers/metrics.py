@@ -92,7 +92,7 @@ class CSVMetrics(Logger):
             file.flush()
             os.fsync(file.fileno())
         self.finalize("rewrite")
-        os.replace(temporary, self._path)
+        temporary.replace(self._path)
         self._file = self._path.open("a", newline="")
         self._columns, self._last = columns, rows[-1] if rows else {}
 

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import sys
 from collections.abc import Iterable, Mapping
 from html import escape
@@ -35,7 +34,7 @@ def write_report(run_dir: Path | str) -> Path:
     body = "".join((*parts, _promises(run), _losses(run), _time(run), _measured(run)))
     path, temporary = run_dir / "report.html", run_dir / ".report.html.tmp"
     temporary.write_text(html.page(title=f"{run.task}: report", body=body), encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)
     return path
 
 

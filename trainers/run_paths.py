@@ -52,7 +52,9 @@ class RunPaths:
             probe.write_bytes(b"")
             probe.unlink()
         except OSError as error:
-            raise RunFolderReadOnly(f"run_dir: expected a folder that can be written, got {self.root} ({error})") from error
+            raise RunFolderReadOnly(
+                f"run_dir: expected a folder that can be written, got {self.root} ({error})"
+            ) from error
 
     def lock(self) -> int:
         """Hold the folder until the process ends, however it ends; raises RunFolderInUse."""

@@ -1,6 +1,5 @@
 """Pictures of what the model imagines and of what the agent does: frames in, mp4 and PNG files out."""
 
-import os
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -34,7 +33,7 @@ def write_mp4(path: Path | str, frames: NDArray[np.uint8], fps: float) -> Path:
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
         container.mux(stream.encode())
-    os.replace(temporary, path)
+    temporary.replace(path)
     return path
 
 
@@ -44,7 +43,7 @@ def write_png(path: Path | str, image: NDArray[np.uint8]) -> Path:
     temporary = path.with_name(f".{path.name}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.ascontiguousarray(image)).save(temporary, format="PNG", optimize=True)
-    os.replace(temporary, path)
+    temporary.replace(path)
     return path
 
 
@@ -140,10 +139,10 @@ def _column(rows: list[Tensor], *, colour: tuple[float, float, float], scale: in
     return make_grid(framed, nrow=B, padding=0)
 
 
-def _moments(T: int, *, context: int, columns: int) -> list[int]:
-    spread = set(np.linspace(0, T - 1, num=min(columns, T)).round().astype(int).tolist())
-    edge = {t for t in (context - 1, context) if 0 <= t < T}
-    spare = sorted(spread - edge - {0, T - 1}, key=lambda t: abs(t - context))
+def _moments(length: int, *, context: int, columns: int) -> list[int]:
+    spread = set(np.linspace(0, length - 1, num=min(columns, length)).round().astype(int).tolist())
+    edge = {t for t in (context - 1, context) if 0 <= t < length}
+    spare = sorted(spread - edge - {0, length - 1}, key=lambda t: abs(t - context))
     surplus = len(spread | edge) - columns
     return sorted((spread | edge) - set(spare[: max(0, surplus)]))
 

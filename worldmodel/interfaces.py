@@ -100,7 +100,9 @@ class Dynamics(Protocol):
     def imagine(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
         """One reparameterised sample of the prior, s' ~ p(s' | s, a)."""
 
-    def losses(self, belief: Belief, action: Float[Tensor, "B T A"], is_first: Bool[Tensor, "B T"]) -> dict[str, Tensor]:
+    def losses(
+        self, belief: Belief, action: Float[Tensor, "B T A"], is_first: Bool[Tensor, "B T"]
+    ) -> dict[str, Tensor]:
         """The model's own loss terms, each [B, T]."""
 
 

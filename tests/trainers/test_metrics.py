@@ -70,9 +70,9 @@ def test_rewind_drops_what_will_be_done_again(tmp_path):
 
 
 def test_what_is_no_number_is_refused_by_name(tmp_path):
-    with pytest.raises(TypeError, match="'note'.*str 'high'"):
+    with pytest.raises(TypeError, match=r"'note'.*str 'high'"):
         CSVMetrics(run_dir=tmp_path).log_metrics({**ROW, "note": "high"})
-    with pytest.raises(TypeError, match="'both'.*Tensor"):
+    with pytest.raises(TypeError, match=r"'both'.*Tensor"):
         CSVMetrics(run_dir=tmp_path).log_metrics({**ROW, "both": torch.zeros(2)})
 
 

@@ -222,7 +222,7 @@ def test_labels_of_near_lines_do_not_overlap():
         float(y) for y in re.findall(r'class="label run" x="[\d.]+" y="([\d.]+)"', charts.line_chart(series))
     )
     assert len(spots) == 8 and min(np.diff(spots)) >= 14.9
-    assert 0 < spots[0] and spots[-1] < 420
+    assert spots[0] > 0 and spots[-1] < 420
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 50_000), (-3.2, 8.9), (0.001, 0.0042), (970, 1010)])

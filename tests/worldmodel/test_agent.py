@@ -30,7 +30,7 @@ def test_acting_is_deterministic_and_an_episode_s_start_forgets_the_last_one() -
     agent, batch = small_agent(), random_batch(B=1, T=4)
     first = torch.ones(1, dtype=torch.bool)
 
-    def act(carry):  # noqa: ANN001, ANN202
+    def act(carry):
         return agent.act(batch.pixels[:, 0], first, carry, generator=torch.Generator().manual_seed(3))
 
     fresh, used = act(agent.initial_carry(1)), agent.initial_carry(1)
@@ -99,7 +99,9 @@ def test_open_loop_sees_the_context_only() -> None:
         open_loop(agent, batch, context=8)
 
 
-@pytest.mark.parametrize(("options", "key"), [({"act_with": "oracle"}, "act_with"), ({"decode_fraction": 0.0}, "decode")])
+@pytest.mark.parametrize(
+    ("options", "key"), [({"act_with": "oracle"}, "act_with"), ({"decode_fraction": 0.0}, "decode")]
+)
 def test_impossible_options_are_refused(options: dict[str, object], key: str) -> None:
     with pytest.raises(ValueError, match=key):
         small_agent(**options)

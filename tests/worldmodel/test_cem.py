@@ -48,7 +48,7 @@ class Adversary(Quadratic):
         return self.rewards.repeat(repeats)[: latent.shape[-2]].expand(latent.shape[:-1])
 
 
-def plan(simulator: object, planner: CEM, B: int = 2, seed: int = 0, latent: Tensor | None = None):  # noqa: ANN201
+def plan(simulator: object, planner: CEM, B: int = 2, seed: int = 0, latent: Tensor | None = None):
     latent = torch.zeros(B, 2) if latent is None else latent
     return planner.plan(simulator, latent, generator=torch.Generator().manual_seed(seed))
 

@@ -189,9 +189,7 @@ class LatentMPC(nn.Module):
         shifted = torch.cat([plan[:, 1:], plan[:, -1:]], 1)
         return Decision(action, Carry(belief=belief.carry, action=action, plan=shifted), value)
 
-    def _decide(
-        self, latent: Tensor, warm: Tensor, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _decide(self, latent: Tensor, warm: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
         simulator = self.simulator()
         if self.act_with == "actor" and self.actor is not None:
             return self.actor.mode(latent), warm, simulator.value(latent)

@@ -24,7 +24,9 @@ class ConvDecoder(nn.Module):
         for kernel in kernels:
             side = (side - 1) * 2 + kernel
         if pixels[1:] != (side, side):
-            raise ValueError(f"pixels: expected {side}x{side} frames for kernels {kernels}, got {pixels[1]}x{pixels[2]}")
+            raise ValueError(
+                f"pixels: expected {side}x{side} frames for kernels {kernels}, got {pixels[1]}x{pixels[2]}"
+            )
         self.start = nn.Linear(latent_dim, channels[0])
         layers: list[nn.Module] = []
         for inputs, outputs, kernel in zip(channels, (*channels[1:], pixels[0]), kernels, strict=True):

@@ -59,9 +59,7 @@ class CEM:
             generator=generator,
         )
 
-    def refit(
-        self, proposal: Proposal, actions: Float[Tensor, "B N H A"], scores: Float[Tensor, "B N"]
-    ) -> Proposal:
+    def refit(self, proposal: Proposal, actions: Float[Tensor, "B N H A"], scores: Float[Tensor, "B N"]) -> Proposal:
         """Mean and std of the best candidates; where none is finite, the proposal as it was."""
         top, index = scores.topk(self.elites, dim=1)
         chosen = actions.gather(1, index[:, :, None, None].expand(-1, -1, *actions.shape[2:]))

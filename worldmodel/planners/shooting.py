@@ -22,9 +22,7 @@ class Proposal:
 class Refit(Protocol):
     """The line in which shooting planners differ."""
 
-    def __call__(
-        self, proposal: Proposal, actions: Float[Tensor, "B N H A"], scores: Float[Tensor, "B N"]
-    ) -> Proposal:
+    def __call__(self, proposal: Proposal, actions: Float[Tensor, "B N H A"], scores: Float[Tensor, "B N"]) -> Proposal:
         """A new proposal from scored candidates; -inf marks candidates that must not count."""
 
 
