@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+fail = { echo '$(1)' >&2; exit 1; }
 
 .PHONY: setup train test check clean
 
@@ -12,17 +13,22 @@ train: setup
 test: setup
 	$(BIN)/python -m pytest $(ARGS)
 
-check: setup
+check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_layout.py
 
+# The JSON line of the check is for programs; what a person should read of it is on standard error.
 setup: $(VENV)/.installed
-	@$(BIN)/python -m trainers.doctor --render-only --install-gl
+	@$(BIN)/python -m trainers.doctor --render-only --install-gl >/dev/null
 
 $(VENV)/.installed: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	@command -v $(PYTHON) >/dev/null || $(call fail,No $(PYTHON) here: install Python 3.11 or newer or name another one: make PYTHON=python3.12)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| $(call fail,Python 3.11 or newer is needed and $(PYTHON) is older: make PYTHON=python3.12)
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| $(call fail,$(PYTHON) cannot make virtual environments: run `sudo apt-get install -y $(notdir $(PYTHON))-venv` and try again)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e '.[dev,tensorboard]'

@@ -16,15 +16,19 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from trainers.check_table import show
+from trainers.gl_install import ensure_gl
 from trainers.render_check import BACKENDS, Check, check_backend, check_render, verdict, wanted_backends
 
 __all__ = ["Check", "check_render", "main"]
 
-USAGE = """python -m trainers.doctor [--render-only] [key=value ...]
+USAGE = """python -m trainers.doctor [--render-only] [--install-gl] [key=value ...]
 
 Checks versions, rendering, memory, disk, GPUs and the run folder against the configuration that
 `python -m trainers.fit` would have with the same overrides, and prints the fix for what fails.
-The exit code is 0 when everything needed is there; --render-only draws a frame and nothing else."""
+The exit code is 0 when everything needed is there; --render-only draws a frame and nothing else;
+--install-gl installs Mesa by apt-get where no GL library renders and this user may (root, or sudo without password)."""
+FLAGS = ("--render-only", "--install-gl")
 
 # What is known to work, with the reason where a version is known to break.
 PACKAGES = {
@@ -42,14 +46,15 @@ MALWARE = {"lightning": ("2.6.2", "2.6.3")}
 SETUP = "make setup"
 ROOM_BYTES = 1_000_000_000  # checkpoints, videos and what else a run writes
 BF16_FLAGS = ("amx_bf16", "avx512_bf16")
-MARKS = {"ok": "[green]✓ ok[/]", "note": "[yellow]• note[/]", "fail": "[bold red]✗ fail[/]"}
 
 
 def main(argv: Sequence[str]) -> dict[str, Any]:
     """Run every check, show a table on stderr and return {"ok", "checks": [...]}; ValueError for a wrong override."""
     render_only, config = _configure(argv)
-    checks = [*_verdict_only(config)] if render_only else list(all_checks(config))
-    _show(checks)
+    task = _suite_task(config)
+    gl = [ensure_gl(lambda: check_render(task))] if task and "--install-gl" in argv else []
+    checks = [*(gl or _verdict_only(config))] if render_only else list(all_checks(config))
+    show(checks)
     return {"ok": all(check.state != "fail" for check in checks), "checks": [check.to_json() for check in checks]}
 
 
@@ -224,9 +229,9 @@ def _capacity(config: Mapping[str, Any]) -> int:
 
 def _configure(argv: Sequence[str]) -> tuple[bool, dict[str, Any]]:
     """Whether only a frame is to be drawn, and the configuration of a run with these overrides."""
-    words = [word for word in argv if word != "--render-only"]
+    words = [word for word in argv if word not in FLAGS]
     if bad := [word for word in words if "=" not in word]:
-        raise ValueError(f"expected --render-only or key=value, got {bad[0]!r}; see --help")
+        raise ValueError(f"expected {', '.join(FLAGS)} or key=value, got {bad[0]!r}; see --help")
     try:
         from trainers.configuration import load_config
     except ImportError:  # what is missing is in the table; the rest of it goes by the defaults
@@ -235,7 +240,7 @@ def _configure(argv: Sequence[str]) -> tuple[bool, dict[str, Any]]:
         config: dict[str, Any] = {"task": {"name": task, "source": source, "env": {}}, "data": {"capacity": 100_000}}
     else:
         config = load_config(words)
-    return len(words) < len(argv), config
+    return "--render-only" in argv, config
 
 
 def _room(name: str, free: int, need: int, text: str, fix: str) -> Check:
@@ -261,20 +266,6 @@ def _read(path: Path) -> str:
 
 def _size(count: float) -> str:
     return f"{count / 1e9:.1f} GB"
-
-
-def _show(checks: Sequence[Check]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
-    for column in ("", "check", "finding", "fix"):
-        table.add_column(column, overflow="fold")
-    for check in checks:
-        fix = escape(check.fix) if check.state == "fail" else f"[dim]{escape(check.fix)}[/]"
-        table.add_row(MARKS[check.state], check.name, escape(check.finding), fix)
-    Console(stderr=True, highlight=False).print(table)
 
 
 def run(argv: Sequence[str]) -> int:

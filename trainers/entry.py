@@ -1,19 +1,26 @@
 """How every entry point begins and ends: tuned memory, a clear error in one line, one JSON line of results."""
 
 import json
+import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from datamodules.envs.errors import EnvError
-from datamodules.replay import ReplayEmpty, ReplayMismatch, ReplayTooLarge
 from trainers.allocator import tune_allocator
 from trainers.run_paths import RunFolderInUse, RunFolderReadOnly
 
-# what a user can cause and mend: shown as one line; anything else is our bug and keeps its traceback
-USER_ERRORS = (ValueError, EnvError, ReplayEmpty, ReplayMismatch, ReplayTooLarge, RunFolderInUse, RunFolderReadOnly)
+# Lightning's advice about data loaders that this project does not use, and what torch tells Lightning's authors
+ADVICE = (
+    ".*does not have many workers.*",
+    ".*your dataloader is not resumable.*",
+    ".*smaller than the logging interval.*",
+    ".*treespec, LeafSpec.*",
+    ".*barrier\\(\\): using the device under current context.*",
+)
 
 
 def run(main: Callable[[Sequence[str]], dict[str, Any]], *, usage: str) -> int:
@@ -23,18 +30,21 @@ def run(main: Callable[[Sequence[str]], dict[str, Any]], *, usage: str) -> int:
         print(usage)
         return 0
     tune_allocator()
-    # loaded by a worker thread of Lightning's: advice about data loaders that this project does not use
-    warnings.filterwarnings("ignore", category=UserWarning, module="pytorch_lightning")
+    warnings.formatwarning = _one_line
     try:
         results = main(arguments)
-    except USER_ERRORS as error:
-        if os.environ.get("WORLDMODEL_TRACEBACK"):
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except (ValueError, RuntimeError) as error:
+        if os.environ.get("WORLDMODEL_TRACEBACK") or not _mendable(error):
             raise
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
-    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
-        sys.stdout.flush()
-        print(json.dumps(results), flush=True)
+    # another code than 0 from one of the other ranks would make the launcher kill this run's first rank
+    if not is_first_rank():
+        return 0
+    sys.stdout.flush()
+    print(json.dumps(results), flush=True)
     return int(results.get("exit_code", 0))
 
 
@@ -43,3 +53,31 @@ def reject_unknown_flags(arguments: Sequence[str]) -> None:
     for argument in arguments:
         if "=" not in argument:
             raise ValueError(f"expected key=value, got {argument!r}; see --help")
+
+
+def is_first_rank() -> bool:
+    """Whether this process is the one of its run that writes and prints, by what launchers say in the environment."""
+    return all(int(os.environ.get(name, 0)) == 0 for name in ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID"))
+
+
+def silence_advice(*, profiled: bool = False) -> None:
+    """Leave Lightning's warnings and drop its hints; call once it is loaded. `profiled`: it reports as a hint does."""
+    for message in ADVICE:
+        warnings.filterwarnings("ignore", message=message)
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.INFO if profiled else logging.WARNING)
+
+
+def _mendable(error: Exception) -> bool:
+    """Whether a user can cause and mend it: shown as one line. Anything else is our bug and keeps its traceback."""
+    if isinstance(error, ValueError | EnvError | RunFolderInUse | RunFolderReadOnly):
+        return True
+    # whoever raises these has loaded torch already; a wrong word on the command line is answered without it
+    from datamodules.replay import ReplayEmpty, ReplayMismatch, ReplayTooLarge
+    from trainers.checkpoint import CheckpointDamaged
+
+    return isinstance(error, ReplayEmpty | ReplayMismatch | ReplayTooLarge | CheckpointDamaged)
+
+
+def _one_line(message: Warning | str, *_: Any, **__: Any) -> str:
+    return f"warning: {message}\n"

@@ -1,9 +1,16 @@
 """Ctrl-C and SIGTERM as a request that the loop answers at the next safe moment."""
 
 import signal
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(Exception):
+    """Work that can be repeated was broken off because a signal asked to stop."""
 
 
 class Interrupt:
@@ -14,12 +21,22 @@ class Interrupt:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupt":
-        self._previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.claim()
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+    def claim(self) -> None:
+        """Take the signals, again where another handler was put over this one; only a main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in SIGNALS:
+            # a signal that came already keeps its default course
+            if number != self.received:
+                self._previous.setdefault(number, signal.getsignal(number))
+                signal.signal(number, self._handle)
 
     def requested(self, gather: Callable[[Any], list[Any]]) -> bool:
         """Whether any rank was asked to stop: decided by all ranks together, never within the handler."""

@@ -13,12 +13,21 @@ TASK = "toy_point"
 GOAL_EXTENT = 0.8
 # arena [-1, 1] is drawn inside this part of the image, so a dot at a wall is still whole
 DRAWN_EXTENT = 0.84
+FIXED_GOAL = (0.3, -0.4)
 
 
 def make(
-    *, task: str = TASK, size: int = 64, action_repeat: int = 1, episode_steps: int = 100, speed: float = 0.1
+    *,
+    task: str = TASK,
+    size: int = 64,
+    action_repeat: int = 1,
+    episode_steps: int = 100,
+    speed: float = 0.1,
+    random_goal: bool = True,
 ) -> "PointEnv":
     """Open the point-mass with [3, size, size] frames; `speed` is arena units (of 2) per control step.
+
+    random_goal: a new goal in every episode, else always FIXED_GOAL: two dimensions to learn instead of four.
 
     Raises BadOption when an argument is out of range.
     """
@@ -32,13 +41,16 @@ def make(
     for message, holds in valid.items():
         if not holds:
             raise BadOption(message)
-    return PointEnv(size=size, action_repeat=action_repeat, episode_steps=episode_steps, speed=speed)
+    return PointEnv(
+        size=size, action_repeat=action_repeat, episode_steps=episode_steps, speed=speed, random_goal=random_goal
+    )
 
 
-def start(seed: int) -> NDArray[np.float64]:
+def start(seed: int, *, random_goal: bool = True) -> NDArray[np.float64]:
     """The start state of an episode, [4] = dot x, y, goal x, y in [-1, 1]."""
     generator = np.random.default_rng(seed)
-    return np.concatenate([generator.uniform(-1.0, 1.0, 2), generator.uniform(-GOAL_EXTENT, GOAL_EXTENT, 2)])
+    dot, goal = generator.uniform(-1.0, 1.0, 2), generator.uniform(-GOAL_EXTENT, GOAL_EXTENT, 2)
+    return np.concatenate([dot, goal if random_goal else np.asarray(FIXED_GOAL)])
 
 
 def reward_at(distance: float | NDArray[np.float64]) -> NDArray[np.float64]:
@@ -51,12 +63,12 @@ def optimal_action(state: NDArray[np.float64], *, speed: float = 0.1, action_rep
     return np.clip((state[2:] - state[:2]) / (speed * action_repeat), -1.0, 1.0).astype(np.float32)
 
 
-def optimal_return(seed: int, *, episode_steps: int = 100, speed: float = 0.1) -> float:
+def optimal_return(seed: int, *, episode_steps: int = 100, speed: float = 0.1, random_goal: bool = True) -> float:
     """The highest return of an episode: axes are independent, and every step minimises both distances at once.
 
     Exact for action_repeat 1; with a larger repeat an upper bound, since an action cannot change between control steps.
     """
-    state = start(seed)
+    state = start(seed, random_goal=random_goal)
     times = np.arange(1, episode_steps + 1)[:, None]
     left = np.maximum(np.abs(state[2:] - state[:2]) - speed * times, 0.0)
     return float(reward_at(np.hypot(left[:, 0], left[:, 1])).sum())
@@ -65,18 +77,18 @@ def optimal_return(seed: int, *, episode_steps: int = 100, speed: float = 0.1) -
 class PointEnv:
     """Point-mass with velocity control; `state` is [4] = dot x, y, goal x, y."""
 
-    def __init__(self, *, size: int, action_repeat: int, episode_steps: int, speed: float) -> None:
+    def __init__(self, *, size: int, action_repeat: int, episode_steps: int, speed: float, random_goal: bool) -> None:
         self.spec = EnvSpec(
             task=TASK, pixels=(3, size, size), action_dim=2, action_repeat=action_repeat, episode_steps=episode_steps
         )
-        self.speed = speed
+        self.speed, self.random_goal = speed, random_goal
         self.state = start(0)
         self._control_steps, self._open = 0, False
         self._grid = {size: _grid(size)}
 
     def reset(self, seed: int) -> Step:
         """Open the episode of `seed`."""
-        self.state = start(seed)
+        self.state = start(seed, random_goal=self.random_goal)
         self._control_steps, self._open = 0, True
         return Step(self._pixels(), 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
 

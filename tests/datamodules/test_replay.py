@@ -203,11 +203,23 @@ def test_discard_open_forgets_the_open_rows_only(tmp_path, length):
     replay.discard_open()
     assert served(replay) == kept and replay.env_steps == steps
     counter.play(5)
+    replay.discard_open()
     expected = kept | set(range(9 + length, 14 + length))
     assert served(replay) == expected
     abandon(replay)
     again = Replay(spec=SPEC, capacity=60, folder=tmp_path)
     assert served(again) == expected and again.env_steps == replay.env_steps and again.damaged_blocks == 0
+
+
+def test_reopened_folder_can_discard_its_open_episode(tmp_path):
+    replay = Replay(spec=SPEC, capacity=60, folder=tmp_path, flush_rows=4)
+    counter = Counter(replay)
+    counter.play(9)
+    counter.play(11, last=False)
+    replay.close()
+    again = Replay(spec=SPEC, capacity=60, folder=tmp_path)
+    again.discard_open()
+    assert served(again) == set(range(9)) and again.env_steps == 16
 
 
 def test_reopened_folder_continues(tmp_path):
@@ -509,6 +521,7 @@ from datamodules.replay import Replay
 from worldmodel.spec import EnvSpec
 
 spec = EnvSpec("count", (3, 4, 4), 2, 2, 20)
+os.fsync = lambda fd: None  # a killed process leaves its pages behind
 for trial in range(10):
     read, write = os.pipe()
     pid = os.fork()

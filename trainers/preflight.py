@@ -1,0 +1,105 @@
+"""Refuse numbers that no run can have, before anything is loaded or started."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from trainers.configuration import BadConfig
+
+# whole numbers and the least that each may be; a key that the chosen parts do not have is left out
+COUNTS = {
+    "seed": 0,
+    "task.env_steps": 1,
+    "data.envs": 1,
+    "data.seed_episodes": 1,
+    "data.batch": 1,
+    "data.length": 2,
+    "data.capacity": 1,
+    "data.flush_rows": 1,
+    "evaluation.every": 1,
+    "evaluation.episodes": 0,
+    "evaluation.final_episodes": 1,
+    "evaluation.envs": 1,
+    "checkpoint.keep": 1,
+    "planner.horizon": 1,
+    "planner.candidates": 1,
+    "planner.elites": 1,
+    "planner.iterations": 1,
+    "planner.policy_candidates": 0,
+    "policy.horizon": 1,
+    "policy.starts": 1,
+    "policy.actor.hidden": 1,
+    "policy.actor.layers": 1,
+    "agent.unroll": 0,
+    "agent.heads.hidden": 1,
+    "agent.heads.layers": 1,
+    "dynamics.deterministic": 1,
+    "dynamics.stochastic": 1,
+    "dynamics.latent_dim": 1,
+    "dynamics.hidden": 1,
+    "dynamics.stack": 1,
+    "dynamics.unroll": 0,
+}
+ABOVE_ZERO = (
+    "data.update_ratio",
+    "data.step_timeout_s",
+    "data.reset_timeout_s",
+    "planner.init_std",
+    "optimizer.grad_clip",
+    "optimizer.eps",
+)
+AT_LEAST_ZERO = ("planner.min_std", "agent.explore_std")
+# above 0 and at most 1
+SHARES = ("agent.discount", "agent.decode_fraction")
+LARGEST_SEED = 2**32 - 1
+_ABSENT = object()
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Raise BadConfig that names the key, what it may be and what it is."""
+    for key, least in COUNTS.items():
+        _require(
+            config, key, f"a whole number of at least {least}", lambda n, least=least: type(n) is int and n >= least
+        )
+    for key in ABOVE_ZERO:
+        _require(config, key, "a number above 0", lambda n: _is_number(n) and n > 0)
+    for key in AT_LEAST_ZERO:
+        _require(config, key, "a number of at least 0", lambda n: _is_number(n) and n >= 0)
+    for key in SHARES:
+        _require(config, key, "a number above 0 and at most 1", lambda n: _is_number(n) and 0 < n <= 1)
+    for name in _mapping(config, "optimizer.learning_rates"):
+        key = f"optimizer.learning_rates.{name}"
+        _require(config, key, "a number of at least 0", lambda n: _is_number(n) and n >= 0)
+    _require(config, "seed", f"at most {LARGEST_SEED}", lambda n: n <= LARGEST_SEED)
+    _check_elites(_mapping(config, "planner"))
+
+
+def _check_elites(planner: Mapping[str, Any]) -> None:
+    elites, candidates = planner.get("elites"), planner.get("candidates")
+    if elites is not None and candidates is not None and elites > candidates:
+        raise BadConfig(f"planner.elites: expected at most planner.candidates={candidates}, got {elites}")
+
+
+def _require(config: Mapping[str, Any], key: str, expected: str, holds: Any) -> None:
+    value = _at(config, key)
+    if value is not _ABSENT and not holds(value):
+        raise BadConfig(f"{key}: expected {expected}, got {value!r}")
+
+
+def _at(config: Mapping[str, Any], key: str) -> Any:
+    folder, _, name = key.rpartition(".")
+    return (_mapping(config, folder) if folder else config).get(name, _ABSENT)
+
+
+def _mapping(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The part of the configuration under a dotted key, empty where there is none."""
+    value: Any = config
+    for name in key.split("."):
+        value = value.get(name, {})
+        if not isinstance(value, Mapping):
+            raise BadConfig(f"{key}: expected keys and values, got {value!r}")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
