@@ -44,5 +44,6 @@ class SlowCopy(nn.Module):
     @torch.no_grad()
     def follow(self, module: nn.Module) -> None:
         """Move every weight by `rate` towards the module's."""
-        slow, fast = list(self.module.parameters()), list(module.parameters())
+        slow: list[Tensor] = [*self.module.parameters()]
+        fast: list[Tensor] = [*module.parameters()]
         torch._foreach_lerp_(slow, fast, self.rate)

@@ -28,7 +28,9 @@ class PixelNorm(nn.Module):
         for chunk in frames.split(256):
             total += (chunk.to(total.device).float() / 255).sum(0)
         self.mean.copy_(total / len(frames))
-        squares = sum(self._energy(chunk.to(total.device)) for chunk in frames.split(256))
+        squares = torch.zeros_like(self.std)
+        for chunk in frames.split(256):
+            squares += (chunk.to(total.device).float() / 255 - self.mean).square().sum()
         self.std.copy_((squares / (len(frames) * self.mean.numel())).sqrt().clamp_min(min_std))
 
     def forward(self, frames: UInt8[Tensor, "*R c h w"]) -> Float[Tensor, "*R c h w"]:
@@ -38,6 +40,3 @@ class PixelNorm(nn.Module):
     def denormalise(self, frames: Float[Tensor, "*R c h w"]) -> Float[Tensor, "*R c h w"]:
         """Frames in [0, 1]."""
         return (frames * self.std + self.mean).clamp(0, 1)
-
-    def _energy(self, frames: Tensor) -> Tensor:
-        return (frames.float() / 255 - self.mean).square().sum()

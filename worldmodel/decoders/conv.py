@@ -31,12 +31,12 @@ class ConvDecoder(nn.Module):
         layers: list[nn.Module] = []
         for inputs, outputs, kernel in zip(channels, (*channels[1:], pixels[0]), kernels, strict=True):
             layers += [nn.ConvTranspose2d(inputs, outputs, kernel_size=kernel, stride=2), nn.ReLU()]
-        self.layers = nn.Sequential(*layers[:-1]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.layers = nn.Sequential(*layers[:-1]).to(memory_format=torch.channels_last)
 
     def forward(self, latent: Float[Tensor, "R D"]) -> Float[Tensor, "R c h w"]:
         """The mean of p(o | s), as normalised frames."""
         start = self.start(latent)[:, :, None, None].contiguous(memory_format=torch.channels_last)
-        return self.layers(start)  # type: ignore[no-any-return]
+        return self.layers(start)
 
 
 make = ConvDecoder

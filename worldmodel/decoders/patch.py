@@ -30,7 +30,7 @@ class PatchDecoder(nn.Module):
         layers: list[nn.Module] = []
         for inputs, outputs in zip(channels[:-1], channels[1:], strict=True):
             layers += [nn.SiLU(), nn.ConvTranspose2d(inputs, outputs, kernel_size=4, stride=2, padding=1)]
-        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         self.paint = nn.Linear(channels[-1], self.colours * PATCH * PATCH)
 
     def forward(self, latent: Float[Tensor, "R D"]) -> Float[Tensor, "R c h w"]:

@@ -24,7 +24,7 @@ class ConvEncoder(nn.Module):
             height, width = ((side + 2 * padding - 4) // 2 + 1 for side in (height, width))
         if min(height, width) < 1:
             raise ValueError(f"pixels: expected frames large enough for {len(channels)} halvings, got {pixels}")
-        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         self.embed_dim = channels[-1] * height * width
 
     def forward(self, frames: Float[Tensor, "B T c h w"]) -> Float[Tensor, "B T E"]:

@@ -27,7 +27,7 @@ class PatchEncoder(nn.Module):
         layers: list[nn.Module] = []
         for inputs, outputs in zip(channels[:-1], channels[1:], strict=True):
             layers += [nn.Conv2d(inputs, outputs, kernel_size=4, stride=2, padding=1), nn.SiLU()]
-        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         self.embed_dim = channels[-1] * (height // shrink) * (width // shrink)
 
     def forward(self, frames: Float[Tensor, "B T c h w"]) -> Float[Tensor, "B T E"]:
