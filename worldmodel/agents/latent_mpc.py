@@ -31,7 +31,7 @@ class Decision(NamedTuple):
 class LossWeights:
     """The weight of every term; the names are those of `LatentMPC.losses`."""
 
-    image: float = 200.0
+    image: float = 20.0
     reward: float = 500.0
     kl: float = 1.0
     consistency: float = 10.0

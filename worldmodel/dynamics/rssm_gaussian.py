@@ -4,6 +4,8 @@ Hafner et al., Learning Latent Dynamics for Planning from Pixels (2019); KL bala
 Hafner et al., Mastering Atari with Discrete World Models (2021).
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from torch.nn import functional as F
 from worldmodel.distributions import balanced_kl
 from worldmodel.interfaces import Belief
 from worldmodel.nets import NormGRUCell, mlp
+from worldmodel.scan import ScanWeights, scan
 
 
 class GaussianRSSM(nn.Module):
@@ -34,6 +37,7 @@ class GaussianRSSM(nn.Module):
         free_nats: float = 1.0,
     ) -> None:
         super().__init__()
+        self.embed_dim, self.action_dim = embed_dim, action_dim
         self.deterministic, self.stochastic = deterministic, stochastic
         self.latent_dim = self.carry_dim = deterministic + stochastic
         self.min_std, self.balance, self.free_nats = min_std, balance, free_nats
@@ -55,34 +59,32 @@ class GaussianRSSM(nn.Module):
     ) -> Belief:
         """Filter a window; with sample=False the latents are the posterior's means."""
         B, T = embed.shape[:2]
-        keep = (~is_first).to(embed.dtype).unsqueeze(-1)
-        noise = torch.randn(B, T, self.stochastic, device=embed.device) if sample else None
-        latents, means, stds = [], [], []
-        latent = carry
-        for t in range(T):
-            latent = latent * keep[:, t]
-            h = self._recur(latent, action[:, t] * keep[:, t])
-            mean, std = self._moments(self.posterior(torch.cat([h, embed[:, t]], -1)))
-            z = mean if noise is None else mean + std * noise[:, t]
-            latent = torch.cat([h, z], -1)
-            latents.append(latent)
-            means.append(mean)
-            stds.append(std)
-        stacked = torch.stack(latents, 1)
-        prior_mean, prior_std = self._moments(self.prior(stacked[..., : self.deterministic]))
+        keep = (~is_first).to(carry.dtype).unsqueeze(-1)
+        noise = carry.new_empty(B, T, self.stochastic)
+        noise = noise.normal_() if sample else noise.zero_()
+        of_action, of_embed, weights = self._scan_weights()
+        filtered = scan(
+            F.linear(embed, of_embed),
+            F.linear(action * keep, of_action),
+            keep,
+            noise,
+            carry,
+            weights=weights,
+            min_std=self.min_std,
+        )
+        prior_mean, prior_std = self._moments(self.prior(filtered.latent[..., : self.deterministic]))
         statistics = {
-            "posterior_mean": torch.stack(means, 1),
-            "posterior_std": torch.stack(stds, 1),
+            "posterior_mean": filtered.mean,
+            "posterior_std": filtered.std,
             "prior_mean": prior_mean,
             "prior_std": prior_std,
         }
-        return Belief(latent=stacked, carry=latent, statistics=statistics)
+        return Belief(latent=filtered.latent, carry=filtered.latent[:, -1], statistics=statistics)
 
     def predict(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
         """One step of the prior with z at its mean."""
         h = self._recur(latent, action)
-        mean, _ = self._moments(self.prior(h))
-        return torch.cat([h, mean], -1)
+        return torch.cat([h, self._prior_mean(h)], -1)
 
     def imagine(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
         """One step of the prior with z sampled by reparameterisation."""
@@ -102,6 +104,36 @@ class GaussianRSSM(nn.Module):
             free_nats=self.free_nats,
         )
         return {"kl": kl}
+
+    def _scan_weights(self) -> tuple[Tensor, Tensor, ScanWeights]:
+        """The shares of actions and embeddings in the two layers before the norms, and all that acts row by row."""
+        layers: list[Any] = [*self.inputs, self.cell.gates, self.cell.norm, *self.posterior]
+        inputs, input_norm, _, gates, gates_norm, posterior, state_norm, _, moments = layers
+        # splits, not slices: their gradient is one concatenation instead of two padded sums
+        of_z, of_action = inputs.weight.split_with_sizes([self.stochastic, self.action_dim], 1)
+        of_h, of_embed = posterior.weight.split_with_sizes([self.deterministic, self.embed_dim], 1)
+        weights = ScanWeights(
+            input=of_z,
+            input_gain=input_norm.weight,
+            input_shift=input_norm.bias,
+            gates=gates.weight,
+            gates_gain=gates_norm.weight,
+            gates_shift=gates_norm.bias,
+            state=of_h,
+            state_gain=state_norm.weight,
+            state_shift=state_norm.bias,
+            moments=moments.weight,
+            moments_bias=moments.bias,
+        )
+        return of_action, of_embed, weights
+
+    def _prior_mean(self, h: Tensor) -> Tensor:
+        *hidden, last = self.prior
+        for layer in hidden:
+            h = layer(h)
+        assert isinstance(last, nn.Linear), last
+        # planners predict means only: the std's half of the layer would be wasted
+        return F.linear(h, last.weight[: self.stochastic], last.bias[: self.stochastic]).float()
 
     def _recur(self, latent: Tensor, action: Tensor) -> Tensor:
         h, z = latent.split([self.deterministic, self.stochastic], -1)

@@ -29,10 +29,10 @@ class BackpropImagination(nn.Module):
         *,
         value: ScalarHead,
         horizon: int = 8,
-        starts: int = 128,
+        starts: int = 96,
         mix: float = 0.95,
         entropy: float = 1e-3,
-        slow_rate: float = 0.02,
+        slow_rate: float = 0.05,
     ) -> None:
         super().__init__()
         self.horizon, self.starts, self.mix, self.entropy = horizon, starts, mix, entropy

@@ -1,0 +1,33 @@
+"""Benchmarks print what they promise; their figures are not tested, machines differ."""
+
+import pytest
+
+from trainers import benchmark
+from trainers.configuration import BadConfig
+
+SMALL = ["experiment=smoke", "repeats=2"]
+
+
+@pytest.mark.parametrize(
+    ("what", "arguments", "keys"),
+    [
+        ("env", SMALL, {"decisions_per_s", "env_steps_per_s", "look"}),
+        ("update", SMALL, {"update_ms", "params"}),
+        ("act", [*SMALL, "envs=3"], {"decision_ms"}),
+    ],
+)
+def test_results_hold_the_promised_figures(what: str, arguments: list[str], keys: set[str]) -> None:
+    result = benchmark.main([what, *arguments])
+    assert keys <= result.keys()
+    assert all(result[key] for key in keys)
+
+
+def test_planet_shapes_have_planet_s_size() -> None:
+    """Kaixhin/PlaNet has 5,130,220 parameters with six actions; LayerNorm and one-product gates move that a little."""
+    result = benchmark.main(["update", "shapes=planet", "repeats=1", "data.batch=1", "data.length=2"])
+    assert abs(result["params"] / 5_130_220 - 1) < 0.03
+
+
+def test_an_unknown_benchmark_names_the_known_ones() -> None:
+    with pytest.raises(BadConfig, match="env, replay, update, act"):
+        benchmark.main(["speed"])
