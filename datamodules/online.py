@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 
 import pytorch_lightning as pl
+import torch
 
 from datamodules.replay import Replay
 from worldmodel.interfaces import Batch
 
-ENDLESS = 2**62  # a length, so that Lightning fetches each batch when it is needed and never one ahead
+# a length, so that Lightning fetches each batch when it is needed and never one ahead; Lightning sums it over ranks
+ENDLESS = 2**40
 
 
 class Windows:
@@ -25,7 +27,7 @@ class Windows:
 
 
 class OnlineData(pl.LightningDataModule):
-    """Windows [batch, length] from this rank's replay; its state (sampler and row counts) is in every checkpoint."""
+    """Windows [batch, length] from this rank's replay."""
 
     def __init__(self, replay: Replay, *, batch: int, length: int) -> None:
         super().__init__()
@@ -37,3 +39,7 @@ class OnlineData(pl.LightningDataModule):
     def train_dataloader(self) -> Windows:
         """Batches for the learner."""
         return Windows(self.replay, batch=self.batch, length=self.length)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Frames cross to the device as bytes."""
+        return batch.to(device)

@@ -9,7 +9,7 @@ from datamodules.envs.pool import EnvPool
 from datamodules.online import OnlineData
 from datamodules.replay import Replay
 from trainers import components
-from trainers.module import WorldModelModule
+from trainers.module import WorldModelModule, require_fit
 from trainers.run_paths import RunPaths
 from worldmodel.agents.latent_mpc import LatentMPC, LossWeights
 from worldmodel.heads import ScalarHead
@@ -64,8 +64,6 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
 def build_replay(config: Config, spec: EnvSpec, paths: RunPaths, *, rank: int, world_size: int) -> Replay:
     """This rank's shard of the replay, on disk in the run folder."""
     data = config["data"]
-    if data["envs"] < 1:
-        raise ValueError(f"data.envs: expected at least 1, got {data['envs']}")
     longest = spec.episode_decisions + 1
     share = data["capacity"] // world_size
     if share < 2 * longest * data["envs"]:
@@ -85,10 +83,12 @@ def build_replay(config: Config, spec: EnvSpec, paths: RunPaths, *, rank: int, w
 
 def build_data(config: Config, replay: Replay, *, world_size: int) -> OnlineData:
     """Batches from this rank's shard; `data.batch` is shared out over the ranks."""
-    batch = config["data"]["batch"]
+    batch, length, longest = config["data"]["batch"], config["data"]["length"], replay.spec.episode_decisions + 1
     if batch < 1 or batch % world_size:
         raise ValueError(f"data.batch: expected a multiple of {world_size} ranks, got {batch}")
-    return OnlineData(replay, batch=batch // world_size, length=config["data"]["length"])
+    if length > longest:
+        raise ValueError(f"data.length: expected at most the {longest} rows of an episode, got {length}")
+    return OnlineData(replay, batch=batch // world_size, length=length)
 
 
 def build_module(config: Config, agent: LatentMPC) -> WorldModelModule:
@@ -103,15 +103,7 @@ def load_weights(agent: LatentMPC, state_dict: Mapping[str, torch.Tensor]) -> No
     """Weights of a training checkpoint into an agent; a ValueError names what does not fit."""
     prefix = "agent."
     weights = {name.removeprefix(prefix): w for name, w in state_dict.items() if name.startswith(prefix)}
-    mine = agent.state_dict()
-    missing, surplus = sorted(mine.keys() - weights.keys()), sorted(weights.keys() - mine.keys())
-    if missing or surplus:
-        raise ValueError(
-            f"checkpoint: expected the weights of this agent, missing {missing[:3]}, surplus {surplus[:3]}"
-        )
-    for name, weight in weights.items():
-        if weight.shape != mine[name].shape:
-            raise ValueError(f"checkpoint: {name}: expected {tuple(mine[name].shape)}, got {tuple(weight.shape)}")
+    require_fit(agent.state_dict(), weights)
     agent.load_state_dict(weights)
 
 

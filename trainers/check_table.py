@@ -15,8 +15,9 @@ def show(checks: Sequence[Check]) -> None:
     """Print a table of checks with their fixes, or one unbroken line where there is only one: it can be copied."""
     console = Console(stderr=True, highlight=False)
     if len(checks) == 1:
-        fix = f": {checks[0].fix}" if checks[0].fix and checks[0].fix not in checks[0].finding else ""
-        console.print(f"{MARKS[checks[0].state]} {escape(f'{checks[0].name}: {checks[0].finding}{fix}')}", soft_wrap=True)
+        (only,) = checks
+        fix = f"; fix: {only.fix}" if only.fix and only.fix not in only.finding else ""
+        console.print(f"{MARKS[only.state]} {escape(f'{only.name}: {only.finding}{fix}')}", soft_wrap=True)
         return
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
     for column in ("", "check", "finding", "fix"):

@@ -21,6 +21,10 @@ class Clock:
         """Seconds since the run began, over all its sessions."""
         return self._offset + time.monotonic() - self._start
 
+    def begin(self) -> None:
+        """Count from now, on top of earlier sessions: what came before, such as starting other ranks, was set-up."""
+        self._start = time.monotonic()
+
     @contextmanager
     def measure(self, part: str) -> Iterator[None]:
         """Book the time within under `part`; nested measurements pause it. Evaluation keeps what is inside it."""

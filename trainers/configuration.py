@@ -8,8 +8,10 @@ from typing import Any
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -44,7 +46,7 @@ def load_config(overrides: Sequence[str]) -> dict[str, Any]:
         with initialize_config_dir(version_base=None, config_dir=str(CONFIGS)):
             config = compose("fit", [part for text in overrides for part in _expand(text)])
             return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise BadConfig(_explain(str(error), overrides)) from error
 
 
@@ -52,16 +54,24 @@ def override_saved(saved: dict[str, Any], overrides: Sequence[str]) -> dict[str,
     """A saved configuration with overrides on top: group=name takes that file, dotted.key=value one value."""
     config = OmegaConf.create(saved)
     OmegaConf.set_struct(config, True)
-    for text in overrides:
-        key, _, value = text.partition("=")
-        if key in groups() and value in groups()[key]:
-            config[key] = OmegaConf.load(CONFIGS / key / f"{value}.yaml")
-            continue
-        try:
-            OmegaConf.update(config, key, yaml.safe_load(value), force_add=False)
-        except (OmegaConfBaseException, yaml.YAMLError) as error:
-            raise BadConfig(_explain(str(error), [text])) from error
-    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+    try:
+        for override in OverridesParser.create().parse_overrides([p for text in overrides for p in _expand(text)]):
+            _apply(config, override)
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+    except (HydraException, OmegaConfBaseException) as error:
+        raise BadConfig(_explain(str(error), overrides)) from error
+
+
+def _apply(config: DictConfig, override: Override) -> None:
+    key, value = override.key_or_group, override.value()
+    if override.is_delete() or override.is_sweep_override() or key == "experiment":
+        raise BadConfig(f"{override.input_line}: expected key=value or group=name, since the run has its configuration")
+    if key not in groups():
+        OmegaConf.update(config, key, value, force_add=override.is_add())
+    elif value in groups()[key]:
+        config[key] = OmegaConf.load(CONFIGS / key / f"{value}.yaml")
+    else:
+        raise BadConfig(_near(f"{key}={value}"))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

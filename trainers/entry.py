@@ -62,6 +62,7 @@ def is_first_rank() -> bool:
 
 def silence_advice(*, profiled: bool = False) -> None:
     """Leave Lightning's warnings and drop its hints; call once it is loaded. `profiled`: it reports as a hint does."""
+    warnings.formatwarning = _one_line  # importing Lightning puts its own there
     for message in ADVICE:
         warnings.filterwarnings("ignore", message=message)
     for name in ("pytorch_lightning", "lightning_fabric"):
@@ -75,8 +76,10 @@ def _mendable(error: Exception) -> bool:
     # whoever raises these has loaded torch already; a wrong word on the command line is answered without it
     from datamodules.replay import ReplayEmpty, ReplayMismatch, ReplayTooLarge
     from trainers.checkpoint import CheckpointDamaged
+    from trainers.module import NonFiniteTraining
 
-    return isinstance(error, ReplayEmpty | ReplayMismatch | ReplayTooLarge | CheckpointDamaged)
+    mendable = ReplayEmpty | ReplayMismatch | ReplayTooLarge | CheckpointDamaged | NonFiniteTraining
+    return isinstance(error, mendable)
 
 
 def _one_line(message: Warning | str, *_: Any, **__: Any) -> str:

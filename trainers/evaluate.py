@@ -13,9 +13,10 @@ from trainers import build
 from trainers.artifacts import versions, write_json, write_pictures
 from trainers.checkpoint import DurableCheckpointIO, newest
 from trainers.configuration import BadConfig, override_saved, read_yaml
-from trainers.entry import reject_unknown_flags, run
+from trainers.entry import reject_unknown_flags, run, silence_advice
 from trainers.evaluation import Evaluation, Evaluator
 from trainers.metrics import iqm
+from trainers.preflight import check
 
 USAGE = """python -m trainers.evaluate checkpoint=PATH [episodes=10] [seed=N] [device=cpu] [envs=N] [key=value ...]
 
@@ -34,6 +35,7 @@ OWN_KEYS = {"checkpoint": None, "episodes": 10, "seed": None, "envs": None, "dev
 def main(arguments: Sequence[str]) -> dict[str, Any]:
     """Evaluate a checkpoint; returns the receipt that is printed as the last line."""
     reject_unknown_flags(arguments)
+    silence_advice()
     named = dict(text.split("=", 1) for text in arguments)
     own = {key: named.get(key, default) for key, default in OWN_KEYS.items()}
     if own["checkpoint"] is None:
@@ -42,21 +44,21 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     config = override_saved(
         read_yaml(root / "config.yaml"), [t for t in arguments if t.split("=", 1)[0] not in OWN_KEYS]
     )
-    episodes = _whole(own["episodes"], "episodes")
-    envs = _whole(own["envs"] or str(min(episodes, 10)), "envs")
+    check(config)
+    episodes, device = _whole(own["episodes"], "episodes"), _device(own["device"])
+    envs = min(episodes, _whole(own["envs"] or "10", "envs"))
+    folder = _output_folder(root)
     seed = _whole(own["seed"], "seed", least=0) if own["seed"] is not None else int(config["seed"])
     start = time.monotonic()
     checkpoint = DurableCheckpointIO().load_checkpoint(path)
-    with build.open_pool(config, min(envs, episodes)) as pool:
+    with build.open_pool(config, envs) as pool:
         agent = build.build_agent(config, pool.spec)
         build.load_weights(agent, checkpoint["state_dict"])
-        agent = agent.to(own["device"]).eval()
+        agent = agent.to(device).eval()
         evaluation = Evaluator(lambda count: pool, envs=envs, seed=seed).run(agent, episodes=episodes)
-        folder = root / "evaluations"
         name = time.strftime("%Y%m%d-%H%M%S")
-        folder.mkdir(exist_ok=True)
         pictures = write_pictures(folder, agent, evaluation, pool.spec, name=name)
-        receipt = _receipt(config, path, evaluation, pool.spec, start, seed, device=own["device"])
+        receipt = _receipt(config, path, evaluation, pool.spec, start, seed, device=str(device), envs=envs)
     receipt["files"] = [str(p) for p in pictures]
     receipt["run_dir"], receipt["receipt"] = str(root), str(folder / f"receipt_{name}.json")
     write_json(Path(receipt["receipt"]), {**receipt, "config": config, "versions": versions()})
@@ -73,6 +75,24 @@ def _locate(path: Path) -> tuple[Path, Path]:
     return path.resolve(), found
 
 
+def _output_folder(root: Path) -> Path:
+    folder = root / "evaluations"
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise BadConfig(f"checkpoint: expected a run folder that can be written, got {root} ({error})") from error
+    return folder
+
+
+def _device(text: str) -> torch.device:
+    try:
+        device = torch.device(text)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise BadConfig(f"device: expected cpu, cuda or another of this machine's, got {text!r}") from error
+    return device
+
+
 def _whole(text: str, key: str, least: int = 1) -> int:
     try:
         number = int(text)
@@ -84,7 +104,15 @@ def _whole(text: str, key: str, least: int = 1) -> int:
 
 
 def _receipt(
-    config: dict[str, Any], path: Path, evaluation: Evaluation, spec: Any, start: float, seed: int, *, device: str
+    config: dict[str, Any],
+    path: Path,
+    evaluation: Evaluation,
+    spec: Any,
+    start: float,
+    seed: int,
+    *,
+    device: str,
+    envs: int,
 ) -> dict[str, Any]:
     milliseconds = np.asarray(evaluation.decision_ms)
     return {
@@ -101,7 +129,7 @@ def _receipt(
         "decisions": evaluation.decisions,
         "faults": evaluation.faults,
         "decision_ms": {q: float(np.percentile(milliseconds, p)) for q, p in (("p50", 50), ("p95", 95), ("p99", 99))},
-        "envs_per_decision": min(len(evaluation.returns), 10),
+        "envs_per_decision": envs,
         "seconds": round(time.monotonic() - start, 1),
         "device": device,
         "threads": torch.get_num_threads(),

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from datamodules.envs.pool import EnvPool, episode_seed
 from datamodules.envs.protocol import Step
-from datamodules.rollout import Episode, play
+from datamodules.rollout import Episode, Policy, play
 from trainers.acting import AgentPolicy
 from trainers.clock import Clock
+from trainers.interrupt import Interrupted
 from trainers.metrics import bootstrap_ci95
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.interfaces import Batch
@@ -62,17 +63,23 @@ class Evaluation:
 
 
 class Evaluator:
-    """Plays `episodes` seeded episodes in a pool of its own, started at the first call."""
+    """Plays seeded episodes, at most `envs` at once, in a pool of its own that starts when it is needed."""
 
     def __init__(self, open_pool: Callable[[int], EnvPool], *, envs: int, seed: int) -> None:
         self._open_pool, self._envs, self._seed = open_pool, envs, seed
         self._pool: EnvPool | None = None
 
-    def run(self, agent: LatentMPC, *, episodes: int, clock: Clock | None = None) -> Evaluation:
-        """Evaluate; the same seeds and the same planner noise at every call."""
-        if self._pool is None:
-            self._pool = self._open_pool(min(self._envs, episodes))
+    def run(
+        self,
+        agent: LatentMPC,
+        *,
+        episodes: int,
+        clock: Clock | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Evaluation:
+        """Evaluate; the same seeds and the same planner noise at every call. Raises Interrupted on should_stop()."""
         width = min(self._envs, episodes)
+        pool = self._pool_of(width)
         first = _Recorder()
         played: list[Episode] = []
         policies: list[AgentPolicy] = []
@@ -83,7 +90,7 @@ class Evaluator:
             policy = AgentPolicy(agent, count=count, generator=generator, clock=clock or Clock())
             seeds = {i: episode_seed(self._seed, EVALUATION_RANK, 0, start + i) for i in range(count)}
             on_row = first if start == 0 else None
-            played += play(self._pool, _timed(policy, latencies), seeds, on_row=on_row)
+            played += play(pool, _timed(policy, latencies, should_stop), seeds, on_row=on_row)
             policies.append(policy)
         return _summary(played, first, policies[0], latencies)
 
@@ -91,6 +98,13 @@ class Evaluator:
         """End the pool."""
         if self._pool is not None:
             self._pool.close()
+            self._pool = None
+
+    def _pool_of(self, width: int) -> EnvPool:
+        if self._pool is None or len(self._pool.pids) < width:
+            self.close()
+            self._pool = self._open_pool(width)
+        return self._pool
 
 
 class _Recorder:
@@ -108,14 +122,16 @@ class _Recorder:
             self.rewards.append(step.reward)
 
 
-def _timed(policy: AgentPolicy, latencies: list[float]) -> AgentPolicy:
+def _timed(policy: AgentPolicy, latencies: list[float], should_stop: Callable[[], bool]) -> Policy:
     def timed(pixels: NDArray[np.uint8], is_first: NDArray[np.bool_]) -> NDArray[np.float32]:
+        if should_stop():
+            raise Interrupted
         start = time.perf_counter()
         actions = policy(pixels, is_first)
         latencies.append(1e3 * (time.perf_counter() - start))
         return actions
 
-    return timed  # type: ignore[return-value]
+    return timed
 
 
 def _summary(played: list[Episode], first: _Recorder, policy: AgentPolicy, latencies: list[float]) -> Evaluation:

@@ -10,6 +10,8 @@ from trainers.render_check import FIXES, Check, wanted_backends
 
 PACKAGES = {"egl": ("libegl1", "libgl1-mesa-dri"), "osmesa": ("libosmesa6",)}
 STDERR = 2  # apt-get's own words are no part of a command's result
+ABSENT = ("cannot be loaded", "Cannot initialize")  # no library, or one without a driver
+PRESENT = ("hangs", "killed by signal", "blank frame")  # a driver that fails is not mended by another package
 
 
 def ensure_gl(draw: Callable[[], Check]) -> Check:
@@ -19,7 +21,7 @@ def ensure_gl(draw: Callable[[], Check]) -> Check:
     of a check that still fails is one sentence with the command to type.
     """
     check = draw()
-    if check.state != "fail" or check.fix not in FIXES.values():
+    if not lacks_gl(check):
         return check
     administrator = apt_as_administrator()
     if administrator is None:
@@ -33,6 +35,12 @@ def ensure_gl(draw: Callable[[], Check]) -> Check:
         sentence = f"no frame can be drawn after `{check.fix}` either{complaint} ({check.finding})"
         return Check(check.name, sentence, "fail", check.fix)
     return check
+
+
+def lacks_gl(check: Check) -> bool:
+    """Whether the one thing that this check misses is a GL library that apt-get has."""
+    absent = any(words in check.finding for words in ABSENT) and not any(words in check.finding for words in PRESENT)
+    return check.state == "fail" and check.fix in FIXES.values() and absent
 
 
 def apt_as_administrator() -> list[str] | None:

@@ -38,6 +38,10 @@ class Interrupt:
                 self._previous.setdefault(number, signal.getsignal(number))
                 signal.signal(number, self._handle)
 
+    def is_set(self) -> bool:
+        """Whether this rank was asked to stop."""
+        return self.received is not None
+
     def requested(self, gather: Callable[[Any], list[Any]]) -> bool:
         """Whether any rank was asked to stop: decided by all ranks together, never within the handler."""
         return any(signals is not None for signals in gather(self.received))

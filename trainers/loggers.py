@@ -2,10 +2,11 @@
 
 import netrc
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import Logger, WandbLogger
 
 from trainers.metrics import CSVMetrics
 from trainers.run_paths import RunPaths
@@ -28,9 +29,19 @@ def build_loggers(config: dict[str, Any], paths: RunPaths, csv: CSVMetrics, *, r
     raise ValueError(f"logger.name: expected csv, wandb or tensorboard, got {name!r}")
 
 
-def _wandb(config: dict[str, Any], options: dict[str, Any], paths: RunPaths) -> Logger:
-    from pytorch_lightning.loggers import WandbLogger
+def log_films(loggers: Sequence[Logger], paths: Sequence[Path], *, env_steps: int) -> None:
+    """Hand the mp4 files among `paths` (named <kind>_<when>.mp4) to Weights & Biases, where it is one of `loggers`."""
+    films = [path for path in paths if path.suffix == ".mp4"]
+    for logger in loggers:
+        if not isinstance(logger, WandbLogger):
+            continue
+        import wandb
 
+        kinds = {f"video/{film.stem.rpartition('_')[0]}": wandb.Video(str(film), format="mp4") for film in films}
+        logger.log_metrics({**kinds, "env_steps": env_steps}, step=env_steps)  # type: ignore[dict-item]
+
+
+def _wandb(config: dict[str, Any], options: dict[str, Any], paths: RunPaths) -> Logger:
     mode = os.environ.get("WANDB_MODE")
     offline = options["offline"]
     if offline is None:

@@ -1,6 +1,7 @@
 """Algorithm 26 as a Lightning callback: when to learn, collect, evaluate, save and stop."""
 
-from contextlib import ExitStack
+import hashlib
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,16 @@ from trainers.artifacts import write_pictures
 from trainers.checkpoint import prune
 from trainers.collect import Collector, broadcast_from_rank_zero, gather_over_ranks
 from trainers.evaluation import Evaluation, Evaluator
-from trainers.interrupt import Interrupt
+from trainers.interrupt import Interrupt, Interrupted
+from trainers.loggers import log_films
 from trainers.metrics import CSVMetrics
 from trainers.module import WorldModelModule
 from trainers.progress import RunProgress
 from trainers.run_paths import RunPaths
+
+
+class RanksDiverged(RuntimeError):
+    """Ranks that must hold the same weights do not."""
 
 
 class Algorithm26(pl.Callback):
@@ -53,14 +59,17 @@ class Algorithm26(pl.Callback):
         self.final_episodes, self.keep_checkpoints = final_episodes, keep_checkpoints
         self.updates_due, self.updates_done = 0.0, 0
         self.next_evaluation = evaluate_every
-        self.final: Evaluation | None = None
+        self.final_returns: list[float] | None = None
         self._resumed: dict[str, Any] | None = None
+        self._saved: tuple[Any, ...] | None = None
         self._updating = ExitStack()
 
     # --- the loop -------------------------------------------------------------------------------------------------
 
     def on_train_start(self, trainer: pl.Trainer, module: WorldModelModule) -> None:  # type: ignore[override]
         """Line 1, or the state of the checkpoint that the run continues from."""
+        self.interrupt.claim()  # Lightning's own handler would call a collective from within a signal
+        module.clock.begin()
         if self._resumed is not None:
             self._continue(trainer, self._resumed)
         else:
@@ -88,23 +97,29 @@ class Algorithm26(pl.Callback):
 
     def _bring_updates_due(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
         """Lines 4 to 7 when no update is due: evaluate, save, collect, until updates are due again or it is over."""
-        if self.interrupt.requested(gather_over_ranks):
-            return self._stop(trainer, module)
-        while self.updates_due < 1:
+        while not self._stopped_by_signal(trainer, module) and self.updates_due < 1:
             if self.collector.env_steps >= self.env_steps:
-                self._evaluate(trainer, module, self.final_episodes, final=True)
-                return self._stop(trainer, module)
+                if self.final_returns is None:
+                    self._evaluate(trainer, module, self.final_episodes, final=True)
+                self._stop(trainer, module)
+                return
             if self.collector.env_steps >= self.next_evaluation:
                 self._evaluate(trainer, module, self.evaluation_episodes, final=False)
-                self.next_evaluation += self.evaluate_every
+                continue
             self._save(trainer, module)
             self._collect(trainer, module)
-            if self.interrupt.requested(gather_over_ranks):
-                return self._stop(trainer, module)
+
+    def on_train_end(self, trainer: pl.Trainer, module: WorldModelModule) -> None:  # type: ignore[override]
+        """Save where a flag of Lightning's ended the run, and make sure that all ranks learned the same weights."""
+        self._updating.close()
+        self._save(trainer, module)
+        prints = gather_over_ranks(fingerprint(module))
+        if len(set(prints)) > 1:
+            raise RanksDiverged(f"weights: expected the same on all ranks, got SHA-256 {prints}")
 
     def _collect(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
         self.progress.update(phase="collect")
-        before = self.collector.decisions
+        before, self.final_returns = self.collector.decisions, None
         module.eval()
         episodes, policy = self.collector.collect(module.agent)
         module.train()
@@ -124,24 +139,33 @@ class Algorithm26(pl.Callback):
     # --- what a person sees ---------------------------------------------------------------------------------------
 
     def _evaluate(self, trainer: pl.Trainer, module: WorldModelModule, episodes: int, *, final: bool) -> None:
+        """Evaluate on rank 0, unless a signal breaks it off; whether and when has no influence on the learning."""
         self.progress.update(phase="evaluate")
+        done = True
         if trainer.is_global_zero and episodes:
             module.eval()
-            with module.clock.measure("evaluation"):
-                evaluation = self.evaluator.run(module.agent, episodes=episodes, clock=module.clock)
-                name = "final" if final else f"{self.collector.env_steps:09d}"
-                pool_spec = self.replay.spec
-                paths = write_pictures(self.paths.videos, module.agent, evaluation, pool_spec, name=name)
+            with module.clock.measure("evaluation"), _own_random(module.device):
+                done = self._play_evaluation(trainer, module, episodes, final=final)
             module.train()
-            self.final = evaluation if final else self.final
-            self.progress.update(eval_return=evaluation.return_mean)
-            self._log(trainer, module, _evaluation_metrics(evaluation))
-            for logger in trainer.loggers:
-                if isinstance(logger, pl.loggers.WandbLogger):
-                    films = [p for p in paths if p.suffix == ".mp4"]
-                    for film in films:
-                        logger.log_video(film.stem.split("_")[0], [str(film)], step=None)
+        if done:
+            self.next_evaluation = (self.collector.env_steps // self.evaluate_every + 1) * self.evaluate_every
         trainer.strategy.barrier()
+
+    def _play_evaluation(self, trainer: pl.Trainer, module: WorldModelModule, episodes: int, *, final: bool) -> bool:
+        """Whether it was played to its end."""
+        stop = self.interrupt.is_set
+        try:
+            evaluation = self.evaluator.run(module.agent, episodes=episodes, clock=module.clock, should_stop=stop)
+        except Interrupted:
+            return False
+        name = "final" if final else f"{self.collector.env_steps:09d}"
+        pictures = write_pictures(self.paths.videos, module.agent, evaluation, self.replay.spec, name=name)
+        if final:
+            self.final_returns = evaluation.returns
+        self.progress.update(eval_return=evaluation.return_mean)
+        self._log(trainer, module, _evaluation_metrics(evaluation))
+        log_films(trainer.loggers, pictures, env_steps=self.collector.env_steps)
+        return True
 
     def _report(self, episodes: list[Episode], losses: dict[str, float]) -> None:
         for episode in episodes:
@@ -160,17 +184,28 @@ class Algorithm26(pl.Callback):
 
     # --- saving and resuming --------------------------------------------------------------------------------------
 
+    def _stopped_by_signal(self, trainer: pl.Trainer, module: WorldModelModule) -> bool:
+        if not self.interrupt.requested(gather_over_ranks):
+            return False
+        self._stop(trainer, module)
+        self.progress.print(f"stopped; python -m trainers.fit resume={self.paths.root} continues")
+        return True
+
     def _stop(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
         self._save(trainer, module)
         trainer.should_stop = True
 
     def _save(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
-        path = self.paths.checkpoint(module.updates, self.collector.env_steps)
-        if path.exists():
+        position = self._position(module.updates)
+        if position == self._saved:
             return
-        trainer.save_checkpoint(path)
+        trainer.save_checkpoint(self.paths.checkpoint(module.updates, self.collector.env_steps))
+        self._saved = position
         if trainer.is_global_zero:
             prune(self.paths.checkpoints, keep=self.keep_checkpoints)
+
+    def _position(self, updates: int) -> tuple[Any, ...]:
+        return updates, self.collector.env_steps, self.next_evaluation, self.final_returns
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, and every rank's replay, random numbers and rounds; called on all ranks."""
@@ -186,12 +221,17 @@ class Algorithm26(pl.Callback):
             "updates_due": self.updates_due,
             "next_evaluation": self.next_evaluation,
             "updates": self.updates_done,
+            "final_returns": self.final_returns,
             "ranks": gather_over_ranks(rank),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the state until training starts: only then is all of the trainer's own state restored."""
+        """Take the counters, and keep the rest until training starts: only then is the trainer's state restored."""
         self._resumed = state_dict
+        self.collector.counters = state_dict["counters"]
+        self.updates_due, self.next_evaluation = state_dict["updates_due"], state_dict["next_evaluation"]
+        self.updates_done, self.final_returns = state_dict["updates"], state_dict["final_returns"]
+        self._saved = self._position(self.updates_done)
 
     def _continue(self, trainer: pl.Trainer, state: dict[str, Any]) -> None:
         if len(state["ranks"]) != trainer.world_size:
@@ -199,9 +239,6 @@ class Algorithm26(pl.Callback):
                 f"resume: expected {len(state['ranks'])} ranks as in the checkpoint, got {trainer.world_size}"
             )
         rank = state["ranks"][trainer.global_rank]
-        self.collector.counters = state["counters"]
-        self.updates_due, self.next_evaluation = state["updates_due"], state["next_evaluation"]
-        self.updates_done = state["updates"]
         self.collector.load_state_dict(rank["collector"])
         self.replay.load_state_dict(rank["replay"])
         self.progress.update(env_steps=self.collector.env_steps, decisions=self.collector.decisions)
@@ -211,6 +248,19 @@ class Algorithm26(pl.Callback):
         torch.set_rng_state(rank["torch_rng"])
         if rank["cuda_rng"] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(rank["cuda_rng"])
+
+
+def fingerprint(module: torch.nn.Module) -> str:
+    """SHA-256 of all weights; running statistics are each rank's own until rank 0's are sent with the next update."""
+    digest = hashlib.sha256()
+    for tensor in module.parameters():
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _own_random(device: torch.device) -> AbstractContextManager[None]:
+    """What is drawn within changes nothing outside."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 def _evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:

@@ -54,9 +54,13 @@ class WorldModelModule(pl.LightningModule):
         rates = [{"params": weights, "lr": self.learning_rates[name]} for name, weights in groups.items()]
         return torch.optim.Adam(rates, eps=self.eps, fused=True)
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Frames cross to the device as bytes."""
-        return batch.to(device)
+    def on_train_start(self) -> None:
+        """Give restored moments the layout of their weights: fused Adam pairs elements by their place in memory."""
+        optimizer = self.optimizers()
+        for weight, state in optimizer.state.items():
+            for name, moment in state.items():
+                if moment.shape == weight.shape:
+                    state[name] = torch.empty_like(weight, dtype=moment.dtype).copy_(moment)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One update."""
@@ -80,12 +84,20 @@ class WorldModelModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Counters, clock and random state travel with the weights."""
-        checkpoint["module"] = {"updates": self.updates, "skipped": self.skipped, "clock": self.clock.state_dict()}
+        checkpoint["module"] = {
+            "updates": self.updates,
+            "skipped": [self.skipped, self._skipped_in_a_row],
+            "clock": self.clock.state_dict(),
+            "undrained": [self._sums, self._count],
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue counting."""
-        self.updates, self.skipped = checkpoint["module"]["updates"], checkpoint["module"]["skipped"]
-        self.clock.load_state_dict(checkpoint["module"]["clock"])
+        """Continue counting; a ValueError names the first weight that does not fit."""
+        require_fit(self.state_dict(), checkpoint["state_dict"])
+        state = checkpoint["module"]
+        self.updates, (self.skipped, self._skipped_in_a_row) = state["updates"], state["skipped"]
+        self._sums, self._count = state["undrained"]
+        self.clock.load_state_dict(state["clock"])
 
     def _clip(self, weights: list[torch.nn.Parameter]) -> Tensor:
         return torch.nn.utils.clip_grad_norm_(weights, self.grad_clip, foreach=True)
@@ -105,3 +117,13 @@ class WorldModelModule(pl.LightningModule):
         for name, number in named.items():
             self._sums[name] = self._sums[name] + number if name in self._sums else number
         self._count += 1
+
+
+def require_fit(mine: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Raise a ValueError that names the weights in which a checkpoint differs from the model that should take it."""
+    missing, surplus = sorted(mine.keys() - found.keys()), sorted(found.keys() - mine.keys())
+    if missing or surplus:
+        raise ValueError(f"checkpoint: expected this agent's weights, missing {missing[:3]}, surplus {surplus[:3]}")
+    for name, weight in found.items():
+        if weight.shape != mine[name].shape:
+            raise ValueError(f"checkpoint: {name}: expected {tuple(mine[name].shape)}, got {tuple(weight.shape)}")

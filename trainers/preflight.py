@@ -50,7 +50,10 @@ ABOVE_ZERO = (
 )
 AT_LEAST_ZERO = ("planner.min_std", "agent.explore_std")
 # above 0 and at most 1
-SHARES = ("agent.discount", "agent.decode_fraction")
+SHARES = ("agent.discount", "agent.decode_fraction", "policy.slow_rate")
+WEIGHTS = ("optimizer.learning_rates", "agent.weights")
+CHANNELS = ("agent.encoder.channels", "agent.decoder.channels")
+CHOICES = {"render": ("auto", "suite", "fast"), "agent.act_with": ("planner", "actor")}
 LARGEST_SEED = 2**32 - 1
 _ABSENT = object()
 
@@ -67,17 +70,30 @@ def check(config: Mapping[str, Any]) -> None:
         _require(config, key, "a number of at least 0", lambda n: _is_number(n) and n >= 0)
     for key in SHARES:
         _require(config, key, "a number above 0 and at most 1", lambda n: _is_number(n) and 0 < n <= 1)
-    for name in _mapping(config, "optimizer.learning_rates"):
-        key = f"optimizer.learning_rates.{name}"
+    for key in [f"{folder}.{name}" for folder in WEIGHTS for name in _mapping(config, folder)]:
         _require(config, key, "a number of at least 0", lambda n: _is_number(n) and n >= 0)
+    for key in CHANNELS:
+        _require(config, key, "whole numbers of at least 1", lambda sizes: _are_sizes(sizes))
+    for key, names in CHOICES.items():
+        _require(config, key, " or ".join(names), lambda name, names=names: name in names)
     _require(config, "seed", f"at most {LARGEST_SEED}", lambda n: n <= LARGEST_SEED)
     _check_elites(_mapping(config, "planner"))
+    _check_finite(config)
 
 
 def _check_elites(planner: Mapping[str, Any]) -> None:
     elites, candidates = planner.get("elites"), planner.get("candidates")
     if elites is not None and candidates is not None and elites > candidates:
         raise BadConfig(f"planner.elites: expected at most planner.candidates={candidates}, got {elites}")
+
+
+def _check_finite(tree: Any, key: str = "") -> None:
+    """No number anywhere may be infinite or NaN."""
+    if isinstance(tree, Mapping):
+        for name, value in tree.items():
+            _check_finite(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(tree, float) and not math.isfinite(tree):
+        raise BadConfig(f"{key}: expected a finite number, got {tree}")
 
 
 def _require(config: Mapping[str, Any], key: str, expected: str, holds: Any) -> None:
@@ -99,6 +115,10 @@ def _mapping(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
         if not isinstance(value, Mapping):
             raise BadConfig(f"{key}: expected keys and values, got {value!r}")
     return value
+
+
+def _are_sizes(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 0 and all(type(n) is int and n >= 1 for n in value)
 
 
 def _is_number(value: Any) -> bool:

@@ -43,7 +43,9 @@ class Run:
 
     def series(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """env_steps and values [N] of the rows in which a column has a finite value."""
-        values = self.metrics.get(name, np.empty(0))
+        values = self.metrics.get(name)
+        if values is None:
+            return np.empty(0), np.empty(0)
         steps = self.metrics.get("env_steps", np.arange(len(values), dtype=np.float64))
         keep = np.isfinite(values) & np.isfinite(steps)
         return steps[keep], values[keep]

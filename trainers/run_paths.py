@@ -43,8 +43,9 @@ class RunPaths:
         """A checkpoint's folder; names order by progress, not by the clock."""
         return self.checkpoints / f"step_{updates + env_steps:010d}"
 
-    def create(self) -> None:
-        """Make the folder and its parts; raises RunFolderReadOnly."""
+    def create(self) -> bool:
+        """Make the folder and its parts; whether it was not there before. Raises RunFolderReadOnly."""
+        fresh = not self.root.exists()
         try:
             for folder in (self.root, self.checkpoints, self.videos):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -55,6 +56,7 @@ class RunPaths:
             raise RunFolderReadOnly(
                 f"run_dir: expected a folder that can be written, got {self.root} ({error})"
             ) from error
+        return fresh
 
     def lock(self) -> int:
         """Hold the folder until the process ends, however it ends; raises RunFolderInUse."""

@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from datamodules.envs import toy
+from datamodules.envs.pool import episode_seed
+from trainers.evaluation import EVALUATION_RANK
 
 
 @pytest.mark.slow
@@ -21,7 +23,8 @@ def test_the_toy_task_reaches_nine_tenths_of_its_optimum(tmp_path: Path) -> None
     results = json.loads(done.stdout.splitlines()[-1])
     config = yaml.safe_load((run / "config.yaml").read_text())["task"]["env"]
     facts = {"episode_steps": config["episode_steps"], "random_goal": config["random_goal"]}
-    best = [toy.optimal_return(seed, **facts) for seed in results["episode_seeds"]]
-    assert len(best) == len(results["returns"]) >= 10
+    seeds = [episode_seed(results["seed"], EVALUATION_RANK, 0, i) for i in range(len(results["returns"]))]
+    best = [toy.optimal_return(seed, **facts) for seed in seeds]
+    assert len(best) >= 10
     assert np.sum(results["returns"]) >= 0.9 * np.sum(best), (results["returns"], best)
-    assert results["env_steps"] <= 4000 + 50
+    assert results["env_steps"] <= 2000 + 50

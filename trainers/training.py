@@ -1,0 +1,212 @@
+"""One training run, from a checked configuration to its results."""
+
+import inspect
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import yaml
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from datamodules.durable import write_atomic
+from datamodules.envs.pool import EnvPool
+from datamodules.replay import Replay
+from trainers import build
+from trainers.artifacts import versions, write_json
+from trainers.checkpoint import DurableCheckpointIO, newest
+from trainers.collect import Collector
+from trainers.configuration import BadConfig
+from trainers.entry import silence_advice
+from trainers.evaluation import Evaluator
+from trainers.interrupt import Interrupt
+from trainers.loggers import build_loggers
+from trainers.loop import Algorithm26
+from trainers.metrics import CSVMetrics, bootstrap_ci95
+from trainers.module import WorldModelModule
+from trainers.progress import RunProgress
+from trainers.report import write_report
+from trainers.run_paths import RunPaths
+from worldmodel.spec import EnvSpec
+
+Config = dict[str, Any]
+
+# Lightning's own ways of doing what this project does itself
+OURS = ("callbacks", "logger", "plugins", "default_root_dir", "enable_checkpointing", "use_distributed_sampler")
+
+
+def train(config: Config, paths: RunPaths) -> dict[str, Any]:
+    """Train, evaluate and report in `paths`; a run that is refused before it starts leaves no folder behind."""
+    start = time.monotonic()
+    silence_advice(profiled=bool(config["trainer"]["profiler"]))
+    pl.seed_everything(config["seed"], verbose=False)
+    progress = RunProgress(title=config["task"]["name"])
+    trainer = _trainer(config, paths, progress)
+    torch.set_num_threads(_threads(trainer))
+    if not trainer.is_global_zero:
+        progress.disable()
+    with ExitStack() as stack:
+        stack.enter_context(_run_folder(paths, owner=trainer.is_global_zero))
+        checkpoint = _checkpoint(paths, rank=trainer.global_rank) if config["resume"] else None
+        pool = stack.enter_context(build.open_pool(config, config["data"]["envs"]))
+        module = build.build_module(config, build.build_agent(config, pool.spec))
+        replay = build.build_replay(config, pool.spec, paths, rank=trainer.global_rank, world_size=trainer.world_size)
+        stack.enter_context(closing(replay))
+        data = build.build_data(config, replay, world_size=trainer.world_size)
+        progress.print(replay.summary())
+        evaluator = stack.enter_context(closing(_evaluator(config)))
+        interrupt = stack.enter_context(Interrupt())
+        loop = _loop(config, paths, pool, replay, module, evaluator, progress, interrupt, rank=trainer.global_rank)
+        trainer.callbacks.insert(0, loop)
+        trainer.loggers = build_loggers(config, paths, CSVMetrics(run_dir=paths.root), rank=trainer.global_rank)
+        if trainer.is_global_zero:
+            _write_records(config, paths, pool.spec, pool.renderer)
+        # the same weights on all ranks, but not the same noise
+        torch.manual_seed(config["seed"] + trainer.global_rank)
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
+        results = _results(config, paths, loop, module, interrupt, seconds=time.monotonic() - start)
+    if trainer.is_global_zero:
+        write_json(paths.root / "results.json", results)
+        results["report"] = str(write_report(paths.root))
+    return results
+
+
+@contextmanager
+def _run_folder(paths: RunPaths, *, owner: bool) -> Iterator[None]:
+    """The folder, locked; made for a run that is then refused, it is removed again."""
+    fresh = paths.create()
+    lock = paths.lock() if owner else None
+    try:
+        yield
+    except BaseException:
+        if owner and fresh and not paths.config.exists():
+            shutil.rmtree(paths.root)
+        raise
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _checkpoint(paths: RunPaths, *, rank: int) -> Path | None:
+    """Where the run continues; a run that ended before its first checkpoint begins again."""
+    found = newest(paths.checkpoints)
+    if found is None and any(paths.checkpoints.glob("step_*")):
+        raise BadConfig(f"resume: expected an intact checkpoint in {paths.checkpoints}, got damaged ones only")
+    if found is None:
+        shutil.rmtree(paths.replay(rank), ignore_errors=True)
+        (paths.root / "metrics.csv").unlink(missing_ok=True)
+    return found
+
+
+def _trainer(config: Config, paths: RunPaths, progress: RunProgress) -> pl.Trainer:
+    """Lightning's Trainer; raises BadConfig for a flag or a value that it does not know."""
+    flags = {"max_epochs": -1, "num_sanity_val_steps": 0, "enable_model_summary": False, "log_every_n_steps": 1}
+    flags |= config["trainer"]
+    known = inspect.signature(pl.Trainer).parameters.keys() - set(OURS)
+    for name in flags.keys() - known:
+        raise BadConfig(f"trainer.{name}: expected one of {', '.join(sorted(known))}")
+    try:
+        return pl.Trainer(
+            **flags,
+            callbacks=[progress],
+            logger=False,
+            plugins=[DurableCheckpointIO()],
+            default_root_dir=paths.root,
+            enable_checkpointing=False,
+            use_distributed_sampler=False,
+        )
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise BadConfig(f"trainer: {' '.join(str(error).split())}") from error
+
+
+def _threads(trainer: pl.Trainer) -> int:
+    """Cores of this rank: what the process may use, shared among the CPU ranks of this machine."""
+    if "OMP_NUM_THREADS" in os.environ:
+        return torch.get_num_threads()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    on_cpu = trainer.strategy.root_device.type == "cpu"
+    return max(1, cores // trainer.num_devices) if on_cpu else cores
+
+
+def _evaluator(config: Config) -> Evaluator:
+    evaluation = config["evaluation"]
+    return Evaluator(lambda count: build.open_pool(config, count), envs=evaluation["envs"], seed=config["seed"])
+
+
+def _loop(
+    config: Config,
+    paths: RunPaths,
+    pool: EnvPool,
+    replay: Replay,
+    module: WorldModelModule,
+    evaluator: Evaluator,
+    progress: RunProgress,
+    interrupt: Interrupt,
+    *,
+    rank: int,
+) -> Algorithm26:
+    data, evaluation = config["data"], config["evaluation"]
+    collector = Collector(
+        pool,
+        replay,
+        envs=data["envs"],
+        seed=config["seed"],
+        rank=rank,
+        clock=module.clock,
+        noise_std=config["agent"]["explore_std"],
+    )
+    return Algorithm26(
+        collector,
+        evaluator,
+        replay,
+        paths=paths,
+        progress=progress,
+        interrupt=interrupt,
+        env_steps=config["task"]["env_steps"],
+        update_ratio=data["update_ratio"],
+        seed_rounds=data["seed_episodes"],
+        evaluate_every=evaluation["every"],
+        evaluation_episodes=evaluation["episodes"],
+        final_episodes=evaluation["final_episodes"],
+        keep_checkpoints=config["checkpoint"]["keep"],
+    )
+
+
+def _write_records(config: Config, paths: RunPaths, spec: EnvSpec, renderer: str) -> None:
+    write_json(paths.root / "spec.json", {**spec.to_json(), "renderer": renderer})
+    write_json(paths.root / "versions.json", versions())
+    write_atomic(paths.config, yaml.safe_dump(config, sort_keys=False).encode())
+
+
+def _results(
+    config: Config,
+    paths: RunPaths,
+    loop: Algorithm26,
+    module: WorldModelModule,
+    interrupt: Interrupt,
+    *,
+    seconds: float,
+) -> dict[str, Any]:
+    returns = loop.final_returns or []
+    return {
+        "task": config["task"]["name"],
+        "status": "interrupted" if interrupt.received is not None else "finished" if returns else "stopped",
+        "return_mean": sum(returns) / len(returns) if returns else None,
+        "return_ci95": list(bootstrap_ci95(returns)) if returns else None,
+        "returns": returns,
+        **loop.collector.counters,
+        "updates": module.updates,
+        "seconds": round(module.clock.total, 1),
+        "session_seconds": round(seconds, 1),
+        "time": {name.removeprefix("time/"): round(s, 1) for name, s in module.clock.split().items()},
+        "seed": config["seed"],
+        "look": loop.replay.spec.look,
+        "backend": loop.replay.spec.backend,
+        "run_dir": str(paths.root),
+        "exit_code": 0 if interrupt.received is None else 128 + interrupt.received,
+    }
