@@ -18,7 +18,7 @@ from worldmodel.spec import EnvSpec
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "dm-control", "mujoco", "numpy", "hydra-core", "wandb")
 CONTEXT_ROWS = 5
-IMAGINED_ROWS = 45
+IMAGINED_ROWS = 25
 PICTURE_SCALE = 3
 
 

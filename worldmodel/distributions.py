@@ -10,6 +10,14 @@ from torch.nn import functional as F
 Moments = tuple[Tensor, Tensor]  # mean and std, same shape
 
 
+def standard_normal(
+    *shape: int, generator: torch.Generator | None, device: torch.device | str
+) -> Float[Tensor, "*shape"]:
+    """N(0, 1) noise on a device, drawn where its generator lives: one seed means the same noise on every device."""
+    source = device if generator is None else generator.device
+    return torch.randn(*shape, generator=generator, device=source).to(device)
+
+
 def gaussian_kl(q: Moments, p: Moments) -> Float[Tensor, "*R"]:
     """KL(q || p) of diagonal Gaussians in nats, summed over the last axis."""
     (q_mean, q_std), (p_mean, p_std) = q, p

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from worldmodel.heads import ScalarHead
+from worldmodel.distributions import standard_normal
 from worldmodel.interfaces import Batch, Belief, Carry, Dynamics, Loss, Planner
 from worldmodel.objectives import latent_consistency, later_rows, unroll
 from worldmodel.pixels import PixelNorm
@@ -184,7 +185,7 @@ class LatentMPC(nn.Module):
         latent = belief.latent[:, 0]
         action, plan, value = self._decide(latent, torch.where(blank[..., None], 0.0, carry.plan), generator)
         if noise_std:
-            noise = torch.randn(action.shape, generator=generator, device=action.device)
+            noise = standard_normal(*action.shape, generator=generator, device=action.device)
             action = (action + noise_std * noise).clamp(-1, 1)
         shifted = torch.cat([plan[:, 1:], plan[:, -1:]], 1)
         return Decision(action, Carry(belief=belief.carry, action=action, plan=shifted), value)

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from worldmodel.distributions import standard_normal
 from worldmodel.interfaces import Plan, Simulator
 from worldmodel.simulator import propose_sequences, score
 
@@ -79,7 +80,7 @@ def _start(fixed: Tensor | None, warm: Tensor | None, shape: tuple[int, int, int
 def _sample(proposal: Proposal, count: int, fixed: Tensor | None, generator: torch.Generator | None) -> Tensor:
     """Clamped samples [B N H A] of the proposal, its mean first, the policy's sequences last."""
     B, H, A = proposal.mean.shape
-    noise = torch.randn(B, count, H, A, generator=generator, device=proposal.mean.device)
+    noise = standard_normal(B, count, H, A, generator=generator, device=proposal.mean.device)
     noise[:, 0] = 0
     drawn = torch.addcmul(proposal.mean[:, None], noise, proposal.std[:, None])
     actions = drawn if fixed is None else torch.cat([drawn, fixed], 1)

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.distributions import Moments, squashed_sample
+from worldmodel.distributions import Moments, squashed_sample, standard_normal
 from worldmodel.nets import mlp
 
 
@@ -47,5 +47,5 @@ class Actor(nn.Module):
     def sample(self, latent: Float[Tensor, "*R D"], *, generator: torch.Generator | None) -> Float[Tensor, "*R A"]:
         """An action drawn with an explicit generator."""
         mean, std = self.moments(latent)
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+        noise = standard_normal(*mean.shape, generator=generator, device=mean.device)
         return torch.tanh(mean + std * noise)
