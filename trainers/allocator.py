@@ -3,7 +3,7 @@
 import ctypes
 
 # mallopt's parameter numbers (malloc.h) with the value that keeps memory in the process
-_MMAP_THRESHOLD, _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -3, -1, -2, -4
+_MMAP_MAX, _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -4, -1, -2, -3
 
 
 def tune_allocator() -> bool:
@@ -15,5 +15,7 @@ def tune_allocator() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    settings = {_MMAP_THRESHOLD: 1 << 30, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 1 << 26, _MMAP_MAX: 0}
-    return all(mallopt(parameter, value) == 1 for parameter, value in settings.items())
+    settings = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 1 << 26, _MMAP_THRESHOLD: 1 << 30}
+    # every one is tried: older glibc refuses the last, which mmap_max=0 makes needless
+    taken = [mallopt(parameter, value) == 1 for parameter, value in settings.items()]
+    return all(taken[:3])

@@ -24,7 +24,7 @@ USAGE = """python -m trainers.benchmark env|replay|update|act [threads=1] [repea
   update   one training update of the configured agent; shapes=planet for Kaixhin/PlaNet's (5.1 M parameters, 16 x 64)
   act      one decision: encode, filter, plan; envs=N for a batch of environments
 
-Any key of configs/fit.yaml can follow, trainer.precision=bf16-mixed for update and act among them."""
+Any key of configs/fit.yaml can follow, trainer.precision=bf16-mixed for update among them."""
 
 REPEATS = {"env": 1500, "replay": 60, "update": 10, "act": 40}
 
@@ -103,13 +103,14 @@ def measure_update(overrides: list[str], *, repeats: int, envs: int, shapes: str
     module = build.build_module(config, agent)
     optimizer = module.configure_optimizers()
     batch = _random_batch(spec, config["data"]["batch"], config["data"]["length"])
-    bf16 = config["trainer"]["precision"].startswith("bf16")
+    bf16 = str(config["trainer"]["precision"]).startswith("bf16")
 
     def update(_: int) -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        # as Lightning runs a step: all of it within autocast, without the cache of cast weights
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16, cache_enabled=False):
             loss = agent.losses(batch)
-        optimizer.zero_grad()
-        loss.total.backward()
+            optimizer.zero_grad()
+            loss.total.backward()
         for group in optimizer.param_groups:
             torch.nn.utils.clip_grad_norm_(group["params"], 100.0, foreach=True)
         optimizer.step()
@@ -131,10 +132,9 @@ def measure_act(overrides: list[str], *, repeats: int, envs: int, shapes: str) -
     agent = build.build_agent(config, spec).eval()
     carry, is_first = agent.initial_carry(envs), torch.zeros(envs, dtype=torch.bool)
     pixels = torch.randint(0, 256, (envs, *spec.pixels), dtype=torch.uint8)
-    bf16 = config["trainer"]["precision"].startswith("bf16")
 
     def act(_: int) -> None:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.inference_mode():
             agent.act(pixels, is_first, carry)
 
     seconds, _ = _alternate(act, lambda k: None, repeats)

@@ -20,12 +20,13 @@ from worldmodel.spec import EnvSpec
 Config = Mapping[str, Any]
 
 
-def open_pool(config: Config, count: int) -> EnvPool:
-    """`count` supervised environments of the configured task."""
+def open_pool(config: Config, count: int, *, gpu: int | None = None) -> EnvPool:
+    """`count` supervised environments of the configured task; `gpu` is the EGL device of those that draw with GL."""
     task, data = config["task"], config["data"]
+    device = {"gpu": gpu} if gpu is not None and task["source"] == "dmc" else {}
     return EnvPool(
         source=task["source"],
-        kwargs=dict(task["env"]),
+        kwargs=device | dict(task["env"]),
         count=count,
         step_timeout_s=data["step_timeout_s"],
         reset_timeout_s=data["reset_timeout_s"],

@@ -27,7 +27,9 @@ def make(package: str, options: Mapping[str, Any], **facts: Any) -> Any:
     if name not in known:
         near = get_close_matches(name, known, n=3) or known
         raise UnknownComponent(f"{package}: no {name!r}, did you mean {', '.join(near)}?")
-    build = importlib.import_module(f"{package}.{name}").make
+    build = getattr(importlib.import_module(f"{package}.{name}"), "make", None)
+    if build is None:
+        raise UnknownComponent(f"{package}.{name} is no component: it has no make(...)")
     arguments = {key: value for key, value in options.items() if key != "name"}
     try:
         inspect.signature(build).bind(**arguments, **facts)

@@ -42,9 +42,10 @@ def task_names() -> list[str]:
 def load_config(overrides: Sequence[str]) -> dict[str, Any]:
     """Compose configs/fit.yaml with overrides into plain values; raises BadConfig with the nearest right names."""
     GlobalHydra.instance().clear()
+    expanded = [part for text in overrides for part in _expand(text)]
     try:
         with initialize_config_dir(version_base=None, config_dir=str(CONFIGS)):
-            config = compose("fit", [part for text in overrides for part in _expand(text)])
+            config = compose("fit", expanded)
             return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise BadConfig(_explain(str(error), overrides)) from error
@@ -66,6 +67,8 @@ def _apply(config: DictConfig, override: Override) -> None:
     key, value = override.key_or_group, override.value()
     if override.is_delete() or override.is_sweep_override() or key == "experiment":
         raise BadConfig(f"{override.input_line}: expected key=value or group=name, since the run has its configuration")
+    if key == "render" and "look" in config.task.env:
+        config.task.env.look = value  # the saved look is what was drawn, no longer a reference to this key
     if key not in groups():
         OmegaConf.update(config, key, value, force_add=override.is_add())
     elif value in groups()[key]:
@@ -80,8 +83,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
         found = yaml.safe_load(path.read_text())
     except FileNotFoundError as error:
         raise BadConfig(f"{path.parent}: expected a run folder with {path.name}, found none") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadConfig(f"{path}: expected a configuration, got {' '.join(str(error).split())}") from error
     if not isinstance(found, dict):
         raise BadConfig(f"{path}: expected a mapping, got {type(found).__name__}")
+    if missing := sorted(groups().keys() - found.keys() - {"experiment"}):
+        raise BadConfig(f"{path}: expected the configuration of a run, missing {', '.join(missing)}")
     return found
 
 
@@ -100,7 +107,8 @@ def _explain(message: str, overrides: Sequence[str]) -> str:
     """The library's message in one line, with near names for whatever an override misspelt."""
     first = " ".join(message.split("\n")[0].split())
     hints = [hint for text in overrides if (hint := _near(text))]
-    return "; ".join([first, *hints])
+    named = hints or any(text.partition("=")[0] in first for text in overrides)
+    return "; ".join([first, *hints] if named else [first, "in " + " ".join(overrides)])
 
 
 def _near(override: str) -> str:

@@ -62,6 +62,10 @@ class Evaluation:
         )
 
 
+class EvaluationFailed(RuntimeError):
+    """Not one episode was played to its end."""
+
+
 class Evaluator:
     """Plays seeded episodes, at most `envs` at once, in a pool of its own that starts when it is needed."""
 
@@ -135,12 +139,16 @@ def _timed(policy: AgentPolicy, latencies: list[float], should_stop: Callable[[]
 
 
 def _summary(played: list[Episode], first: _Recorder, policy: AgentPolicy, latencies: list[float]) -> Evaluation:
+    """Episodes that a worker's fault cut short are counted, and their returns left out."""
+    whole = [e for e in played if e.fault is None]
+    if not whole:
+        raise EvaluationFailed(f"every episode was cut short by a fault, the last by: {played[-1].fault}")
     return Evaluation(
-        returns=[e.total_return for e in played],
-        seeds=[e.seed for e in played],
+        returns=[e.total_return for e in whole],
+        seeds=[e.seed for e in whole],
         env_steps=sum(e.env_steps for e in played),
         decisions=sum(e.decisions for e in played),
-        faults=sum(e.fault is not None for e in played),
+        faults=len(played) - len(whole),
         decision_ms=latencies,
         frames=np.stack(first.frames),
         actions=np.stack(first.actions),

@@ -42,9 +42,9 @@ class Interrupt:
         """Whether this rank was asked to stop."""
         return self.received is not None
 
-    def requested(self, gather: Callable[[Any], list[Any]]) -> bool:
+    def requested(self, sum_over_ranks: Callable[[list[int]], list[int]]) -> bool:
         """Whether any rank was asked to stop: decided by all ranks together, never within the handler."""
-        return any(signals is not None for signals in gather(self.received))
+        return sum_over_ranks([int(self.is_set())])[0] > 0
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.received = number

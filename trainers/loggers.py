@@ -2,7 +2,9 @@
 
 import netrc
 import os
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,7 @@ def build_loggers(config: dict[str, Any], paths: RunPaths, csv: CSVMetrics, *, r
     if name == "wandb":
         return [csv, _wandb(config, options, paths)]
     if name == "tensorboard":
-        from pytorch_lightning.loggers import TensorBoardLogger
-
-        return [csv, TensorBoardLogger(paths.root, name="", version="tensorboard")]
+        return [csv, _tensorboard(paths)]
     raise ValueError(f"logger.name: expected csv, wandb or tensorboard, got {name!r}")
 
 
@@ -41,27 +41,53 @@ def log_films(loggers: Sequence[Logger], paths: Sequence[Path], *, env_steps: in
         logger.log_metrics({**kinds, "env_steps": env_steps}, step=env_steps)  # type: ignore[dict-item]
 
 
+def finish(loggers: Sequence[Logger]) -> None:
+    """Close the runs that loggers hold open; what they say goes to stderr, since stdout is for the results."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            with redirect_stdout(sys.stderr):
+                logger.experiment.finish()
+
+
 def _wandb(config: dict[str, Any], options: dict[str, Any], paths: RunPaths) -> Logger:
-    mode = os.environ.get("WANDB_MODE")
-    offline = options["offline"]
-    if offline is None:
-        # decided before the run starts: a run that goes online without a key waits for a network it may never get
-        offline = mode == "offline" if mode else not _has_key()
-    run_id = _run_id(paths.root / "wandb_id.txt")
-    logger = WandbLogger(
+    import wandb
+
+    # not left to Lightning, which would set the mode for the whole process and draw every curve over its own step
+    run = wandb.init(
         project=os.environ.get("WANDB_PROJECT", options["project"]),
         name=f"{config['task']['name']}-{paths.root.name}",
-        id=run_id,
+        id=_run_id(paths.root / "wandb_id.txt"),
         resume="allow",
         group=options["group"],
         tags=list(options["tags"]),
-        offline=bool(offline),
-        save_dir=str(paths.root),
+        mode="offline" if is_offline(options["offline"]) else "online",
+        dir=str(paths.root),
         config=config,
+        settings=wandb.Settings(console="off"),  # a panel that redraws itself is no log
     )
-    logger.experiment.define_metric("env_steps")
-    logger.experiment.define_metric("*", step_metric="env_steps")
-    return logger
+    run.define_metric("env_steps")
+    run.define_metric("*", step_metric="env_steps")
+    return WandbLogger(experiment=run, save_dir=str(paths.root))
+
+
+def _tensorboard(paths: RunPaths) -> Logger:
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    try:
+        return TensorBoardLogger(paths.root, name="", version="tensorboard")
+    except ModuleNotFoundError as error:
+        raise ValueError("logger: expected tensorboard to be installed: pip install tensorboard") from error
+
+
+def is_offline(option: bool | None) -> bool:
+    """What was chosen, else what WANDB_MODE says, else whether there is no key.
+
+    Decided before the run starts: a run that goes online without a key waits for a network it may never get.
+    """
+    if option is not None:
+        return option
+    mode = os.environ.get("WANDB_MODE")
+    return mode == "offline" if mode else not _has_key()
 
 
 def _run_id(path: Path) -> str:

@@ -10,16 +10,17 @@ import torch
 
 from datamodules.replay import Replay
 from datamodules.rollout import Episode
-from trainers.acting import AgentPolicy
 from trainers.artifacts import write_pictures
 from trainers.checkpoint import prune
-from trainers.collect import Collector, broadcast_from_rank_zero, gather_over_ranks
+from trainers.collect import Collector, broadcast_from_rank_zero, gather_over_ranks, sum_over_ranks
 from trainers.evaluation import Evaluation, Evaluator
 from trainers.interrupt import Interrupt, Interrupted
 from trainers.loggers import log_films
+from trainers.memory import resident_mb
 from trainers.metrics import CSVMetrics
 from trainers.module import WorldModelModule
 from trainers.progress import RunProgress
+from trainers.promise import promise
 from trainers.run_paths import RunPaths
 
 
@@ -73,6 +74,8 @@ class Algorithm26(pl.Callback):
         if self._resumed is not None:
             self._continue(trainer, self._resumed)
         else:
+            # the ranks were given the same weights, which they need, and with them the same noise
+            torch.manual_seed(torch.initial_seed() + trainer.global_rank)
             self.progress.update(phase="seed", total_env_steps=self.env_steps)
             for episode in self.collector.seed_episodes(self.seed_rounds):
                 self._report([episode], {})
@@ -124,9 +127,9 @@ class Algorithm26(pl.Callback):
         episodes, policy = self.collector.collect(module.agent)
         module.train()
         self.updates_due += self.update_ratio * (self.collector.decisions - before)
-        promise = _promise(policy, episodes, module.agent.discount, module.agent.planner.horizon)
+        kept = promise(policy.predicted, episodes, discount=module.agent.discount)
         self._report(episodes, module.latest)
-        self._log(trainer, module, {"train/return": float(np.mean([e.total_return for e in episodes])), **promise})
+        self._log(trainer, module, {"train/return": float(np.mean([e.total_return for e in episodes])), **kept})
         self.progress.update(phase="learn")
 
     def _fit_pixels(self, module: WorldModelModule) -> None:
@@ -147,9 +150,10 @@ class Algorithm26(pl.Callback):
             with module.clock.measure("evaluation"), _own_random(module.device):
                 done = self._play_evaluation(trainer, module, episodes, final=final)
             module.train()
+        # rank 0's word for all: ranks that disagree on what comes next wait for each other for ever
+        done, self.final_returns = gather_over_ranks((done, self.final_returns))[0]
         if done:
             self.next_evaluation = (self.collector.env_steps // self.evaluate_every + 1) * self.evaluate_every
-        trainer.strategy.barrier()
 
     def _play_evaluation(self, trainer: pl.Trainer, module: WorldModelModule, episodes: int, *, final: bool) -> bool:
         """Whether it was played to its end."""
@@ -179,13 +183,14 @@ class Algorithm26(pl.Callback):
     def _log(self, trainer: pl.Trainer, module: WorldModelModule, metrics: dict[str, float]) -> None:
         row = {**self.collector.counters, "updates": module.updates, "seconds": module.clock.total}
         row |= {**module.drain_metrics(), **metrics, **module.clock.split(), "skipped_updates": module.skipped}
+        row["memory/resident_mb"] = resident_mb()
         for logger in trainer.loggers:
             logger.log_metrics(row, step=self.collector.env_steps)
 
     # --- saving and resuming --------------------------------------------------------------------------------------
 
     def _stopped_by_signal(self, trainer: pl.Trainer, module: WorldModelModule) -> bool:
-        if not self.interrupt.requested(gather_over_ranks):
+        if not self.interrupt.requested(sum_over_ranks):
             return False
         self._stop(trainer, module)
         self.progress.print(f"stopped; python -m trainers.fit resume={self.paths.root} continues")
@@ -214,7 +219,7 @@ class Algorithm26(pl.Callback):
             "collector": self.collector.state_dict(),
             "replay": self.replay.state_dict(),
             "torch_rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+            "cuda_rng": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
         }
         return {
             "counters": self.collector.counters,
@@ -270,24 +275,6 @@ def _evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
         "eval/return_ci95_low": low,
         "eval/return_ci95_high": high,
         "eval/episodes": len(evaluation.returns),
+        "eval/faults": evaluation.faults,
         "eval/decision_ms": float(np.median(evaluation.decision_ms)),
     }
-
-
-def _promise(policy: AgentPolicy, episodes: list[Episode], discount: float, horizon: int) -> dict[str, float]:
-    """What the planner promised (its return over the horizon, then its value) and what came, both discounted.
-
-    Decisions in the last 1/(1-γ) of an episode are left out: the episode's end cuts what the value promises.
-    """
-    promised, realised = [], []
-    for place, episode in enumerate(episodes):
-        following, returns = 0.0, []
-        for reward in reversed(episode.rewards):
-            following = reward + discount * following
-            returns.append(following)
-        usable = max(1, len(returns) - int(1 / (1 - discount))) if discount < 1 else len(returns)
-        promised += [float(p[place]) for p in policy.predicted[:usable]]
-        realised += returns[::-1][:usable]
-    if not realised:
-        return {}
-    return {"plan/predicted_return": float(np.mean(promised)), "plan/realised_return": float(np.mean(realised))}

@@ -57,6 +57,8 @@ class WorldModelModule(pl.LightningModule):
     def on_train_start(self) -> None:
         """Give restored moments the layout of their weights: fused Adam pairs elements by their place in memory."""
         optimizer = self.optimizers()
+        for name, group in zip(self.agent.parameter_groups(), optimizer.param_groups, strict=True):
+            group["lr"], group["eps"] = self.learning_rates[name], self.eps  # the config's, also on a resumed run
         for weight, state in optimizer.state.items():
             for name, moment in state.items():
                 if moment.shape == weight.shape:
@@ -113,7 +115,10 @@ class WorldModelModule(pl.LightningModule):
         return False
 
     def _accumulate(self, metrics: Mapping[str, Tensor], norms: list[Tensor]) -> None:
-        named = {**metrics, **{f"grad_norm/{name}": n for name, n in zip(self.learning_rates, norms, strict=False)}}
+        named = {
+            **metrics,
+            **{f"grad_norm/{name}": n for name, n in zip(self.agent.parameter_groups(), norms, strict=True)},
+        }
         for name, number in named.items():
             self._sums[name] = self._sums[name] + number if name in self._sums else number
         self._count += 1

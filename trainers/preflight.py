@@ -53,7 +53,12 @@ AT_LEAST_ZERO = ("planner.min_std", "agent.explore_std")
 SHARES = ("agent.discount", "agent.decode_fraction", "policy.slow_rate")
 WEIGHTS = ("optimizer.learning_rates", "agent.weights")
 CHANNELS = ("agent.encoder.channels", "agent.decoder.channels")
-CHOICES = {"render": ("auto", "suite", "fast"), "agent.act_with": ("planner", "actor")}
+CHOICES = {
+    "render": ("auto", "suite", "fast"),
+    "agent.act_with": ("planner", "actor"),
+    # float16 would need loss scaling that knows of gradients clipped by group, bfloat16 does not
+    "trainer.precision": ("32-true", "32", 32, "bf16-mixed", "bf16"),
+}
 LARGEST_SEED = 2**32 - 1
 _ABSENT = object()
 
@@ -75,7 +80,7 @@ def check(config: Mapping[str, Any]) -> None:
     for key in CHANNELS:
         _require(config, key, "whole numbers of at least 1", lambda sizes: _are_sizes(sizes))
     for key, names in CHOICES.items():
-        _require(config, key, " or ".join(names), lambda name, names=names: name in names)
+        _require(config, key, " or ".join(str(name) for name in names), lambda name, names=names: name in names)
     _require(config, "seed", f"at most {LARGEST_SEED}", lambda n: n <= LARGEST_SEED)
     _check_elites(_mapping(config, "planner"))
     _check_finite(config)

@@ -25,7 +25,7 @@ from trainers.configuration import BadConfig
 from trainers.entry import silence_advice
 from trainers.evaluation import Evaluator
 from trainers.interrupt import Interrupt
-from trainers.loggers import build_loggers
+from trainers.loggers import build_loggers, finish
 from trainers.loop import Algorithm26
 from trainers.metrics import CSVMetrics, bootstrap_ci95
 from trainers.module import WorldModelModule
@@ -48,26 +48,27 @@ def train(config: Config, paths: RunPaths) -> dict[str, Any]:
     progress = RunProgress(title=config["task"]["name"])
     trainer = _trainer(config, paths, progress)
     torch.set_num_threads(_threads(trainer))
+    torch.set_flush_denormal(True)  # numbers too small to matter cost a hundred times more
     if not trainer.is_global_zero:
         progress.disable()
     with ExitStack() as stack:
         stack.enter_context(_run_folder(paths, owner=trainer.is_global_zero))
         checkpoint = _checkpoint(paths, rank=trainer.global_rank) if config["resume"] else None
-        pool = stack.enter_context(build.open_pool(config, config["data"]["envs"]))
+        gpu = trainer.local_rank if trainer.strategy.root_device.type == "cuda" else None
+        pool = stack.enter_context(build.open_pool(config, config["data"]["envs"], gpu=gpu))
         module = build.build_module(config, build.build_agent(config, pool.spec))
         replay = build.build_replay(config, pool.spec, paths, rank=trainer.global_rank, world_size=trainer.world_size)
         stack.enter_context(closing(replay))
         data = build.build_data(config, replay, world_size=trainer.world_size)
         progress.print(replay.summary())
-        evaluator = stack.enter_context(closing(_evaluator(config)))
+        evaluator = stack.enter_context(closing(_evaluator(config, gpu)))
         interrupt = stack.enter_context(Interrupt())
         loop = _loop(config, paths, pool, replay, module, evaluator, progress, interrupt, rank=trainer.global_rank)
         trainer.callbacks.insert(0, loop)
         trainer.loggers = build_loggers(config, paths, CSVMetrics(run_dir=paths.root), rank=trainer.global_rank)
+        stack.callback(finish, trainer.loggers)
         if trainer.is_global_zero:
             _write_records(config, paths, pool.spec, pool.renderer)
-        # the same weights on all ranks, but not the same noise
-        torch.manual_seed(config["seed"] + trainer.global_rank)
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
         results = _results(config, paths, loop, module, interrupt, seconds=time.monotonic() - start)
     if trainer.is_global_zero:
@@ -133,9 +134,11 @@ def _threads(trainer: pl.Trainer) -> int:
     return max(1, cores // trainer.num_devices) if on_cpu else cores
 
 
-def _evaluator(config: Config) -> Evaluator:
+def _evaluator(config: Config, gpu: int | None) -> Evaluator:
     evaluation = config["evaluation"]
-    return Evaluator(lambda count: build.open_pool(config, count), envs=evaluation["envs"], seed=config["seed"])
+    return Evaluator(
+        lambda count: build.open_pool(config, count, gpu=gpu), envs=evaluation["envs"], seed=config["seed"]
+    )
 
 
 def _loop(
@@ -178,6 +181,9 @@ def _loop(
 
 
 def _write_records(config: Config, paths: RunPaths, spec: EnvSpec, renderer: str) -> None:
+    if "look" in config["task"]["env"]:
+        # what was drawn, so that the run is continued and evaluated with the same look on any machine
+        config["task"]["env"]["look"] = spec.look
     write_json(paths.root / "spec.json", {**spec.to_json(), "renderer": renderer})
     write_json(paths.root / "versions.json", versions())
     write_atomic(paths.config, yaml.safe_dump(config, sort_keys=False).encode())

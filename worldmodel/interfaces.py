@@ -57,7 +57,7 @@ class Plan:
 
     action: Float[Tensor, "B A"]  # what to do now, finite and in [-1, 1]
     mean: Float[Tensor, "B H A"]  # the whole plan: the next call's warm start after a shift
-    value: Float[Tensor, "B"]  # its predicted return, -inf where no candidate was finite
+    value: Float[Tensor, "B"]  # the return that the model predicts for this plan, -inf where it is not finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Carry:
 
     belief: Float[Tensor, "B C"]  # the dynamics model's carry
     action: Float[Tensor, "B A"]  # the last executed action
-    plan: Float[Tensor, "B H A"]  # the last plan, already shifted by one decision
+    plan: Float[Tensor, "B H A"]  # the last plan, already shifted by one decision; NaN before the first
 
 
 class Dynamics(Protocol):

@@ -31,7 +31,7 @@ def later_rows(rows: Float[Tensor, "B T *F"], *, steps: int) -> Float[Tensor, "B
 
 
 def latent_consistency(predicted: Float[Tensor, "B L K D"], latent: Float[Tensor, "B T D"]) -> Float[Tensor, "B L K"]:
-    """Squared distance of predicted latents to the inferred ones, which are held still (equation 5.3.6's third term)."""
+    """Squared distance of predicted latents to the inferred ones, held still (equation 5.3.6, third term)."""
     # stop-grad: else the cheapest way to be predictable is to carry no information
     target = later_rows(latent.detach(), steps=predicted.shape[2])
     return (predicted - target).square().mean(-1)

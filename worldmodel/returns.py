@@ -5,11 +5,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def discounts(horizon: int, discount: float, *, device: torch.device | str | None = None) -> Float[Tensor, "H"]:
-    """The weights 1, γ, γ², ... of a horizon."""
-    return discount ** torch.arange(horizon, device=device, dtype=torch.float32)
-
-
 def lambda_return(
     reward: Float[Tensor, "H R"], value: Float[Tensor, "H R"], *, discount: float, mix: float
 ) -> Float[Tensor, "H R"]:

@@ -94,8 +94,7 @@ class Runs:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._count = folder, 0
-        command = [sys.executable, str(Path(__file__).with_name("forker.py"))]
-        self._server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder)
+        self._server: subprocess.Popen[str] | None = None
 
     def fit(self, *arguments: str, **environ: str) -> Started:
         return self.start("fit", *arguments, **environ)
@@ -123,10 +122,14 @@ class Runs:
         return Started(process.pid, out, err, poll=lambda pid: process.poll())
 
     def close(self) -> None:
-        self._server.stdin.close()
-        self._server.wait(10)
+        if self._server is not None:
+            self._server.communicate(timeout=60)
 
     def _ask(self, job: dict) -> int:
+        if self._server is None:
+            command = [sys.executable, str(Path(__file__).with_name("forker.py"))]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            self._server = subprocess.Popen(command, cwd=self._folder, **pipes)
         self._server.stdin.write(json.dumps(job) + "\n")
         self._server.stdin.flush()
         return json.loads(self._server.stdout.readline())

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import trainers.evaluate
 import trainers.fit
+import trainers.receipt
 import trainers.training
 from trainers.entry import run
 
@@ -44,6 +45,8 @@ def become(job: dict) -> None:
         handle = os.open(name, flags | (os.O_CREAT | os.O_APPEND if number else 0), 0o644)
         os.dup2(handle, number)
     os.environ.update(job["environ"])
+    for name in [name for name, value in job["environ"].items() if not value]:
+        del os.environ[name]
     sys.argv = ["trainers." + job["main"], *job["arguments"]]
 
 

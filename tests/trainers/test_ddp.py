@@ -1,7 +1,9 @@
 import json
+import os
 import signal
 import socket
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,8 +112,6 @@ def test_one_rank_killed(runs, toy, tmp_path, in_group):
     run = runs.cli("trainers.fit", *toy, *DDP, f"run_dir={folder}", "task.env_steps=100000", OMP_NUM_THREADS="1")
     run.wait_for_rows(folder, 1)
     other = next(pid for pid in in_group(run.pid) if pid != run.pid and "LOCAL_RANK=1" in environ(pid))
-    import os
-
     os.kill(other, signal.SIGKILL)
     assert run.wait(timeout_s=30) != 0
     end = time.monotonic() + 10
@@ -121,12 +121,8 @@ def test_one_rank_killed(runs, toy, tmp_path, in_group):
 
 
 def environ(pid):
-    from pathlib import Path
-
     return Path(f"/proc/{pid}/environ").read_text().split("\0") if "worker" not in cmdline(pid) else []
 
 
 def cmdline(pid):
-    from pathlib import Path
-
     return Path(f"/proc/{pid}/cmdline").read_text()

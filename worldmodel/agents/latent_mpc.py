@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
-from worldmodel.heads import ScalarHead
 from worldmodel.distributions import standard_normal
+from worldmodel.heads import ScalarHead
 from worldmodel.interfaces import Batch, Belief, Carry, Dynamics, Loss, Planner
 from worldmodel.objectives import latent_consistency, later_rows, unroll
 from worldmodel.pixels import PixelNorm
@@ -114,7 +114,7 @@ class LatentMPC(nn.Module):
     def observe(self, batch: Batch, *, sample: bool = True) -> Belief:
         """Filter whole windows, each from a blank carry."""
         embed = self.encoder(self.pixels(batch.pixels))
-        carry = embed.new_zeros(embed.shape[0], self.dynamics.carry_dim)
+        carry = torch.zeros(embed.shape[0], self.dynamics.carry_dim, device=embed.device)  # float32 under autocast too
         return self.dynamics.observe(embed, batch.action, batch.is_first, carry, sample=sample)
 
     def _model_loss(self, batch: Batch, belief: Belief) -> Loss:
@@ -161,7 +161,7 @@ class LatentMPC(nn.Module):
         return Carry(
             belief=like.new_zeros(batch, self.dynamics.carry_dim),
             action=like.new_zeros(batch, self.action_dim),
-            plan=like.new_zeros(batch, self.planner.horizon, self.action_dim),
+            plan=like.new_full((batch, self.planner.horizon, self.action_dim), torch.nan),
         )
 
     @torch.no_grad()
@@ -183,7 +183,7 @@ class LatentMPC(nn.Module):
         embed = self.encoder(self.pixels(pixels[:, None]))
         belief = self.dynamics.observe(embed, last[:, None], blank, carry.belief, sample=False)
         latent = belief.latent[:, 0]
-        action, plan, value = self._decide(latent, torch.where(blank[..., None], 0.0, carry.plan), generator)
+        action, plan, value = self._decide(latent, torch.where(blank[..., None], torch.nan, carry.plan), generator)
         if noise_std:
             noise = standard_normal(*action.shape, generator=generator, device=action.device)
             action = (action + noise_std * noise).clamp(-1, 1)
@@ -196,6 +196,3 @@ class LatentMPC(nn.Module):
             return self.actor.mode(latent), warm, simulator.value(latent)
         plan = self.planner.plan(simulator, latent, warm=warm, generator=generator)
         return plan.action, plan.mean, plan.value
-
-
-make = LatentMPC

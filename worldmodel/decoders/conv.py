@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from worldmodel.transposed import conv_transpose, expand_point
+
 
 class ConvDecoder(nn.Module):
     """A linear start at 1x1, then transposed convolutions of stride 2 up to 64x64.
@@ -30,13 +32,17 @@ class ConvDecoder(nn.Module):
         self.start = nn.Linear(latent_dim, channels[0])
         layers: list[nn.Module] = []
         for inputs, outputs, kernel in zip(channels, (*channels[1:], pixels[0]), kernels, strict=True):
-            layers += [nn.ConvTranspose2d(inputs, outputs, kernel_size=kernel, stride=2), nn.ReLU()]
+            layers += [nn.ConvTranspose2d(inputs, outputs, kernel_size=kernel, stride=2), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers[:-1]).to(memory_format=torch.channels_last)
 
     def forward(self, latent: Float[Tensor, "R D"]) -> Float[Tensor, "R c h w"]:
         """The mean of p(o | s), as normalised frames."""
-        start = self.start(latent)[:, :, None, None].contiguous(memory_format=torch.channels_last)
-        return self.layers(start)
+        first, *rest = self.layers
+        assert isinstance(first, nn.ConvTranspose2d)
+        image = expand_point(latent, self.start, first)
+        for layer in rest:
+            image = conv_transpose(image, layer) if isinstance(layer, nn.ConvTranspose2d) else layer(image)
+        return image
 
 
 make = ConvDecoder

@@ -1,5 +1,6 @@
 """Latents to pixels by transposed convolutions and painted patches."""
 
+import itertools
 import math
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.encoders.patch import PATCH
+from worldmodel.transposed import conv_transpose
 
 
 class PatchDecoder(nn.Module):
@@ -28,7 +30,7 @@ class PatchDecoder(nn.Module):
         self.start = (channels[0], height // grow, width // grow)
         self.project = nn.Linear(latent_dim, math.prod(self.start))
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(channels[:-1], channels[1:], strict=True):
+        for inputs, outputs in itertools.pairwise(channels):
             layers += [nn.SiLU(), nn.ConvTranspose2d(inputs, outputs, kernel_size=4, stride=2, padding=1)]
         self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         self.paint = nn.Linear(channels[-1], self.colours * PATCH * PATCH)
@@ -37,7 +39,9 @@ class PatchDecoder(nn.Module):
         """The mean of p(o | s), as normalised frames."""
         c, h, w = self.start
         image = rearrange(self.project(latent), "R (h w c) -> R c h w", c=c, h=h, w=w)  # channels_last in memory
-        patches = self.paint(F.silu(rearrange(self.layers(image), "R c h w -> R h w c")))
+        for layer in self.layers:
+            image = conv_transpose(image, layer) if isinstance(layer, nn.ConvTranspose2d) else layer(image)
+        patches = self.paint(F.silu(rearrange(image, "R c h w -> R h w c")))
         return rearrange(patches, "R h w (c p q) -> R c (h p) (w q)", c=self.colours, p=PATCH, q=PATCH)
 
 

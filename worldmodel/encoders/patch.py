@@ -1,5 +1,7 @@
 """Pixels to embeddings by a patch stem and strided convolutions."""
 
+from itertools import pairwise
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -25,7 +27,7 @@ class PatchEncoder(nn.Module):
             raise ValueError(f"pixels: expected height and width to be multiples of {shrink}, got {height}x{width}")
         self.stem = nn.Linear(colours * PATCH * PATCH, channels[0])
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(channels[:-1], channels[1:], strict=True):
+        for inputs, outputs in pairwise(channels):
             layers += [nn.Conv2d(inputs, outputs, kernel_size=4, stride=2, padding=1), nn.SiLU()]
         self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         self.embed_dim = channels[-1] * (height // shrink) * (width // shrink)

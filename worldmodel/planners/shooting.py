@@ -42,26 +42,33 @@ def search(
 ) -> Plan:
     """Sample, score, refit; the plan is the last proposal's mean, or the best candidate where that is not finite.
 
-    policy_candidates sequences of the simulator's policy join the samples of every iteration; the first iteration
-    starts around their mean where there is no warm start.
+    policy_candidates sequences of the simulator's policy join the samples of every iteration. The first iteration
+    starts around `warm`; where that is None or NaN, around the mean of the policy's sequences.
     """
     B = latent.shape[0]
     usable = latent.isfinite().all(-1)
     latent = torch.where(usable[:, None], latent, 0.0)
-    fixed = None
+    fixed, fixed_scores = None, None
     if policy_candidates:
         fixed = propose_sequences(simulator, latent, count=policy_candidates, horizon=horizon, generator=generator)
+    if fixed is not None:
+        fixed = _valid(fixed)
+        fixed_scores = score(simulator, latent, fixed)  # once: they are the same in every iteration
     mean = _start(fixed, warm, (B, horizon, simulator.action_dim), latent)
     proposal = Proposal(mean=mean, std=torch.full_like(mean, init_std))
     best_value, best = latent.new_full((B,), -torch.inf), mean
     for _ in range(iterations):
-        actions = _sample(proposal, candidates, fixed, generator)
+        actions = _sample(proposal, candidates, generator)
         scores = score(simulator, latent, actions)
+        if fixed is not None and fixed_scores is not None:
+            actions, scores = torch.cat([actions, fixed], 1), torch.cat([scores, fixed_scores], 1)
         scores = torch.where(scores.isfinite() & usable[:, None], scores, -torch.inf)
         best_value, best = _keep_best(best_value, best, actions, scores)
         proposal = refit(proposal, actions, scores)
     mean = torch.where(proposal.mean.isfinite().all((-2, -1), keepdim=True), proposal.mean, best).clamp(-1, 1)
-    return Plan(action=mean[:, 0], mean=mean, value=best_value)
+    # not the best candidate's score: the maximum over noisy promises is a promise that nothing keeps
+    value = score(simulator, latent, mean[:, None])[:, 0]
+    return Plan(action=mean[:, 0], mean=mean, value=torch.where(value.isfinite() & usable, value, -torch.inf))
 
 
 def finite(scores: Float[Tensor, "B N"]) -> Bool[Tensor, "B N"]:
@@ -70,21 +77,21 @@ def finite(scores: Float[Tensor, "B N"]) -> Bool[Tensor, "B N"]:
 
 
 def _start(fixed: Tensor | None, warm: Tensor | None, shape: tuple[int, int, int], like: Tensor) -> Tensor:
-    if warm is not None:
-        return torch.where(warm.isfinite(), warm, 0.0).clamp(-1, 1)
-    if fixed is not None:
-        return torch.where(fixed.isfinite(), fixed, 0.0).mean(1).clamp(-1, 1)
-    return like.new_zeros(shape)
+    """The first mean: the warm start where there is one, else the mean of the policy's sequences, else zeros."""
+    fresh = like.new_zeros(shape) if fixed is None else fixed.mean(1)
+    return fresh if warm is None else torch.where(warm.isfinite(), warm, fresh).clamp(-1, 1)
 
 
-def _sample(proposal: Proposal, count: int, fixed: Tensor | None, generator: torch.Generator | None) -> Tensor:
-    """Clamped samples [B N H A] of the proposal, its mean first, the policy's sequences last."""
+def _sample(proposal: Proposal, count: int, generator: torch.Generator | None) -> Tensor:
+    """Valid samples [B N H A] of the proposal, its mean first."""
     B, H, A = proposal.mean.shape
     noise = standard_normal(B, count, H, A, generator=generator, device=proposal.mean.device)
     noise[:, 0] = 0
-    drawn = torch.addcmul(proposal.mean[:, None], noise, proposal.std[:, None])
-    actions = drawn if fixed is None else torch.cat([drawn, fixed], 1)
-    return actions.clamp_(-1, 1).nan_to_num_(0.0)
+    return _valid(torch.addcmul(proposal.mean[:, None], noise, proposal.std[:, None]))
+
+
+def _valid(actions: Tensor) -> Tensor:
+    return actions.nan_to_num(0.0).clamp_(-1, 1)
 
 
 def _keep_best(value: Tensor, best: Tensor, actions: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from worldmodel.heads import ScalarHead, SlowCopy
 from worldmodel.interfaces import Loss
 from worldmodel.policies.actor import Actor
 from worldmodel.returns import lambda_return
-from worldmodel.simulator import LatentSimulator, frozen
+from worldmodel.simulator import LatentSimulator
 
 
 class BackpropImagination(nn.Module):
@@ -43,8 +43,7 @@ class BackpropImagination(nn.Module):
         """The actor's loss (a scalar) and the value's loss with metrics, from detached latents."""
         latent = self._subsample(latent)
         states, rewards, log_probs = self._imagine(simulator, actor, latent)
-        with frozen(self.slow_value):
-            values = self.slow_value.module(states[1:])
+        values = self.slow_value.module(states[1:])
         returns = lambda_return(rewards, values, discount=simulator.discount, mix=self.mix)
         self._track_spread(returns.detach())
         actor_loss = -(returns / self.spread).mean() + self.entropy * log_probs.mean()
@@ -80,7 +79,8 @@ class BackpropImagination(nn.Module):
     def _track_spread(self, returns: Tensor) -> None:
         """The 5-95 percentile range of returns, so that the entropy's weight means the same in every task."""
         low, high = torch.quantile(returns.flatten(), torch.tensor([0.05, 0.95], device=returns.device))
-        self.spread.lerp_((high - low).clamp_min(1.0), 0.01)
+        span = (high - low).clamp_min(1.0)
+        self.spread.lerp_(torch.where(span.isfinite(), span, self.spread), 0.01)  # one bad update must not stay
 
 
 make = BackpropImagination

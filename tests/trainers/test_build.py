@@ -1,0 +1,173 @@
+import copy
+import os
+
+import pytest
+import torch
+
+from datamodules.online import ENDLESS, OnlineData, Windows
+from trainers import build, components
+from trainers.components import UnknownComponent, component_names
+from trainers.configuration import load_config
+from trainers.module import NonFiniteTraining, require_fit
+from trainers.run_paths import RunFolderInUse, RunPaths
+from worldmodel.interfaces import Batch
+from worldmodel.spec import EnvSpec
+
+SPEC = EnvSpec("toy_point", pixels=(3, 16, 16), action_dim=2, action_repeat=1, episode_steps=50)
+
+
+@pytest.fixture(scope="module")
+def config():
+    return load_config(["experiment=smoke"])
+
+
+def batch(B=4, T=8):
+    flags = torch.zeros(B, T, dtype=torch.bool)
+    first = flags.clone()
+    first[:, 0] = True
+    pixels = torch.randint(0, 256, (B, T, 3, 16, 16), dtype=torch.uint8)
+    return Batch(pixels, torch.rand(B, T, 2) * 2 - 1, torch.rand(B, T), first, flags, flags)
+
+
+def module_of(config, **options):
+    module = build.build_module(config, build.build_agent(config, SPEC))
+    for name, value in options.items():
+        setattr(module, name, value)
+    optimizer = module.configure_optimizers()
+    module.optimizers = lambda: optimizer
+    module.manual_backward = lambda loss: loss.backward()
+    return module
+
+
+def test_one_update_trains_every_group(config):
+    module = module_of(config)
+    before = {name: weight.clone() for name, weight in module.named_parameters()}
+    for _ in range(3):  # an output layer that starts at zero passes nothing on at first
+        module.training_step(batch(), 0)
+    changed = {name for name, weight in module.named_parameters() if not torch.equal(weight, before[name])}
+    trained = {name for name, weight in module.named_parameters() if weight.requires_grad}
+    assert changed >= trained and module.updates == 3 and module.skipped == 0
+    metrics = module.drain_metrics()
+    assert {"loss/image", "loss/reward", "loss/kl", "grad_norm/model", "grad_norm/actor"} <= metrics.keys()
+    assert module.drain_metrics() == {}
+
+
+def test_metrics_are_means_over_updates(config):
+    module = module_of(config)
+    singles = []
+    for _ in range(3):
+        module.training_step(batch(), 0)
+        state = {name: float(value) for name, value in module._sums.items()}
+        singles.append(state["loss/image"])
+    assert module.drain_metrics()["loss/image"] == pytest.approx(singles[-1] / 3)
+
+
+def test_gradients_that_are_not_finite_change_nothing(config):
+    module = module_of(config, patience=3)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    bad = batch()
+    bad.reward[0, 3] = torch.inf
+    for _ in range(2):
+        module.training_step(bad, 0)
+    assert module.skipped == 2
+    weights = dict(module.named_parameters())
+    assert all(torch.equal(weights[name], before[name]) for name in weights)
+    # a good one in between starts the count again
+    module.training_step(batch(), 0)
+    for _ in range(2):
+        module.training_step(bad, 0)
+    with pytest.raises(NonFiniteTraining, match="3 updates in a row"):
+        module.training_step(bad, 0)
+
+
+def test_moments_from_a_checkpoint_take_the_layout_of_their_weights(config):
+    """Fused Adam walks through memory: moments in another order would be paired with the wrong weights."""
+    module, twin = module_of(config), module_of(config)
+    twin.load_state_dict(module.state_dict())
+    module.training_step(batch(), 0)
+    twin.load_state_dict(module.state_dict())
+    saved = copy.deepcopy(module.optimizers().state_dict())
+    for state in saved["state"].values():
+        for name, moment in state.items():
+            state[name] = moment.contiguous().clone(memory_format=torch.contiguous_format)
+    twin.optimizers().load_state_dict(saved)
+    twin.on_train_start()
+    strides = {weight.stride() for weight in module.parameters() if weight.dim() == 4}
+    assert any(stride[1] == 1 for stride in strides), "no channels_last weight: the test shows nothing"
+    for weight, state in twin.optimizers().state.items():
+        assert state["exp_avg"].stride() == weight.stride()
+    data = batch()
+    torch.manual_seed(5)
+    module.training_step(data, 0)
+    torch.manual_seed(5)
+    twin.training_step(data, 0)
+    for (name, ours), theirs in zip(module.state_dict().items(), twin.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs), name
+
+
+def test_weights_must_fit():
+    mine = {"a": torch.zeros(2, 3), "b": torch.zeros(1)}
+    require_fit(mine, {"b": torch.ones(1), "a": torch.ones(2, 3)})
+    with pytest.raises(ValueError, match=r"checkpoint: a: expected \(2, 3\), got \(3, 2\)"):
+        require_fit(mine, {"a": torch.zeros(3, 2), "b": torch.zeros(1)})
+    with pytest.raises(ValueError, match=r"missing \['b'\], surplus \['c'\]"):
+        require_fit(mine, {"a": torch.zeros(2, 3), "c": torch.zeros(1)})
+
+
+def test_an_agent_without_policy_plans_on_rewards_alone():
+    config = load_config(["experiment=smoke", "policy=none"])
+    agent = build.build_agent(config, SPEC)
+    assert agent.imagination is None and agent.actor is None and agent.planner.policy_candidates == 0
+    assert set(agent.parameter_groups()) == {"model"}
+
+
+def test_replay_is_shared_out_over_the_ranks(config, tmp_path):
+    replay = build.build_replay(config, SPEC, RunPaths(tmp_path), rank=1, world_size=4)
+    assert replay.capacity == 500 and (tmp_path / "replay" / "rank_01" / "replay.json").exists()
+    replay.close()
+    with pytest.raises(ValueError, match=r"data\.capacity: expected at least 2040 rows"):
+        build.build_replay(config, SPEC, RunPaths(tmp_path), rank=0, world_size=20)
+
+
+def test_a_batch_is_shared_out_over_the_ranks(config, tmp_path):
+    replay = build.build_replay(config, SPEC, RunPaths(tmp_path), rank=0, world_size=1)
+    assert build.build_data(config, replay, world_size=2).batch == 2
+    with pytest.raises(ValueError, match=r"data\.batch: expected a multiple of 3 ranks, got 4"):
+        build.build_data(config, replay, world_size=3)
+    replay.close()
+
+
+def test_batches_are_drawn_when_they_are_asked_for():
+    drawn = []
+
+    class Source:
+        def sample(self, *size):
+            drawn.append(size)
+            return len(drawn)
+
+    windows = iter(Windows(Source(), batch=2, length=3))
+    assert drawn == [] and next(windows) == 1 and drawn == [(2, 3)] and next(windows) == 2
+    # Lightning adds the lengths of all ranks up in 64 bits
+    assert len(Windows(Source(), batch=2, length=3)) == ENDLESS and ENDLESS * 4096 < 2**63
+    for wrong, name in (({"batch": 0, "length": 3}, "data.batch"), ({"batch": 1, "length": 1}, "data.length")):
+        with pytest.raises(ValueError, match=name):
+            OnlineData(Source(), **wrong)
+
+
+def test_a_name_cannot_leave_its_folder():
+    assert {"cem"} <= set(component_names("worldmodel.planners"))
+    for name in ("os", "..agents.latent_mpc", "worldmodel.planners.cem", "cemm"):
+        with pytest.raises(UnknownComponent, match="did you mean"):
+            components.make("worldmodel.planners", {"name": name})
+    with pytest.raises(UnknownComponent, match="horizonn"):
+        components.make("worldmodel.planners", {"name": "cem", "horizonn": 3})
+
+
+def test_one_process_at_a_time_in_a_folder(tmp_path):
+    paths = RunPaths(tmp_path / "a" / "b")
+    assert paths.create() is True and paths.create() is False
+    handle = paths.lock()
+    with pytest.raises(RunFolderInUse):
+        paths.lock()
+    os.close(handle)
+    os.close(paths.lock())

@@ -1,0 +1,98 @@
+import re
+
+import pytest
+
+from trainers import configuration, evaluate, fit
+from trainers.build import build_agent, build_module
+from trainers.configuration import BadConfig, groups, load_config, override_saved, task_names
+from trainers.preflight import check
+from worldmodel.spec import EnvSpec
+
+# one file is the group's template, not a choice
+CHOICES = [(group, name) for group, names in groups().items() for name in names if (group, name) != ("task", "dmc")]
+
+
+def overrides_of(group, name):
+    # an experiment may be written for the small frames of the toy task
+    return [f"{group}={name}"]
+
+
+@pytest.mark.parametrize(("group", "name"), CHOICES)
+def test_every_shipped_file_composes_and_its_agent_is_built(group, name):
+    config = load_config(overrides_of(group, name))
+    check(config)
+    size = config["task"]["env"].get("size", 64)
+    repeat = config["task"]["env"].get("action_repeat", 1)
+    spec = EnvSpec("x", pixels=(3, size, size), action_dim=2, action_repeat=repeat, episode_steps=1000)
+    agent = build_agent(config, spec)
+    module = build_module(config, agent)
+    rates = {group["lr"] for group in module.configure_optimizers().param_groups}
+    assert rates <= set(config["optimizer"]["learning_rates"].values())
+
+
+@pytest.mark.parametrize("name", ["walker_walk", "humanoid_CMU_run", "cartpole_swingup_sparse"])
+def test_suite_tasks_without_a_file(name):
+    assert name in task_names()
+    config = load_config([f"task={name}", "render=fast"])
+    assert config["task"]["name"] == config["task"]["env"]["task"] == name
+    assert config["task"]["env"]["look"] == "fast"
+
+
+def test_near_names():
+    cases = {
+        "task=walker_wlak": "walker_walk",
+        "task=cartpole-swingup": "cartpole_swingup",
+        "planner=planett": "planet",
+        "policy=bakprop": "backprop",
+        "experiment=smok": "smoke",
+        "logger=wand": "wandb",
+        "data.bacth=3": "data.batch",
+        "planner.horizn=3": "planner.horizon",
+        "env_steps=3": "task.env_steps",
+        "data=5": "online",
+    }
+    for override, near in cases.items():
+        with pytest.raises(BadConfig, match=rf"{override.split('=')[0]}.*did you mean .*{near}"):
+            load_config([override])
+
+
+def test_what_help_offers_exists():
+    for usage in (fit.USAGE, evaluate.USAGE):
+        for group, names in re.findall(r"\b(\w+)=([\w|]+)", usage):
+            if group in groups() and names.isidentifier() | ("|" in names):
+                known = task_names() if group == "task" else groups()[group]
+                assert set(names.split("|")) - {"NAME"} <= set(known), (group, names)
+    for key in re.findall(r"\b([a-z_]+\.[a-z_.]+)=", fit.USAGE):
+        assert key in configuration._known_keys(), key
+
+
+def test_overrides_of_a_saved_run():
+    saved = load_config(["experiment=smoke"])
+    config = override_saved(
+        saved, ["planner=planet", "planner.horizon=4", "optimizer.eps=1e-3", "+planner.momentum=0.1"]
+    )
+    assert (config["planner"]["candidates"], config["planner"]["horizon"], config["planner"]["momentum"]) == (
+        1000,
+        4,
+        0.1,
+    )
+    assert config["optimizer"]["eps"] == 1e-3
+    assert saved["planner"]["candidates"] == 48 and override_saved(saved, []) == saved
+    assert override_saved(saved, ["task=walker_walk"])["task"]["env"]["task"] == "walker_walk"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("planner.horizn=4", "did you mean planner.horizon"),
+        ("planner=planett", "did you mean planet"),
+        ("experiment=toy", "the run has its configuration"),
+        ("~planner", "the run has its configuration"),
+        ("planner.horizon=1,2", "the run has its configuration"),
+        ("task=walker_wlak", "walker_walk"),
+        ("planner.horizon=[", "planner.horizon"),
+    ],
+)
+def test_wrong_overrides_of_a_saved_run(override, message):
+    with pytest.raises(BadConfig, match=message):
+        override_saved(load_config(["experiment=smoke"]), [override])

@@ -1,0 +1,126 @@
+"""Evaluation of a checkpoint, and the receipt that says what was measured and how."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainers import build
+from trainers.artifacts import versions, write_json, write_pictures
+from trainers.checkpoint import DurableCheckpointIO, newest
+from trainers.configuration import BadConfig, override_saved, read_yaml
+from trainers.entry import silence_advice
+from trainers.evaluation import Evaluation, Evaluator
+from trainers.metrics import iqm
+from trainers.preflight import check
+
+
+def evaluate(
+    *, checkpoint: str, episodes: str, seed: str | None, envs: str, device: str, overrides: Sequence[str]
+) -> dict[str, Any]:
+    """Play seeded episodes with a checkpoint's agent; returns the receipt, which is also written beside the films.
+
+    Texts are as typed; raises BadConfig that names the one that is wrong, and CheckpointDamaged.
+    """
+    silence_advice()
+    start = time.monotonic()
+    root, path = _locate(Path(checkpoint))
+    config = override_saved(read_yaml(root / "config.yaml"), overrides)
+    check(config)
+    count, where = _whole(episodes, "episodes"), _device(device)
+    width = min(count, _whole(envs, "envs"))
+    first_seed = int(config["seed"]) if seed is None else _whole(seed, "seed", least=0)
+    folder, name = _output(root)
+    weights = DurableCheckpointIO().load_checkpoint(path)["state_dict"]
+    with build.open_pool(config, width) as pool:
+        agent = build.build_agent(config, pool.spec)
+        build.load_weights(agent, weights)
+        agent = agent.to(where).eval()
+        evaluation = Evaluator(lambda _: pool, envs=width, seed=first_seed).run(agent, episodes=count)
+        pictures = write_pictures(folder, agent, evaluation, pool.spec, name=name)
+        receipt = _receipt(config, path, evaluation, pool.spec, start, first_seed, device=str(where), envs=width)
+    receipt["files"] = [str(p) for p in pictures]
+    receipt["run_dir"], receipt["receipt"] = str(root), str(folder / f"receipt_{name}.json")
+    write_json(Path(receipt["receipt"]), {**receipt, "config": config, "versions": versions()})
+    return receipt
+
+
+def _locate(path: Path) -> tuple[Path, Path]:
+    """The run folder and the checkpoint that a path means."""
+    if (path / "manifest.json").exists():
+        return path.resolve().parent.parent, path
+    found = newest(path / "checkpoints") if (path / "checkpoints").is_dir() else None
+    if found is None:
+        raise BadConfig(f"checkpoint: expected a run folder with an intact checkpoint, or a checkpoint, got {path}")
+    return path.resolve(), found
+
+
+def _output(root: Path) -> tuple[Path, str]:
+    """The folder for receipts and films, and a name for them that is not taken."""
+    folder, when = root / "evaluations", time.strftime("%Y%m%d-%H%M%S")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise BadConfig(f"checkpoint: expected a run folder that can be written, got {root} ({error})") from error
+    taken = len(list(folder.glob(f"receipt_{when}*.json")))
+    return folder, f"{when}-{taken + 1}" if taken else when
+
+
+def _device(text: str) -> torch.device:
+    try:
+        device = torch.device(text)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise BadConfig(f"device: expected cpu, cuda or another of this machine's, got {text!r}") from error
+    return device
+
+
+def _whole(text: str, key: str, least: int = 1) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise BadConfig(f"{key}: expected a whole number of at least {least}, got {text!r}")
+    return number
+
+
+def _receipt(
+    config: dict[str, Any],
+    path: Path,
+    evaluation: Evaluation,
+    spec: Any,
+    start: float,
+    seed: int,
+    *,
+    device: str,
+    envs: int,
+) -> dict[str, Any]:
+    milliseconds = np.asarray(evaluation.decision_ms)
+    return {
+        "task": config["task"]["name"],
+        "checkpoint": str(path),
+        "return_mean": evaluation.return_mean,
+        "return_ci95": list(evaluation.return_ci95),
+        "return_iqm": iqm(evaluation.returns),
+        "returns": evaluation.returns,
+        "episodes": len(evaluation.returns),
+        "episode_seeds": evaluation.seeds,
+        "seed": seed,
+        "env_steps": evaluation.env_steps,
+        "decisions": evaluation.decisions,
+        "faults": evaluation.faults,
+        "decision_ms": {q: float(np.percentile(milliseconds, p)) for q, p in (("p50", 50), ("p95", 95), ("p99", 99))},
+        "envs_per_decision": envs,
+        "seconds": round(time.monotonic() - start, 1),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "act_with": config["agent"]["act_with"],
+        "planner": config["planner"],
+        "action_repeat": spec.action_repeat,
+        "look": spec.look,
+        "backend": spec.backend,
+    }
