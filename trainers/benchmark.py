@@ -43,6 +43,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
             own[key] = value
             rest.remove(text)
     torch.set_num_threads(int(own["threads"]))
+    torch.set_flush_denormal(True)  # as training does
     result = MEASURES[what](rest, repeats=int(own["repeats"]), envs=int(own["envs"]), shapes=own["shapes"])
     return {"benchmark": what, "threads": int(own["threads"]), "torch": torch.__version__, **result}
 
@@ -160,7 +161,7 @@ def _steps(pool: Any, seeds: dict[int, int], actions: Any) -> int:
 
 
 def _has_task(overrides: list[str]) -> bool:
-    return any(text.startswith(("task=", "task.env.action_repeat=")) for text in overrides)
+    return any(text.startswith(("task=", "experiment=", "task.env.action_repeat=")) for text in overrides)
 
 
 def _synthetic_spec(config: dict[str, Any], *, action_dim: int) -> EnvSpec:
