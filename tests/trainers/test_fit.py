@@ -96,34 +96,28 @@ def test_help(runs, module):
 
 
 def test_flags_of_lightning(runs, toy, tmp_path):
-    """Each stops the run early, cleanly, with a checkpoint."""
+    """Each stops the run early, cleanly, with a checkpoint; the run goes on when the flag is taken away."""
     stopped = {
         "fast": (["trainer.fast_dev_run=true"], 1),
         "steps": (["trainer.max_steps=3", "trainer.precision=bf16-mixed"], 3),
         "batches": (["trainer.limit_train_batches=2", "+trainer.max_epochs=2"], 4),
-        "time": (["trainer.max_time=00:00:00:00"], 0),
+        "time": (["trainer.max_time=00:00:00:01", "task.env_steps=100000", "data.update_ratio=100"], None),
     }
-    started = {name: runs.fit(*toy, f"run_dir={tmp_path / name}", *flags) for name, (flags, _) in stopped.items()}
-    for name, (_, updates) in stopped.items():
-        run = started[name]
+    for name, (flags, updates) in stopped.items():
+        run = runs.fit(*toy, f"run_dir={tmp_path / name}", *flags)
         assert run.wait() == 0, run.err.read_text()
         results = run.results()
-        assert (results["status"], results["updates"], results["return_mean"]) == ("stopped", updates, None), name
+        assert (results["status"], results["return_mean"]) == ("stopped", None), name
+        assert results["updates"] == updates or (updates is None and results["updates"] >= 1), name
         names = [path.name for path in (tmp_path / name / "checkpoints").iterdir()]
-        assert names == [f"step_{results['env_steps'] + updates:010d}"], name
+        assert names == [f"step_{results['env_steps'] + results['updates']:010d}"], name
+    again = runs.fit(f"resume={tmp_path / 'steps'}")
+    assert again.wait() == 0, again.err.read_text()
+    stood = {"status": "stopped", "env_steps": 40, "decisions": 40, "updates": 3, "episodes": 2}
+    assert {name: again.results()[name] for name in stood} == stood
     resumed = runs.fit(f"resume={tmp_path / 'steps'}", "trainer.max_steps=-1")
     assert resumed.wait() == 0, resumed.err.read_text()
     assert (resumed.results()["status"], resumed.results()["updates"]) == ("finished", 24)
-
-
-def test_stopped_for_good_by_its_own_flag(runs, toy, tmp_path):
-    """A run at trainer.max_steps keeps its counters when it is resumed with the same limit."""
-    first = runs.fit(*toy, f"run_dir={tmp_path / 'run'}", "trainer.max_steps=2")
-    assert first.wait() == 0, first.err.read_text()
-    again = runs.fit(f"resume={tmp_path / 'run'}")
-    assert again.wait() == 0, again.err.read_text()
-    for name in ("status", "env_steps", "decisions", "updates", "episodes"):
-        assert again.results()[name] == first.results()[name]
 
 
 def test_a_real_task(runs, tmp_path):

@@ -16,11 +16,11 @@ from trainers.checkpoint import DurableCheckpointIO, newest
 from trainers.metrics import read_metrics
 from worldmodel.spec import EnvSpec
 
-TIMES = ("seconds", "time/", "eval/decision_ms")
+OF_THE_MACHINE = ("seconds", "time/", "memory/", "eval/decision_ms")
 
 
 def differences(a, b, path=""):
-    """Places at which two trees differ in anything but bits of time."""
+    """Places at which two trees differ in anything but the clock."""
     if isinstance(a, torch.Tensor):
         return [] if a.dtype == b.dtype and torch.equal(a, b) else [path]
     if isinstance(a, dict):
@@ -38,7 +38,7 @@ def checkpoint(folder):
 
 def curves(folder):
     columns = read_metrics(folder / "metrics.csv")
-    return {name: column for name, column in columns.items() if not name.startswith(TIMES)}
+    return {name: column for name, column in columns.items() if not name.startswith(OF_THE_MACHINE)}
 
 
 def rows(folder, copy):
