@@ -42,12 +42,16 @@ the last line of standard output is one JSON object with the results."""
 def main(arguments: Sequence[str]) -> dict[str, Any]:
     """Train, evaluate, report; returns the results that are printed as the last line."""
     reject_unknown_flags(arguments)
-    config, paths = _configure(arguments)
-    check(config)
-    # torch and Lightning take seconds to load: a wrong word on the command line is answered before
-    from trainers.training import train
+    try:
+        config, paths = _configure(arguments)
+        check(config)
+        # torch and Lightning take seconds to load: a wrong word on the command line is answered before
+        from trainers.training import train
 
-    return train(config, paths)
+        return train(config, paths)
+    finally:
+        if is_first_rank():
+            os.environ.pop(RUN_DIR, None)  # for this run's other ranks, not for the next run of this process
 
 
 def _configure(arguments: Sequence[str]) -> tuple[dict[str, Any], RunPaths]:
@@ -79,7 +83,7 @@ def _new_root(config: dict[str, Any]) -> Path:
     if not is_first_rank():
         if not (config["run_dir"] or os.environ.get(RUN_DIR)):
             raise BadConfig("run_dir: expected a path, since these ranks were started apart and cannot agree on one")
-        return Path(os.environ.get(RUN_DIR) or config["run_dir"])
+        return Path(config["run_dir"] or os.environ[RUN_DIR])
     root = Path(config["run_dir"] or _new_run_dir(config["task"]["name"]))
     if (root / "config.yaml").exists():
         raise BadConfig(f"run_dir: {root} holds a run already; resume={root} continues it")
