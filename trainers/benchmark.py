@@ -112,10 +112,7 @@ def measure_update(overrides: list[str], *, repeats: int, envs: int, shapes: str
             loss = agent.losses(batch)
             optimizer.zero_grad()
             loss.total.backward()
-        for group in optimizer.param_groups:
-            torch.nn.utils.clip_grad_norm_(group["params"], 100.0, foreach=True)
-        optimizer.step()
-        agent.after_step()
+        module.apply_gradients(optimizer)
 
     seconds, _ = _alternate(update, lambda k: None, repeats)
     return {

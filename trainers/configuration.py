@@ -24,13 +24,11 @@ class BadConfig(ValueError):
 
 def groups() -> dict[str, list[str]]:
     """Config groups and the names that each offers."""
-    found = {
-        folder.name: sorted(p.stem for p in folder.rglob("*.yaml")) for folder in CONFIGS.iterdir() if folder.is_dir()
-    }
-    nested = {
-        str(p.relative_to(CONFIGS / "experiment").with_suffix("")) for p in (CONFIGS / "experiment").rglob("*.yaml")
-    }
-    return {**found, "experiment": sorted(nested)}
+    found: dict[str, list[str]] = {}
+    for path in sorted(CONFIGS.glob("*/**/*.yaml")):
+        group, *name = path.relative_to(CONFIGS).with_suffix("").parts
+        found.setdefault(group, []).append("/".join(name))
+    return found
 
 
 def task_names() -> list[str]:

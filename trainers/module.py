@@ -70,12 +70,17 @@ class WorldModelModule(pl.LightningModule):
         loss = self.agent.losses(batch)
         optimizer.zero_grad()
         self.manual_backward(loss.total)
+        norms = self.apply_gradients(optimizer)
+        self.updates += 1
+        self._accumulate(loss.metrics, norms)
+
+    def apply_gradients(self, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+        """Clip and step unless a gradient is not finite; the gradient norm of each group before clipping."""
         norms = [self._clip(group["params"]) for group in optimizer.param_groups]
         if self._finite(norms):
             optimizer.step()
             self.agent.after_step()
-        self.updates += 1
-        self._accumulate(loss.metrics, norms)
+        return norms
 
     def drain_metrics(self) -> dict[str, float]:
         """Means over the updates since the last call: one synchronisation with the device, not one per update."""

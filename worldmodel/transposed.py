@@ -1,5 +1,6 @@
 """Transposed convolutions of stride 2, cast as the ordinary convolution or the product that a CPU runs fastest."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -26,6 +27,13 @@ def conv_transpose(image: Float[Tensor, "R i h w"], layer: nn.ConvTranspose2d) -
         dtype = torch.get_autocast_dtype(device)
         image, weight, bias = image.to(dtype), weight.to(dtype), bias.to(dtype)
     return _ConvTranspose.apply(image, weight, bias, layer.padding[0])
+
+
+def run_layers(image: Float[Tensor, "R i h w"], layers: Iterable[nn.Module]) -> Float[Tensor, "R o h2 w2"]:
+    """The layers in turn, transposed convolutions by `conv_transpose`."""
+    for layer in layers:
+        image = conv_transpose(image, layer) if isinstance(layer, nn.ConvTranspose2d) else layer(image)
+    return image
 
 
 def expand_point(latent: Float[Tensor, "R D"], start: nn.Linear, layer: nn.ConvTranspose2d) -> Float[Tensor, "R o k k"]:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.transposed import conv_transpose, expand_point
+from worldmodel.transposed import expand_point, run_layers
 
 
 class ConvDecoder(nn.Module):
@@ -39,10 +39,7 @@ class ConvDecoder(nn.Module):
         """The mean of p(o | s), as normalised frames."""
         first, *rest = self.layers
         assert isinstance(first, nn.ConvTranspose2d)
-        image = expand_point(latent, self.start, first)
-        for layer in rest:
-            image = conv_transpose(image, layer) if isinstance(layer, nn.ConvTranspose2d) else layer(image)
-        return image
+        return run_layers(expand_point(latent, self.start, first), rest)
 
 
 make = ConvDecoder

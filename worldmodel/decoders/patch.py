@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.encoders.patch import PATCH
-from worldmodel.transposed import conv_transpose
+from worldmodel.transposed import run_layers
 
 
 class PatchDecoder(nn.Module):
@@ -39,9 +39,7 @@ class PatchDecoder(nn.Module):
         """The mean of p(o | s), as normalised frames."""
         c, h, w = self.start
         image = rearrange(self.project(latent), "R (h w c) -> R c h w", c=c, h=h, w=w)  # channels_last in memory
-        for layer in self.layers:
-            image = conv_transpose(image, layer) if isinstance(layer, nn.ConvTranspose2d) else layer(image)
-        patches = self.paint(F.silu(rearrange(image, "R c h w -> R h w c")))
+        patches = self.paint(F.silu(rearrange(run_layers(image, self.layers), "R c h w -> R h w c")))
         return rearrange(patches, "R h w (c p q) -> R c (h p) (w q)", c=self.colours, p=PATCH, q=PATCH)
 
 
