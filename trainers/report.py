@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.durable import write_atomic
 from trainers import report_template as html
 from trainers.charts import Series, line_chart, short, stacked_bar, thin
 from trainers.reference import Curve, published_curves
@@ -32,9 +33,8 @@ def write_report(run_dir: Path | str) -> Path:
     run = read_run(run_dir)
     parts = (_header(run), _counters(run), _learning(run), _imagination(run), _episodes(run))
     body = "".join((*parts, _promises(run), _losses(run), _time(run), _measured(run)))
-    path, temporary = run_dir / "report.html", run_dir / ".report.html.tmp"
-    temporary.write_text(html.page(title=f"{run.task}: report", body=body), encoding="utf-8")
-    temporary.replace(path)
+    path = run_dir / "report.html"
+    write_atomic(path, html.page(title=f"{run.task}: report", body=body).encode())
     return path
 
 

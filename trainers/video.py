@@ -1,5 +1,6 @@
 """Pictures of what the model imagines and of what the agent does: frames in, mp4 and PNG files out."""
 
+import io
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +13,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 from torchvision.utils import make_grid
+
+from datamodules.durable import write_atomic
 
 SEEN = (0.18, 0.65, 0.38)  # the model still receives this frame
 IMAGINED = (0.86, 0.24, 0.24)  # the model is on its own
@@ -39,11 +42,10 @@ def write_mp4(path: Path | str, frames: NDArray[np.uint8], fps: float) -> Path:
 
 def write_png(path: Path | str, image: NDArray[np.uint8]) -> Path:
     """Write one image [H, W, 3] uint8 as a PNG and return its path."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
+    path, content = Path(path), io.BytesIO()
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.ascontiguousarray(image)).save(temporary, format="PNG", optimize=True)
-    temporary.replace(path)
+    Image.fromarray(np.ascontiguousarray(image)).save(content, format="PNG", optimize=True)
+    write_atomic(path, content.getvalue())
     return path
 
 

@@ -1,6 +1,5 @@
 """Replay serves the rows that were stored, all windows alike, through wrap-around, damage, crashes and roll-backs."""
 
-import errno
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ import torch
 
 from datamodules.envs.protocol import Step
 from datamodules.replay import Replay, ReplayEmpty, ReplayMismatch, ReplayRowInvalid, ReplayTooLarge
+from tests.io_faults import Crash, Faults
 from worldmodel.spec import EnvSpec
 
 ROOT = Path(__file__).parents[2]
@@ -382,30 +382,7 @@ def test_flipped_bits_in_the_middle_are_counted(tmp_path):
         abandon(replay)
 
 
-class Crash(BaseException):
-    """Stands for the end of the process: no handler for errors catches it, and no later call reaches the disk."""
-
-
-class Faults:
-    """Fails the n-th file operation: "error" and "short" (half a write) once, "crash" from then on."""
-
-    def __init__(self, monkeypatch, kind: str, n: int) -> None:
-        self.kind, self.left, self.hit = kind, n, False
-        for name in ("open", "write", "fsync", "ftruncate", "replace", "unlink", "rename"):
-            monkeypatch.setattr(os, name, self.wrap(name, getattr(os, name)))
-
-    def wrap(self, name: str, call):
-        def faulty(*args, **kwargs):
-            self.left -= 1
-            dead = self.kind == "crash" and self.left < 0
-            if self.left != 0 and not dead:
-                return call(*args, **kwargs)
-            self.hit = True
-            if name == "write" and not dead:
-                call(args[0], bytes(args[1])[: len(args[1]) // 2])
-            raise Crash if self.kind == "crash" else OSError(errno.ENOSPC, "injected")
-
-        return faulty
+CALLS = ("open", "write", "fsync", "ftruncate", "replace", "unlink", "rename")
 
 
 def script(replay: Replay, counter: Counter, *, attempt) -> None:
@@ -441,7 +418,7 @@ def test_any_failed_call_can_be_made_again(tmp_path, monkeypatch):
         replay = Replay(spec=SPEC, capacity=100, folder=folder, flush_rows=4)
         counter = Counter(replay)
         with monkeypatch.context() as patch:
-            faults = Faults(patch, "error", n)
+            faults = Faults(patch, "error", n, calls=CALLS)
             script(replay, counter, attempt=again)
         counter.rows[24].is_last = True
         if not faults.hit:
@@ -469,7 +446,7 @@ def test_crash_at_any_call_leaves_a_prefix(tmp_path, monkeypatch):
             return result
 
         with monkeypatch.context() as patch:
-            faults = Faults(patch, "crash", n)
+            faults = Faults(patch, "crash", n, calls=CALLS)
             try:
                 script(replay, counter, attempt=once)
             except Crash:

@@ -1,6 +1,5 @@
 """Checkpoints come back exactly, whole or not at all, after any crash and any damage."""
 
-import errno
 import os
 import random
 import shutil
@@ -16,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from tests.io_faults import Crash, Faults
 from trainers.checkpoint import CheckpointDamaged, DurableCheckpointIO, newest, prune, step_name, verify
 from trainers.serialization import STORED_DTYPES
 
@@ -239,32 +239,12 @@ def test_foreign_folders_are_never_replaced_or_removed(tmp_path):
     assert (folder / "notes.txt").read_text() == "mine" and os.listdir(tmp_path) == ["c"]
 
 
-class Crash(BaseException):
-    """Stands for the end of the process: no handler for errors catches it, and no later call reaches the disk."""
-
-
-class Faults:
-    """Fails the n-th file operation: "error" (half of a write) once, "crash" from then on."""
-
-    def __init__(self, monkeypatch, kind: str, n: int) -> None:
-        self.kind, self.left, self.hit = kind, n, False
-        for name in ("open", "write", "fsync", "mkdir", "rename", "replace", "unlink", "rmdir"):
-            monkeypatch.setattr(os, name, self.wrap(name, getattr(os, name)))
-        exchange = sys.modules["trainers.checkpoint"]._exchange
-        monkeypatch.setattr("trainers.checkpoint._exchange", self.wrap("exchange", exchange))
-
-    def wrap(self, name: str, call):
-        def faulty(*args, **kwargs):
-            self.left -= 1
-            dead = self.kind == "crash" and self.left < 0
-            if self.left != 0 and not dead:
-                return call(*args, **kwargs)
-            self.hit = True
-            if name == "write" and not dead:
-                call(args[0], bytes(args[1])[: len(args[1]) // 2])
-            raise Crash if self.kind == "crash" else OSError(errno.ENOSPC, "injected")
-
-        return faulty
+def save_faults(monkeypatch, kind: str, n: int) -> Faults:
+    calls = ("open", "write", "fsync", "mkdir", "rename", "replace", "unlink", "rmdir")
+    faults = Faults(monkeypatch, kind, n, calls=calls)
+    exchange = sys.modules["trainers.checkpoint"]._exchange
+    monkeypatch.setattr("trainers.checkpoint._exchange", faults.wrap("exchange", exchange))
+    return faults
 
 
 @pytest.mark.parametrize("kind", ["error", "crash"])
@@ -274,7 +254,7 @@ def test_fault_at_any_call_of_a_save_leaves_old_or_new(tmp_path, monkeypatch, ki
         folder = tmp_path / str(n)
         IO.save_checkpoint(small(1), folder / step_name(1))
         with monkeypatch.context() as patch:
-            faults, failed = Faults(patch, kind, n), False
+            faults, failed = save_faults(patch, kind, n), False
             try:
                 IO.save_checkpoint(small(2), folder / path)
             except (OSError, Crash):
@@ -298,7 +278,7 @@ def test_fault_at_any_call_of_a_rotation_keeps_the_newest(tmp_path, monkeypatch,
         for step in range(4):
             IO.save_checkpoint(small(step), folder / step_name(step))
         with monkeypatch.context() as patch:
-            faults = Faults(patch, kind, n)
+            faults = save_faults(patch, kind, n)
             try:
                 prune(folder)
             except (OSError, Crash):
