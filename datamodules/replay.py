@@ -247,8 +247,10 @@ class Replay:
 
 def _read_header(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
+        header = json.loads(path.read_bytes())
+        # facts that an older version did not know have their defaults
+        return {**header, "spec": json.loads(json.dumps(EnvSpec.from_json(header["spec"]).to_json()))}
+    except (ValueError, TypeError, KeyError) as error:
         raise ReplayMismatch(f"{path}: expected JSON, got {error}; delete the file to write it again") from error
 
 

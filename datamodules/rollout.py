@@ -7,8 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.envs.pool import EnvPool, Fault
-from datamodules.envs.protocol import Step
+from datamodules.envs.pool import EnvPool
+from datamodules.envs.protocol import Fault, Step
 from worldmodel.spec import EnvSpec
 
 Actions = NDArray[np.float32]  # [n, A]

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import distributed
 
-from datamodules.envs.pool import EnvPool, Fault, episode_seed
+from datamodules.envs.pool import EnvPool, episode_seed
+from datamodules.envs.protocol import Fault
 from datamodules.replay import Replay
 from datamodules.rollout import Episode, Policy, SmoothRandom, play
 from trainers.acting import AgentPolicy

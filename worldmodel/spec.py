@@ -1,6 +1,7 @@
 """What an environment is, as a record that travels: no torch here, so environment workers can import it."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -14,6 +15,8 @@ class EnvSpec:
     episode_steps: control steps (env_steps) after which an episode is truncated.
     look: rendering quality, "suite" (shadows, reflections, multisampling), "fast" or "none".
     backend: GL backend that drew the pixels, "egl", "osmesa", "glfw" or "none".
+    discrete: the environment has `action_dim` discrete actions and takes the index of the largest entry.
+    visuals: the visual options that shaped the pixels, by wrapper name (JSON-able), in the order of application.
     """
 
     task: str
@@ -23,6 +26,8 @@ class EnvSpec:
     episode_steps: int
     look: str = "none"
     backend: str = "none"
+    discrete: bool = False
+    visuals: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def episode_decisions(self) -> int:

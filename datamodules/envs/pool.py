@@ -4,7 +4,6 @@ import os
 import time
 import weakref
 from collections import deque
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -13,23 +12,11 @@ from numpy.typing import NDArray
 from datamodules.envs import wire
 from datamodules.envs.checks import checked_action
 from datamodules.envs.errors import BadOption, EnvError, NotReset, WorkerFault, WorkerLost
-from datamodules.envs.protocol import Step
+from datamodules.envs.protocol import Fault, Step
 from datamodules.envs.remote import RemoteEnv, Trouble
 from worldmodel.spec import EnvSpec
 
 _EXIT_GRACE_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Worker `index` failed and restarts: close its episode as truncated, then reset it with a new seed.
-
-    kind: timeout, death, exception, garbage, reward, spec or start.
-    """
-
-    index: int
-    kind: str
-    message: str
 
 
 def episode_seed(run_seed: int, rank: int, index: int, episode: int) -> int:

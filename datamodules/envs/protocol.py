@@ -26,6 +26,18 @@ class Step:
     env_steps: int
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Environment `index` failed and restarts: close its episode as truncated, then reset it with a new seed.
+
+    kind: timeout, death, exception, garbage, reward, spec or start.
+    """
+
+    index: int
+    kind: str
+    message: str
+
+
 class Env(Protocol):
     """A single environment; every module in this folder with a `make(**kwargs)` returns one."""
 
@@ -39,3 +51,25 @@ class Env(Protocol):
 
     def close(self) -> None:
         """Free GL contexts and files."""
+
+
+class Pool(Protocol):
+    """Several environments of one spec, advanced together: what `rollout.play` and collectors need.
+
+    A failed environment answers with a `Fault` (see pool.py) until it is reset.
+    """
+
+    spec: EnvSpec
+    renderer: str
+
+    def reset(self, seeds: dict[int, int]) -> dict[int, Step | Fault]:
+        """Open an episode in each environment of {index: seed}."""
+
+    def step(self, actions: dict[int, NDArray[np.float32]]) -> dict[int, Step | Fault]:
+        """Advance each environment of {index: action [A]}."""
+
+    def render(self, index: int, size: int) -> NDArray[np.uint8]:
+        """Draw environment `index` as uint8 [size, size, 3]."""
+
+    def close(self) -> None:
+        """End all workers."""

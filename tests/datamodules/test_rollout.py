@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from datamodules.envs.pool import Fault
-from datamodules.envs.protocol import Step
+from datamodules.envs.protocol import Fault, Step
 from datamodules.rollout import SmoothRandom, play
 from worldmodel.spec import EnvSpec
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.envs.pool import EnvPool, Fault, episode_seed
+from datamodules.envs.pool import EnvPool, episode_seed
+from datamodules.envs.protocol import Fault
 from datamodules.replay import Replay
 from datamodules.rollout import Episode
 from tests.conftest import small_agent

@@ -10,7 +10,8 @@ import pytest
 
 from datamodules.envs import counting, sources, toy
 from datamodules.envs.errors import BadAction, BadOption, EnvError, NotReset, UnknownSource, WorkerFault, WorkerLost
-from datamodules.envs.pool import EnvPool, Fault, episode_seed
+from datamodules.envs.pool import EnvPool, episode_seed
+from datamodules.envs.protocol import Fault
 
 ROOT = Path(__file__).parents[3]
 ACTION = np.array([0.5, 0.0], np.float32)

@@ -1,0 +1,27 @@
+"""One decision (encode, filter, plan); envs=N for a batch of environments."""
+
+from typing import Any
+
+import torch
+
+from trainers import build
+from trainers.configuration import load_config
+from trainers.timing import alternate, median_ms, synthetic_spec
+
+OPTIONS = {"repeats": 40, "envs": 1}
+
+
+def measure(overrides: list[str], *, repeats: int, envs: int) -> dict[str, Any]:
+    """One decision of the configured agent for `envs` environments at once."""
+    config = load_config(overrides)
+    spec = synthetic_spec(config, action_dim=1)
+    agent = build.build_agent(config, spec).eval()
+    carry, is_first = agent.initial_carry(envs), torch.zeros(envs, dtype=torch.bool)
+    pixels = torch.randint(0, 256, (envs, *spec.pixels), dtype=torch.uint8)
+
+    def act(_: int) -> None:
+        with torch.inference_mode():
+            agent.act(pixels, is_first, carry)
+
+    seconds, _ = alternate(act, lambda k: None, repeats)
+    return {"decision_ms": median_ms(seconds), "envs": envs, "planner": config["planner"]}

@@ -1,0 +1,40 @@
+"""One training update of the configured agent; shapes=planet for Kaixhin/PlaNet's (5.1 M parameters, 16 x 64)."""
+
+from typing import Any
+
+import torch
+
+from trainers import build
+from trainers.configuration import load_config
+from trainers.timing import alternate, median_ms, random_batch, synthetic_spec
+
+OPTIONS = {"repeats": 10, "shapes": "configured"}
+
+
+def measure(overrides: list[str], *, repeats: int, shapes: str) -> dict[str, Any]:
+    """One update (losses, backward, clip, optimiser) on random frames."""
+    if shapes == "planet":
+        overrides = ["experiment=planet_shapes", *overrides]
+    config = load_config(overrides)
+    spec = synthetic_spec(config, action_dim=6 if shapes == "planet" else 1)
+    agent = build.build_agent(config, spec)
+    module = build.build_module(config, agent)
+    optimizer = module.configure_optimizers()
+    batch = random_batch(spec, config["data"]["batch"], config["data"]["length"])
+    bf16 = str(config["trainer"]["precision"]).startswith("bf16")
+
+    def update(_: int) -> None:
+        # as Lightning runs a step: all of it within autocast, without the cache of cast weights
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16, cache_enabled=False):
+            loss = agent.losses(batch)
+            optimizer.zero_grad()
+            loss.total.backward()
+        module.apply_gradients(optimizer)
+
+    seconds, _ = alternate(update, lambda k: None, repeats)
+    return {
+        "update_ms": median_ms(seconds),
+        "params": sum(p.numel() for p in agent.parameters() if p.requires_grad),
+        "batch": [config["data"]["batch"], config["data"]["length"], *spec.pixels],
+        "precision": config["trainer"]["precision"],
+    }

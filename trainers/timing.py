@@ -1,0 +1,46 @@
+"""Timing that a noisy machine disturbs least, and synthetic inputs to time on."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from worldmodel.interfaces import Batch
+from worldmodel.spec import EnvSpec
+
+
+def alternate(one: Callable[[int], Any], two: Callable[[int], Any], repeats: int) -> tuple[Any, Any]:
+    """Seconds of each call, taken in turns so that a noisy machine disturbs both alike; three are warm-up."""
+    seconds = np.zeros((2, repeats + 3))
+    for k in range(repeats + 3):
+        for row, call in enumerate((one, two)):
+            start = time.perf_counter()
+            call(k)
+            seconds[row, k] = time.perf_counter() - start
+    return seconds[0, 3:], seconds[1, 3:]
+
+
+def median_ms(seconds: Any) -> float:
+    """Median of seconds, in milliseconds."""
+    return float(1e3 * np.median(seconds))
+
+
+def synthetic_spec(config: dict[str, Any], *, action_dim: int) -> EnvSpec:
+    """What the configured task would draw, without opening it."""
+    size, repeat = config["task"]["env"].get("size", 64), config["task"]["env"].get("action_repeat", 1)
+    return EnvSpec("synthetic", (3, size, size), action_dim, repeat, 1000)
+
+
+def random_batch(spec: EnvSpec, batch: int, length: int) -> Batch:
+    """Windows [batch, length] of noise inside an episode."""
+    flags = torch.zeros(batch, length, dtype=torch.bool)
+    return Batch(
+        pixels=torch.randint(0, 256, (batch, length, *spec.pixels), dtype=torch.uint8),
+        action=torch.rand(batch, length, spec.action_dim) * 2 - 1,
+        reward=torch.rand(batch, length),
+        is_first=flags,
+        is_last=flags,
+        is_terminal=flags,
+    )
