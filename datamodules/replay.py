@@ -7,6 +7,7 @@ identified while the ring turns, and the log on disk needs no index.
 import fcntl
 import json
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from datamodules.durable import write_atomic
 from datamodules.envs.protocol import Step
+from datamodules.locking import one_at_a_time
 from datamodules.segments import SegmentLog
 from datamodules.stream import ReplayMismatch, ReplayRowInvalid, Stream, columns, row_bytes
 from datamodules.windows import WindowIndex
@@ -65,6 +67,7 @@ class Replay:
     at most the open block of each stream, a power loss at most its open episode. seed: of the windows drawn.
     memory_limit_bytes: refuse a larger store (default: what is available). Raises ReplayTooLarge, ReplayMismatch,
     OSError. An OSError leaves every method without effect, to be called again. One process at a time uses a folder.
+    Threads may share it: each method runs alone; hold `lock` around what must see nothing change between two calls.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Replay:
         if streams < 1 or capacity < 2 * streams or flush_rows < 1:
             raise ValueError(f"capacity: expected 2 rows a stream or more, got {capacity=} {streams=} {flush_rows=}")
         self.spec, self.capacity = spec, capacity
+        self.lock = threading.RLock()
         self._ring = capacity // streams
         self._refuse_if_too_large(memory_limit_bytes)
         # np.empty takes pages only when rows arrive
@@ -141,21 +145,25 @@ class Replay:
         return capacity * row_bytes(spec)
 
     @property
+    @one_at_a_time
     def rows(self) -> int:
         """Rows in memory."""
         return sum(stream.rows for stream in self._streams)
 
     @property
+    @one_at_a_time
     def episodes(self) -> int:
         """Episodes closed since the beginning, those that left the ring included."""
         return sum(stream.episodes for stream in self._streams)
 
     @property
+    @one_at_a_time
     def env_steps(self) -> int:
         """Control steps of all rows since the beginning, discarded ones excluded."""
         return sum(stream.env_steps for stream in self._streams)
 
     @property
+    @one_at_a_time
     def damaged_blocks(self) -> int:
         """Blocks on disk that could not be read and are left out."""
         return sum(stream.log.damaged_blocks for stream in self._streams if stream.log)
@@ -164,6 +172,7 @@ class Replay:
         """Whether an episode of `stream` is under way."""
         return self._streams[stream].is_open
 
+    @one_at_a_time
     def append(self, stream: int, step: Step, action: NDArray[np.float32]) -> None:
         """Store the arrival row of `step`, reached by `action` [A]; raises ReplayRowInvalid, OSError."""
         if not 0 <= stream < len(self._streams):
@@ -171,22 +180,26 @@ class Replay:
         self._windows.clear()
         self._streams[stream].append(step, action)
 
+    @one_at_a_time
     def truncate(self, stream: int) -> None:
         """Close the open episode of `stream` at its newest row (is_last, not is_terminal), if there is one."""
         self._windows.clear()
         self._streams[stream].truncate()
 
+    @one_at_a_time
     def discard_open(self) -> None:
         """Drop the rows of every open episode, and their env_steps."""
         self._windows.clear()
         for stream in self._streams:
             stream.discard_open()
 
+    @one_at_a_time
     def flush(self) -> None:
         """Make every row durable; raises OSError."""
         for stream in self._streams:
             stream.flush()
 
+    @one_at_a_time
     def sample(self, batch: int, length: int) -> Batch:
         """Windows [batch, length] drawn uniformly from all that fit in an episode; raises ReplayEmpty.
 
@@ -212,11 +225,13 @@ class Replay:
         fields["pixels"] = fields["pixels"].reshape(*slots.shape, *self.spec.pixels)
         return Batch(**fields)
 
+    @one_at_a_time
     def state_dict(self) -> dict[str, Any]:
         """Flush, and return what `load_state_dict` needs, JSON-able; raises OSError."""
         streams = [stream.state() for stream in self._streams]
         return {"format": FORMAT, "capacity": self.capacity, "streams": streams, "rng": self._rng.bit_generator.state}
 
+    @one_at_a_time
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Return to the rows and the draws of `state`, dropping later rows, on disk too.
 
@@ -230,12 +245,14 @@ class Replay:
             stream.rollback(stored)
         self._rng.bit_generator.state = state["rng"]
 
+    @one_at_a_time
     def summary(self) -> str:
         """One line for the start of a run: capacity, memory and content."""
         size = self.bytes_needed(self.spec, self.capacity) / 1e9
         content = f"{self.rows} rows of {self.episodes} episodes stored, {self.damaged_blocks} damaged blocks left out"
         return f"replay: {self.capacity} rows in {len(self._streams)} streams, {size:.2f} GB; {content}"
 
+    @one_at_a_time
     def close(self) -> None:
         """Make every row durable and let go of the folder; raises OSError."""
         self.flush()
