@@ -1,0 +1,146 @@
+"""One address for recorded trajectories: `scheme:path?key=value&...`, or a path recognised by what lies there."""
+
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from datamodules.formats.protocol import FormatError, Reader, Writer
+from worldmodel.spec import EnvSpec
+
+# each is a module of this folder, and also the name of the extra that installs what it imports
+SCHEMES = ("segments", "npz", "hdf5", "minari", "lerobot", "mp4")
+_SIGNATURES = {b"PK\x03\x04": "npz", b"\x89HDF": "hdf5"}
+_SUFFIXES = {".npz": "npz", ".hdf5": "hdf5", ".h5": "hdf5", ".mp4": "mp4"}
+# what makes a folder a data set of one format, the most telling first
+_MARKS = {
+    "segments": ("replay.json", "rank_*/replay.json"),
+    "lerobot": ("meta/info.json",),
+    "minari": ("data/metadata.json", "data/main_data.hdf5", "main_data.hdf5"),
+    "npz": ("*.npz", "*/*.npz"),
+    "hdf5": ("*.hdf5", "*.h5"),
+    "mp4": ("*.mp4", "*/*.mp4"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Uri:
+    """A format's name, where its data lie, and the format's options as they were written."""
+
+    scheme: str
+    path: Path
+    options: dict[str, str] = field(default_factory=dict)
+
+
+def parse(uri: str) -> Uri:
+    """Split `scheme:path?key=value&...`; without a scheme the path must exist and is recognised. Raises FormatError.
+
+    Options begin at the last `?`; their values are percent-decoded, the path is taken as it stands.
+    """
+    match = re.match(r"([A-Za-z][A-Za-z0-9_+.-]*):", uri)
+    rest = uri[match.end() :] if match else uri
+    path, mark, query = rest.rpartition("?")
+    if not mark:
+        path, query = rest, ""
+    if not path or re.search(r"[\x00-\x1f\x7f]", path):
+        raise FormatError(f"{uri!r}: expected scheme:path without control characters in it; schemes: {_known()}")
+    options = dict(_options(uri, query))
+    scheme = _checked(uri, match.group(1)) if match else recognise(Path(path))
+    return Uri(scheme, Path(path), options)
+
+
+def recognise(path: Path) -> str:
+    """The scheme of the data set at `path`, told by its content; raises FormatError where none fits."""
+    if path.is_dir():
+        for scheme, patterns in _MARKS.items():
+            if any(next(path.glob(pattern), None) is not None for pattern in patterns):
+                return scheme
+    elif path.is_file():
+        with path.open("rb") as file:
+            head = file.read(12)
+        scheme = _SIGNATURES.get(head[:4]) or ("mp4" if head[4:8] == b"ftyp" else None)
+        if scheme is not None:
+            return scheme
+    else:
+        raise FormatError(f"{path}: expected a data set, got no such file or folder")
+    raise FormatError(f"{path}: expected a known data set, got none of them; say which: one of {_known()}")
+
+
+def open_reader(uri: str) -> Reader:
+    """A reader of what lies at `uri`; raises FormatError, OSError."""
+    parsed = parse(uri)
+    return _open(parsed, "open_reader", parsed.path)
+
+
+def open_writer(uri: str, spec: EnvSpec) -> Writer:
+    """A writer of episodes of `spec` to `uri`, whose scheme may be left to the suffix; raises FormatError, OSError."""
+    if ":" not in uri and (scheme := _SUFFIXES.get(Path(uri.partition("?")[0]).suffix)):
+        uri = f"{scheme}:{uri}"
+    parsed = parse(uri)
+    return _open(parsed, "open_writer", parsed.path, spec)
+
+
+def _open(uri: Uri, function: str, *arguments: Any) -> Any:
+    try:
+        module = importlib.import_module(f"datamodules.formats.{uri.scheme}")
+        opener = getattr(module, function, None)
+        if opener is None:
+            raise FormatError(f"{uri.scheme}: expected a format that has {function}, got one without")
+        return opener(*arguments, **_typed(uri, opener))
+    except ModuleNotFoundError as error:
+        raise FormatError(
+            f"{uri.scheme}: expected {error.name} to be installed, got none: pip install 'worldmodel[{uri.scheme}]'"
+        ) from error
+
+
+def _typed(uri: Uri, opener: Callable[..., Any]) -> dict[str, Any]:
+    """The options in the types of the opener's defaults."""
+    known = {
+        name: parameter.default
+        for name, parameter in inspect.signature(opener).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    values = {}
+    for key, text in uri.options.items():
+        if key not in known:
+            near = get_close_matches(key, known, n=3) or list(known) or ["none at all"]
+            raise FormatError(f"{uri.scheme}: expected an option such as {', '.join(near)}, got {key!r}")
+        values[key] = _convert(f"{uri.scheme} {key}", text, known[key])
+    return values
+
+
+def _convert(name: str, text: str, default: Any) -> Any:
+    kind = str if default is None or default is inspect.Parameter.empty else type(default)
+    try:
+        return {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
+    except (ValueError, KeyError) as error:
+        raise FormatError(f"{name}: expected {kind.__name__}, got {text!r}") from error
+
+
+def _options(uri: str, query: str) -> Iterator[tuple[str, str]]:
+    seen = set()
+    for part in query.split("&") if query else []:
+        key, mark, value = part.partition("=")
+        if not (key and mark) or key in seen:
+            raise FormatError(f"{uri!r}: expected ?key=value&key=value with different keys, got {part!r}")
+        seen.add(key)
+        yield key, unquote(value)
+
+
+def _checked(uri: str, scheme: str) -> str:
+    if scheme not in SCHEMES:
+        near = get_close_matches(scheme, SCHEMES, n=1)
+        hint = f"did you mean {near[0]}:? " if near else ""
+        raise FormatError(
+            f"{uri!r}: expected a scheme of {_known()}, got {scheme!r}; {hint}form: scheme:path?key=value"
+        )
+    return scheme
+
+
+def _known() -> str:
+    return ", ".join(SCHEMES)

@@ -1,0 +1,96 @@
+"""Addresses say which format lies where, and every mistake in them is named."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datamodules.formats import uri
+from datamodules.formats.protocol import FormatError
+from datamodules.formats.uri import Uri, parse, recognise
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("npz:data/walker", Uri("npz", Path("data/walker"))),
+        ("hdf5:/a/b.hdf5?image_key=front&low=-2", Uri("hdf5", Path("/a/b.hdf5"), {"image_key": "front", "low": "-2"})),
+        ("npz:a?b?task=x%26y", Uri("npz", Path("a?b"), {"task": "x&y"})),
+        ("mp4:a:b", Uri("mp4", Path("a:b"))),
+    ],
+)
+def test_parts(text, expected):
+    assert parse(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("npy:data", "did you mean npz"),
+        ("https://host/data", "segments, npz, hdf5"),
+        ("npz:", "scheme:path"),
+        ("npz:a\nb", "control characters"),
+        ("npz:a?task", "got 'task'"),
+        ("npz:a?task=1&task=2", "different keys"),
+        ("no/such/folder", "no such file"),
+    ],
+)
+def test_mistakes_are_named(text, named):
+    with pytest.raises(FormatError, match=named):
+        parse(text)
+
+
+def test_content_tells_the_format(tmp_path):
+    marks = {
+        "segments": "replay.json",
+        "lerobot": "meta/info.json",
+        "minari": "data/main_data.hdf5",
+        "npz": "walker/1.npz",
+        "hdf5": "shard.hdf5",
+        "mp4": "film.mp4",
+    }
+    for scheme, name in marks.items():
+        path = tmp_path / scheme / name
+        path.parent.mkdir(parents=True)
+        path.touch()
+        assert recognise(tmp_path / scheme) == scheme
+    np.savez(tmp_path / "episode", reward=np.zeros(3))
+    assert parse(str(tmp_path / "episode.npz")).scheme == "npz"
+    (tmp_path / "renamed").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(20))
+    assert recognise(tmp_path / "renamed") == "hdf5"
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "episode.txt"):
+        (tmp_path / "episode.txt").write_text("text")
+        with pytest.raises(FormatError, match="say which"):
+            recognise(tmp_path / name)
+
+
+class Module:
+    """A format with every type of option."""
+
+    @staticmethod
+    def open_reader(path, *, rows=10, scale=1.0, flag=False, task=None):
+        return path, rows, scale, flag, task
+
+
+def test_options_take_the_types_of_the_defaults(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datamodules.formats.npz", Module)
+    opened = uri.open_reader("npz:a?rows=3&scale=1e-2&flag=true&task=12")
+    assert opened == (Path("a"), 3, 0.01, True, "12")
+    for text, named in (("row=3", "rows"), ("rows=x", "expected int"), ("flag=yes", "expected bool")):
+        with pytest.raises(FormatError, match=named):
+            uri.open_reader(f"npz:a?{text}")
+    with pytest.raises(FormatError, match="has open_writer"):
+        uri.open_writer("npz:a", None)
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch):
+    class NeedsPackage:
+        @staticmethod
+        def open_reader(path):
+            import no_such_package  # noqa: F401
+
+    monkeypatch.setitem(sys.modules, "datamodules.formats.hdf5", NeedsPackage)
+    with pytest.raises(FormatError, match=r"no_such_package.*worldmodel\[hdf5\]"):
+        uri.open_reader("hdf5:a.hdf5")
