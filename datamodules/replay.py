@@ -1,4 +1,4 @@
-"""Image replay: rows stored once, windows drawn uniformly, content recovered from disk after any crash.
+"""Image replay: rows stored once, windows drawn by a sampler, content recovered from disk after any crash.
 
 Each stream is a ring of its own. Rows carry a number that never repeats within a stream, so a run of rows stays
 identified while the ring turns, and the log on disk needs no index.
@@ -9,20 +9,22 @@ import json
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from datamodules.durable import write_atomic
 from datamodules.envs.protocol import Step
 from datamodules.locking import one_at_a_time
+from datamodules.samplers.uniform import Uniform
 from datamodules.segments import SegmentLog
 from datamodules.stream import ReplayMismatch, ReplayRowInvalid, Stream, columns, row_bytes
-from datamodules.windows import WindowIndex
+from datamodules.windows import Content, Sampler
 from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec
 
@@ -32,10 +34,6 @@ MAX_SEGMENT_BYTES = 1 << 26
 
 class ReplayTooLarge(RuntimeError):
     """The capacity does not fit in memory; names the bytes needed and available."""
-
-
-class ReplayEmpty(RuntimeError):
-    """No window of the requested length is stored; names the rows needed and stored."""
 
 
 def available_bytes() -> int:
@@ -54,19 +52,14 @@ def available_bytes() -> int:
     return min(machine, limit - used + int(statistics["inactive_file"]))
 
 
-@dataclass(frozen=True, slots=True)
-class _Windows:
-    index: WindowIndex
-    base: NDArray[np.int64]  # first slot of the stream that a run belongs to
-
-
 class Replay:
     """Rows of `streams` environments in one preallocated store, on disk as well when a `folder` is given.
 
     capacity: rows over all streams, each having an equal share. flush_rows: rows of a block on disk; a crash loses
-    at most the open block of each stream, a power loss at most its open episode. seed: of the windows drawn.
-    memory_limit_bytes: refuse a larger store (default: what is available). Raises ReplayTooLarge, ReplayMismatch,
-    OSError. An OSError leaves every method without effect, to be called again. One process at a time uses a folder.
+    at most the open block of each stream, a power loss at most its open episode. sampler: chooses the windows, by
+    default uniformly. memory_limit_bytes: refuse a larger store (default: what is available). Raises ReplayTooLarge,
+    ReplayMismatch, OSError. An OSError leaves every method without effect, to be called again. One process at a time
+    uses a folder.
     Threads may share it: each method runs alone; hold `lock` around what must see nothing change between two calls.
     """
 
@@ -77,7 +70,7 @@ class Replay:
         capacity: int,
         streams: int = 1,
         folder: Path | None = None,
-        seed: int = 0,
+        sampler: Sampler | None = None,
         flush_rows: int = 100,
         memory_limit_bytes: int | None = None,
     ) -> None:
@@ -89,8 +82,9 @@ class Replay:
         self._refuse_if_too_large(memory_limit_bytes)
         # np.empty takes pages only when rows arrive
         self._store = {key: np.empty((capacity, *shape), dtype) for key, (dtype, shape) in columns(spec).items()}
-        self._rng = np.random.Generator(np.random.PCG64(seed))
-        self._windows: dict[int, _Windows] = {}
+        self._sampler = Uniform() if sampler is None else sampler
+        self._content: Content | None = None
+        self._losses = 0
         self._lock: int | None = None
         try:
             logs = [None] * streams if folder is None else self._open_folder(Path(folder), streams)
@@ -177,19 +171,20 @@ class Replay:
         """Store the arrival row of `step`, reached by `action` [A]; raises ReplayRowInvalid, OSError."""
         if not 0 <= stream < len(self._streams):
             raise ReplayRowInvalid(f"stream: expected 0 to {len(self._streams) - 1}, got {stream}")
-        self._windows.clear()
+        self._content = None
         self._streams[stream].append(step, action)
 
     @one_at_a_time
     def truncate(self, stream: int) -> None:
         """Close the open episode of `stream` at its newest row (is_last, not is_terminal), if there is one."""
-        self._windows.clear()
+        self._content = None
         self._streams[stream].truncate()
 
     @one_at_a_time
     def discard_open(self) -> None:
         """Drop the rows of every open episode, and their env_steps."""
-        self._windows.clear()
+        self._content = None
+        self._losses += any(stream.is_open for stream in self._streams)
         for stream in self._streams:
             stream.discard_open()
 
@@ -201,23 +196,24 @@ class Replay:
 
     @one_at_a_time
     def sample(self, batch: int, length: int) -> Batch:
-        """Windows [batch, length] drawn uniformly from all that fit in an episode; raises ReplayEmpty.
+        """Windows [batch, length] that the sampler chose among all that fit in an episode; raises ReplayEmpty.
 
         Open episodes take part. The tensors are the caller's own.
         """
-        windows = self._windows.get(length)
-        if windows is None:
-            windows = self._windows[length] = self._find_windows(length)
-        if windows.index.total == 0:
-            raise ReplayEmpty(f"rows: expected {length} consecutive rows of an episode, got {self.rows} rows in all")
-        run, first = windows.index.draw(batch, self._rng)
-        rows = first[:, None] + np.arange(length)
-        return self._gather(windows.base[run][:, None] + rows % self._ring)
+        windows = self._sampler.draw(self._current(), batch, length)
+        rows = windows[:, 2:] + np.arange(length)
+        content = self._gather(windows[:, 1:2] * self._ring + rows % self._ring)
+        return replace(content, windows=torch.from_numpy(windows))
 
-    def _find_windows(self, length: int) -> _Windows:
-        spans = [stream.live() for stream in self._streams]
-        base = np.repeat(np.arange(len(spans)) * self._ring, [len(s) for s in spans])
-        return _Windows(WindowIndex(np.concatenate(spans), length=length), base)
+    def _current(self) -> Content:
+        if self._content is None:
+            self._content = Content(tuple(stream.live() for stream in self._streams), self._ring, self._losses)
+        return self._content
+
+    @one_at_a_time
+    def feedback(self, windows: Tensor, error: Tensor) -> None:
+        """Tell the sampler the model's error [B] on `windows` [B, 3] of an earlier batch."""
+        self._sampler.feedback(windows, error)
 
     def _gather(self, slots: NDArray[np.int64]) -> Batch:
         # np.take copies whole rows at the speed of memory and returns a new array: no batch is ever overwritten
@@ -227,9 +223,9 @@ class Replay:
 
     @one_at_a_time
     def state_dict(self) -> dict[str, Any]:
-        """Flush, and return what `load_state_dict` needs, JSON-able; raises OSError."""
+        """Flush, and return what `load_state_dict` needs, of plain values and arrays; raises OSError."""
         streams = [stream.state() for stream in self._streams]
-        return {"format": FORMAT, "capacity": self.capacity, "streams": streams, "rng": self._rng.bit_generator.state}
+        return {"format": FORMAT, "capacity": self.capacity, "streams": streams, "sampler": self._sampler.state_dict()}
 
     @one_at_a_time
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -240,10 +236,11 @@ class Replay:
         """
         mine = {"format": FORMAT, "capacity": self.capacity}
         _require_same({**state, "streams": len(state["streams"])}, {**mine, "streams": len(self._streams)})
-        self._windows.clear()
+        self._content = None
+        self._losses += 1
         for stream, stored in zip(self._streams, state["streams"], strict=True):
             stream.rollback(stored)
-        self._rng.bit_generator.state = state["rng"]
+        self._sampler.load_state_dict(state["sampler"])
 
     @one_at_a_time
     def summary(self) -> str:

@@ -1,7 +1,16 @@
-"""Which rows of a stream belong together: contiguous spans within an episode, and the windows they hold."""
+"""Which rows of a stream belong together: contiguous spans within an episode, the windows they hold, who draws them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
+
+
+class ReplayEmpty(RuntimeError):
+    """No window of the requested length is stored; names the rows needed and stored."""
 
 
 class Spans:
@@ -49,19 +58,71 @@ class Spans:
         return np.maximum(self._table[self._first : self._end], tail)
 
 
-class WindowIndex:
-    """All windows of `length` rows inside given runs, each with the same chance; frozen once built."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Content:
+    """What can be sampled at one moment: the runs of rows [n, 2] (start, stop) of every stream, oldest first.
 
-    def __init__(self, spans: NDArray[np.int64], *, length: int) -> None:
-        starts, stops = spans[:, 0], spans[:, 1]
+    A row's number never comes again within its stream; row n lies in slot n % ring. losses: grows when rows vanish in
+    another way than by the ring's turn.
+    """
+
+    spans: tuple[NDArray[np.int64], ...]
+    ring: int
+    losses: int
+
+    def index(self, length: int) -> "WindowIndex":
+        """All windows of `length` rows; raises ReplayEmpty where there is none."""
+        index = WindowIndex(self.spans, length=length)
+        if index.total == 0:
+            rows = sum(int((spans[:, 1] - spans[:, 0]).sum()) for spans in self.spans)
+            raise ReplayEmpty(f"rows: expected {length} consecutive rows of an episode, got {rows} rows in all")
+        return index
+
+
+class WindowIndex:
+    """All windows of `length` rows inside the runs of several streams, numbered by stream and age; frozen once built.
+
+    total: their number. ends [S]: the number of the first window beyond each stream's.
+    """
+
+    def __init__(self, streams: Sequence[NDArray[np.int64]], *, length: int) -> None:
+        starts, stops = np.concatenate(streams).T
         windows = np.maximum(stops - starts - length + 1, 0)
         self._ends = np.cumsum(windows)
         # window number w of span i starts at row w + shift[i]
         self._shift = starts - (self._ends - windows)
-        self.total = int(self._ends[-1]) if len(self._ends) else 0
+        runs = np.cumsum([len(spans) for spans in streams])
+        self._stream = np.repeat(np.arange(len(streams)), [len(spans) for spans in streams])
+        self.ends = np.concatenate([[0], self._ends])[runs]
+        self.total = int(self.ends[-1])
 
-    def draw(self, batch: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Runs [batch] and first rows [batch] of uniformly drawn windows; needs `total` > 0."""
-        number = rng.integers(0, self.total, size=batch)
+    def locate(self, number: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Streams [B] and first rows [B] of the windows with these numbers [B], each below `total`."""
         run = np.searchsorted(self._ends, number, side="right")
-        return run, number + self._shift[run]
+        return self._stream[run], number + self._shift[run]
+
+
+class Sampler(Protocol):
+    """Chooses windows; where their bytes are is none of its business.
+
+    A window is named by three integers: the number of the draw that chose it, its stream, and its first row. The owner
+    of the rows calls one method at a time.
+    """
+
+    def draw(self, content: Content, batch: int, length: int) -> NDArray[np.int64]:
+        """The names [batch, 3] of windows of `length` rows of `content`; raises ReplayEmpty."""
+
+    def feedback(self, windows: Tensor, error: Tensor) -> None:
+        """Take in the model's error [B] on windows [B, 3] of an earlier draw, on any device."""
+
+    def cursor(self) -> dict[str, Any]:
+        """Where the sequence of draws stands, small and JSON-able."""
+
+    def rewind(self, cursor: dict[str, Any]) -> None:
+        """Undo the draws since `cursor` was taken: on the same content the same windows come again."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The cursor and whatever else decides on later draws, of plain values and arrays."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state`; the rows are those of the moment when it was taken, less what the disk lost."""

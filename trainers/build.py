@@ -64,7 +64,7 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
 
 def build_replay(config: Config, spec: EnvSpec, paths: RunPaths, *, rank: int, world_size: int) -> Replay:
     """This rank's shard of the replay, on disk in the run folder."""
-    data = config["data"]
+    data, seed = config["data"], config["seed"] * 1009 + rank
     longest = spec.episode_decisions + 1
     share = data["capacity"] // world_size
     if share < 2 * longest * data["envs"]:
@@ -77,7 +77,7 @@ def build_replay(config: Config, spec: EnvSpec, paths: RunPaths, *, rank: int, w
         capacity=share,
         streams=data["envs"],
         folder=paths.replay(rank),
-        seed=config["seed"] * 1009 + rank,
+        sampler=components.make("datamodules.samplers", data["sampler"], seed=seed),
         flush_rows=data["flush_rows"],
     )
 

@@ -8,18 +8,21 @@ Time is stored by arrival: row t holds o[t], the action a[t-1] that led to it, t
 and is_first, is_last, is_terminal of that row (is_last without is_terminal is a truncation: bootstrap through it).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch of windows, none of which crosses an episode's end."""
+    """A batch of windows, none of which crosses an episode's end.
+
+    windows: what the sampler that chose them needs to recognise them, where there is one; it stays on the host.
+    """
 
     pixels: UInt8[Tensor, "B T c h w"]
     action: Float[Tensor, "B T A"]
@@ -27,15 +30,18 @@ class Batch:
     is_first: Bool[Tensor, "B T"]
     is_last: Bool[Tensor, "B T"]
     is_terminal: Bool[Tensor, "B T"]
+    windows: Int64[Tensor, "B 3"] | None = None
 
     def to(self, device: torch.device | str, *, non_blocking: bool = True) -> "Batch":
         """The same batch on another device; pixels stay uint8."""
-        moved = {f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)}
-        return Batch(**moved)
+        return self._map(lambda rows: rows.to(device, non_blocking=non_blocking))
 
     def rows(self, start: int, stop: int) -> "Batch":
         """The rows [start, stop) of every window."""
-        return Batch(**{f.name: getattr(self, f.name)[:, start:stop] for f in fields(self)})
+        return self._map(lambda rows: rows[:, start:stop])
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        return replace(self, **{f.name: change(getattr(self, f.name)) for f in fields(self) if f.name != "windows"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +68,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A loss to minimise, and what to log about it (detached scalars)."""
+    """A loss to minimise, what to log about it (detached scalars), and each window's own error, where it has one."""
 
     total: Float[Tensor, ""]
     metrics: Mapping[str, Tensor]
+    error: Float[Tensor, "B"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,9 @@ import pytest
 import torch
 
 from datamodules.envs.protocol import Step
-from datamodules.replay import Replay, ReplayEmpty, ReplayMismatch, ReplayRowInvalid, ReplayTooLarge
+from datamodules.replay import Replay, ReplayMismatch, ReplayRowInvalid, ReplayTooLarge
+from datamodules.samplers.uniform import Uniform
+from datamodules.windows import ReplayEmpty
 from tests.io_faults import Crash, Faults
 from worldmodel.spec import EnvSpec
 
@@ -126,7 +128,7 @@ def test_hundred_thousand_transitions_match_the_reference(tmp_path, streams):
 
 
 def test_every_window_has_the_same_chance():
-    replay = Replay(spec=SPEC, capacity=64, seed=3)
+    replay = Replay(spec=SPEC, capacity=64, sampler=Uniform(seed=3))
     counter = Counter(replay)
     for length in (30, 9, 3, 25, 4, 17):
         counter.play(length)
@@ -163,7 +165,9 @@ def test_batches_are_not_shared_with_later_ones_or_the_store():
 
 
 def test_same_seed_same_draws_and_state_restores_them(tmp_path):
-    first, second = (Replay(spec=SPEC, capacity=100, seed=5, folder=tmp_path / str(i)) for i in range(2))
+    first, second = (
+        Replay(spec=SPEC, capacity=100, sampler=Uniform(seed=5), folder=tmp_path / str(i)) for i in range(2)
+    )
     for replay in (first, second):
         Counter(replay).play(60)
     assert torch.equal(first.sample(9, 3).reward, second.sample(9, 3).reward)
@@ -171,7 +175,7 @@ def test_same_seed_same_draws_and_state_restores_them(tmp_path):
     expected = [first.sample(9, 3).reward for _ in range(3)]
     first.load_state_dict(state)
     assert all(torch.equal(first.sample(9, 3).reward, reward) for reward in expected)
-    other = Replay(spec=SPEC, capacity=100, seed=6)
+    other = Replay(spec=SPEC, capacity=100, sampler=Uniform(seed=6))
     Counter(other).play(60)
     assert not torch.equal(other.sample(9, 3).reward, second.sample(9, 3).reward)
 
@@ -274,7 +278,7 @@ def test_rollback_equals_never_having_gone_on(tmp_path, wrapped, fresh):
     replay.state_dict()
     if fresh:
         abandon(replay)
-        replay = Replay(spec=SPEC, capacity=80, streams=2, folder=tmp_path, flush_rows=6, seed=99)
+        replay = Replay(spec=SPEC, capacity=80, streams=2, folder=tmp_path, flush_rows=6, sampler=Uniform(seed=99))
     replay.load_state_dict(state)
     totals = (replay.rows, replay.env_steps, replay.episodes)
     assert all(torch.equal(a, b) for a, b in zip(go_on(replay), later, strict=True))
