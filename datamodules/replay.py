@@ -270,7 +270,8 @@ def _read_header(path: Path) -> dict[str, Any]:
 
 def _require_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
     for key, value in expected.items():
-        if isinstance(value, dict):
+        # visual options count as a whole: what is in them, nothing else, and their order
+        if isinstance(value, dict) and key != "visuals":
             _require_same(found.get(key, {}), value)
-        elif found.get(key) != value:
+        elif json.dumps(found.get(key)) != json.dumps(value):
             raise ReplayMismatch(f"{key}: expected {value}, got {found.get(key)}")

@@ -20,13 +20,17 @@ from worldmodel.spec import EnvSpec
 Config = Mapping[str, Any]
 
 
-def open_pool(config: Config, count: int, *, gpu: int | None = None) -> EnvPool:
-    """`count` supervised environments of the configured task; `gpu` is the EGL device of those that draw with GL."""
+def open_pool(config: Config, count: int, *, gpu: int | None = None, visuals: Config | None = None) -> EnvPool:
+    """`count` supervised environments of the configured task, with `visuals` instead of the task's if given.
+
+    gpu: the EGL device of those that draw with GL.
+    """
     task, data = config["task"], config["data"]
     device = {"gpu": gpu} if gpu is not None and task["source"] == "dmc" else {}
     return EnvPool(
         source=task["source"],
         kwargs=device | dict(task["env"]),
+        visuals=task.get("visuals") if visuals is None else visuals,
         count=count,
         step_timeout_s=data["step_timeout_s"],
         reset_timeout_s=data["reset_timeout_s"],

@@ -16,6 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 SUITE_TASKS = Path(__file__).resolve().parent / "data" / "suite_tasks.txt"
+# mappings whose keys no file lists: what is in them is the user's choice
+OPEN = ("task.visuals", "evaluation.visuals")
 
 
 class BadConfig(ValueError):
@@ -68,7 +70,8 @@ def _apply(config: DictConfig, override: Override) -> None:
     if key == "render" and "look" in config.task.env:
         config.task.env.look = value  # the saved look is what was drawn, no longer a reference to this key
     if key not in groups():
-        OmegaConf.update(config, key, value, force_add=override.is_add())
+        added = override.is_add() or override.is_force_add()
+        OmegaConf.update(config, key, value, force_add=added, merge=key not in OPEN)
     elif value in groups()[key]:
         config[key] = OmegaConf.load(CONFIGS / key / f"{value}.yaml")
     else:
@@ -91,8 +94,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _expand(override: str) -> list[str]:
-    """task=<suite task without a file> becomes the suite's file with that name."""
+    """task=<suite task without a file> becomes the suite's file with that name; keys of open mappings are added."""
     key, _, name = override.partition("=")
+    if key in OPEN or key.startswith(tuple(f"{mapping}." for mapping in OPEN)):
+        return [f"++{override}"]
     if key != "task" or name in groups()["task"]:
         return [override]
     if name not in task_names():
@@ -116,7 +121,7 @@ def _near(override: str) -> str:
         near = get_close_matches(value, known, n=3, cutoff=0.4) or known
         return "" if value in known else f"{key}={value}: did you mean {', '.join(near)}?"
     known_keys = _known_keys()
-    if key in known_keys or override.startswith("+"):
+    if key in known_keys or override.startswith("+") or _expand(override) != [override]:
         return ""
     near = get_close_matches(key, known_keys, n=3, cutoff=0.5)
     return f"{key}: did you mean {', '.join(near)}?" if near else ""

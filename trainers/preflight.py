@@ -82,6 +82,8 @@ def check(config: Mapping[str, Any]) -> None:
     for key, names in CHOICES.items():
         _require(config, key, " or ".join(str(name) for name in names), lambda name, names=names: name in names)
     _require(config, "seed", f"at most {LARGEST_SEED}", lambda n: n <= LARGEST_SEED)
+    for key in ("task.visuals", "evaluation.visuals"):
+        _require(config, key, "visual options by name, such as {grayscale: {}}", _are_options)
     _check_elites(_mapping(config, "planner"))
     _check_finite(config)
 
@@ -124,6 +126,10 @@ def _mapping(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 def _are_sizes(value: Any) -> bool:
     return isinstance(value, list) and len(value) > 0 and all(type(n) is int and n >= 1 for n in value)
+
+
+def _are_options(value: Any) -> bool:
+    return value is None or (isinstance(value, Mapping) and all(isinstance(v, Mapping) for v in value.values()))
 
 
 def _is_number(value: Any) -> bool:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from datamodules.envs.errors import BadAction, NotReset
+from datamodules.envs.errors import BadAction, BadOption, NotReset
 
 
 def checked_action(action: ArrayLike, *, action_dim: int) -> NDArray[np.float32]:
@@ -23,3 +23,9 @@ def require_open(is_open: bool) -> None:
     """Raise NotReset unless an episode is open."""
     if not is_open:
         raise NotReset("step: expected a reset first, the episode has not begun or has ended")
+
+
+def require_whole(key: str, value: object, *, least: int) -> None:
+    """Raise BadOption that names `key` unless `value` is a whole number of at least `least`."""
+    if type(value) is not int or value < least:
+        raise BadOption(f"{key}: expected a whole number of at least {least}, got {value!r}")

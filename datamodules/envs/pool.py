@@ -4,6 +4,7 @@ import os
 import time
 import weakref
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -37,6 +38,7 @@ class EnvPool:
         *,
         source: str,
         kwargs: dict[str, Any],
+        visuals: Mapping[str, Any] | None = None,
         count: int,
         seed: int = 0,
         step_timeout_s: float = 30.0,
@@ -46,7 +48,7 @@ class EnvPool:
     ) -> None:
         if count < 1:
             raise BadOption(f"count: expected >= 1, got {count}")
-        self._source, self._kwargs, self._seed = source, dict(kwargs), seed
+        self._config = {"source": source, "kwargs": dict(kwargs), "visuals": dict(visuals or {}), "seed": seed}
         self._step_timeout_s, self._reset_timeout_s = step_timeout_s, reset_timeout_s
         self._max_restarts, self._restart_window_s = max_restarts, restart_window_s
         self._restarts: list[deque[float]] = [deque() for _ in range(count)]
@@ -63,7 +65,7 @@ class EnvPool:
     def _start(self, count: int) -> None:
         # all start at once, then each is waited for
         for _ in range(count):
-            self._workers.append(RemoteEnv(source=self._source, kwargs=self._kwargs, seed=self._seed))
+            self._workers.append(RemoteEnv(**self._config))
         for index, worker in enumerate(self._workers):
             try:
                 worker.finish_start(timeout_s=self._reset_timeout_s)
@@ -157,7 +159,7 @@ class EnvPool:
         self._workers[index].kill()
         self._count_restart(fault)
         # not waited for: the other workers go on while this one starts
-        self._workers[index] = RemoteEnv(source=self._source, kwargs=self._kwargs, seed=self._seed)
+        self._workers[index] = RemoteEnv(**self._config)
         return fault
 
     def _count_restart(self, fault: Fault) -> None:

@@ -42,7 +42,7 @@ class RemoteEnv:
     spec: EnvSpec
     renderer: str
 
-    def __init__(self, *, source: str, kwargs: dict[str, Any], seed: int) -> None:
+    def __init__(self, *, source: str, kwargs: dict[str, Any], visuals: dict[str, Any], seed: int) -> None:
         self._end, far_end = socket.socketpair()
         self._memory_fd = _anonymous_memory()
         # a poll object, not a socket time-out: that costs two more system calls in every step
@@ -55,9 +55,8 @@ class RemoteEnv:
         # the kernel ties its parent-death signal to the thread that starts a child, not to the process
         main_thread = threading.current_thread() is threading.main_thread()
         try:
-            wire.send_json(
-                self._end, {"source": source, "kwargs": kwargs, "seed": seed, "kill_with_parent": main_thread}
-            )
+            config = {"source": source, "kwargs": kwargs, "visuals": visuals}
+            wire.send_json(self._end, {**config, "seed": seed, "kill_with_parent": main_thread})
         except TypeError:
             self.kill()
             raise

@@ -52,7 +52,7 @@ def _follow(parent: int, *, kill: bool) -> None:
 
 def _serve(end: socket.socket, memory_fd: int, config: dict) -> None:
     try:
-        env = open_env(source=config["source"], kwargs=config["kwargs"])
+        env = open_env(source=config["source"], kwargs=config["kwargs"], visuals=config["visuals"])
         _refuse_blank(env.reset(config["seed"]))
     except Exception as error:  # noqa: BLE001 - whatever an environment raises must reach the parent as text
         end.sendall(wire.Reply(0, wire.FAILED, text=json.dumps(to_fields(error))).pack())

@@ -1,0 +1,35 @@
+"""Frames of another size, for sources that draw one size only."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.envs.checks import require_whole
+from datamodules.envs.protocol import Env, Step
+from datamodules.envs.wrapper import Wrapper
+
+
+class Resize(Wrapper):
+    """Frames [C, size, size]: the mean over the covered area where they shrink, the nearest pixel where they grow.
+
+    The sides are scaled each for itself: a frame that is not square is squeezed.
+    """
+
+    hides = ("background_mask",)
+
+    def __init__(self, env: Env, *, size: int = 64) -> None:
+        super().__init__(env)
+        require_whole("visuals.resize.size", size, least=1)
+        self.spec = replace(env.spec, pixels=(env.spec.pixels[0], size, size))
+
+    def _see(self, step: Step) -> NDArray[np.uint8]:
+        from PIL import Image
+
+        size = self.spec.pixels[1:]
+        if step.pixels.shape[1:] == size:
+            return step.pixels
+        return np.stack([np.asarray(Image.fromarray(c).resize(size, Image.Resampling.BOX)) for c in step.pixels])
+
+
+make = Resize
