@@ -1,6 +1,6 @@
 """Command-line overrides to one plain, resolved configuration."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def groups() -> dict[str, list[str]]:
 
 def task_names() -> list[str]:
     """Tasks with a file of their own, and every task of the dm_control suite."""
-    own = [name for name in groups()["task"] if name != "dmc"]
+    own = [name for name in groups()["task"] if name not in ("dmc", "none")]
     return sorted({*own, *SUITE_TASKS.read_text().split()})
 
 
@@ -90,7 +90,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise BadConfig(f"{path}: expected a mapping, got {type(found).__name__}")
     if missing := sorted(groups().keys() - found.keys() - {"experiment"}):
         raise BadConfig(f"{path}: expected the configuration of a run, missing {', '.join(missing)}")
+    if isinstance(found["data"], dict):
+        found["data"].setdefault("name", "online")  # runs of before there were others
     return found
+
+
+def run_title(config: Mapping[str, Any]) -> str:
+    """What a run is called: its task, or, where it has none, where its batches come from."""
+    return str(config["task"]["name"] or config["data"]["name"])
 
 
 def _expand(override: str) -> list[str]:

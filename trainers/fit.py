@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trainers.configuration import BadConfig, load_config, override_saved, read_yaml, task_names
+from trainers.configuration import BadConfig, load_config, override_saved, read_yaml, run_title, task_names
 from trainers.entry import is_first_rank, reject_unknown_flags, run
 from trainers.preflight import check
 from trainers.run_paths import RunPaths
@@ -84,14 +84,14 @@ def _new_root(config: dict[str, Any]) -> Path:
         if not (config["run_dir"] or os.environ.get(RUN_DIR)):
             raise BadConfig("run_dir: expected a path, since these ranks were started apart and cannot agree on one")
         return Path(config["run_dir"] or os.environ[RUN_DIR])
-    root = Path(config["run_dir"] or _new_run_dir(config["task"]["name"]))
+    root = Path(config["run_dir"] or _new_run_dir(run_title(config)))
     if (root / "config.yaml").exists():
         raise BadConfig(f"run_dir: {root} holds a run already; resume={root} continues it")
     return root
 
 
-def _new_run_dir(task: str) -> Path:
-    return Path("runs") / task / time.strftime("%Y%m%d-%H%M%S")
+def _new_run_dir(title: str) -> Path:
+    return Path("runs") / title / time.strftime("%Y%m%d-%H%M%S")
 
 
 if __name__ == "__main__":

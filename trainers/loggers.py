@@ -10,12 +10,13 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger, WandbLogger
 
+from trainers.configuration import run_title
 from trainers.metrics import CSVMetrics
 from trainers.run_paths import RunPaths
 
 
-def build_loggers(config: dict[str, Any], paths: RunPaths, csv: CSVMetrics, *, rank: int) -> list[Logger]:
-    """The run's loggers; other ranks than 0 need none."""
+def build_loggers(config: dict[str, Any], paths: RunPaths, csv: CSVMetrics, *, rank: int, axis: str) -> list[Logger]:
+    """The run's loggers, with curves over the counter `axis`; other ranks than 0 need none."""
     if rank:
         return []
     options = dict(config["logger"])
@@ -23,13 +24,13 @@ def build_loggers(config: dict[str, Any], paths: RunPaths, csv: CSVMetrics, *, r
     if name == "csv":
         return [csv]
     if name == "wandb":
-        return [csv, _wandb(config, options, paths)]
+        return [csv, _wandb(config, options, paths, axis=axis)]
     if name == "tensorboard":
         return [csv, _tensorboard(paths)]
     raise ValueError(f"logger.name: expected csv, wandb or tensorboard, got {name!r}")
 
 
-def log_films(loggers: Sequence[Logger], paths: Sequence[Path], *, env_steps: int) -> None:
+def log_films(loggers: Sequence[Logger], paths: Sequence[Path], *, axis: str, position: int) -> None:
     """Hand the mp4 files among `paths` (named <kind>_<when>.mp4) to Weights & Biases, where it is one of `loggers`."""
     films = [path for path in paths if path.suffix == ".mp4"]
     for logger in loggers:
@@ -38,7 +39,7 @@ def log_films(loggers: Sequence[Logger], paths: Sequence[Path], *, env_steps: in
         import wandb
 
         kinds = {f"video/{film.stem.rpartition('_')[0]}": wandb.Video(str(film), format="mp4") for film in films}
-        logger.log_metrics({**kinds, "env_steps": env_steps}, step=env_steps)  # type: ignore[dict-item]
+        logger.log_metrics({**kinds, axis: position}, step=position)  # type: ignore[dict-item]
 
 
 def finish(loggers: Sequence[Logger]) -> None:
@@ -49,13 +50,13 @@ def finish(loggers: Sequence[Logger]) -> None:
                 logger.experiment.finish()
 
 
-def _wandb(config: dict[str, Any], options: dict[str, Any], paths: RunPaths) -> Logger:
+def _wandb(config: dict[str, Any], options: dict[str, Any], paths: RunPaths, *, axis: str) -> Logger:
     import wandb
 
     # not left to Lightning, which would set the mode for the whole process and draw every curve over its own step
     run = wandb.init(
         project=os.environ.get("WANDB_PROJECT", options["project"]),
-        name=f"{config['task']['name']}-{paths.root.name}",
+        name=f"{run_title(config)}-{paths.root.name}",
         id=_run_id(paths.root / "wandb_id.txt"),
         resume="allow",
         group=options["group"],
@@ -65,8 +66,8 @@ def _wandb(config: dict[str, Any], options: dict[str, Any], paths: RunPaths) -> 
         config=config,
         settings=wandb.Settings(console="off"),  # a panel that redraws itself is no log
     )
-    run.define_metric("env_steps")
-    run.define_metric("*", step_metric="env_steps")
+    run.define_metric(axis)
+    run.define_metric("*", step_metric=axis)
     return WandbLogger(experiment=run, save_dir=str(paths.root))
 
 

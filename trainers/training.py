@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +15,18 @@ import yaml
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from datamodules.durable import write_atomic
-from datamodules.envs.pool import EnvPool
-from datamodules.replay import Replay
-from trainers import build
+from trainers import components
 from trainers.artifacts import versions, write_json
 from trainers.checkpoint import DurableCheckpointIO, newest
-from trainers.collect import Collector
-from trainers.configuration import BadConfig
+from trainers.configuration import BadConfig, run_title
 from trainers.entry import silence_advice
-from trainers.evaluation import Evaluator
 from trainers.interrupt import Interrupt
 from trainers.loggers import build_loggers, finish
-from trainers.loop import Algorithm26
 from trainers.metrics import CSVMetrics, bootstrap_ci95
-from trainers.module import WorldModelModule
 from trainers.progress import RunProgress
 from trainers.report import write_report
 from trainers.run_paths import RunPaths
+from trainers.session import Course, Session
 from worldmodel.spec import EnvSpec
 
 Config = dict[str, Any]
@@ -45,7 +40,7 @@ def train(config: Config, paths: RunPaths) -> dict[str, Any]:
     start = time.monotonic()
     silence_advice(profiled=bool(config["trainer"]["profiler"]))
     pl.seed_everything(config["seed"], verbose=False)
-    progress = RunProgress(title=config["task"]["name"])
+    progress = RunProgress(title=run_title(config))
     trainer = _trainer(config, paths, progress)
     torch.set_num_threads(_threads(trainer))
     torch.set_flush_denormal(True)  # numbers too small to matter cost a hundred times more
@@ -54,23 +49,17 @@ def train(config: Config, paths: RunPaths) -> dict[str, Any]:
     with ExitStack() as stack:
         stack.enter_context(_run_folder(paths, owner=trainer.is_global_zero))
         checkpoint = _checkpoint(paths, rank=trainer.global_rank) if config["resume"] else None
-        gpu = trainer.local_rank if trainer.strategy.root_device.type == "cuda" else None
-        pool = stack.enter_context(build.open_pool(config, config["data"]["envs"], gpu=gpu))
-        module = build.build_module(config, build.build_agent(config, pool.spec))
-        replay = build.build_replay(config, pool.spec, paths, rank=trainer.global_rank, world_size=trainer.world_size)
-        stack.enter_context(closing(replay))
-        data = build.build_data(config, replay, world_size=trainer.world_size)
-        progress.print(replay.summary())
-        evaluator = stack.enter_context(closing(_evaluator(config, gpu)))
-        interrupt = stack.enter_context(Interrupt())
-        loop = _loop(config, paths, pool, replay, module, evaluator, progress, interrupt, rank=trainer.global_rank)
-        trainer.callbacks.insert(0, loop)
-        trainer.loggers = build_loggers(config, paths, CSVMetrics(run_dir=paths.root), rank=trainer.global_rank)
+        session = Session(config, paths, trainer, progress, Interrupt(), stack, resumed=checkpoint is not None)
+        course = components.make("trainers.regimes", {"name": config["data"]["name"]}, session=session)
+        interrupt = stack.enter_context(session.interrupt)
+        trainer.callbacks.insert(0, course.cycle)
+        csv, axis = CSVMetrics(run_dir=paths.root), course.cycle.axis
+        trainer.loggers = build_loggers(config, paths, csv, rank=trainer.global_rank, axis=axis)
         stack.callback(finish, trainer.loggers)
         if trainer.is_global_zero:
-            _write_records(config, paths, pool.spec, pool.renderer)
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
-        results = _results(config, paths, loop, module, interrupt, seconds=time.monotonic() - start)
+            _write_records(config, paths, course.spec, course.renderer)
+        trainer.fit(course.module, datamodule=course.data, ckpt_path=checkpoint)
+        results = _results(config, paths, course, interrupt, seconds=time.monotonic() - start)
     if trainer.is_global_zero:
         write_json(paths.root / "results.json", results)
         results["report"] = str(write_report(paths.root))
@@ -134,52 +123,6 @@ def _threads(trainer: pl.Trainer) -> int:
     return max(1, cores // trainer.num_devices) if on_cpu else cores
 
 
-def _evaluator(config: Config, gpu: int | None) -> Evaluator:
-    evaluation = config["evaluation"]
-    return Evaluator(
-        lambda count: build.open_pool(config, count, gpu=gpu), envs=evaluation["envs"], seed=config["seed"]
-    )
-
-
-def _loop(
-    config: Config,
-    paths: RunPaths,
-    pool: EnvPool,
-    replay: Replay,
-    module: WorldModelModule,
-    evaluator: Evaluator,
-    progress: RunProgress,
-    interrupt: Interrupt,
-    *,
-    rank: int,
-) -> Algorithm26:
-    data, evaluation = config["data"], config["evaluation"]
-    collector = Collector(
-        pool,
-        replay,
-        envs=data["envs"],
-        seed=config["seed"],
-        rank=rank,
-        clock=module.clock,
-        noise_std=config["agent"]["explore_std"],
-    )
-    return Algorithm26(
-        collector,
-        evaluator,
-        replay,
-        paths=paths,
-        progress=progress,
-        interrupt=interrupt,
-        env_steps=config["task"]["env_steps"],
-        update_ratio=data["update_ratio"],
-        seed_rounds=data["seed_episodes"],
-        evaluate_every=evaluation["every"],
-        evaluation_episodes=evaluation["episodes"],
-        final_episodes=evaluation["final_episodes"],
-        keep_checkpoints=config["checkpoint"]["keep"],
-    )
-
-
 def _write_records(config: Config, paths: RunPaths, spec: EnvSpec, renderer: str) -> None:
     if "look" in config["task"]["env"]:
         # what was drawn, so that the run is continued and evaluated with the same look on any machine
@@ -190,29 +133,25 @@ def _write_records(config: Config, paths: RunPaths, spec: EnvSpec, renderer: str
 
 
 def _results(
-    config: Config,
-    paths: RunPaths,
-    loop: Algorithm26,
-    module: WorldModelModule,
-    interrupt: Interrupt,
-    *,
-    seconds: float,
+    config: Config, paths: RunPaths, course: Course, interrupt: Interrupt, *, seconds: float
 ) -> dict[str, Any]:
-    returns = loop.final_returns or []
+    cycle, module = course.cycle, course.module
+    returns = cycle.final_returns or []
     return {
-        "task": config["task"]["name"],
-        "status": "interrupted" if interrupt.received is not None else "finished" if returns else "stopped",
+        "task": course.spec.task,
+        "status": "interrupted" if interrupt.received is not None else "finished" if cycle.finished else "stopped",
         "return_mean": sum(returns) / len(returns) if returns else None,
         "return_ci95": list(bootstrap_ci95(returns)) if returns else None,
         "returns": returns,
-        **loop.collector.counters,
+        **cycle.counters,
         "updates": module.updates,
+        **cycle.results(),
         "seconds": round(module.clock.total, 1),
         "session_seconds": round(seconds, 1),
         "time": {name.removeprefix("time/"): round(s, 1) for name, s in module.clock.split().items()},
         "seed": config["seed"],
-        "look": loop.replay.spec.look,
-        "backend": loop.replay.spec.backend,
+        "look": course.spec.look,
+        "backend": course.spec.backend,
         "run_dir": str(paths.root),
         "exit_code": 0 if interrupt.received is None else 128 + interrupt.received,
     }

@@ -11,7 +11,7 @@ import torch
 from datamodules.envs.pool import episode_seed
 from datamodules.replay import Replay
 from trainers.checkpoint import DurableCheckpointIO, newest
-from trainers.loop import fingerprint
+from trainers.cycle import fingerprint
 from trainers.metrics import read_metrics
 from worldmodel.spec import EnvSpec
 

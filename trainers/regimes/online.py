@@ -1,0 +1,37 @@
+"""Learn from what the agent itself sees in an environment (Algorithm 26)."""
+
+from contextlib import closing
+
+from trainers import build
+from trainers.collect import Collector
+from trainers.loop import Algorithm26
+from trainers.session import Course, Session
+
+
+def make(*, session: Session) -> Course:
+    """Environments, this rank's replay shard, and the loop that fills it."""
+    config, stack, rank, data = session.config, session.stack, session.rank, session.config["data"]
+    pool = stack.enter_context(build.open_pool(config, data["envs"], gpu=session.gpu))
+    module = build.build_module(config, build.build_agent(config, pool.spec))
+    replay = build.build_replay(config, pool.spec, session.paths, rank=rank, world_size=session.trainer.world_size)
+    stack.enter_context(closing(replay))
+    batches = build.build_data(config, replay, world_size=session.trainer.world_size)
+    session.progress.print(replay.summary())
+    collector = Collector(
+        pool,
+        replay,
+        envs=data["envs"],
+        seed=config["seed"],
+        rank=rank,
+        clock=module.clock,
+        noise_std=config["agent"]["explore_std"],
+    )
+    cycle = Algorithm26(
+        session.surroundings(pool.spec, session.evaluator()),
+        collector,
+        replay,
+        env_steps=config["task"]["env_steps"],
+        update_ratio=data["update_ratio"],
+        seed_rounds=data["seed_episodes"],
+    )
+    return Course(module, batches, cycle, pool.spec, pool.renderer)
