@@ -236,6 +236,9 @@ class Replay:
         """
         mine = {"format": FORMAT, "capacity": self.capacity}
         _require_same({**state, "streams": len(state["streams"])}, {**mine, "streams": len(self._streams)})
+        if state["sampler"].keys() != self._sampler.state_dict().keys():
+            name = type(self._sampler).__name__.lower()
+            raise ReplayMismatch(f"data.sampler: expected {name} as in this run, got a checkpoint of another sampler")
         self._content = None
         self._losses += 1
         for stream, stored in zip(self._streams, state["streams"], strict=True):

@@ -1,0 +1,80 @@
+"""A share of the windows with a chance that decays with age, the rest uniformly.
+
+What was collected last is learned from at once and old experience is not forgotten: the aim of Wang and Ross, Boosting
+Soft Actor-Critic: Emphasizing Recent Experience without Forgetting the Past (2019), and of the online queue of Hafner
+et al., Mastering Diverse Domains through World Models (2023). The mixture is this project's, so that its chances are
+known in closed form:
+
+    p(window) = share * q^age (1 - q) / (1 - q^n) / S  +  (1 - share) / N,    q = 2^(-1 / half_life)
+
+age: newer windows of its stream. n: windows of its stream. S: streams that have any. N: windows of all streams.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datamodules.windows import Content, WindowIndex
+
+
+class Recent:
+    """Draws recent windows more often.
+
+    share: expected share of the batch that is drawn by age. half_life: newer windows of a stream that halve the chance.
+    """
+
+    def __init__(self, *, share: float = 0.25, half_life: float = 1000.0, seed: int = 0) -> None:
+        if not 0 <= share <= 1:
+            raise ValueError(f"data.sampler.share: expected a number in [0, 1], got {share}")
+        if not half_life > 0:
+            raise ValueError(f"data.sampler.half_life: expected a number of windows above 0, got {half_life}")
+        self.share, self.half_life = share, half_life
+        self._rng = np.random.Generator(np.random.PCG64(seed))
+        self._content: Content | None = None
+        self._index: dict[int, WindowIndex] = {}
+
+    def draw(self, content: Content, batch: int, length: int) -> NDArray[np.int64]:
+        """Windows [batch, 3], each independent of the others; raises ReplayEmpty."""
+        if content is not self._content:
+            self._content, self._index = content, {}
+        if length not in self._index:
+            self._index[length] = content.index(length)
+        index = self._index[length]
+        # all numbers are drawn every time, so that a seed's sequence does not depend on which are used
+        by_age, old = self._rng.random(batch) < self.share, self._rng.integers(0, index.total, size=batch)
+        stream, first = index.locate(np.where(by_age, self._recent(index, self._rng.random((2, batch))), old))
+        return np.stack([np.zeros_like(first), stream, first], 1)
+
+    def _recent(self, index: WindowIndex, chance: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Numbers of windows whose age is geometrically distributed, cut off at the oldest; from chances [2, B]."""
+        windows = np.diff(index.ends, prepend=0)
+        filled = np.flatnonzero(windows)
+        stream = filled[(chance[0] * len(filled)).astype(np.int64)]
+        decay = -np.log(2) / self.half_life
+        # the inverse of the distribution function (1 - q^(age + 1)) / (1 - q^n)
+        age = np.log1p(chance[1] * np.expm1(decay * windows[stream])) / decay
+        return index.ends[stream] - 1 - np.minimum(age.astype(np.int64), windows[stream] - 1)
+
+    def feedback(self, windows: Tensor, error: Tensor) -> None:
+        """Nothing: age alone decides."""
+
+    def cursor(self) -> dict[str, Any]:
+        """The state of the random numbers."""
+        return {"rng": self._rng.bit_generator.state}
+
+    def rewind(self, cursor: dict[str, Any]) -> None:
+        """Return to an earlier state of the random numbers."""
+        self._rng.bit_generator.state = cursor["rng"]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The cursor is all there is."""
+        return self.cursor()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from an earlier state."""
+        self.rewind(state)
+
+
+make = Recent
