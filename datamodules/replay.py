@@ -146,6 +146,12 @@ class Replay:
 
     @property
     @one_at_a_time
+    def next_rows(self) -> list[int]:
+        """The number of each stream's next row: numbers are given once, discarded rows included."""
+        return [stream.written for stream in self._streams]
+
+    @property
+    @one_at_a_time
     def episodes(self) -> int:
         """Episodes closed since the beginning, those that left the ring included."""
         return sum(stream.episodes for stream in self._streams)
