@@ -39,7 +39,12 @@ class Fault:
 
 
 class Env(Protocol):
-    """A single environment; every module in this folder with a `make(**kwargs)` returns one."""
+    """A single environment; every module in this folder with a `make(**kwargs)` returns one.
+
+    It may offer more: `render(size)`, the scene as uint8 [size, size, 3] for videos, where it can draw one;
+    `background_mask()`, bool [V, h, w], where the V images of the last frame show background; `use_cameras(ids)`, which
+    replaces the cameras that its frames are made of, changing `spec.pixels`.
+    """
 
     spec: EnvSpec
 

@@ -113,6 +113,10 @@ class PointEnv:
         """Draw the present state as uint8 [size, size, 3], for videos."""
         return np.ascontiguousarray(_draw(self.state, self._grid.setdefault(size, _grid(size))).transpose(1, 2, 0))
 
+    def background_mask(self) -> NDArray[np.bool_]:
+        """Where the present frame shows neither dot, [1, h, w]."""
+        return ~self._pixels()[None, :2].any(axis=1)
+
     def close(self) -> None:
         """Nothing is held open."""
 

@@ -1,0 +1,65 @@
+"""A moving background behind what matters: distractors for studies of generalisation."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.envs.backdrops.clips import Clips, Playback
+from datamodules.envs.backdrops.waves import Waves
+from datamodules.envs.errors import BadOption
+from datamodules.envs.protocol import Env, Step
+from datamodules.envs.wrapper import Wrapper, colour_views
+
+# keeps these draws apart from those that other options make from the same seed
+_STREAM = 2
+
+
+class Background(Wrapper):
+    """Background pixels show a pattern that moves one frame with every decision, another one in every episode.
+
+    videos: a video, or a folder of videos or pictures, see backdrops/clips.py; by default drifting colours
+    (backdrops/waves.py). key_colour: the RGB of background pixels, for a source that cannot tell them
+    (`background_mask`). All views of one frame have the same pattern. Raises BadOption for a source with neither.
+    """
+
+    def __init__(self, env: Env, *, videos: str | None = None, key_colour: Sequence[int] | None = None) -> None:
+        super().__init__(env)
+        self._views = colour_views(env, "background")
+        self._size = env.spec.pixels[1:]
+        self._key = None if key_colour is None else _checked_colour(key_colour)
+        if self._key is None and not hasattr(env, "background_mask"):
+            raise BadOption(
+                "visuals.background: expected a source that tells its background (dmc, toy) and no frame_stack or "
+                "resize before it, or a key_colour: [red, green, blue]"
+            )
+        self._clips = None if videos is None else Clips(videos, size=self._size)
+        self._pattern: Waves | Playback | None = None
+        self._time = 0
+
+    def _begin(self, seed: int) -> None:
+        rng = np.random.default_rng([_STREAM, seed])
+        self._pattern = Waves(size=self._size, rng=rng) if self._clips is None else Playback(self._clips, rng=rng)
+        self._time = -1
+
+    def _see(self, step: Step) -> NDArray[np.uint8]:
+        assert self._pattern is not None
+        self._time += 1
+        views = step.pixels.reshape(self._views, 3, *self._size)
+        seen = np.where(self._mask(views)[:, None], self._pattern.frame(self._time), views)
+        return seen.reshape(step.pixels.shape)
+
+    def _mask(self, views: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        if self._key is None:
+            return self.env.background_mask()
+        return (views == self._key[:, None, None]).all(axis=1)
+
+
+def _checked_colour(colour: Sequence[int]) -> NDArray[np.uint8]:
+    valid = isinstance(colour, Sequence) and len(colour) == 3 and all(type(c) is int and 0 <= c <= 255 for c in colour)
+    if not valid:
+        raise BadOption(f"visuals.background.key_colour: expected three numbers in 0..255, got {colour!r}")
+    return np.array(colour, np.uint8)
+
+
+make = Background

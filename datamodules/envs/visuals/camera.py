@@ -1,0 +1,20 @@
+"""Other cameras than the default one, or several, for sources that have them (dm_control)."""
+
+from collections.abc import Sequence
+
+from datamodules.envs.errors import BadOption
+from datamodules.envs.protocol import Env
+
+
+def make(env: Env, *, ids: Sequence[int | str]) -> Env:
+    """`env` seen through the cameras `ids` (indices or names), as channels [3 * n, h, w] in this order.
+
+    The source draws them itself, so this option comes first. Videos by `render` show the first camera. Raises
+    BadOption for a source without cameras, and for an unknown camera with those that there are.
+    """
+    if not hasattr(env, "use_cameras"):
+        raise BadOption("visuals.camera: expected a source with cameras (dmc) and no option before it")
+    if isinstance(ids, str) or not isinstance(ids, Sequence) or not ids:
+        raise BadOption(f"visuals.camera.ids: expected a list of cameras, got {ids!r}")
+    env.use_cameras(ids)
+    return env
