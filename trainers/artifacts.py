@@ -13,6 +13,7 @@ from datamodules.durable import write_atomic
 from trainers.evaluation import Evaluation
 from trainers.video import filmstrip, open_loop_still, open_loop_strip, write_mp4, write_png
 from worldmodel.agents.latent_mpc import LatentMPC
+from worldmodel.interfaces import Batch
 from worldmodel.openloop import open_loop
 from worldmodel.spec import EnvSpec
 
@@ -48,14 +49,16 @@ def write_pictures(folder: Path, agent: LatentMPC, evaluation: Evaluation, spec:
         write_mp4(folder / f"evaluation_{name}.mp4", frames, fps),
         write_png(folder / f"evaluation_{name}.png", filmstrip(frames, columns=10)),
     ]
-    return paths + _write_open_loop(folder, agent, evaluation, name=name, fps=fps)
-
-
-def _write_open_loop(folder: Path, agent: LatentMPC, evaluation: Evaluation, *, name: str, fps: float) -> list[Path]:
     rows = min(CONTEXT_ROWS + IMAGINED_ROWS, len(evaluation.frames))
-    context = min(CONTEXT_ROWS, rows - 1)
-    device = next(agent.parameters()).device
-    batch = evaluation.window(0, rows).to(device)
+    window, context = evaluation.window(0, rows), min(CONTEXT_ROWS, rows - 1)
+    return paths + write_open_loop(folder, agent, window, context=context, name=name, fps=fps)
+
+
+def write_open_loop(
+    folder: Path, agent: LatentMPC, batch: Batch, *, context: int, name: str, fps: float = 10.0
+) -> list[Path]:
+    """A film of all windows of a batch, and a strip of the first ones: real, imagined after `context` rows, error."""
+    batch = batch.to(next(agent.parameters()).device)
     imagined = open_loop(agent, batch, context=context).frames[:, :, -3:].cpu()
     real = batch.pixels[:, :, -3:].float().cpu() / 255
     film = open_loop_strip(real, imagined, context=context)

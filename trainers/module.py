@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trainers.clock import Clock
 from worldmodel.agents.latent_mpc import LatentMPC
-from worldmodel.interfaces import Batch
+from worldmodel.interfaces import Batch, Loss
 
 
 class NonFiniteTraining(RuntimeError):
@@ -43,9 +43,17 @@ class WorldModelModule(pl.LightningModule):
         self._sums: dict[str, Tensor] = {}
         self._count = 0
 
+    def parameter_groups(self) -> dict[str, list[torch.nn.Parameter]]:
+        """The weights that are trained, by the loss that trains them."""
+        return self.agent.parameter_groups()
+
+    def losses(self, batch: Batch) -> Loss:
+        """What an update minimises."""
+        return self.agent.losses(batch)
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam with one parameter group for each of the agent's."""
-        groups = self.agent.parameter_groups()
+        groups = self.parameter_groups()
         missing = groups.keys() - self.learning_rates.keys()
         if missing:
             raise ValueError(
@@ -57,7 +65,7 @@ class WorldModelModule(pl.LightningModule):
     def on_train_start(self) -> None:
         """Give restored moments the layout of their weights: fused Adam pairs elements by their place in memory."""
         optimizer = self.optimizers()
-        for name, group in zip(self.agent.parameter_groups(), optimizer.param_groups, strict=True):
+        for name, group in zip(self.parameter_groups(), optimizer.param_groups, strict=True):
             group["lr"], group["eps"] = self.learning_rates[name], self.eps  # the config's, also on a resumed run
         for weight, state in optimizer.state.items():
             for name, moment in state.items():
@@ -67,7 +75,7 @@ class WorldModelModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One update."""
         optimizer = self.optimizers()
-        loss = self.agent.losses(batch)
+        loss = self.losses(batch)
         optimizer.zero_grad()
         self.manual_backward(loss.total)
         norms = self.apply_gradients(optimizer)
@@ -81,6 +89,11 @@ class WorldModelModule(pl.LightningModule):
             optimizer.step()
             self.agent.after_step()
         return norms
+
+    @property
+    def has_metrics(self) -> bool:
+        """Whether there were updates since the last call of `drain_metrics`."""
+        return self._count > 0
 
     def drain_metrics(self) -> dict[str, float]:
         """Means over the updates since the last call: one synchronisation with the device, not one per update."""
@@ -122,7 +135,7 @@ class WorldModelModule(pl.LightningModule):
     def _accumulate(self, metrics: Mapping[str, Tensor], norms: list[Tensor]) -> None:
         named = {
             **metrics,
-            **{f"grad_norm/{name}": n for name, n in zip(self.agent.parameter_groups(), norms, strict=True)},
+            **{f"grad_norm/{name}": n for name, n in zip(self.parameter_groups(), norms, strict=True)},
         }
         for name, number in named.items():
             self._sums[name] = self._sums[name] + number if name in self._sums else number

@@ -106,10 +106,16 @@ class LatentMPC(nn.Module):
         model = self._model_loss(batch, belief)
         if self.imagination is None or self.actor is None:
             return model
+        imagined = self.imagined_losses(belief)
+        return Loss(total=model.total + imagined.total, metrics={**model.metrics, **imagined.metrics})
+
+    def imagined_losses(self, belief: Belief) -> Loss:
+        """Algorithm 27 from every row of a belief: of value and actor alone, the model is not moved."""
+        assert self.imagination is not None and self.actor is not None
         with frozen(self.dynamics, self.reward):  # type: ignore[arg-type]
             start = belief.latent.detach().flatten(0, 1)
             policy, value = self.imagination.losses(self.simulator(), self.actor, start)
-        return Loss(total=model.total + policy + value.total, metrics={**model.metrics, **value.metrics})
+        return Loss(total=policy + value.total, metrics=value.metrics)
 
     def observe(self, batch: Batch, *, sample: bool = True) -> Belief:
         """Filter whole windows, each from a blank carry."""
