@@ -137,7 +137,7 @@ def assemble(
 def _rows_of_actions(name: str, action: NDArray[Any]) -> NDArray[Any]:
     if action.dtype.kind not in "biuf" or action.ndim not in (1, 2) or (action.ndim == 1 and action.dtype.kind != "f"):
         raise FormatError(f"{name} action: expected numbers [T, A], got {action.dtype} {action.shape}")
-    return action.reshape(len(action), -1)
+    return action if action.ndim == 2 else action[:, None]
 
 
 def _scaled(name: str, action: NDArray[Any], convention: Convention, *, skip_first: bool) -> NDArray[np.float32]:

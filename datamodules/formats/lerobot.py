@@ -1,0 +1,234 @@
+"""LeRobot data sets, version 3: Parquet tables of rows and episodes, cameras as films or as pictures in the table.
+
+Line t of a table holds o[t], the action taken there and, as `next.*`, what it led to. By arrival the last line's action
+and reward belong to a frame that was not recorded: they are left out, or `last=repeat` shows the last frame again.
+Without `next.reward` rewards are 0; without `next.terminated` and `next.success` every end is a truncation.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.formats.assemble import Convention, assemble, require_spec
+from datamodules.formats.documents import read_json, spec_from
+from datamodules.formats.guard import find_files, inside, open_inside, require_array
+from datamodules.formats.lerobot_info import OWN, Info, convention_of, place, read_info
+from datamodules.formats.lerobot_writer import LeRobotWriter
+from datamodules.formats.pictures import decode, fit, stack
+from datamodules.formats.protocol import FormatError, Problem
+from datamodules.formats.tables import Rows, Table, blobs, matrix
+from datamodules.formats.video import Film
+from datamodules.trajectory import Trajectory, TrajectoryInvalid
+from worldmodel.spec import EnvSpec
+
+_TERMINAL = ("next.terminated", "next.success")
+_REQUIRED = ("action", "episode_index", "frame_index", "index")
+
+
+@dataclass(frozen=True, slots=True)
+class _Episode:
+    """Where an episode lies. data, film: chunk and file; begin: its first row's number; start: seconds in the film."""
+
+    index: int
+    length: int
+    data: tuple[int, int]
+    begin: int
+    film: tuple[int, int] | None
+    start: float
+
+
+class LeRobotReader:
+    """Reads a LeRobot data set; see Reader, and `open_reader` for the options."""
+
+    def __init__(self, root: Path, info: Info, convention: Convention, *, size: int, terminal: str, last: str) -> None:
+        if last not in ("drop", "repeat"):
+            raise FormatError(f"last: expected drop or repeat, got {last!r}")
+        if terminal and terminal not in info.columns:
+            raise FormatError(f"terminal: expected one of {', '.join(sorted(info.columns))}, got {terminal!r}")
+        self._root, self._info, self._convention = root, info, convention
+        self._resize, self._repeat = size > 0, last == "repeat"
+        endings = (terminal,) if terminal else _TERMINAL
+        self._terminal = next((key for key in endings if key in info.columns), None)
+        self._left_out: list[Problem] = []
+        self._episodes = self._find_episodes()
+        self.problems = list(self._left_out)
+        self.spec = self._find_spec(size)
+        self._table: Rows | None = None
+        self._film: tuple[Path, Film] | None = None
+
+    def __len__(self) -> int:
+        return len(self._episodes) + len(self._left_out)
+
+    def _find_spec(self, size: int) -> EnvSpec:
+        shape = (3, *((size, size) if size else self._info.size))
+        if not (self._root / OWN).exists():
+            longest = max((episode.length for episode in self._episodes), default=1) - (not self._repeat)
+            repeat = self._convention.action_repeat
+            return EnvSpec(self._root.resolve().name, shape, self._info.action_dim, repeat, max(1, longest) * repeat)
+        spec = spec_from(read_json(self._root, OWN).get("spec"), str(OWN))
+        if spec.action_dim != self._info.action_dim:
+            raise FormatError(f"{OWN} action_dim: expected {self._info.action_dim}, got {spec.action_dim}")
+        return replace(spec, pixels=(min(spec.pixels[0], 3), *shape[1:]))
+
+    def _find_episodes(self) -> list[_Episode]:
+        files, self._left_out = find_files(inside(self._root, Path("meta")), (".parquet",))
+        episodes: list[_Episode] = []
+        for path in [Path("meta") / file for file in files if file.parts[0] == "episodes"]:
+            try:
+                episodes += self._episodes_of(path)
+            except (FormatError, OSError) as error:
+                self._left_out.append(Problem(str(path), str(error)))
+        return episodes
+
+    def _episodes_of(self, path: Path) -> list[_Episode]:
+        film = f"videos/{self._info.camera}/"
+        keys = ["episode_index", "length", "data/chunk_index", "data/file_index", "dataset_from_index"]
+        if self._info.in_film:
+            keys += [film + "chunk_index", film + "file_index", film + "from_timestamp"]
+        table = Table(self._root, path)
+        try:
+            batches = list(table.batches(keys, rows=4096))
+        finally:
+            table.close()
+        lines = [[matrix(batch.column(key), 1, f"{path} {key}")[:, 0] for key in keys] for batch in batches]
+        return [self._episode(path, values) for columns in lines for values in zip(*columns, strict=True)]
+
+    def _episode(self, path: Path, values: tuple[Any, ...]) -> _Episode:
+        index, length, *rest = (int(value) for value in values[:7])
+        start = float(values[7]) if self._info.in_film else 0.0
+        if min(length - 1, *rest) < 0 or not 0 <= start < 1e9:
+            raise FormatError(f"{path}: expected lengths, indices and times of at least 0, got {values}")
+        film = (rest[3], rest[4]) if self._info.in_film else None
+        return _Episode(index, length, (rest[0], rest[1]), rest[2], film, start)
+
+    def trajectories(self) -> Iterator[Trajectory]:
+        """Every readable episode in the order of the metadata."""
+        self.problems[:] = self._left_out
+        for episode in self._episodes:
+            try:
+                trajectory = self._read(episode)
+            except (FormatError, TrajectoryInvalid, OSError) as error:
+                self.problems.append(Problem(f"episode {episode.index}", str(error)))
+            else:
+                yield trajectory
+
+    def _read(self, episode: _Episode) -> Trajectory:
+        name, rows = f"episode {episode.index}", episode.length
+        require_array(f"{name} pixels", (rows + 1, *self.spec.pixels), 1)
+        columns, table_frames = self._columns(episode)
+        frames = self._film_frames(episode) if self._info.in_film else iter(table_frames)
+        pixels = stack(frames, rows, self.spec.pixels, name=f"{name} {self._info.camera}", resize=self._resize)
+        # actions that led to a frame: all but the last, or all of them to one frame more
+        if self._repeat:
+            pixels = np.concatenate([pixels, pixels[-1:]])
+        led = len(pixels) - 1
+        steps = columns.get("next.env_steps", np.full(rows, self._convention.action_repeat))
+        trajectory = assemble(
+            f"{self._root.resolve().name} {name}",
+            pixels=pixels,
+            action=columns["action"][:led],
+            reward=columns.get("next.reward", np.zeros(rows, np.float32))[:led],
+            terminal=self._terminal is not None and bool(columns[self._terminal][max(led - 1, 0)]),
+            convention=self._convention,
+            env_steps=np.concatenate([np.zeros(1), steps])[: led + 1],
+        )
+        require_spec(self.spec, trajectory)
+        return trajectory
+
+    def _columns(self, episode: _Episode) -> tuple[dict[str, NDArray[Any]], list[NDArray[np.uint8]]]:
+        """The numbers of an episode's rows by column, and its frames where they lie in the table."""
+        path = place(self._info.data_path, chunk=episode.data[0], file=episode.data[1])
+        if self._table is None or self._table.path != path:
+            self._close_table()
+            # pictures are large: a few rows at a time
+            columns, batch = (
+                (self._numbers(), 1024) if self._info.in_film else ([*self._numbers(), self._info.camera], 8)
+            )
+            self._table = Rows(self._root, path, columns, batch_rows=batch)
+        parts, frames = [], []
+        for batch in self._table.take(episode.begin, episode.begin + episode.length):
+            parts.append({key: self._values(path, key, batch.column(key)) for key in self._numbers()})
+            if not self._info.in_film:
+                frames += [self._fitted(data) for data in blobs(batch.column(self._info.camera), str(path))]
+        columns = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        counted = np.arange(episode.length)
+        numbers = {"episode_index": episode.index, "frame_index": counted, "index": episode.begin + counted}
+        for key, expected in numbers.items():
+            if (columns[key] != expected).any():
+                raise FormatError(f"{path} {key}: expected the rows of episode {episode.index}, got others")
+        return columns, frames
+
+    def _numbers(self) -> list[str]:
+        optional = ("next.reward", "next.env_steps", self._terminal)
+        return [*_REQUIRED, *(key for key in optional if key in self._info.columns)]
+
+    def _values(self, path: Path, key: str, column: Any) -> NDArray[Any]:
+        values = matrix(column, self._info.action_dim if key == "action" else 1, f"{path} {key}")
+        return values if key == "action" else values[:, 0]
+
+    def _fitted(self, data: bytes) -> NDArray[np.uint8]:
+        frame = decode(data, self._info.camera)
+        frame = fit(frame, self.spec.pixels[1:]) if self._resize else frame
+        if frame.shape[:2] != self.spec.pixels[1:]:
+            raise FormatError(
+                f"{self._info.camera}: expected {self.spec.pixels[1:]}, got {frame.shape[:2]}: see ?size="
+            )
+        return frame
+
+    def _film_frames(self, episode: _Episode) -> Iterator[NDArray[np.uint8]]:
+        assert episode.film is not None
+        path = place(self._info.video_path, chunk=episode.film[0], file=episode.film[1], key=self._info.camera)
+        if self._film is None or self._film[0] != path:
+            self._close_film()
+            self._film = path, Film(os.fdopen(open_inside(self._root, path), "rb"), str(path))
+        return self._film[1].at(episode.start, fps=self._info.fps, count=episode.length)
+
+    def _close_table(self) -> None:
+        if self._table is not None:
+            self._table.close()
+        self._table = None
+
+    def _close_film(self) -> None:
+        if self._film is not None:
+            self._film[1].close()
+        self._film = None
+
+    def close(self) -> None:
+        """Close the table and the film in use."""
+        self._close_table()
+        self._close_film()
+
+
+def open_reader(
+    path: Path,
+    *,
+    camera: str = "",
+    size: int = 0,
+    low: str = "",
+    high: str = "",
+    action_repeat: int = 1,
+    terminal: str = "",
+    last: str = "drop",
+) -> LeRobotReader:
+    """Read the data set at `path`; raises FormatError, OSError.
+
+    camera: key of its feature, may be left out where there is one. size: side to which frames are resized by area, 0:
+    as recorded. low, high: bounds of the stored actions, else those of stats.json where they exceed [-1, 1]. terminal:
+    the column that tells a termination, e.g. next.done. last: what becomes of the last line, drop or repeat.
+    """
+    info = read_info(path, camera)
+    convention = convention_of(path, info, low=low, high=high, action_repeat=action_repeat)
+    return LeRobotReader(path, info, convention, size=size, terminal=terminal, last=last)
+
+
+def open_writer(path: Path, spec: EnvSpec, *, codec: str = "h264", fps: float = 30.0) -> LeRobotWriter:
+    """Write a new data set at `path`; raises FormatError, OSError.
+
+    codec: h264 (small, not exact), lossless (films of RGB) or png (pictures in the table).
+    """
+    return LeRobotWriter(path, spec, codec=codec, fps=fps)

@@ -1,0 +1,197 @@
+"""Writes LeRobot data sets, version 3, an episode at a time: what was written before a crash can be read."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.durable import sync_folder
+from datamodules.formats import pictures, video
+from datamodules.formats.assemble import require_spec
+from datamodules.formats.documents import write_json
+from datamodules.formats.lerobot_info import DATA_PATH, INFO, OWN, STATS, VIDEO_PATH, place
+from datamodules.formats.moments import Moments
+from datamodules.formats.protocol import FormatError
+from datamodules.trajectory import Trajectory
+from worldmodel.spec import EnvSpec
+
+CAMERA = "observation.images.camera"
+EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+CHUNK_FILES = 1000
+_NUMBERS = {
+    "next.reward": "float32",
+    "next.done": "bool",
+    "next.terminated": "bool",
+    "next.env_steps": "int64",
+    "timestamp": "float32",
+    "frame_index": "int64",
+    "episode_index": "int64",
+    "index": "int64",
+    "task_index": "int64",
+}
+
+
+class LeRobotWriter:
+    """Writes each episode as a table, a film and a line of metadata of its own; see Writer.
+
+    The metadata come last: files that they do not name belong to an episode that was not finished.
+    """
+
+    def __init__(self, root: Path, spec: EnvSpec, *, codec: str, fps: float) -> None:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        self._pa, self._parquet = pa, parquet
+        if spec.pixels[0] not in (1, 3):
+            raise FormatError(f"{root}: expected frames of 1 or 3 channels, got {spec.pixels[0]}")
+        self._in_film = codec != "png"
+        if self._in_film:
+            video.require_codec(codec)
+        if root.exists() and any(root.iterdir()):
+            raise FormatError(f"{root}: expected an empty folder or none, got one with files")
+        self._root, self._spec, self._codec, self._fps = root, spec, codec, fps
+        self._episodes = self._frames = 0
+        self._moments = {key: Moments() for key in ("action", "next.reward", CAMERA)}
+        (root / "meta").mkdir(parents=True, exist_ok=True)
+        write_json(root / OWN, {"spec": spec.to_json()})
+        self._write_tasks()
+        write_json(root / INFO, self._info())
+
+    def write(self, trajectory: Trajectory) -> None:
+        """Add an episode, durable on return; raises TrajectoryInvalid, FormatError, OSError."""
+        trajectory.check()
+        require_spec(self._spec, trajectory)
+        place_of = {"chunk": self._episodes // CHUNK_FILES, "file": self._episodes % CHUNK_FILES}
+        if self._in_film:
+            film = self._folder_of(place(VIDEO_PATH, **place_of, key=CAMERA))
+            video.encode(film, trajectory.pixels, fps=self._fps, codec=self._codec)
+        columns = self._columns(trajectory)
+        self._write_table(place(DATA_PATH, **place_of), self._table(trajectory, columns))
+        self._moments["action"].add(columns["action"])
+        self._moments["next.reward"].add(columns["next.reward"][:, None])
+        self._moments[CAMERA].add(trajectory.pixels.transpose(0, 2, 3, 1).reshape(-1, self._spec.pixels[0]) / 255)
+        begin, rows = self._frames, len(trajectory)
+        line = self._line(place_of, begin, rows)
+        self._episodes, self._frames = self._episodes + 1, begin + rows
+        write_json(self._root / STATS, self._stats())
+        self._write_table(place(EPISODES_PATH, **place_of), self._pa.table(line))
+        write_json(self._root / INFO, self._info())
+
+    def _columns(self, trajectory: Trajectory) -> dict[str, NDArray[Any]]:
+        """The rows by departure: the last line has no action of its own, it repeats what the episode ended by."""
+        rows = len(trajectory)
+        count = np.arange(rows)
+        ends = count >= rows - 2
+        departing = {
+            "action": trajectory.action,
+            "next.reward": trajectory.reward,
+            "next.env_steps": trajectory.env_steps,
+        }
+        return {
+            **{key: np.concatenate([v[1:], np.zeros_like(v[:1])]) for key, v in departing.items()},
+            "next.done": ends,
+            "next.terminated": ends & trajectory.terminal,
+            "timestamp": count / self._fps,
+            "frame_index": count,
+            "episode_index": np.full(rows, self._episodes),
+            "index": self._frames + count,
+            "task_index": np.zeros(rows),
+        }
+
+    def _table(self, trajectory: Trajectory, columns: dict[str, NDArray[Any]]) -> Any:
+        pa = self._pa
+        arrays = {key: pa.array(columns[key].astype(kind)) for key, kind in _NUMBERS.items()}
+        flat = pa.array(np.ascontiguousarray(columns["action"]).reshape(-1))
+        arrays["action"] = pa.FixedSizeListArray.from_arrays(flat, self._spec.action_dim)
+        table = pa.table(arrays)
+        if self._in_film:
+            return table
+        kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        images = [
+            {"bytes": pictures.encode(frame), "path": f"frame-{t:06d}.png"} for t, frame in enumerate(trajectory.pixels)
+        ]
+        # how the `datasets` library knows a picture from a record
+        mark = json.dumps({"info": {"features": {CAMERA: {"_type": "Image"}}}})
+        return table.append_column(CAMERA, pa.array(images, kind)).replace_schema_metadata({"huggingface": mark})
+
+    def _line(self, place_of: dict[str, int], begin: int, rows: int) -> dict[str, list[Any]]:
+        line: dict[str, list[Any]] = {"episode_index": [self._episodes], "tasks": [[self._spec.task]], "length": [rows]}
+        parts = ["data", "meta/episodes", *([f"videos/{CAMERA}"] if self._in_film else [])]
+        for part in parts:
+            line[f"{part}/chunk_index"], line[f"{part}/file_index"] = [place_of["chunk"]], [place_of["file"]]
+        line["dataset_from_index"], line["dataset_to_index"] = [begin], [begin + rows]
+        if self._in_film:
+            line[f"videos/{CAMERA}/from_timestamp"] = [0.0]
+            line[f"videos/{CAMERA}/to_timestamp"] = [rows / self._fps]
+        return line
+
+    def _info(self) -> dict[str, Any]:
+        height, width = self._spec.pixels[1:]
+        camera: dict[str, Any] = {
+            "dtype": "image",
+            "shape": [height, width, 3],
+            "names": ["height", "width", "channels"],
+        }
+        if self._in_film:
+            facts = {"height": height, "width": width, "codec": "h264", "fps": self._fps, "channels": 3}
+            camera |= {"dtype": "video", "info": {f"video.{key}": value for key, value in facts.items()}}
+        action = {"dtype": "float32", "shape": [self._spec.action_dim], "names": None}
+        numbers = {key: {"dtype": kind, "shape": [1], "names": None} for key, kind in _NUMBERS.items()}
+        return {
+            "codebase_version": "v3.0",
+            "robot_type": None,
+            "total_episodes": self._episodes,
+            "total_frames": self._frames,
+            "total_tasks": 1,
+            "chunks_size": CHUNK_FILES,
+            "data_files_size_in_mb": 100,
+            "video_files_size_in_mb": 200,
+            "fps": round(self._fps) if self._fps == round(self._fps) else self._fps,
+            "splits": {"train": f"0:{self._episodes}"},
+            "data_path": DATA_PATH,
+            "video_path": VIDEO_PATH if self._in_film else None,
+            "features": {CAMERA: camera, "action": action, **numbers},
+        }
+
+    def _stats(self) -> dict[str, Any]:
+        stats = {key: moments.summary() for key, moments in self._moments.items()}
+        # pictures: one value a channel, [3, 1, 1]
+        picture = {key: [[[x]] for x in (v * 3)[:3]] for key, v in stats[CAMERA].items() if key != "count"}
+        return stats | {CAMERA: picture | {"count": [self._frames]}}
+
+    def _write_tasks(self) -> None:
+        """The one task, as pandas stores a table with an index of strings."""
+        table = self._pa.table({"task_index": self._pa.array([0], "int64"), "task": [self._spec.task]})
+        names = {"task_index": "int64", "task": "object"}
+        columns = [
+            {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": kind, "metadata": None}
+            for name, kind in names.items()
+        ]
+        columns[1]["pandas_type"] = "unicode"
+        mark = {"index_columns": ["task"], "column_indexes": [], "columns": columns, "pandas_version": "2.0.0"}
+        self._write_table(Path("meta/tasks.parquet"), table.replace_schema_metadata({"pandas": json.dumps(mark)}))
+
+    def _write_table(self, path: Path, table: Any) -> None:
+        target = self._folder_of(path)
+        temporary = target.with_name(f".{target.name}.tmp")
+        with temporary.open("wb") as file:
+            self._parquet.write_table(table, file, compression="snappy")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+        sync_folder(target.parent)
+
+    def _folder_of(self, path: Path) -> Path:
+        (self._root / path).parent.mkdir(parents=True, exist_ok=True)
+        return self._root / path
+
+    def close(self) -> None:
+        """Every episode is already on disk."""
+
+
+def _departing(values: NDArray[Any]) -> NDArray[Any]:
+    """Values [T, ...] by arrival as by departure; no action was taken in the last line."""
+    return np.concatenate([values[1:], np.zeros_like(values[:1])])

@@ -1,0 +1,130 @@
+"""Films of episodes: mp4 files in and out through PyAV, with bounds on what a file may ask of the decoder."""
+
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.durable import sync_folder
+from datamodules.formats.guard import LIMITS, require_image
+from datamodules.formats.protocol import FormatError, HostileFile
+
+# no B-frames: a decoder then gives frames in the order of their time; small groups make a seek cheap
+_LOSSLESS = ("libx264rgb", {"qp": "0", "preset": "ultrafast", "bf": "0", "threads": "1"})
+_LOSSY = ("libx264", {"crf": "18", "preset": "veryfast", "g": "2", "bf": "0", "threads": "1"})
+CODECS = {"lossless": _LOSSLESS, "h264": _LOSSY}
+
+
+def encode(path: Path, frames: NDArray[np.uint8], *, fps: float, codec: str) -> None:
+    """Write frames [T, 3 or 1, h, w] as an mp4 that appears whole or not at all; codec "lossless" (RGB) or "h264".
+
+    Raises OSError, FormatError for an unknown codec or where this PyAV cannot encode it.
+    """
+    import av
+
+    name, options = require_codec(codec)
+    height, width = frames.shape[2:]
+    # chroma is halved only where both sides are even
+    pix_fmt = "rgb24" if codec == "lossless" else "yuv420p" if height % 2 == width % 2 == 0 else "yuv444p"
+    temporary = path.with_name(f".{path.name}.tmp")
+    with av.open(str(temporary), "w", format="mp4") as container:
+        stream = container.add_stream(name, rate=Fraction(fps).limit_denominator(1000))
+        stream.width, stream.height, stream.pix_fmt, stream.options = width, height, pix_fmt, options
+        for frame in frames:
+            picture = np.ascontiguousarray(np.broadcast_to(frame, (3, height, width)).transpose(1, 2, 0))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def require_codec(codec: str) -> tuple[str, dict[str, str]]:
+    """PyAV's name and options of a codec; raises FormatError for an unknown one or where this PyAV lacks it."""
+    import av
+
+    if codec not in CODECS:
+        raise FormatError(f"codec: expected one of {', '.join(CODECS)}, got {codec!r}")
+    if CODECS[codec][0] not in av.codecs_available:
+        raise FormatError(f"codec: expected a PyAV with {CODECS[codec][0]}, got one without: pip install --upgrade av")
+    return CODECS[codec]
+
+
+class Film:
+    """An open mp4 file. height, width: of its frames.
+
+    Raises HostileFile for frames that are too large, FormatError for what is no film.
+    """
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        import av
+
+        self._errors = (av.FFmpegError, av.error.MemoryError, ValueError)
+        self._file, self._name = file, name
+        # a named demuxer, no protocols: a playlist under an mp4's name must not make the library open other files
+        options = {"max_pixels": str(LIMITS.image_pixels), "protocol_whitelist": "none", "threads": "1"}
+        try:
+            self._container = av.open(file, format="mp4", options=options)
+        except self._errors as error:
+            raise FormatError(f"{name}: expected an mp4, got {error}") from error
+        if not self._container.streams.video:
+            self.close()
+            raise FormatError(f"{name}: expected a video stream, got none")
+        self._stream = self._container.streams.video[0]
+        self.height, self.width = self._stream.codec_context.height, self._stream.codec_context.width
+        try:
+            self._require_size()
+        except FormatError:
+            self.close()
+            raise
+
+    def _require_size(self) -> None:
+        require_image(self._name, self.width, self.height)
+        if not self.height * self.width:  # the decoder forgets a size that it refuses
+            raise HostileFile(f"{self._name}: expected at most {LIMITS.image_pixels} pixels a frame, got more or none")
+
+    def sequence(self) -> Iterator[NDArray[np.uint8]]:
+        """Every frame [h, w, 3] from the beginning, in order; raises FormatError."""
+        for frame in self._decode():
+            yield self._pixels(frame)
+
+    def at(self, start: float, *, fps: float, count: int) -> Iterator[NDArray[np.uint8]]:
+        """The frames [h, w, 3] at start, start + 1 / fps, ... seconds; raises FormatError where one is missing."""
+        found = 0
+        for frame in self._decode(start):
+            index = -1 if frame.time is None else round((frame.time - start) * fps)
+            if index > found:
+                break
+            if index == found:
+                yield self._pixels(frame)
+                found += 1
+            if found == count:
+                return
+        raise FormatError(f"{self._name}: expected a frame at {start + found / fps:.3f} s, got none")
+
+    def _decode(self, start: float | None = None) -> Iterator[Any]:
+        try:
+            if start is not None:
+                # a film's clock may begin late, and the frame asked for may be rounded to just before `start`
+                ticks = int(start / self._stream.time_base) - 1
+                self._container.seek(max(0, ticks), stream=self._stream, backward=True)
+            yield from self._container.decode(self._stream)
+        except self._errors as error:
+            raise FormatError(f"{self._name}: expected frames, got {error}") from error
+
+    def _pixels(self, frame: Any) -> NDArray[np.uint8]:
+        if (frame.height, frame.width) != (self.height, self.width):
+            raise FormatError(
+                f"{self._name}: expected frames of {self.width}x{self.height}, got {frame.width}x{frame.height}"
+            )
+        return frame.to_ndarray(format="rgb24")
+
+    def close(self) -> None:
+        """Free the decoder and the file."""
+        self._container.close()
+        self._file.close()
