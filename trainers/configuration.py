@@ -17,7 +17,9 @@ from omegaconf.errors import OmegaConfBaseException
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 SUITE_TASKS = Path(__file__).resolve().parent / "data" / "suite_tasks.txt"
 # mappings whose keys no file lists: what is in them is the user's choice
-OPEN = ("task.visuals", "evaluation.visuals")
+OPEN = ("task.visuals", "evaluation.visuals", "task.env.kwargs")
+# task files that leave open which: task=gym:CartPole-v1 says it
+TASK_KINDS = ("dmc", "gym")
 
 
 class BadConfig(ValueError):
@@ -35,7 +37,7 @@ def groups() -> dict[str, list[str]]:
 
 def task_names() -> list[str]:
     """Tasks with a file of their own, and every task of the dm_control suite."""
-    own = [name for name in groups()["task"] if name not in ("dmc", "none")]
+    own = [name for name in groups()["task"] if name not in (*TASK_KINDS, "none")]
     return sorted({*own, *SUITE_TASKS.read_text().split()})
 
 
@@ -101,16 +103,19 @@ def run_title(config: Mapping[str, Any]) -> str:
 
 
 def _expand(override: str) -> list[str]:
-    """task=<suite task without a file> becomes the suite's file with that name; keys of open mappings are added."""
+    """task=<suite task without a file> and task=<kind>:<which> become a file and its task; open keys are added."""
     key, _, name = override.partition("=")
     if key in OPEN or key.startswith(tuple(f"{mapping}." for mapping in OPEN)):
         return [f"++{override}"]
     if key != "task" or name in groups()["task"]:
         return [override]
+    kind, _, which = name.partition(":")
+    if kind in TASK_KINDS and which:
+        return [f"task={kind}", f"task.env.task={which}"]
     if name not in task_names():
         near = get_close_matches(name, task_names(), n=3, cutoff=0.4)
         raise BadConfig(f"task: no task {name!r}" + (f", did you mean {', '.join(near)}?" if near else ""))
-    return ["task=dmc", f"task.name={name}"]
+    return ["task=dmc", f"task.env.task={name}"]
 
 
 def _explain(message: str, overrides: Sequence[str]) -> str:

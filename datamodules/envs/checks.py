@@ -3,7 +3,10 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from datamodules.envs.errors import BadAction, BadOption, NotReset
+from datamodules.envs.errors import BadAction, BadOption, BadReward, NotReset
+
+# no task's reward comes near this; a simulation that has diverged does
+REWARD_LIMIT = 1e6
 
 
 def checked_action(action: ArrayLike, *, action_dim: int) -> NDArray[np.float32]:
@@ -29,3 +32,14 @@ def require_whole(key: str, value: object, *, least: int) -> None:
     """Raise BadOption that names `key` unless `value` is a whole number of at least `least`."""
     if type(value) is not int or value < least:
         raise BadOption(f"{key}: expected a whole number of at least {least}, got {value!r}")
+
+
+def checked_reward(reward: object) -> float:
+    """Return a reward as a float; raises BadReward unless it is one finite number within REWARD_LIMIT."""
+    try:
+        value = float(np.asarray(reward).item())
+    except (TypeError, ValueError) as error:
+        raise BadReward(f"reward: expected one number, got {reward!r}") from error
+    if not abs(value) <= REWARD_LIMIT:
+        raise BadReward(f"reward: expected a finite number within {REWARD_LIMIT:g}, got {value}")
+    return value

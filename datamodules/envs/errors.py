@@ -23,8 +23,24 @@ class BadAction(EnvError):
     """An action has the wrong shape or is not finite."""
 
 
+class BadSpace(EnvError):
+    """An observation or action space that no agent here can take."""
+
+
+class BadObservation(EnvError):
+    """An observation of another shape, type or range than its space says."""
+
+
+class BadReward(EnvError):
+    """A reward that is not one finite number of a size that tasks have."""
+
+
 class NotReset(EnvError):
     """A step was asked for while no episode is open."""
+
+
+class MissingPackage(EnvError):
+    """An environment needs a package that is not installed."""
 
 
 class MissingGL(EnvError):
@@ -43,9 +59,8 @@ class WorkerLost(EnvError):
     """A worker failed more often than the allowed restarts."""
 
 
-_TRAVELLING = {
-    c.__name__: c for c in (UnknownSource, UnknownTask, BadOption, BadAction, NotReset, MissingGL, BlankFrame)
-}
+_REQUESTS = (UnknownSource, UnknownTask, BadOption, BadSpace, BadAction, NotReset, MissingPackage, MissingGL)
+_TRAVELLING = {c.__name__: c for c in (*_REQUESTS, BlankFrame, BadObservation, BadReward)}
 
 
 def to_fields(error: BaseException) -> dict[str, Any]:

@@ -19,13 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.envs import wire
+from datamodules.envs.checks import REWARD_LIMIT
 from datamodules.envs.errors import from_fields
 from datamodules.envs.protocol import Step
 from worldmodel.spec import EnvSpec
 
 ROOT = Path(__file__).resolve().parents[2]
-# no task's reward comes near this; a simulation that has diverged does
-REWARD_LIMIT = 1e6
 
 
 class Trouble(RuntimeError):

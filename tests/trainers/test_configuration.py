@@ -4,12 +4,12 @@ import pytest
 
 from trainers import configuration, evaluate, fit
 from trainers.build import build_agent, build_module
-from trainers.configuration import BadConfig, groups, load_config, override_saved, task_names
+from trainers.configuration import TASK_KINDS, BadConfig, groups, load_config, override_saved, task_names
 from trainers.preflight import check
 from worldmodel.spec import EnvSpec
 
-# one file is the group's template, not a choice
-CHOICES = [(group, name) for group, names in groups().items() for name in names if (group, name) != ("task", "dmc")]
+# some files are templates, not choices
+CHOICES = [(group, name) for group, names in groups().items() for name in names if name not in TASK_KINDS]
 
 
 def overrides_of(group, name):
@@ -28,6 +28,21 @@ def test_every_shipped_file_composes_and_its_agent_is_built(group, name):
     module = build_module(config, agent)
     rates = {group["lr"] for group in module.configure_optimizers().param_groups}
     assert rates <= set(config["optimizer"]["learning_rates"].values())
+
+
+@pytest.mark.parametrize("kind", TASK_KINDS)
+@pytest.mark.parametrize("which", ["CartPole-v1", "ALE/Pong-v5", "package.module:function", "module:Env-v0"])
+def test_a_kind_of_task_with_which(kind, which):
+    config = load_config([f"task={kind}:{which}"])
+    assert config["task"] == load_config([f"task={kind}", f"task.env.task={which}"])["task"]
+    assert (config["task"]["source"], config["task"]["name"], config["task"]["env"]["task"]) == (kind, which, which)
+    saved = override_saved(load_config([]), [f"task={kind}:{which}"])
+    assert saved["task"] == config["task"]
+
+
+def test_constructor_arguments_need_no_plus():
+    config = load_config(["task=gym:CartPole-v1", "task.env.kwargs.sutton_barto_reward=true"])
+    assert config["task"]["env"]["kwargs"] == {"sutton_barto_reward": True}
 
 
 @pytest.mark.parametrize("name", ["walker_walk", "humanoid_CMU_run", "cartpole_swingup_sparse"])

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.envs.checks import require_whole
+from datamodules.envs.images import area_resized
 from datamodules.envs.protocol import Env, Step
 from datamodules.envs.wrapper import Wrapper
 
@@ -24,12 +25,7 @@ class Resize(Wrapper):
         self.spec = replace(env.spec, pixels=(env.spec.pixels[0], size, size))
 
     def _see(self, step: Step) -> NDArray[np.uint8]:
-        from PIL import Image
-
-        size = self.spec.pixels[1:]
-        if step.pixels.shape[1:] == size:
-            return step.pixels
-        return np.stack([np.asarray(Image.fromarray(c).resize(size, Image.Resampling.BOX)) for c in step.pixels])
+        return area_resized(step.pixels, self.spec.pixels[1])
 
 
 make = Resize

@@ -1,0 +1,195 @@
+"""Any Gymnasium environment, by its id or by the import path of a function that returns one."""
+
+import contextlib
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.envs import gl
+from datamodules.envs.actions import actions_of
+from datamodules.envs.checks import checked_action, checked_reward, require_open, require_whole
+from datamodules.envs.errors import BadObservation, BadOption, BadSpace, MissingGL, MissingPackage, UnknownTask
+from datamodules.envs.images import ImageReader, area_resized, as_colour, find_image
+from datamodules.envs.importing import import_callable, is_import_path
+from datamodules.envs.protocol import Step
+from worldmodel.spec import EnvSpec
+
+Pixels = Literal["auto", "observation", "render"]
+
+
+def make(
+    *,
+    task: str,
+    size: int = 64,
+    action_repeat: int = 1,
+    episode_steps: int | None = None,
+    pixels: Pixels = "auto",
+    image_key: str | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    gpu: int | None = None,
+) -> "GymEnv":
+    """Open `task`, a Gymnasium id or `package.module:function`, with [C, size, size] frames.
+
+    episode_steps: control steps until truncation; needed where the environment is registered with none. pixels: where
+    frames come from, "auto" is the observation's image if it has one, else render_mode="rgb_array". image_key: which
+    image, where there are several. kwargs: for the environment's constructor. gpu: EGL device of what draws with GL.
+    Raises UnknownTask, BadOption, BadSpace or MissingPackage.
+    """
+    check_options(size=size, action_repeat=action_repeat, episode_steps=episode_steps, pixels=pixels)
+    gymnasium = import_gymnasium(gpu=gpu)
+    env = _open(gymnasium, task, pixels, episode_steps, dict(kwargs or {}))
+    reader = choose_reader(env.observation_space, env.render_mode, pixels=pixels, image_key=image_key)
+    limit = episode_steps or known_limit(env, task)
+    return GymEnv(env, reader, task=task, size=size, action_repeat=action_repeat, episode_steps=limit)
+
+
+def check_options(*, size: int, action_repeat: int, episode_steps: int | None, pixels: str) -> None:
+    """Raise BadOption for a value that no environment can have."""
+    require_whole("size", size, least=16)
+    require_whole("action_repeat", action_repeat, least=1)
+    if episode_steps is not None:
+        require_whole("episode_steps", episode_steps, least=1)
+    if pixels not in ("auto", "observation", "render"):
+        raise BadOption(f"pixels: expected auto, observation or render, got {pixels!r}")
+
+
+def import_gymnasium(*, gpu: int | None) -> ModuleType:
+    """Gymnasium, set up to draw without a screen; raises MissingPackage."""
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    # most environments draw without GL
+    with contextlib.suppress(MissingGL):
+        gl.choose_backend(gpu=gpu)
+    try:
+        import gymnasium
+    except ModuleNotFoundError as error:
+        raise MissingPackage("Gymnasium is not installed: run `pip install 'worldmodel[gym]'`") from error
+    return gymnasium
+
+
+def choose_reader(space: Any, render_mode: str | None, *, pixels: Pixels, image_key: str | None) -> ImageReader | None:
+    """Where frames come from: a reader of observations, or None to draw; raises BadOption or BadSpace."""
+    reader = None if pixels == "render" else find_image(space, image_key)
+    if reader is None and pixels == "observation":
+        raise BadSpace(f"observation: expected an image, got {space}")
+    if reader is None and render_mode != "rgb_array":
+        raise BadSpace(f"observation: expected an image, or an environment with render_mode 'rgb_array', got {space}")
+    return reader
+
+
+def known_limit(env: Any, task: str) -> int:
+    """The control steps after which the registered environment is truncated; raises BadOption where it never is."""
+    limit = getattr(env.spec, "max_episode_steps", None) or getattr(env.unwrapped, "max_episode_steps", None)
+    if limit is None:
+        raise BadOption(f"episode_steps: expected a number of control steps, since {task} has no time limit of its own")
+    return int(limit)
+
+
+def draws(creator: Callable[..., Any], kwargs: Mapping[str, Any]) -> dict[str, str]:
+    """render_mode="rgb_array" for a constructor that knows it."""
+    metadata = getattr(creator, "metadata", None)
+    known = isinstance(metadata, dict) and "rgb_array" in metadata.get("render_modes", ())
+    takes = known or "render_mode" in inspect.signature(creator).parameters
+    return {"render_mode": "rgb_array"} if takes and "render_mode" not in kwargs else {}
+
+
+@contextlib.contextmanager
+def typed_errors(gymnasium: ModuleType, task: str) -> Any:
+    """Turn what goes wrong in a construction into UnknownTask, BadOption or MissingPackage."""
+    try:
+        yield
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise MissingPackage(f"{task}: {error}") from error
+    except (gymnasium.error.Error, ModuleNotFoundError) as error:
+        raise UnknownTask(f"task: expected a Gymnasium id or package.module:function, got {task!r}: {error}") from error
+    except TypeError as error:
+        raise BadOption(f"kwargs: {task} does not take them: {error}") from error
+
+
+def _open(gymnasium: ModuleType, task: str, pixels: Pixels, episode_steps: int | None, kwargs: dict[str, Any]) -> Any:
+    with typed_errors(gymnasium, task):
+        if is_import_path(task):
+            creator = import_callable(task)
+            env = creator(**_drawing(creator, pixels, kwargs))
+        else:
+            spec = gymnasium.spec(task)
+            creator = spec.entry_point
+            creator = creator if callable(creator) else gymnasium.envs.registration.load_env_creator(creator)
+            options = _drawing(creator, pixels, spec.kwargs | kwargs)
+            env = gymnasium.make(task, max_episode_steps=episode_steps, disable_env_checker=True, **options)
+    if not isinstance(env, gymnasium.Env):
+        raise UnknownTask(f"task: expected a gymnasium.Env from {task}, got {type(env).__name__}")
+    return env
+
+
+def _drawing(creator: Callable[..., Any], pixels: Pixels, kwargs: dict[str, Any]) -> dict[str, Any]:
+    return kwargs if pixels == "observation" else {**draws(creator, kwargs), **kwargs}
+
+
+class GymEnv:
+    """One Gymnasium environment; `env` is it, frames come from `reader`, or are drawn where that is None."""
+
+    def __init__(
+        self, env: Any, reader: ImageReader | None, *, task: str, size: int, action_repeat: int, episode_steps: int
+    ) -> None:
+        self.env, self._reader = env, reader
+        self._actions = actions_of(env.action_space)
+        self._image = np.zeros((size, size, 3), np.uint8)
+        self._control_steps, self._open = 0, False
+        self.spec = EnvSpec(
+            task=task,
+            pixels=(3 if reader is None else reader.channels, size, size),
+            action_dim=self._actions.dim,
+            action_repeat=action_repeat,
+            episode_steps=episode_steps,
+            discrete=self._actions.discrete,
+        )
+
+    def reset(self, seed: int) -> Step:
+        """Open the episode of `seed`; it seeds the action space too."""
+        observation, _ = self.env.reset(seed=seed % 2**32)
+        self.env.action_space.seed(seed % 2**32)
+        self._control_steps, self._open = 0, True
+        return Step(self._pixels(observation), 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
+
+    def step(self, action: NDArray[np.float32]) -> Step:
+        """Repeat an action [A] for action_repeat control steps, or until the end, and sum rewards.
+
+        Raises BadAction, BadReward, BadObservation and NotReset.
+        """
+        require_open(self._open)
+        native = self._actions.native(checked_action(action, action_dim=self.spec.action_dim))
+        reward, taken, terminal, last = 0.0, 0, False, False
+        while taken < self.spec.action_repeat and not last:
+            observation, gained, terminal, cut, _ = self.env.step(native)
+            reward += checked_reward(gained)
+            taken += 1
+            last = terminal or cut or self._control_steps + taken >= self.spec.episode_steps
+        self._control_steps += taken
+        self._open = not last
+        return Step(self._pixels(observation), reward, False, bool(last), bool(terminal), env_steps=taken)
+
+    def render(self, size: int) -> NDArray[np.uint8]:
+        """The last image before it was resized, as uint8 [size, size, 3], for videos."""
+        return as_colour(self._image, size)
+
+    def close(self) -> None:
+        """Close the environment."""
+        self.env.close()
+
+    def _pixels(self, observation: Any) -> NDArray[np.uint8]:
+        # a copy: an environment may write its next observation into the same array
+        self._image = drawn(self.env.render()) if self._reader is None else self._reader.read(observation).copy()
+        return area_resized(self._image.transpose(2, 0, 1), self.spec.pixels[1])
+
+
+def drawn(frame: Any) -> NDArray[np.uint8]:
+    """What an environment drew, uint8 [h, w, 3]; raises BadObservation for anything else."""
+    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[-1] != 3:
+        got = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+        raise BadObservation(f"render: expected uint8 (h, w, 3), got {got}")
+    return frame

@@ -1,0 +1,95 @@
+"""Gymnasium environments for tests, named by import path: frames are watermarked with lane, episode and step."""
+
+from typing import ClassVar
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+SIDE = 16
+
+
+def watermark(lane, episode, step):
+    """A frame [16, 16, 3] that `read` reads; never one constant colour."""
+    frame = np.empty((SIDE, SIDE, 3), np.uint8)
+    frame[...] = lane, episode, step
+    frame[0, 0] = 255 - frame[0, 0]
+    return frame
+
+
+def read(pixels):
+    """(lane, episode, step) of a row's pixels [3, h, w]."""
+    return tuple(int(channel[-1, -1]) for channel in pixels)
+
+
+def reward_of(step, action):
+    """The reward of the control step that arrives at `step`."""
+    return 10.0 * step + float(np.asarray(action).ravel()[0])
+
+
+class Watermarked(gymnasium.Env):
+    """Episode k of lane i has `lengths[(k + i) % len(lengths)]` steps; every second episode ends by truncation."""
+
+    metadata: ClassVar = {"render_modes": ["rgb_array"]}
+
+    def __init__(self, lane=0, lengths=(4, 2, 3), observation="image", render_mode=None, spoil=None):
+        self.lane, self.lengths, self.kind, self.render_mode, self.spoil = (
+            lane,
+            lengths,
+            observation,
+            render_mode,
+            spoil,
+        )
+        self.action_space = spaces.Box(np.float32([0.0, -3.0]), np.float32([4.0, -1.0]))
+        image = spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)
+        vector = spaces.Box(-np.inf, np.inf, (3,))
+        self.observation_space = {
+            "image": image,
+            "vector": vector,
+            "dict": spaces.Dict({"state": vector, "camera": spaces.Dict({"front": image})}),
+            "two": spaces.Dict({"left": image, "right": image}),
+            "chw": spaces.Box(0, 255, (3, SIDE, SIDE), np.uint8),
+            "unit": spaces.Box(0.0, 1.0, (SIDE, SIDE, 3), np.float32),
+        }[observation]
+        self.episode, self.time, self.actions = -1, 0, []
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.episode, self.time = self.episode + 1, 0
+        self.drawn = int(self.np_random.integers(1000))
+        return self._observe(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        self.time += 1
+        self.actions.append(action)
+        ends = self.time >= self.lengths[(self.episode + self.lane) % len(self.lengths)]
+        cut = ends and self.episode % 2 == 1
+        reward = float("nan") if self.spoil == "reward" else reward_of(self.time, action)
+        return self._observe(), reward, ends and not cut, cut, {}
+
+    def render(self):
+        return None if self.spoil == "render" else watermark(self.lane, self.episode, self.time)
+
+    def _observe(self):
+        frame = watermark(self.lane, self.episode, self.time)
+        if self.kind == "unit":
+            frame = frame.astype(np.float32) / (np.float32("nan") if self.spoil == "pixels" and self.time else 255)
+        if self.kind == "chw":
+            frame = frame.transpose(2, 0, 1)
+        parts = {"state": np.zeros(3, np.float32), "camera": {"front": frame}}
+        return {"dict": parts, "two": {"left": frame, "right": frame}, "vector": parts["state"]}.get(self.kind, frame)
+
+
+class Discrete(Watermarked):
+    """The same with three actions, 5, 6 and 7."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.action_space = spaces.Discrete(3, start=5)
+
+
+def sync_lanes(num_envs, mode="NextStep", **kwargs):
+    """Watermarked lanes in Gymnasium's own vector environment."""
+    lanes = [lambda lane=lane: Watermarked(lane, **kwargs) for lane in range(num_envs)]
+    return gymnasium.vector.SyncVectorEnv(lanes, autoreset_mode=gymnasium.vector.AutoresetMode(mode))

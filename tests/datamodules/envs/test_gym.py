@@ -1,0 +1,312 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datamodules.envs import gym
+from datamodules.envs.actions import actions_of
+from datamodules.envs.errors import (
+    BadAction,
+    BadObservation,
+    BadOption,
+    BadReward,
+    BadSpace,
+    MissingPackage,
+    NotReset,
+    UnknownTask,
+)
+from datamodules.envs.images import area_resized, find_image
+from datamodules.envs.pool import EnvPool
+from datamodules.envs.protocol import Fault
+
+gymnasium = pytest.importorskip("gymnasium")
+from gymnasium import spaces  # noqa: E402
+
+FOLDER = Path(__file__).parent
+MIDDLE = np.zeros(2, np.float32)
+
+
+@pytest.fixture
+def envs(monkeypatch):
+    """The module of test environments, importable here and in workers."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.setenv("PYTHONPATH", str(FOLDER))
+    import gym_envs
+
+    return gym_envs
+
+
+def make(task="gym_envs:Watermarked", **options):
+    return gym.make(**{"task": task, "size": 16, "episode_steps": 50, **options})
+
+
+def play(env, count, action=MIDDLE):
+    rows = [env.reset(3)]
+    while len(rows) <= count and not rows[-1].is_last:
+        rows.append(env.step(action))
+    return rows
+
+
+def test_rows_are_the_environments_own(envs):
+    env = make(kwargs={"lane": 1, "lengths": (3,)})
+    for episode in range(2):
+        rows = play(env, 10)
+        assert [envs.read(row.pixels) for row in rows] == [(1, episode, step) for step in range(4)]
+        assert [row.reward for row in rows] == [0.0, *(envs.reward_of(step, 2.0) for step in (1, 2, 3))]
+        assert [row.is_first for row in rows] == [True, False, False, False]
+        assert [row.is_last for row in rows] == [False, False, False, True]
+        # the first episode terminates, the second is truncated
+        assert [row.is_terminal for row in rows] == [False, False, False, episode == 0]
+        assert [row.env_steps for row in rows] == [0, 1, 1, 1]
+    with pytest.raises(NotReset):
+        env.step(MIDDLE)
+
+
+def test_action_repeat_sums_rewards_and_stops_at_the_end(envs):
+    rows = play(make(action_repeat=2, kwargs={"lengths": (3,)}), 10)
+    assert [envs.read(row.pixels)[2] for row in rows] == [0, 2, 3]
+    assert [row.reward for row in rows] == [0.0, 10 + 20 + 4, 30 + 2]
+    assert [row.env_steps for row in rows] == [0, 2, 1]
+    assert rows[-1].is_last and rows[-1].is_terminal
+
+
+def test_a_time_limit_truncates_and_termination_at_the_limit_stays_one(envs):
+    rows = play(make(episode_steps=5, action_repeat=2, kwargs={"lengths": (9,)}), 10)
+    assert [row.env_steps for row in rows] == [0, 2, 2, 1]
+    assert (rows[-1].is_last, rows[-1].is_terminal) == (True, False)
+    rows = play(make(episode_steps=3, kwargs={"lengths": (3,)}), 10)
+    assert (rows[-1].is_last, rows[-1].is_terminal) == (True, True)
+
+
+@pytest.mark.parametrize("kind", ["image", "chw", "unit", "dict", "vector"])
+def test_every_way_to_a_frame_gives_the_same(envs, kind):
+    rows = play(make(kwargs={"observation": kind}), 2)
+    assert [envs.read(row.pixels) for row in rows] == [(0, 0, 0), (0, 0, 1), (0, 0, 2)]
+    assert all(row.pixels.shape == (3, 16, 16) and row.pixels.dtype == np.uint8 for row in rows)
+
+
+def test_rows_keep_their_frames_and_videos_show_the_image_before_it_was_resized(envs):
+    env = make(size=32)
+    rows = play(env, 2)
+    assert [envs.read(row.pixels)[2] for row in rows] == [0, 1, 2]
+    np.testing.assert_array_equal(env.render(16), envs.watermark(0, 0, 2))
+    assert env.render(40).shape == (40, 40, 3)
+
+
+def test_several_images_need_a_key(envs):
+    with pytest.raises(BadOption, match=r"image_key.*\['left', 'right'\]"):
+        make(kwargs={"observation": "two"})
+    assert make(image_key="right", kwargs={"observation": "two"}).spec.pixels == (3, 16, 16)
+    assert make(image_key="camera/front", kwargs={"observation": "dict"}).spec.pixels == (3, 16, 16)
+    with pytest.raises(BadOption, match=r"image_key.*left.*'middle'"):
+        make(image_key="middle", kwargs={"observation": "two"})
+
+
+BYTES = {"low": 0, "high": 255, "dtype": np.uint8}
+
+
+@pytest.mark.parametrize(
+    ("space", "expected"),
+    [
+        ({"shape": (64, 48, 3), **BYTES}, (64, 48, 3)),
+        ({"shape": (3, 64, 48), **BYTES}, (64, 48, 3)),
+        ({"shape": (64, 48), **BYTES}, (64, 48, 1)),
+        ({"shape": (4, 84, 84), **BYTES}, (84, 84, 4)),
+        ({"shape": (64, 64, 3), "low": 0.0, "high": 1.0, "dtype": np.float32}, (64, 64, 3)),
+        ({"shape": (64, 64, 3), "low": 0.0, "high": 255.0, "dtype": np.float64}, (64, 64, 3)),
+        ({"shape": (64, 64, 1), "low": 0, "high": 65535, "dtype": np.uint16}, (64, 64, 1)),
+        ({"shape": (64, 64, 3), "low": 0, "high": 255, "dtype": np.int64}, (64, 64, 3)),
+    ],
+)
+def test_clear_images_are_read(space, expected):
+    box = spaces.Box(**space)
+    reader = find_image(box, None)
+    top = np.full(box.shape, box.high.flat[0], box.dtype)
+    assert reader.read(top).shape == expected and (reader.read(top) == 255).all()
+    assert (reader.read(np.zeros_like(top)) == 0).all() and reader.channels == expected[-1]
+    sample = box.sample()
+    error = reader.read(sample) / 255 - _hwc(sample, reader.layout) / float(box.high.flat[0])
+    assert abs(error).max() <= 0.5 / 255 + 1e-6
+
+
+def _hwc(values, layout):
+    return {"HWC": values, "HW": values[..., None], "CHW": np.moveaxis(values, 0, -1)}[layout].astype(np.float64)
+
+
+@pytest.mark.parametrize(
+    ("space", "text"),
+    [
+        ({"shape": (64, 64, 64), **BYTES}, "HWC, CHW or HW"),
+        ({"shape": (64, 3, 64), **BYTES}, "HWC, CHW or HW"),
+        ({"shape": (4, 64, 64, 3), **BYTES}, "HWC, CHW or HW"),
+        ({"shape": (64, 64, 3), "low": -1.0, "high": 1.0, "dtype": np.float32}, r"0\.\.1.*float32 \(64, 64, 3\) -1"),
+        ({"shape": (64, 64, 3), "low": 0.0, "high": np.inf, "dtype": np.float32}, "inf"),
+        ({"shape": (64, 64, 1), "low": 0, "high": 4095, "dtype": np.uint16}, "4095"),
+        ({"shape": (64, 64, 3), "low": 0, "high": 1, "dtype": np.uint8}, "uint8 0..255"),
+        ({"shape": (64, 64, 3), "low": 0, "high": 65535, "dtype": np.uint32}, "uint32"),
+    ],
+)
+def test_unclear_images_are_refused_with_what_was_expected(space, text):
+    with pytest.raises(BadSpace, match=rf"^observation: expected.*{text}.*pixels=render"):
+        find_image(spaces.Box(**space), None)
+
+
+@pytest.mark.parametrize("shape", [(3,), (7, 7, 3), (15, 64)])
+def test_other_observations_are_no_images(shape):
+    assert find_image(spaces.Box(0, 255, shape, np.uint8), None) is None
+    with pytest.raises(BadSpace, match="at least 16x16"):
+        find_image(spaces.Dict({"a": spaces.Box(0, 255, shape, np.uint8)}), "a")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (np.full((16, 16, 3), np.nan, np.float32), "nan"),
+        (np.full((16, 16, 3), 1.5, np.float32), "1.5"),
+        (np.full((16, 16, 3), -0.1, np.float32), "-0.1"),
+        (np.zeros((16, 16, 3), np.uint8), "got uint8"),
+        (np.zeros((16, 15, 3), np.float32), r"\(16, 15, 3\)"),
+        (None, "object"),
+    ],
+)
+def test_observations_that_break_their_spaces_promise_are_refused(value, text):
+    reader = find_image(spaces.Dict({"eye": spaces.Box(0.0, 1.0, (16, 16, 3))}), None)
+    with pytest.raises(BadObservation, match=rf"observation\[eye\]: expected.*{text}"):
+        reader.read({"eye": value})
+    with pytest.raises(BadObservation, match="got none"):
+        reader.read({})
+
+
+def test_shrinking_takes_the_mean_of_the_area():
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 32), np.uint8)
+    mean = pixels.reshape(2, 16, 4, 16, 2).mean((2, 4))
+    # rounded once along each axis
+    np.testing.assert_allclose(area_resized(pixels, 16), mean, atol=1.01)
+    np.testing.assert_array_equal(area_resized(pixels[:, :16, :16], 32), pixels[:, :16, :16].repeat(2, 1).repeat(2, 2))
+
+
+def test_actions_reach_both_bounds_of_a_box():
+    low, high = np.float32([[0.0, -3.0], [0.1, 2.0]]), np.float32([[4.0, -1.0], [0.7, 2.0]])
+    actions = actions_of(spaces.Box(low, high))
+    assert (actions.dim, actions.discrete) == (4, False)
+    np.testing.assert_array_equal(actions.native(np.full(4, -1, np.float32)), low)
+    np.testing.assert_array_equal(actions.native(np.ones(4, np.float32)), high)
+    middle = actions.native(np.zeros(4, np.float32))
+    np.testing.assert_allclose(middle, (low + high) / 2)
+    assert middle.dtype == np.float32
+
+
+def test_discrete_actions_are_the_largest_entry():
+    actions = actions_of(spaces.Discrete(3, start=5))
+    assert (actions.dim, actions.discrete) == (3, True)
+    cases = {(-1, -0.5, -0.6): 6, (0, 0, 0): 5, (-1, -1, 1): 7}
+    assert {case: int(actions.native(np.float32(case))) for case in cases} == cases
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.MultiDiscrete([2, 3]),
+        spaces.MultiBinary(2),
+        spaces.Box(-np.inf, np.inf, (2,)),
+        spaces.Box(np.float32([0, -np.inf]), np.float32([1, 1])),
+        spaces.Box(-3e38, 3e38, (1,)),
+        spaces.Box(0, 5, (2,), np.int32),
+        spaces.Box(0, 1, (0,)),
+        spaces.Dict({"a": spaces.Discrete(2)}),
+    ],
+)
+def test_other_action_spaces_are_refused_by_name(space):
+    with pytest.raises(BadSpace, match=f"action: expected .*, got {type(space).__name__}"):
+        actions_of(space)
+
+
+def test_discrete_environments_get_their_own_numbers(envs):
+    env = make("gym_envs:Discrete")
+    assert env.spec.discrete and env.spec.action_dim == 3
+    rows = play(env, 1, np.float32([-0.2, -0.1, -0.3]))
+    assert rows[1].reward == envs.reward_of(1, 6)
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "error", "text"),
+    [
+        ("CartPol-v1", {}, UnknownTask, "CartPole"),
+        ("no_such_module:make", {}, UnknownTask, "no_such_module.*PYTHONPATH"),
+        ("no_such_module:Env-v0", {}, UnknownTask, "no_such_module"),
+        ("gym_envs:Missing", {}, UnknownTask, "'Missing' in gym_envs"),
+        ("os:getcwd", {}, UnknownTask, "gymnasium.Env from os:getcwd, got str"),
+        ("gym_envs:Watermarked", {"episode_steps": None}, BadOption, "episode_steps.*no time limit"),
+        ("gym_envs:Watermarked", {"kwargs": {"colour": 1}}, BadOption, "kwargs.*colour"),
+        ("gym_envs:Watermarked", {"pixels": "camera"}, BadOption, "pixels"),
+        ("gym_envs:Watermarked", {"size": 8}, BadOption, "size"),
+        ("gym_envs:Watermarked", {"action_repeat": 0}, BadOption, "action_repeat"),
+        ("gym_envs:Watermarked", {"episode_steps": 0}, BadOption, "episode_steps"),
+        ("gym_envs:Watermarked", {"pixels": "observation", "kwargs": {"observation": "vector"}}, BadSpace, "an image"),
+        ("gym_envs:Watermarked", {"kwargs": {"observation": "vector", "render_mode": None}}, BadSpace, "rgb_array"),
+    ],
+)
+def test_wrong_tasks_and_options_are_named(envs, task, options, error, text):
+    with pytest.raises(error, match=text):
+        make(task, **options)
+
+
+def test_bad_rewards_and_frames_are_typed(envs):
+    for spoil, error in {"reward": BadReward, "pixels": BadObservation}.items():
+        env = make(kwargs={"observation": "unit", "spoil": spoil})
+        env.reset(0)
+        with pytest.raises(error, match="nan"):
+            env.step(MIDDLE)
+    env = make(pixels="render", kwargs={"spoil": "render"})
+    with pytest.raises(BadObservation, match=r"render: expected uint8.*NoneType"):
+        env.reset(0)
+    env = make()
+    env.reset(0)
+    with pytest.raises(BadAction):
+        env.step(np.array([np.nan, 0]))
+
+
+def test_bad_rewards_never_leave_a_pool(envs):
+    kwargs = {"task": "gym_envs:Watermarked", "size": 16, "episode_steps": 9, "kwargs": {"spoil": "reward"}}
+    with EnvPool(source="gym", kwargs=kwargs, count=1) as pool:
+        pool.reset({0: 0})
+        row = pool.step({0: MIDDLE})[0]
+    assert isinstance(row, Fault) and "finite" in row.message
+
+
+def test_a_missing_package_is_said_in_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    with pytest.raises(MissingPackage, match=r"^Gymnasium is not installed: run `pip install 'worldmodel\[gym\]'`$"):
+        gym.make(task="CartPole-v1")
+
+
+def test_a_registered_environment_by_rendering_in_a_worker_is_the_same_for_a_seed():
+    kwargs = {"task": "Pendulum-v1", "size": 32, "action_repeat": 2}
+    env = gym.make(**kwargs)
+    assert (env.spec.episode_steps, env.spec.action_dim, env.spec.discrete) == (200, 1, False)
+    action = np.float32([0.7])
+    mine = [env.reset(5), env.step(action), env.reset(5), env.step(action), env.reset(6)]
+    with EnvPool(source="gym", kwargs=kwargs, count=1) as pool:
+        theirs = [pool.reset({0: 5})[0], pool.step({0: action})[0]]
+        assert pool.render(0, 100).shape == (100, 100, 3)
+    for rows in (mine[2:4], theirs):
+        np.testing.assert_array_equal([row.pixels for row in rows], [row.pixels for row in mine[:2]])
+        assert rows[1].reward == mine[1].reward
+    assert (mine[4].pixels != mine[0].pixels).any()
+
+
+def test_cartpole_terminates_and_its_limit_can_be_changed():
+    env = gym.make(task="CartPole-v1", size=16)
+    rows = play(env, 500, np.float32([0, 1]))
+    assert env.spec.episode_steps == 500 and env.spec.discrete
+    assert rows[-1].is_terminal and sum(row.reward for row in rows) == len(rows) - 1
+    rows = play(gym.make(task="CartPole-v1", size=16, episode_steps=4), 500, np.float32([0, 1]))
+    assert len(rows) == 5 and rows[-1].is_last and not rows[-1].is_terminal
+    assert gym.make(task="CartPole-v1", episode_steps=700).spec.episode_steps == 700
+
+
+def test_sources_import_gymnasium_only_when_they_use_it():
+    code = "import datamodules.envs.gym, sys; assert not {'gymnasium', 'PIL'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
