@@ -4,31 +4,29 @@ Each stream is a ring of its own. Rows carry a number that never repeats within 
 identified while the ring turns, and the log on disk needs no index.
 """
 
-import fcntl
-import json
 import os
 import threading
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.durable import write_atomic
 from datamodules.envs.protocol import Step
+from datamodules.folder import ReplayFolder, require_same
+from datamodules.frames import MemoryFrames
 from datamodules.locking import one_at_a_time
+from datamodules.rows import ReplayMismatch, ReplayRowInvalid, empty_table, frame_bytes, row_bytes
 from datamodules.samplers.uniform import Uniform
 from datamodules.segments import SegmentLog
-from datamodules.stream import ReplayMismatch, ReplayRowInvalid, Stream, columns, row_bytes
+from datamodules.shards import Shards
+from datamodules.stream import Stream
 from datamodules.windows import Content, Sampler
 from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec
 
-FORMAT = 1
+STATE_FORMAT = 1
 MAX_SEGMENT_BYTES = 1 << 26
 
 
@@ -80,18 +78,21 @@ class Replay:
         self.lock = threading.RLock()
         self._ring = capacity // streams
         self._refuse_if_too_large(memory_limit_bytes)
+        self._table = empty_table(spec, self._ring * streams)
         # np.empty takes pages only when rows arrive
-        self._store = {key: np.empty((capacity, *shape), dtype) for key, (dtype, shape) in columns(spec).items()}
+        self._pixels = np.empty((self._ring * streams, frame_bytes(spec)), np.uint8)
         self._sampler = Uniform() if sampler is None else sampler
         self._content: Content | None = None
         self._losses = 0
-        self._lock: int | None = None
+        self._folder = None
+        if folder is not None:
+            self._folder = ReplayFolder(Path(folder), spec, streams=streams, capacity=capacity)
         try:
-            logs = [None] * streams if folder is None else self._open_folder(Path(folder), streams)
-            self._streams = [self._make_stream(i, flush_rows, log) for i, log in enumerate(logs)]
+            self._streams = [self._make_stream(i, flush_rows) for i in range(streams)]
         except (OSError, ReplayMismatch):
-            self._unlock()
+            self._leave()
             raise
+        self._shards = Shards(spec, self._table, self._streams)
 
     def _refuse_if_too_large(self, limit: int | None) -> None:
         needed, available = self.bytes_needed(self.spec, self.capacity), available_bytes() if limit is None else limit
@@ -101,37 +102,16 @@ class Replay:
                 f"choose a capacity of at most {available // row_bytes(self.spec)} rows"
             )
 
-    def _make_stream(self, i: int, flush_rows: int, log: SegmentLog | None) -> Stream:
+    def _make_stream(self, i: int, flush_rows: int) -> Stream:
+        log = None if self._folder is None else self._log(i, self._folder)
         slots = slice(i * self._ring, (i + 1) * self._ring)
-        store = {key: values[slots] for key, values in self._store.items()}
-        return Stream(self.spec, store, flush_rows=flush_rows, log=log)
+        table = {key: values[slots] for key, values in self._table.items()}
+        return Stream(self.spec, table, MemoryFrames(self._pixels[slots]), flush_rows=flush_rows, log=log)
 
-    def _open_folder(self, folder: Path, streams: int) -> Sequence[SegmentLog]:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._take_lock(folder)
-        mine = {"format": FORMAT, "spec": self.spec.to_json(), "streams": streams}
-        # through JSON, so that tuples compare as what they become
-        mine = json.loads(json.dumps(mine))
-        header = folder / "replay.json"
-        if header.exists():
-            _require_same(_read_header(header), mine)
-        else:
-            write_atomic(header, json.dumps({**mine, "capacity": self.capacity}, indent=1).encode())
+    def _log(self, i: int, folder: ReplayFolder) -> SegmentLog:
         # a segment is deleted as a whole: an eighth of the ring is the most that is kept in excess
         size = min(MAX_SEGMENT_BYTES, max(1, self._ring // 8) * row_bytes(self.spec))
-        return [SegmentLog(folder / f"stream_{i:02d}", segment_bytes=size) for i in range(streams)]
-
-    def _take_lock(self, folder: Path) -> None:
-        self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ReplayMismatch(f"folder {folder} is in use by another replay") from error
-
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        return SegmentLog(folder.stream(i), segment_bytes=size)
 
     @staticmethod
     def bytes_needed(spec: EnvSpec, capacity: int) -> int:
@@ -207,13 +187,11 @@ class Replay:
         Open episodes take part. The tensors are the caller's own.
         """
         windows = self._sampler.draw(self._current(), batch, length)
-        rows = windows[:, 2:] + np.arange(length)
-        content = self._gather(windows[:, 1:2] * self._ring + rows % self._ring)
-        return replace(content, windows=torch.from_numpy(windows))
+        return self._shards.gather(windows, length)
 
     def _current(self) -> Content:
         if self._content is None:
-            self._content = Content(tuple(stream.live() for stream in self._streams), self._ring, self._losses)
+            self._content = self._shards.content(self._losses)
         return self._content
 
     @one_at_a_time
@@ -221,17 +199,12 @@ class Replay:
         """Tell the sampler the model's error [B] on `windows` [B, 3] of an earlier batch."""
         self._sampler.feedback(windows, error)
 
-    def _gather(self, slots: NDArray[np.int64]) -> Batch:
-        # np.take copies whole rows at the speed of memory and returns a new array: no batch is ever overwritten
-        fields = {f: torch.from_numpy(np.take(v, slots, axis=0)) for f, v in self._store.items() if f != "env_steps"}
-        fields["pixels"] = fields["pixels"].reshape(*slots.shape, *self.spec.pixels)
-        return Batch(**fields)
-
     @one_at_a_time
     def state_dict(self) -> dict[str, Any]:
         """Flush, and return what `load_state_dict` needs, of plain values and arrays; raises OSError."""
         streams = [stream.state() for stream in self._streams]
-        return {"format": FORMAT, "capacity": self.capacity, "streams": streams, "sampler": self._sampler.state_dict()}
+        own = {"format": STATE_FORMAT, "capacity": self.capacity}
+        return {**own, "streams": streams, "sampler": self._sampler.state_dict()}
 
     @one_at_a_time
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -240,8 +213,8 @@ class Replay:
         Raises ReplayMismatch for a state of another replay, and OSError; rows that the disk lost are left out and
         counted in `damaged_blocks`.
         """
-        mine = {"format": FORMAT, "capacity": self.capacity}
-        _require_same({**state, "streams": len(state["streams"])}, {**mine, "streams": len(self._streams)})
+        mine = {"format": STATE_FORMAT, "capacity": self.capacity}
+        require_same({**state, "streams": len(state["streams"])}, {**mine, "streams": len(self._streams)})
         if state["sampler"].keys() != self._sampler.state_dict().keys():
             name = type(self._sampler).__name__.lower()
             raise ReplayMismatch(f"data.sampler: expected {name} as in this run, got a checkpoint of another sampler")
@@ -265,22 +238,8 @@ class Replay:
         for stream in self._streams:
             if stream.log:
                 stream.log.close()
-        self._unlock()
+        self._leave()
 
-
-def _read_header(path: Path) -> dict[str, Any]:
-    try:
-        header = json.loads(path.read_bytes())
-        # facts that an older version did not know have their defaults
-        return {**header, "spec": json.loads(json.dumps(EnvSpec.from_json(header["spec"]).to_json()))}
-    except (ValueError, TypeError, KeyError) as error:
-        raise ReplayMismatch(f"{path}: expected JSON, got {error}; delete the file to write it again") from error
-
-
-def _require_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    for key, value in expected.items():
-        # visual options count as a whole: what is in them, nothing else, and their order
-        if isinstance(value, dict) and key != "visuals":
-            _require_same(found.get(key, {}), value)
-        elif json.dumps(found.get(key)) != json.dumps(value):
-            raise ReplayMismatch(f"{key}: expected {value}, got {found.get(key)}")
+    def _leave(self) -> None:
+        if self._folder is not None:
+            self._folder.close()

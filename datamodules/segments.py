@@ -1,54 +1,15 @@
-"""The on-disk log of one replay stream: append-only segment files of checksummed blocks.
-
-A block is a header and a payload, each with a CRC-32. Blocks are numbered without gaps, so that a gap found while
-reading is damage and can be counted. Nothing here knows what a row holds.
-"""
+"""The on-disk log of one replay stream: append-only segment files of checksummed blocks."""
 
 import os
-import struct
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from enum import IntEnum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from datamodules.blocks import HEADER_BYTES, Block, Found, encode_header, intact_blocks, is_torn
 from datamodules.durable import sync_folder, write_all
 
-MAGIC = b"RPLB"
-VERSION = 1
-_FIELDS = struct.Struct("<4sHHQQIIQQI")
-_CRC = struct.Struct("<I")
-HEADER_BYTES = _FIELDS.size + _CRC.size
-
-
-class Kind(IntEnum):
-    """What a block says: new rows, "the row before was the episode's last", or "the newest rows are dropped"."""
-
-    ROWS = 0
-    CLOSE = 1
-    DROP = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """One record of the log.
-
-    first_row: number of its first row (CLOSE, DROP: of the next row). rows: rows added (DROP: rows dropped).
-    env_steps, episodes: the stream's totals once the block is applied.
-    """
-
-    kind: Kind
-    number: int
-    first_row: int
-    rows: int
-    env_steps: int
-    episodes: int
-    payload: bytes | memoryview = b""
-
-    @property
-    def next_row(self) -> int:
-        """The number of the row that follows."""
-        return self.first_row + (self.rows if self.kind is Kind.ROWS else 0)
+# what a log's reader is called with: a block, the file it is in, and the byte where its payload begins
+Visit = Callable[[Block, Path, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +17,7 @@ class _Entry:
     number: int
     next_row: int
     end: int
-    crc: int  # of the header, which holds the payload's: tells one history of the stream from another
+    crc: int
 
 
 @dataclass(slots=True)
@@ -67,45 +28,6 @@ class _Segment:
     @property
     def size(self) -> int:
         return self.entries[-1].end if self.entries else 0
-
-
-def _encode_header(block: Block, payload_bytes: int, payload_crc: int) -> bytes:
-    counters = (block.number, block.first_row, block.rows, payload_bytes, block.env_steps, block.episodes)
-    fields = _FIELDS.pack(MAGIC, VERSION, block.kind, *counters, payload_crc)
-    return fields + _CRC.pack(zlib.crc32(fields))
-
-
-def _decode_header(data: memoryview, position: int) -> tuple[Block, int, int] | None:
-    """The block (without payload), its payload's size and CRC; None where no intact header starts."""
-    fields = data[position : position + _FIELDS.size]
-    stored = data[position + _FIELDS.size : position + HEADER_BYTES]
-    if len(stored) < _CRC.size or _CRC.unpack(stored)[0] != zlib.crc32(fields):
-        return None
-    _, version, kind, number, first_row, rows, size, env_steps, episodes, crc = _FIELDS.unpack(fields)
-    if version != VERSION or kind not in set(Kind):
-        return None
-    return Block(Kind(kind), number, first_row, rows, env_steps, episodes), size, crc
-
-
-def _intact_blocks(content: bytes) -> Iterator[tuple[Block, int, int]]:
-    """Every intact block of a segment with its end offset and header CRC; damaged ones are passed over."""
-    data, position = memoryview(content), 0
-    while (position := content.find(MAGIC, position)) >= 0:
-        header = _decode_header(data, position)
-        if header is None:
-            position += 1
-            continue
-        block, size, crc = header
-        begin, position = position + HEADER_BYTES, position + HEADER_BYTES + size
-        payload = data[begin:position]
-        if len(payload) == size and zlib.crc32(payload) == crc:
-            yield replace(block, payload=payload), position, _CRC.unpack(data[begin - _CRC.size : begin])[0]
-
-
-def _is_torn(tail: memoryview) -> bool:
-    """Whether the bytes after the last intact block are a write that never finished (rather than damage)."""
-    header = _decode_header(tail, 0)
-    return len(tail) < HEADER_BYTES or (header is not None and len(tail) < HEADER_BYTES + header[1])
 
 
 class SegmentLog:
@@ -135,7 +57,7 @@ class SegmentLog:
         """CRC of the newest block's header, 0 for an empty log."""
         return next((segment.entries[-1].crc for segment in reversed(self._segments) if segment.entries), 0)
 
-    def recover(self, visit: Callable[[Block], None]) -> None:
+    def recover(self, visit: Visit) -> None:
         """Hand every intact block to `visit`, oldest first, and cut what cannot be read from the end."""
         self.close()
         self._segments, self.damaged_blocks = [], 0
@@ -144,23 +66,24 @@ class SegmentLog:
         for path in sorted(self.folder.glob("segment_*.bin")):
             tail = self._recover_segment(path, visit)
         # inside the log damage shows as a gap in the numbers; at its end only the bytes can tell
-        if len(tail) > 0 and not _is_torn(tail):
+        if len(tail) > 0 and not is_torn(tail):
             self.damaged_blocks += 1
             self.blocks += 1
         self._open_last()
 
-    def _recover_segment(self, path: Path, visit: Callable[[Block], None]) -> memoryview:
+    def _recover_segment(self, path: Path, visit: Visit) -> memoryview:
         """Take in one file; returns the bytes after its last intact block."""
         content = path.read_bytes()
         if not self._segments:
             self.blocks = int(path.stem.removeprefix("segment_"))
         segment = _Segment(path, [])
-        for block, end, crc in _intact_blocks(content):
+        for found in intact_blocks(content):
+            block = found.block
             if block.number < self.blocks or block.first_row < self.rows:
                 continue
             self.damaged_blocks += block.number - self.blocks
-            self._enter(segment, block, end, crc)
-            visit(block)
+            self._enter(segment, found)
+            visit(block, path, found.begin)
         if segment.entries:
             self._segments.append(segment)
         elif content:
@@ -170,8 +93,9 @@ class SegmentLog:
             path.unlink()
         return memoryview(content)[segment.size :]
 
-    def _enter(self, segment: _Segment, block: Block, end: int, crc: int) -> None:
-        segment.entries.append(_Entry(block.number, block.next_row, end, crc))
+    def _enter(self, segment: _Segment, found: Found) -> None:
+        block = found.block
+        segment.entries.append(_Entry(block.number, block.next_row, found.end, found.crc))
         self.blocks, self.rows = block.number + 1, block.next_row
 
     def _open_last(self) -> None:
@@ -188,19 +112,18 @@ class SegmentLog:
         entries = len(self._segments[-1].entries) if self._segments else 0
         self._synced = (entries, self.blocks, self.rows)
 
-    def append(self, block: Block, parts: Sequence[memoryview] = ()) -> None:
-        """Write `block` with the payload `parts` (C-contiguous bytes); all or nothing, durable after `sync`."""
+    def append(self, block: Block, parts: Sequence[memoryview] = ()) -> tuple[Path, int]:
+        """Write `block` with the payload `parts` (C-contiguous bytes); all or nothing, durable after `sync`.
+
+        Returns the file and the byte where the payload begins.
+        """
         assert block.number == self.blocks and block.first_row >= self.rows, (block, self.blocks, self.rows)
         if self._dirty:
             self._cut()
         if self._fd is None or self._segments[-1].size >= self._segment_bytes:
             self._start_segment()
         assert self._fd is not None
-        payload_crc = 0
-        for part in parts:
-            payload_crc = zlib.crc32(part, payload_crc)
-        size = sum(part.nbytes for part in parts)
-        header = _encode_header(block, size, payload_crc)
+        header, size, crc = encode_header(block, parts)
         # until the block is whole, the end of the file is not to be trusted
         self._dirty = True
         write_all(self._fd, header)
@@ -208,7 +131,9 @@ class SegmentLog:
             write_all(self._fd, part)
         self._dirty = False
         segment = self._segments[-1]
-        self._enter(segment, block, segment.size + HEADER_BYTES + size, zlib.crc32(header[: _FIELDS.size]))
+        begin = segment.size + HEADER_BYTES
+        self._enter(segment, Found(block, begin, begin + size, crc))
+        return segment.path, begin
 
     def _start_segment(self) -> None:
         self.sync()

@@ -1,14 +1,17 @@
-"""The rows of one environment: a ring in memory, the runs of rows that belong together, and the log behind them."""
+"""The rows of one environment: a ring of rows, the runs of them that belong together, and the log behind them."""
 
-import math
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.blocks import Block, Kind
 from datamodules.envs.protocol import Step
-from datamodules.segments import Block, Kind, SegmentLog
+from datamodules.frames import Frames
+from datamodules.rows import ReplayMismatch, ReplayRowInvalid, check_row, decode, frame_bytes
+from datamodules.segments import SegmentLog
 from datamodules.windows import Spans
 from worldmodel.spec import EnvSpec
 
@@ -16,71 +19,31 @@ from worldmodel.spec import EnvSpec
 PINNED_STATES = 3
 
 
-class ReplayRowInvalid(RuntimeError):
-    """A row that must not be stored; names the key, what was expected and what came."""
-
-
-class ReplayMismatch(RuntimeError):
-    """A folder or a state that belongs to another replay; names the key, what was expected and what was found."""
-
-
-def columns(spec: EnvSpec) -> dict[str, tuple[type, tuple[int, ...]]]:
-    """dtype and shape of every field of one row, in the order in which blocks store them."""
-    return {
-        "pixels": (np.uint8, (math.prod(spec.pixels),)),
-        "action": (np.float32, (spec.action_dim,)),
-        "reward": (np.float32, ()),
-        "is_first": (np.bool_, ()),
-        "is_last": (np.bool_, ()),
-        "is_terminal": (np.bool_, ()),
-        "env_steps": (np.int32, ()),
-    }
-
-
-def row_bytes(spec: EnvSpec) -> int:
-    """Bytes of one row in memory; a block on disk adds its header once."""
-    return sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in columns(spec).values())
-
-
-def _require(key: str, *, expected: object, got: object) -> None:
-    if expected != got:
-        raise ReplayRowInvalid(f"{key}: expected {expected}, got {got}")
-
-
-def check_row(spec: EnvSpec, step: Step, action: NDArray[np.float32]) -> None:
-    """Raise ReplayRowInvalid for a row of another shape, with a non-finite value, or with impossible flags."""
-    _require("pixels", expected=(np.uint8, spec.pixels), got=(step.pixels.dtype.type, step.pixels.shape))
-    _require("action", expected=(np.float32, (spec.action_dim,)), got=(action.dtype.type, action.shape))
-    if not math.isfinite(step.reward) or not np.isfinite(action).all():
-        raise ReplayRowInvalid(f"reward and action: expected finite values, got {step.reward} and {action}")
-    if step.is_first and action.any():
-        raise ReplayRowInvalid(f"action: expected zeros at is_first (no action led there), got {action}")
-    if step.is_terminal and not step.is_last:
-        raise ReplayRowInvalid("is_terminal: expected is_last as well, got is_last=False")
-    if step.env_steps < 0:
-        raise ReplayRowInvalid(f"env_steps: expected >= 0, got {step.env_steps}")
-
-
 class Stream:
-    """One ring over the slots of `store` and, with a `log`, their copy on disk.
+    """One ring over the slots of `table` (every column but the pixels) and `frames`; with a `log`, on disk as well.
 
     written: number of the next row; row n lies in slot n % ring until the ring comes round. tail: no row below it
-    is in memory. env_steps, episodes: totals over everything ever kept. is_open: an episode is under way.
+    is served. env_steps, episodes: totals over everything ever kept. is_open: an episode is under way.
     An OSError leaves every method without effect, to be called again.
     """
 
-    def __init__(self, spec: EnvSpec, store: dict[str, NDArray[Any]], *, flush_rows: int, log: SegmentLog | None):
-        self.spec, self.log = spec, log
-        self._store = store
-        self._ring = len(store["reward"])
-        self._flush_rows = min(flush_rows, max(1, self._ring // 2))
+    def __init__(
+        self, spec: EnvSpec, table: dict[str, NDArray[Any]], frames: Frames, *, flush_rows: int, log: SegmentLog | None
+    ) -> None:
+        self.spec, self.frames, self.log = spec, frames, log
+        self._table = table
+        self.ring = len(table["reward"])
+        # rows that are not durable yet must still be there, to be written again after a failed sync
+        self._unsynced_rows = max(1, min(self.ring, frames.capacity) // 2)
+        self._flush_rows = min(flush_rows, self._unsynced_rows)
         self._pins: deque[tuple[int, int]] = deque(maxlen=PINNED_STATES)
         self._clear()
         if log is not None:
-            log.recover(self._visit)
+            log.recover(self.visit)
             self._settle()
 
     def _clear(self) -> None:
+        self.frames.clear()
         self._spans = Spans()
         self.written = self.tail = self.env_steps = self.episodes = 0
         self._steps_at_open = 0
@@ -88,12 +51,12 @@ class Stream:
 
     @property
     def rows(self) -> int:
-        """Rows in memory that can be sampled."""
+        """Rows that can be sampled."""
         spans = self.live()
         return int((spans[:, 1] - spans[:, 0]).sum())
 
     def live(self) -> NDArray[np.int64]:
-        """Runs of rows in memory, [n, 2] (start, stop)."""
+        """Runs of rows that can be sampled, [n, 2] (start, stop)."""
         return self._spans.live(self.tail)
 
     def append(self, step: Step, action: NDArray[np.float32]) -> None:
@@ -115,12 +78,12 @@ class Stream:
 
     def _place(self, step: Step, action: NDArray[np.float32]) -> None:
         # the oldest row is overwritten now, whatever happens to the write that follows
-        self.tail = max(self.tail, self.written + 1 - self._ring)
-        slot, store = self.written % self._ring, self._store
-        store["pixels"][slot] = step.pixels.reshape(-1)
-        store["action"][slot] = action
+        self.tail = max(self.tail, self.written + 1 - self.ring)
+        self.frames.put(self.written, step.pixels)
+        slot, table = self.written % self.ring, self._table
+        table["action"][slot] = action
         for key in ("reward", "is_first", "is_last", "is_terminal", "env_steps"):
-            store[key][slot] = getattr(step, key)
+            table[key][slot] = getattr(step, key)
 
     def _persist(self, stop: int, *, env_steps: int, closes: bool) -> None:
         """Bring rows below `stop` to disk when a block is full or the episode ends."""
@@ -128,8 +91,7 @@ class Stream:
             return
         self._release()
         self._write_rows(stop, env_steps=env_steps, episodes=self.episodes + closes)
-        # rows that are not durable yet must still be in the ring, to be written again after a failed sync
-        if closes or stop - self.log.synced_rows > self._ring // 2:
+        if closes or stop - self.log.synced_rows > self._unsynced_rows:
             self.log.sync()
 
     def _write_rows(self, stop: int, *, env_steps: int, episodes: int) -> None:
@@ -137,15 +99,20 @@ class Stream:
         start = self.log.rows
         if start == stop:
             return
-        slots = np.arange(start, stop) % self._ring
-        parts = [np.ascontiguousarray(values[slots]).reshape(-1).view(np.uint8).data for values in self._store.values()]
-        self.log.append(Block(Kind.ROWS, self.log.blocks, start, stop - start, env_steps, episodes), parts)
+        pixels = np.empty((stop - start, frame_bytes(self.spec)), np.uint8)
+        self.frames.copy(start, pixels)
+        slots = np.arange(start, stop) % self.ring
+        fields = [pixels, *(values[slots] for values in self._table.values())]
+        parts = [np.ascontiguousarray(values).reshape(-1).view(np.uint8).data for values in fields]
+        block = Block(Kind.ROWS, self.log.blocks, start, stop - start, env_steps, episodes)
+        self.frames.located(start, *self.log.append(block, parts))
 
     def _release(self) -> None:
         """Let go of segments that neither the ring nor a recent state needs."""
         assert self.log is not None
         # a state is given up once the ring has turned completely since, which bounds the disk
-        pinned = [tail for written, tail in self._pins if self.written - written <= self._ring]
+        pinned = [tail for written, tail in self._pins if self.written - written <= self.ring]
+        self.frames.forget_before(self.tail)
         self.log.drop_before(min([self.tail, *pinned]))
 
     def flush(self) -> None:
@@ -162,7 +129,7 @@ class Stream:
         self._close()
 
     def _close(self) -> None:
-        self._store["is_last"][(self.written - 1) % self._ring] = True
+        self._table["is_last"][(self.written - 1) % self.ring] = True
         self.is_open = False
         self.episodes += 1
 
@@ -187,10 +154,10 @@ class Stream:
         self.log.append(Block(kind, self.log.blocks, self.written, rows, env_steps, episodes))
         self.log.sync()
 
-    def _visit(self, block: Block) -> None:
-        """Apply one intact block of the log."""
+    def visit(self, block: Block, path: Path, begin: int) -> None:
+        """Apply one intact block of the log, whose payload begins at byte `begin` of `path`."""
         if block.kind is Kind.ROWS:
-            self._load_rows(block)
+            self._load_rows(block, path, begin)
         elif block.kind is Kind.CLOSE and self.is_open and block.first_row == self.written:
             self._close()
         elif block.kind is Kind.DROP:
@@ -199,11 +166,18 @@ class Stream:
         self.written = block.next_row
         self.env_steps, self.episodes = block.env_steps, block.episodes
 
-    def _load_rows(self, block: Block) -> None:
-        fields = self._decode(block)
-        slots = np.arange(block.first_row, block.next_row) % self._ring
+    def interrupt(self) -> None:
+        """Rows are missing here: what is visited next is a run of its own."""
+        self.is_open = False
+
+    def _load_rows(self, block: Block, path: Path, begin: int) -> None:
+        fields = decode(self.spec, block)
+        # the pixels are a block's first column
+        self.frames.load(block.first_row, fields.pop("pixels"))
+        self.frames.located(block.first_row, path, begin)
+        slots = np.arange(block.first_row, block.next_row) % self.ring
         for key, values in fields.items():
-            self._store[key][slots] = values
+            self._table[key][slots] = values
         opens = bool(fields["is_first"][0])
         if opens:
             self._steps_at_open = self.env_steps
@@ -212,23 +186,12 @@ class Stream:
         self._spans.extend(block.first_row, block.next_row, new=not follows)
         self.is_open = not fields["is_last"][-1]
 
-    def _decode(self, block: Block) -> dict[str, NDArray[Any]]:
-        expected = block.rows * row_bytes(self.spec)
-        if len(block.payload) != expected:
-            raise ReplayMismatch(f"block {block.number}: expected {expected} bytes, got {len(block.payload)}")
-        fields, offset = {}, 0
-        for key, (dtype, shape) in columns(self.spec).items():
-            count = block.rows * math.prod(shape)
-            fields[key] = np.frombuffer(block.payload, dtype, count, offset).reshape(block.rows, *shape)
-            offset += fields[key].nbytes
-        return fields
-
     def _settle(self) -> None:
         """Continue where the log ends, which after a loss is later than the last row that was read."""
         assert self.log is not None
         self.is_open = self.is_open and self.log.rows == self.written
         self.written = self.log.rows
-        self.tail = max(0, self.written - self._ring)
+        self.tail = max(0, self.written - self.ring)
         self._spans.forget_before(self.tail)
 
     def state(self) -> dict[str, Any]:
@@ -255,7 +218,7 @@ class Stream:
         if (log.blocks, self.written) != (state["blocks"], state["rows"]):
             log.rollback(state["blocks"])
             self._clear()
-            log.recover(self._visit)
+            log.recover(self.visit)
             log.skip_to(blocks=state["blocks"], rows=state["rows"])
             self._settle()
 
@@ -273,4 +236,4 @@ class Stream:
         self._steps_at_open = state["steps_at_open"]
         self.is_open = state["is_open"] and len(self._spans) > 0 and self._spans.last[1] == rows
         if self.is_open:
-            self._store["is_last"][(rows - 1) % self._ring] = False
+            self._table["is_last"][(rows - 1) % self.ring] = False

@@ -74,7 +74,8 @@ def _mendable(error: Exception) -> bool:
     if isinstance(error, ValueError | EnvError | RunFolderInUse | RunFolderReadOnly):
         return True
     # whoever raises these has loaded torch already; a wrong word on the command line is answered without it
-    from datamodules.replay import ReplayMismatch, ReplayTooLarge
+    from datamodules.replay import ReplayTooLarge
+    from datamodules.rows import ReplayMismatch
     from datamodules.windows import ReplayEmpty
     from trainers.checkpoint import CheckpointDamaged
     from trainers.module import NonFiniteTraining

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from datamodules.envs.protocol import Step
-from datamodules.replay import Replay, ReplayMismatch, ReplayRowInvalid, ReplayTooLarge
+from datamodules.replay import Replay, ReplayTooLarge
+from datamodules.rows import ReplayMismatch, ReplayRowInvalid
 from datamodules.samplers.uniform import Uniform
 from datamodules.windows import ReplayEmpty
 from tests.io_faults import Crash, Faults
@@ -105,7 +106,7 @@ def abandon(replay: Replay) -> None:
     for stream in replay._streams:
         if stream.log:
             stream.log.close()
-    os.close(replay._lock)
+    replay._leave()
 
 
 @pytest.mark.parametrize("streams", [1, 3])

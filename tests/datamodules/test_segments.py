@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.segments import HEADER_BYTES, Block, Kind, SegmentLog
+from datamodules.blocks import HEADER_BYTES, Block, Kind
+from datamodules.segments import SegmentLog
 
 
 def filled(folder: Path, blocks: int = 10, segment_bytes: int = 300) -> SegmentLog:
     log = SegmentLog(folder, segment_bytes=segment_bytes)
-    log.recover(lambda block: None)
+    log.recover(lambda *_: None)
     for number in range(blocks):
         append(log, number)
     log.sync()
@@ -28,7 +29,8 @@ def append(log: SegmentLog, number: int) -> None:
 def recovered(folder: Path) -> tuple[SegmentLog, list[int]]:
     log, numbers = SegmentLog(folder, segment_bytes=300), []
 
-    def visit(block: Block) -> None:
+    def visit(block: Block, path: Path, begin: int) -> None:
+        assert path.read_bytes()[begin : begin + len(block.payload)] == block.payload
         assert bytes(block.payload) == payload(block.env_steps)
         numbers.append(block.number)
 
@@ -90,7 +92,7 @@ def test_unreadable_segment_is_set_aside(tmp_path):
 def test_rollback_keeps_exactly_the_blocks_before(tmp_path, blocks):
     log = filled(tmp_path)
     log.rollback(blocks)
-    log.recover(lambda block: None)
+    log.recover(lambda *_: None)
     log.skip_to(blocks=blocks, rows=3 * blocks)
     append(log, blocks)
     log.close()

@@ -1,0 +1,150 @@
+"""Where the frames of numbered rows are: in a ring of memory, or mapped from the segment files that hold them."""
+
+import mmap
+from bisect import bisect_right
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.uint8]  # [n, bytes of a frame]
+
+
+class Frames(Protocol):
+    """The newest frames of one stream by row number; capacity: rows that `put` keeps."""
+
+    capacity: int
+
+    def put(self, row: int, frame: NDArray[np.uint8]) -> None:
+        """Keep the bytes of the newest row, in place of the row `capacity` before it."""
+
+    def load(self, row: int, frames: Rows) -> None:
+        """Take in rows [row, row + n), read from a block that is about to be `located`."""
+
+    def located(self, row: int, path: Path, offset: int) -> None:
+        """The frames of a block that begins with row number `row` begin at byte `offset` of `path`."""
+
+    def copy(self, row: int, out: Rows) -> None:
+        """Write the frames of rows [row, row + n) to `out` (C-contiguous)."""
+
+    def forget_before(self, row: int) -> None:
+        """Let go of the rows below `row`."""
+
+    def clear(self) -> None:
+        """Let go of every row."""
+
+
+class MemoryFrames:
+    """A ring in memory."""
+
+    def __init__(self, ring: Rows) -> None:
+        self._ring, self.capacity = ring, len(ring)
+
+    def put(self, row: int, frame: NDArray[np.uint8]) -> None:
+        """Overwrite the oldest frame."""
+        self._ring[row % self.capacity] = frame.reshape(-1)
+
+    def load(self, row: int, frames: Rows) -> None:
+        """Copy them; of more than `capacity` rows, the newest."""
+        newest = frames[-self.capacity :]
+        self._ring[(np.arange(len(newest)) + row + len(frames) - len(newest)) % self.capacity] = newest
+
+    def located(self, row: int, path: Path, offset: int) -> None:
+        """What is on disk as well is of no interest here."""
+
+    def copy(self, row: int, out: Rows) -> None:
+        """At most two pieces, before and after the ring's seam."""
+        slot = row % self.capacity
+        head = min(len(out), self.capacity - slot)
+        np.copyto(out[:head], self._ring[slot : slot + head])
+        if head < len(out):
+            np.copyto(out[head:], self._ring[: len(out) - head])
+
+    def forget_before(self, row: int) -> None:
+        """The ring forgets by itself."""
+
+    def clear(self) -> None:
+        """Rows are overwritten when they come again."""
+
+
+class MappedFrames:
+    """Frames read where the blocks of a log lie; a ring of `capacity` rows holds those that may not be durable yet.
+
+    A file that is mapped must never be cut below its intact blocks: reading there would end the process.
+    """
+
+    def __init__(self, *, frame_bytes: int, capacity: int) -> None:
+        self.capacity, self._bytes = capacity, frame_bytes
+        self._tail = MemoryFrames(np.empty((capacity, frame_bytes), np.uint8))
+        self.clear()
+
+    def clear(self) -> None:
+        """Unmap every file."""
+        self._tail_first = self._tail_stop = 0
+        # one entry a block, in the order of rows: files are mapped when they are read
+        self._firsts: list[int] = []
+        self._places: list[tuple[Path, int]] = []
+        self._maps: dict[Path, NDArray[np.uint8]] = {}
+
+    def put(self, row: int, frame: NDArray[np.uint8]) -> None:
+        """Keep a frame that is in no block yet."""
+        self._tail.put(row, frame)
+        if not self._tail_first <= row <= self._tail_stop:
+            self._tail_first = row
+        self._tail_stop = row + 1
+        self._tail_first = max(self._tail_first, self._tail_stop - self.capacity)
+
+    def load(self, row: int, frames: Rows) -> None:
+        """They stay where they are."""
+
+    def located(self, row: int, path: Path, offset: int) -> None:
+        """Remember where a block is; it takes the place of blocks of the same rows that were taken back."""
+        while self._firsts and self._firsts[-1] >= row:
+            self._firsts.pop()
+            self._places.pop()
+        self._firsts.append(row)
+        self._places.append((path, offset))
+
+    def copy(self, row: int, out: Rows) -> None:
+        """A piece for each block and for the ring's seam."""
+        stop = row + len(out)
+        in_files = min(max(self._tail_first - row, 0), len(out)) if self._tail_stop >= stop else len(out)
+        if in_files:
+            self._copy_files(row, out[:in_files])
+        if in_files < len(out):
+            self._tail.copy(row + in_files, out[in_files:])
+
+    def _copy_files(self, row: int, out: Rows) -> None:
+        stop, flat = row + len(out), out.reshape(-1)
+        i = bisect_right(self._firsts, row) - 1
+        position = row
+        while position < stop:
+            block_stop = self._firsts[i + 1] if i + 1 < len(self._firsts) else stop
+            count = min(block_stop, stop) - position
+            path, offset = self._places[i]
+            begin = offset + (position - self._firsts[i]) * self._bytes
+            to = (position - row) * self._bytes
+            np.copyto(flat[to : to + count * self._bytes], self._mapped(path, begin, count * self._bytes))
+            position, i = position + count, i + 1
+
+    def _mapped(self, path: Path, begin: int, size: int) -> NDArray[np.uint8]:
+        """Bytes [begin, begin + size) of a file, which may have grown since it was mapped."""
+        whole = self._maps.get(path)
+        if whole is None or len(whole) < begin + size:
+            with path.open("rb") as file:
+                whole = np.frombuffer(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ), np.uint8)
+            self._maps[path] = whole
+        piece = whole[begin : begin + size]
+        assert len(piece) == size, (path, begin, size, len(whole))
+        return piece
+
+    def forget_before(self, row: int) -> None:
+        """Forget whole blocks, and unmap the files that none is left of."""
+        drop = bisect_right(self._firsts, row) - 1
+        if drop <= 0:
+            return
+        gone = {path for path, _ in self._places[:drop]} - {path for path, _ in self._places[drop : drop + 1]}
+        del self._firsts[:drop], self._places[:drop]
+        for path in gone:
+            self._maps.pop(path, None)

@@ -1,0 +1,168 @@
+"""Segment folders opened for reading: verified once, frames left on disk and mapped, other processes undisturbed."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datamodules.account import Account
+from datamodules.blocks import Found, Kind, intact_blocks
+from datamodules.folder import HEADER, read_spec, require_same
+from datamodules.frames import MappedFrames
+from datamodules.rows import ReplayMismatch, empty_table, frame_bytes, row_bytes
+from datamodules.samplers.uniform import Uniform
+from datamodules.shards import Shards
+from datamodules.stream import Stream
+from datamodules.trajectory import Trajectory
+from datamodules.windows import Sampler
+from worldmodel.interfaces import Batch
+from worldmodel.spec import EnvSpec
+
+
+class Recorded:
+    """All intact rows of one or several segment folders, or of the `rank_*` folders within them; read-only.
+
+    A run may go on writing there: rows that come later are not seen. seed: of the windows drawn, where no sampler is
+    given. rows, episodes: what is stored; the pieces of an episode that lost rows count as episodes. damaged_blocks:
+    blocks left out.
+    Raises ReplayMismatch where there is no such folder or their specs differ, and OSError.
+    """
+
+    def __init__(
+        self, folder: Path | str | Sequence[Path | str], seed: int = 0, sampler: Sampler | None = None
+    ) -> None:
+        folders = [folder] if isinstance(folder, Path | str) else list(folder)
+        self.folders = [rank for path in folders for rank in _ranks(Path(path))]
+        self.spec = _one_spec(self.folders)
+        logs = [path for rank in self.folders for path in sorted(rank.glob("stream_*"))]
+        if not logs:
+            raise ReplayMismatch(f"{self.folders[0]}: expected folders stream_*, got none")
+        # every row takes its bytes on disk, which bounds the rows before they are read
+        rings = [_size(log) // row_bytes(self.spec) + 1 for log in logs]
+        self._table = empty_table(self.spec, sum(rings))
+        readers, base = [], 0
+        for log, ring in zip(logs, rings, strict=True):
+            readers.append(_Reader(self.spec, {key: v[base : base + ring] for key, v in self._table.items()}, log))
+            base += ring
+        self._readers = readers
+        self._shards = Shards(self.spec, self._table, [reader.stream for reader in readers])
+        self._sampler = Uniform(seed=seed) if sampler is None else sampler
+        self._content = self._shards.content(losses=0)
+        self.damaged_blocks = sum(reader.account.damaged_blocks for reader in readers)
+        self.rows = sum(reader.stream.rows for reader in readers)
+        self.episodes = sum(len(reader.stream.live()) for reader in readers)
+
+    def sample(self, batch: int, length: int) -> Batch:
+        """Windows [batch, length] that the sampler chose; raises ReplayEmpty. The tensors are the caller's own."""
+        return self._shards.gather(self._sampler.draw(self._content, batch, length), length)
+
+    def feedback(self, windows: Tensor, error: Tensor) -> None:
+        """Tell the sampler the model's error [B] on `windows` [B, 3] of an earlier batch."""
+        self._sampler.feedback(windows, error)
+
+    def trajectories(self) -> Iterator[Trajectory]:
+        """Every episode in the order of recording, one at a time in memory.
+
+        Where an episode's beginning was lost, its first remaining row becomes row 0 of a trajectory: what led there is
+        unknown, so action, reward and env_steps are 0 in it.
+        """
+        for reader in self._readers:
+            for start, stop in reader.stream.live().tolist():
+                yield reader.trajectory(start, stop)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the draws stand, of plain values and arrays."""
+        return {"rows": self.rows, "episodes": self.episodes, "sampler": self._sampler.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Return to the draws of `state`; raises ReplayMismatch where other rows are stored now."""
+        require_same(state, {"rows": self.rows, "episodes": self.episodes})
+        self._sampler.load_state_dict(state["sampler"])
+
+    def close(self) -> None:
+        """Unmap the files; nothing can be read afterwards."""
+        for reader in self._readers:
+            reader.stream.frames.clear()
+        self._readers = []
+
+
+def _ranks(folder: Path) -> list[Path]:
+    if (folder / HEADER).is_file():
+        return [folder]
+    found = sorted(path.parent for path in folder.glob(f"rank_*/{HEADER}"))
+    if not found:
+        raise ReplayMismatch(f"{folder}: expected {HEADER} or rank_*/{HEADER}, got neither")
+    return found
+
+
+def _one_spec(folders: Sequence[Path]) -> EnvSpec:
+    specs = [read_spec(folder) for folder in folders]
+    for folder, spec in zip(folders, specs, strict=True):
+        if (spec.pixels, spec.action_dim) != (specs[0].pixels, specs[0].action_dim):
+            raise ReplayMismatch(
+                f"{folder}: expected pixels {specs[0].pixels} and {specs[0].action_dim} actions as in {folders[0]}, "
+                f"got {spec.pixels} and {spec.action_dim}"
+            )
+    return specs[0]
+
+
+def _size(log: Path) -> int:
+    return sum(path.stat().st_size for path in log.glob("segment_*.bin"))
+
+
+class _Reader:
+    """One log read into a stream that numbers its rows anew, without the gaps."""
+
+    def __init__(self, spec: EnvSpec, table: dict[str, NDArray[Any]], log: Path) -> None:
+        frames = MappedFrames(frame_bytes=frame_bytes(spec), capacity=1)
+        self.stream = Stream(spec, table, frames, flush_rows=1, log=None)
+        self.account, self._table, self._log = Account(), table, log
+        self._numbers: list[tuple[int, int]] = []  # (first row in the log, first row here) of every block
+        for path in sorted(log.glob("segment_*.bin")):
+            for found in intact_blocks(path.read_bytes()):
+                self._take(found, path)
+
+    def _take(self, found: Found, path: Path) -> None:
+        block, account = found.block, self.account
+        if not self._numbers and account.blocks == 0:
+            # where a log begins says nothing about a loss: its oldest segments are dropped as the ring turns
+            account.blocks, account.rows = int(path.stem.removeprefix("segment_")), block.first_row
+        expected = account.rows
+        if not account.accepts(block):
+            return
+        if block.first_row != expected:
+            self.stream.interrupt()
+        first_row = self.stream.written
+        if block.kind is Kind.DROP:
+            block = replace(block, rows=first_row - self._here(block.first_row - block.rows))
+        self._numbers.append((block.first_row, first_row))
+        self.stream.visit(replace(block, first_row=first_row), path, found.begin)
+
+    def _here(self, number: int) -> int:
+        """Which row here is the log's row `number`, or the next after it where that one is lost."""
+        i = bisect_right(self._numbers, (number, -1))
+        after = self._numbers[i][1] if i < len(self._numbers) else self.stream.written
+        if i == 0:
+            return after
+        log_row, row = self._numbers[i - 1]
+        return min(row + number - log_row, after)
+
+    def trajectory(self, start: int, stop: int) -> Trajectory:
+        """Rows [start, stop), copied."""
+        pixels = np.empty((stop - start, frame_bytes(self.stream.spec)), np.uint8)
+        self.stream.frames.copy(start, pixels)
+        fields = {key: self._table[key][start:stop].copy() for key in ("action", "reward", "env_steps")}
+        if not self._table["is_first"][start]:
+            for values in fields.values():
+                values[0] = 0
+        return Trajectory(
+            pixels=pixels.reshape(-1, *self.stream.spec.pixels),
+            terminal=bool(self._table["is_terminal"][stop - 1]),
+            name=f"{self._log} rows {start} to {stop - 1}",
+            **fields,
+        )

@@ -1,0 +1,92 @@
+"""Whole trajectories into a segment folder: the fast way in for data that was recorded elsewhere."""
+
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from datamodules.blocks import Block, Kind
+from datamodules.folder import ReplayFolder
+from datamodules.rows import columns
+from datamodules.segments import SegmentLog
+from datamodules.trajectory import Trajectory, TrajectoryInvalid
+from worldmodel.spec import EnvSpec
+
+BLOCK_ROWS = 128  # what one damaged bit costs
+SEGMENT_BYTES = 1 << 26
+
+
+class SegmentWriter:
+    """Appends episodes to the one stream of a segment folder, which `Recorded` and `Replay` read.
+
+    episodes, rows: written so far, earlier ones of the folder included. Blocks become durable when a segment is full,
+    and on `close`; after a crash the whole blocks are read and a half-written episode is dropped when writing goes on.
+    Raises ReplayMismatch where the folder is in use or holds other rows, and OSError: then open a new writer.
+    """
+
+    def __init__(self, folder: Path, spec: EnvSpec) -> None:
+        self.spec = spec
+        self._folder = ReplayFolder(folder, spec, streams=1)
+        self._log = SegmentLog(self._folder.stream(0), segment_bytes=SEGMENT_BYTES)
+        self.episodes = self.rows = self._env_steps = 0
+        self._half_rows = 0  # of an episode that was not finished
+        self._failed = False
+        self._log.recover(self._visit)
+        if self._half_rows:
+            self._log.append(Block(Kind.DROP, self._log.blocks, self._log.rows, self._half_rows, *self._totals()))
+
+    def _visit(self, block: Block, path: Path, begin: int) -> None:
+        ended = block.episodes > self.episodes
+        rows = 0 if block.kind is Kind.DROP else self._half_rows + (block.rows if block.kind is Kind.ROWS else 0)
+        self.rows, self._half_rows = (self.rows + rows, 0) if ended else (self.rows, rows)
+        self._env_steps, self.episodes = block.env_steps, block.episodes
+
+    def _totals(self) -> tuple[int, int]:
+        return self._env_steps, self.episodes
+
+    def write(self, trajectory: Trajectory) -> None:
+        """Append an episode; raises TrajectoryInvalid (nothing is written then) and OSError."""
+        trajectory.check()
+        self._require_fit(trajectory)
+        if self._failed:
+            raise OSError(f"{self._folder.path}: an earlier write failed, open the folder again to go on")
+        self._failed = True
+        for start in range(0, len(trajectory), BLOCK_ROWS):
+            self._append(trajectory, start, min(start + BLOCK_ROWS, len(trajectory)))
+        self._failed = False
+        self.rows += len(trajectory)
+
+    def _require_fit(self, trajectory: Trajectory) -> None:
+        pixels, actions = trajectory.pixels.shape[1:], trajectory.action.shape[1:]
+        for key, expected, got in (("pixels", self.spec.pixels, pixels), ("action", (self.spec.action_dim,), actions)):
+            if expected != got:
+                raise TrajectoryInvalid(f"{trajectory.name} {key}: expected {expected} in each row, got {got}")
+
+    def _append(self, trajectory: Trajectory, start: int, stop: int) -> None:
+        last = stop == len(trajectory)
+        flags = {name: np.zeros(stop - start, np.bool_) for name in ("is_first", "is_last", "is_terminal")}
+        flags["is_first"][0] = start == 0
+        flags["is_last"][-1], flags["is_terminal"][-1] = last, last and trajectory.terminal
+        arrays = ("pixels", "action", "reward", "env_steps")
+        fields = flags | {name: getattr(trajectory, name)[start:stop] for name in arrays}
+        # a view of the trajectory where it is contiguous: frames go to the file without a copy
+        parts = [np.ascontiguousarray(fields[name]).reshape(-1).view(np.uint8).data for name in columns(self.spec)]
+        self._env_steps += int(fields["env_steps"].sum())
+        self.episodes += last
+        self._log.append(Block(Kind.ROWS, self._log.blocks, self._log.rows, stop - start, *self._totals()), parts)
+
+    def close(self) -> None:
+        """Make everything durable and let go of the folder; raises OSError."""
+        try:
+            self._log.sync()
+        finally:
+            self._log.close()
+            self._folder.close()
+
+    def __enter__(self) -> "SegmentWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

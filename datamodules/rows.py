@@ -1,0 +1,79 @@
+"""What one row of replay is: its columns, their order in a block, and which rows are refused."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.blocks import Block
+from datamodules.envs.protocol import Step
+from worldmodel.spec import EnvSpec
+
+
+class ReplayRowInvalid(RuntimeError):
+    """A row that must not be stored; names the key, what was expected and what came."""
+
+
+class ReplayMismatch(RuntimeError):
+    """A folder or a state that belongs to another replay; names the key, what was expected and what was found."""
+
+
+def columns(spec: EnvSpec) -> dict[str, tuple[type, tuple[int, ...]]]:
+    """dtype and shape of every field of one row, in the order in which blocks store them."""
+    return {
+        "pixels": (np.uint8, (math.prod(spec.pixels),)),
+        "action": (np.float32, (spec.action_dim,)),
+        "reward": (np.float32, ()),
+        "is_first": (np.bool_, ()),
+        "is_last": (np.bool_, ()),
+        "is_terminal": (np.bool_, ()),
+        "env_steps": (np.int32, ()),
+    }
+
+
+def row_bytes(spec: EnvSpec) -> int:
+    """Bytes of one row in memory; a block on disk adds its header once."""
+    return sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in columns(spec).values())
+
+
+def _require(key: str, *, expected: object, got: object) -> None:
+    if expected != got:
+        raise ReplayRowInvalid(f"{key}: expected {expected}, got {got}")
+
+
+def check_row(spec: EnvSpec, step: Step, action: NDArray[np.float32]) -> None:
+    """Raise ReplayRowInvalid for a row of another shape, with a non-finite value, or with impossible flags."""
+    _require("pixels", expected=(np.uint8, spec.pixels), got=(step.pixels.dtype.type, step.pixels.shape))
+    _require("action", expected=(np.float32, (spec.action_dim,)), got=(action.dtype.type, action.shape))
+    if not math.isfinite(step.reward) or not np.isfinite(action).all():
+        raise ReplayRowInvalid(f"reward and action: expected finite values, got {step.reward} and {action}")
+    if step.is_first and action.any():
+        raise ReplayRowInvalid(f"action: expected zeros at is_first (no action led there), got {action}")
+    if step.is_terminal and not step.is_last:
+        raise ReplayRowInvalid("is_terminal: expected is_last as well, got is_last=False")
+    if step.env_steps < 0:
+        raise ReplayRowInvalid(f"env_steps: expected >= 0, got {step.env_steps}")
+
+
+def frame_bytes(spec: EnvSpec) -> int:
+    """Bytes of one frame."""
+    return math.prod(spec.pixels)
+
+
+def empty_table(spec: EnvSpec, rows: int) -> dict[str, NDArray[Any]]:
+    """Every column but the pixels, [rows, ...]; the system gives the memory only when rows arrive."""
+    return {key: np.empty((rows, *shape), dtype) for key, (dtype, shape) in columns(spec).items() if key != "pixels"}
+
+
+def decode(spec: EnvSpec, block: Block) -> dict[str, NDArray[Any]]:
+    """The columns of a block, views of its payload; raises ReplayMismatch where rows of `spec` have another size."""
+    expected = block.rows * row_bytes(spec)
+    if len(block.payload) != expected:
+        raise ReplayMismatch(f"block {block.number}: expected {expected} bytes, got {len(block.payload)}")
+    fields, offset = {}, 0
+    for key, (dtype, shape) in columns(spec).items():
+        count = block.rows * math.prod(shape)
+        fields[key] = np.frombuffer(block.payload, dtype, count, offset).reshape(block.rows, *shape)
+        offset += fields[key].nbytes
+    return fields

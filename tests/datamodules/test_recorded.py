@@ -1,0 +1,164 @@
+"""Segment folders read back what was written, in one piece or what is left of it, and leave the writer alone."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.recorded import Recorded
+from datamodules.recording import SegmentWriter
+from datamodules.replay import Replay
+from datamodules.rows import ReplayMismatch
+from datamodules.samplers.uniform import Uniform
+from datamodules.trajectory import TrajectoryInvalid
+from datamodules.windows import ReplayEmpty
+from tests.datamodules.recorded_data import SPEC, same, trajectory
+
+LENGTHS = (20, 1, 150, 300, 7)
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Five episodes of noise in one folder."""
+    episodes = [trajectory(rows, seed, terminal=seed % 2 == 0) for seed, rows in enumerate(LENGTHS)]
+    with SegmentWriter(tmp_path / "data", SPEC) as writer:
+        for episode in episodes:
+            writer.write(episode)
+        assert (writer.rows, writer.episodes) == (sum(LENGTHS), len(LENGTHS))
+    return tmp_path / "data", episodes
+
+
+def replayed(folder, episodes, **options):
+    """The same episodes through `Replay`, row by row."""
+    replay = Replay(spec=SPEC, folder=folder, flush_rows=7, **options)
+    for i, episode in enumerate(episodes):
+        for step, action in episode.rows():
+            replay.append(i % len(replay._streams), step, action)
+    return replay
+
+
+def test_trajectories_come_back_exactly(written):
+    folder, episodes = written
+    recorded = Recorded(folder)
+    assert (recorded.rows, recorded.episodes, recorded.damaged_blocks) == (sum(LENGTHS), len(LENGTHS), 0)
+    assert recorded.spec == SPEC
+    for _ in range(2):
+        assert all(same(one, two) for one, two in zip(recorded.trajectories(), episodes, strict=True))
+
+
+def test_a_replay_and_a_writer_leave_the_same_data(tmp_path, written):
+    folder, episodes = written
+    replay = replayed(tmp_path / "replay", episodes, capacity=1000)
+    replay.close()
+    one, two = Recorded(folder, seed=4), Recorded(tmp_path / "replay", seed=4)
+    again = Replay(spec=SPEC, folder=folder, capacity=1000, sampler=Uniform(seed=4))
+    for _ in range(3):
+        batches = [data.sample(30, 6) for data in (one, two, again)]
+        assert all(torch.equal(batches[0].pixels, b.pixels) for b in batches)
+        assert all(torch.equal(batches[0].reward, b.reward) for b in batches)
+    assert all(same(a, b) for a, b in zip(one.trajectories(), two.trajectories(), strict=True))
+
+
+def test_ranks_and_streams_are_read_together(tmp_path, written):
+    _, episodes = written
+    for rank in range(2):
+        replayed(tmp_path / f"run/rank_{rank:02d}", episodes[rank::2], capacity=2000, streams=2).close()
+    for folders in (tmp_path / "run", [tmp_path / "run/rank_00", tmp_path / "run/rank_01"]):
+        found = list(Recorded(folders).trajectories())
+        assert len(found) == len(episodes)
+        assert all(sum(same(one, two) for two in found) == 1 for one in episodes)
+
+
+def test_a_folder_that_is_being_written_is_read_and_left_alone(tmp_path, written):
+    _, episodes = written
+    replay = replayed(tmp_path / "live", episodes, capacity=2000)
+    before = {path: path.read_bytes() for path in (tmp_path / "live").rglob("*.*")}
+    recorded = Recorded(tmp_path / "live")
+    assert {path: path.read_bytes() for path in (tmp_path / "live").rglob("*.*")} == before
+    state = json.loads(json.dumps(recorded.state_dict()))
+    batch = recorded.sample(40, 5)
+    for step, action in episodes[0].rows():
+        replay.append(0, step, action)
+    recorded.load_state_dict(state)
+    assert torch.equal(recorded.sample(40, 5).pixels, batch.pixels) and recorded.episodes == len(episodes)
+    with pytest.raises(ReplayMismatch, match="rows"):
+        Recorded(tmp_path / "live").load_state_dict(state)
+
+
+def test_dropped_and_cut_episodes_read_as_the_replay_serves_them(tmp_path, written):
+    _, episodes = written
+    replay = replayed(tmp_path / "cut", episodes[:2], capacity=1000)
+    for end in (replay.discard_open, lambda: replay.truncate(0), lambda: None):
+        for step, action in list(episodes[3].rows())[:17]:
+            replay.append(0, step, action)
+        end()
+    replay.flush()
+    found = list(Recorded(tmp_path / "cut").trajectories())
+    assert [len(episode) for episode in found] == [20, 1, 17, 17] and not found[2].terminal
+    assert np.array_equal(found[2].pixels, episodes[3].pixels[:17])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_flipped_bit_costs_one_block(written, seed):
+    folder, episodes = written
+    rng = np.random.default_rng(seed)
+    path = next((folder / "stream_00").glob("segment_*"))
+    content = bytearray(path.read_bytes())
+    # the last block is the last episode's 7 rows
+    content[rng.integers(len(content) - 600)] ^= 1 << int(rng.integers(8))
+    path.write_bytes(content)
+    recorded = Recorded(folder)
+    assert recorded.damaged_blocks == 1 and sum(LENGTHS) - 128 <= recorded.rows < sum(LENGTHS)
+    rows = {frame.tobytes() for episode in episodes for frame in episode.pixels}
+    for piece in recorded.trajectories():
+        piece.check()
+        assert all(frame.tobytes() in rows for frame in piece.pixels)
+    flat = recorded.sample(200, 1).pixels.reshape(200, -1).numpy()
+    assert all(frame.tobytes() in rows for frame in flat)
+
+
+def test_a_half_written_episode_is_dropped_by_the_next_writer(written, monkeypatch):
+    folder, episodes = written
+    writer = SegmentWriter(folder, SPEC)
+    calls = iter([True, False])
+
+    def fails_second(*arguments):
+        if next(calls):
+            return append(*arguments)
+        raise OSError("no space")
+
+    append = writer._log.append
+    monkeypatch.setattr(writer._log, "append", fails_second)
+    with pytest.raises(OSError, match="no space"):
+        writer.write(episodes[2])
+    with pytest.raises(OSError, match="open the folder again"):
+        writer.write(episodes[0])
+    writer.close()
+    assert Recorded(folder).rows == sum(LENGTHS) + 128
+    with SegmentWriter(folder, SPEC) as writer:
+        assert (writer.rows, writer.episodes) == (sum(LENGTHS), len(LENGTHS))
+        writer.write(episodes[0])
+    with SegmentWriter(folder, SPEC) as writer:
+        assert (writer.rows, writer.episodes) == (sum(LENGTHS) + 20, len(LENGTHS) + 1)
+    found = list(Recorded(folder).trajectories())
+    assert all(same(one, two) for one, two in zip(found, [*episodes, episodes[0]], strict=True))
+
+
+def test_refuses_what_does_not_fit(tmp_path, written):
+    folder, _ = written
+    with pytest.raises(ReplayMismatch, match="neither"):
+        Recorded(tmp_path / "nothing")
+    with pytest.raises(ReplayEmpty, match="301"):
+        Recorded(folder).sample(2, 301)
+    other = replace(SPEC, pixels=(3, 8, 8))
+    SegmentWriter(tmp_path / "other", other).close()
+    with pytest.raises(ReplayMismatch, match="expected pixels"):
+        Recorded([folder, tmp_path / "other"])
+    with SegmentWriter(tmp_path / "new", SPEC) as writer, pytest.raises(TrajectoryInvalid, match="pixels"):
+        writer.write(trajectory(5, 0, spec=other))
+    shutil.rmtree(folder / "stream_00")
+    with pytest.raises(ReplayMismatch, match="stream_"):
+        Recorded(folder)
