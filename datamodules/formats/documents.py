@@ -7,7 +7,6 @@ from typing import Any
 from datamodules.durable import write_atomic
 from datamodules.formats.guard import LIMITS, read_inside, refuse_above
 from datamodules.formats.protocol import FormatError, HostileFile
-from datamodules.trajectory import Trajectory, TrajectoryInvalid
 from worldmodel.spec import EnvSpec
 
 # parsed, a document can take thirty times its bytes
@@ -49,12 +48,3 @@ def spec_from(fields: object, name: str) -> EnvSpec:
         return EnvSpec.from_json(fields)
     except TypeError as error:
         raise FormatError(f"{name} spec: {error}") from error
-
-
-def require_spec(trajectory: Trajectory, spec: EnvSpec) -> None:
-    """Raise TrajectoryInvalid where an episode has other frames or actions than its data set."""
-    shapes = (trajectory.pixels.shape[1:], trajectory.action.shape[1:])
-    if shapes != (tuple(spec.pixels), (spec.action_dim,)):
-        raise TrajectoryInvalid(
-            f"{trajectory.name}: expected frames {spec.pixels} and {spec.action_dim} actions, got {shapes}"
-        )

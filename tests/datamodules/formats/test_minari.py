@@ -1,0 +1,121 @@
+"""Minari: exact round trip, data sets as the library writes them, and bad episodes left out by name."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from datamodules.formats.protocol import FormatError
+from datamodules.formats.uri import open_reader, open_writer
+from tests.datamodules.formats.episodes import SPEC, assert_holds, episode, some_episodes
+
+BOX = {"type": "Box", "dtype": "float32", "shape": [2], "low": [-2.0, 0.0], "high": [2.0, 4.0]}
+
+
+def arrays(rows: int = 5) -> dict[str, np.ndarray]:
+    """One episode of `rows` frames; frame t shows t, action t was taken there."""
+    steps = np.arange(rows - 1)
+    frames = np.broadcast_to(np.arange(rows, dtype=np.uint8)[:, None, None, None], (rows, 8, 8, 3))
+    return {
+        "observations": frames,
+        "actions": np.stack([steps / 2 - 1, steps / 2], 1).astype(np.float32),
+        "rewards": steps + 1.0,
+        "terminations": steps == rows - 2,
+        "truncations": np.zeros(rows - 1, bool),
+    }
+
+
+def data_set(root: Path, *episodes: dict[str, np.ndarray], space: object = BOX) -> str:
+    (root / "data").mkdir(parents=True, exist_ok=True)
+    metadata = {"total_episodes": len(episodes), "data_format": "hdf5", "action_space": json.dumps(space)}
+    (root / "data/metadata.json").write_text(json.dumps(metadata))
+    with h5py.File(root / "data/main_data.hdf5", "w") as file:
+        for k, content in enumerate(episodes):
+            for key, values in content.items():
+                file.create_dataset(f"episode_{k}/{key}", data=values, chunks=True, maxshape=(None, *values.shape[1:]))
+    return f"minari:{root}"
+
+
+@pytest.mark.parametrize("spec", [SPEC, replace(SPEC, pixels=(1, 17, 15))])
+def test_round_trip_is_exact(tmp_path, spec):
+    expected = [episode(len(e), k, spec=spec, terminal=e.terminal) for k, e in enumerate(some_episodes() * 3)]
+    writer = open_writer(f"minari:{tmp_path}/out", spec)
+    for trajectory in expected:
+        writer.write(trajectory)
+    writer.close()
+    assert_holds(open_reader(f"{tmp_path}/out"), expected, spec=spec)
+    assert_holds(open_reader(f"minari:{tmp_path}/out/data"), expected, spec=spec)
+    with pytest.raises(FormatError, match="single row"):
+        writer.write(episode(1, spec=spec, terminal=True))
+    with pytest.raises(FormatError, match="pixels and actions"):
+        writer.write(episode(3, spec=replace(spec, action_dim=3)))
+    with pytest.raises(FormatError, match="empty folder"):
+        open_writer(f"minari:{tmp_path}/out", spec)
+
+
+def test_what_the_library_expects_is_there(tmp_path):
+    open_writer(f"minari:{tmp_path}", SPEC).write(episode(5, terminal=True))
+    metadata = json.loads((tmp_path / "data/metadata.json").read_text())
+    assert metadata["total_episodes"] == 1 and metadata["total_steps"] == 4 and metadata["data_format"] == "hdf5"
+    space = json.loads(metadata["observation_space"])
+    assert space["shape"] == [16, 16, 3] and np.array(space["high"]).shape == (16, 16, 3)
+    with h5py.File(tmp_path / "data/main_data.hdf5") as file:
+        group = file["episode_0"]
+        assert group.attrs["id"] == 0 and group.attrs["total_steps"] == 4
+        assert group["observations"].shape == (5, 16, 16, 3) and group["actions"].shape == (4, 2)
+        assert group["terminations"][:].tolist() == [False, False, False, True] and not group["truncations"][:].any()
+
+
+def test_actions_arrive_within_bounds(tmp_path):
+    reader = open_reader(data_set(tmp_path / "set", arrays(5), arrays(3)))
+    first, second = reader.trajectories()
+    assert reader.spec.task == "set" and reader.spec.pixels == (3, 8, 8) and reader.spec.episode_steps == 4
+    assert first.pixels[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4] and len(second) == 3
+    assert first.action.tolist() == [[0, 0], [-0.5, -1], [-0.25, -0.75], [0, -0.5], [0.25, -0.25]]
+    assert first.reward.tolist() == [0, 1, 2, 3, 4] and first.terminal and first.env_steps.tolist() == [0, 1, 1, 1, 1]
+    reader.close()
+
+
+def test_discrete_actions_are_one_hot(tmp_path):
+    content = arrays(4) | {"actions": np.array([3, 1, 2])}
+    reader = open_reader(data_set(tmp_path, content, space={"type": "Discrete", "n": 3, "start": 1}))
+    (got,) = reader.trajectories()
+    assert got.action.tolist() == [[0, 0, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0]]
+    assert reader.spec.discrete and reader.spec.action_dim == 3
+    reader.close()
+    with pytest.raises(FormatError, match=r"expected 2 actions, got 0\.\.2"):
+        open_reader(data_set(tmp_path, content, space={"type": "Discrete", "n": 2, "start": 1}))
+
+
+def test_the_picture_among_observations_is_found_or_named(tmp_path):
+    content = arrays(4)
+    frames = content.pop("observations")
+    content |= {"observations/pose": np.zeros((4, 3)), "observations/camera/rgb": frames}
+    (got,) = open_reader(data_set(tmp_path / "one", content)).trajectories()
+    assert np.array_equal(got.pixels[:, 0], frames[..., 0])
+    content |= {"observations/grey": frames[..., 0] + np.uint8(9)}
+    with pytest.raises(FormatError, match=r"image_key"):
+        open_reader(data_set(tmp_path / "two", content))
+    (got,) = open_reader(f"minari:{tmp_path}/two?image_key=grey").trajectories()
+    assert got.pixels.shape == (4, 1, 8, 8) and got.pixels[0, 0, 0, 0] == 9
+
+
+def test_bad_episodes_are_left_out_by_name(tmp_path):
+    good = arrays(4)
+    bad = {
+        "T + 1": good | {"observations": good["observations"][:3]},
+        "one of uint8 pictures, got none": good | {"observations": good["observations"].astype(np.float32)},
+        "expected rewards": {key: values for key, values in good.items() if key != "rewards"},
+        "finite": good | {"rewards": np.array([1, np.nan, 1])},
+        "expected 5 bounds": good | {"actions": np.zeros((3, 5))},
+        "outside their bounds": good | {"actions": np.full((3, 2), 9.0)},
+        "in the last of 3": good | {"terminations": np.ones(3, bool)},
+    }
+    reader = open_reader(data_set(tmp_path, good, *bad.values(), good))
+    assert len(list(reader.trajectories())) == 2 and len(reader) == len(bad) + 2
+    assert [problem.name for problem in reader.problems] == [f"episode_{k + 1}" for k in range(len(bad))]
+    for expected, problem in zip(bad, reader.problems, strict=True):
+        assert expected in problem.reason
