@@ -1,8 +1,8 @@
-"""DeepMind Control Suite from pixels: one persistent camera, summed rewards, actions in [-1, 1]."""
+"""dm_control from pixels, the suite or a task of one's own: persistent cameras, summed rewards, actions in [-1, 1]."""
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import ModuleType
 from typing import Any, Literal
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from datamodules.envs import gl
 from datamodules.envs.checks import checked_action, require_open
+from datamodules.envs.dmc_tasks import own_loader, random_of, step_limit
 from datamodules.envs.errors import BadOption, UnknownTask
+from datamodules.envs.importing import is_import_path
 from datamodules.envs.protocol import Step
 from worldmodel.spec import EnvSpec
 
@@ -30,27 +32,36 @@ def make(
     task: str,
     size: int = 64,
     action_repeat: int = 2,
+    episode_steps: int | None = None,
     camera: int | None = None,
     look: Look = "auto",
+    kwargs: Mapping[str, Any] | None = None,
     gpu: int | None = None,
 ) -> "DmcEnv":
-    """Open `domain_task` with [3, size, size] frames; raises UnknownTask, BadOption or MissingGL.
+    """Open `domain_task` of the suite, or what `package.module:function` returns, with [3, size, size] frames.
 
-    camera: the suite's camera index, by default 0 (quadruped 2). look: "suite" draws as published work does,
+    episode_steps: control steps until truncation, by default the environment's own limit. camera: its camera's index,
+    by default 0 (quadruped 2; -1, the free one, where there is none). look: "suite" draws as published work does,
     "fast" leaves out shadows, reflections and multisampling, "auto" is "suite" on a GPU and "fast" in software.
-    gpu: EGL device index.
+    kwargs: for a function of one's own. gpu: EGL device index. Raises UnknownTask, BadOption, BadSpace or MissingGL.
     """
     _require("size", size, 16 <= size <= BUFFER, f"16..{BUFFER}")
     _require("action_repeat", action_repeat, action_repeat >= 1, ">= 1")
     _require("look", look, look in ("auto", "suite", "fast"), "auto, suite or fast")
+    _require("episode_steps", episode_steps, episode_steps is None or episode_steps >= 1, ">= 1")
     suite = _import_suite(gpu=gpu)
-    domain, name = split_task(task, suite.ALL_TASKS)
-    index = camera if camera is not None else (2 if domain == "quadruped" else 0)
-    env = DmcEnv(suite.load, domain, name, size=size, action_repeat=action_repeat, camera=index, look=look)
+    if is_import_path(task):
+        load = own_loader(task, kwargs or {})
+    else:
+        _require("kwargs", kwargs, not kwargs, "none for a task of the suite")
+        load = _suite_loader(suite, task)
+    index = 2 if camera is None and task.startswith("quadruped_") else camera
+    options = {"task": task, "size": size, "action_repeat": action_repeat, "episode_steps": episode_steps}
+    env = DmcEnv(load, camera=index, look=look, **options)
     if look == "auto" and not gl.is_software(env.renderer):
         # shadow map and multisampling are fixed when the context is made, and the driver is only known afterwards
         env.close()
-        env = DmcEnv(suite.load, domain, name, size=size, action_repeat=action_repeat, camera=index, look="suite")
+        env = DmcEnv(load, camera=index, look="suite", **options)
     return env
 
 
@@ -73,6 +84,12 @@ def control_range(
     return (low + high) / 2.0, (high - low) / 2.0
 
 
+def _suite_loader(suite: ModuleType, task: str) -> Callable[[], Any]:
+    domain, name = split_task(task, suite.ALL_TASKS)
+    # lqr draws its springs when it is built: a fixed seed makes the task the same in every worker
+    return lambda: suite.load(domain, name, task_kwargs={"random": 0})
+
+
 def _require(key: str, got: object, valid: bool, expected: str) -> None:
     if not valid:
         raise BadOption(f"{key}: expected {expected}, got {got!r}")
@@ -91,39 +108,48 @@ def _import_suite(*, gpu: int | None) -> ModuleType:
 
 
 class DmcEnv:
-    """One control suite task; `env` is dm_control's own environment, `renderer` the GL driver that draws."""
+    """One task; `env` is dm_control's own environment, that `load` builds, `renderer` the GL driver that draws."""
 
     def __init__(
-        self, load: Any, domain: str, name: str, *, size: int, action_repeat: int, camera: int, look: Look
+        self,
+        load: Callable[[], Any],
+        *,
+        task: str,
+        size: int,
+        action_repeat: int,
+        episode_steps: int | None,
+        camera: int | None,
+        look: Look,
     ) -> None:
-        # lqr draws its springs when it is built: a fixed seed makes the task the same in every worker
-        self.env = load(domain, name, task_kwargs={"random": 0})
-        self._views = [camera]
+        self.env = load()
+        self._random = random_of(self.env)
+        self._views = [camera if camera is not None else min(0, self.env.physics.model.ncam - 1)]
         self._look: Look = "suite" if look == "suite" else "fast"
-        self._prepare_look()
         self._cameras: dict[tuple[int, int], Any] = {}
-        self._camera(camera, size)
+        self._prepare_look()
+        self._camera(self._views[0], size)
         with self.env.physics.contexts.gl.make_current() as context:
             self.renderer: str = context.call(gl.renderer_name)
-        bounds = self.env.action_spec()
+        bounds, limit = self.env.action_spec(), step_limit(self.env)
         self._middle, self._half = control_range(bounds.minimum, bounds.maximum)
-        # the step limit has no public name; it is time_limit / control_timestep, as step() itself compares it
-        limit = self.env._step_limit
         self._control_steps, self._open = 0, False
         self.spec = EnvSpec(
-            task=f"{domain}_{name}",
+            task=task,
             pixels=(3, size, size),
             action_dim=bounds.shape[0],
             action_repeat=action_repeat,
-            episode_steps=math.ceil(limit) if math.isfinite(limit) else ENDLESS_STEPS,
+            episode_steps=episode_steps or (math.ceil(limit) if math.isfinite(limit) else ENDLESS_STEPS),
             look=self._look,
             backend=gl.choose_backend(gpu=None),
         )
 
     def reset(self, seed: int) -> Step:
         """Open the episode of `seed`: same seed and actions, same pixels and rewards, bit for bit."""
-        self.env.task.random.seed(seed % 2**32)
+        self._random.seed(seed % 2**32)
         self.env.reset()
+        if self.env.physics.model.ptr is not self._model:
+            # composer compiles a model anew for every episode: cameras of the old one would draw the past
+            self._prepare_look()
         self._control_steps, self._open = 0, True
         return Step(self._pixels(), 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
 
@@ -139,7 +165,7 @@ class DmcEnv:
             last = row.last() or self._control_steps + taken >= self.spec.episode_steps
         self._control_steps += taken
         self._open = not last
-        terminal = row.last() and row.discount == 0
+        terminal = bool(row.last() and row.discount == 0)
         return Step(self._pixels(), reward, is_first=False, is_last=last, is_terminal=terminal, env_steps=taken)
 
     def render(self, size: int) -> NDArray[np.uint8]:
@@ -197,6 +223,8 @@ class DmcEnv:
 
     def _prepare_look(self) -> None:
         model = self.env.physics.model
+        self._model = model.ptr
+        self._cameras.clear()
         model.vis.global_.offwidth = model.vis.global_.offheight = BUFFER
         if self._look == "fast":
             model.vis.quality.shadowsize = model.vis.quality.offsamples = 0

@@ -1,0 +1,100 @@
+"""dm_control tasks for tests, named by import path: a ball that rolls on a line, in both of dm_control's styles."""
+
+import dm_env
+import numpy as np
+from dm_control import composer, mujoco
+from dm_control.rl import control
+from dm_control.suite import base
+
+MODEL = """
+<mujoco>
+  <option timestep="0.01"/>
+  <worldbody>
+    <light pos="0 0 3"/>
+    <camera name="side" pos="0 -3 1" xyaxes="1 0 0 0 0.3 1"/>
+    <geom type="plane" size="3 3 0.1" rgba="0.2 0.3 0.4 1"/>
+    <body name="ball" pos="0 0 0.2"><joint name="x" type="slide" axis="1 0 0" damping="0.1"/>
+      <geom type="sphere" size="0.2" mass="1" rgba="0.9 0.1 0.1 1"/></body>
+  </worldbody>
+  <actuator><motor joint="x" ctrlrange="0 4" ctrllimited="true"/></actuator>
+</mujoco>
+"""
+
+
+class Roll(base.Task):
+    """Reward is the position; the episode terminates past `line`."""
+
+    def __init__(self, line):
+        super().__init__(random=3)
+        self.line = line
+
+    def initialize_episode(self, physics):
+        physics.named.data.qpos["x"] = self.random.uniform(-0.5, 0.5)
+
+    def get_observation(self, physics):
+        return {"x": physics.data.qpos.copy()}
+
+    def get_reward(self, physics):
+        return float(physics.data.qpos[0])
+
+    def get_termination(self, physics):
+        return 0.0 if physics.data.qpos[0] > self.line else None
+
+
+def roll(line=1e9, time_limit=1.0):
+    """In the suite's style, 50 control steps by default."""
+    physics = mujoco.Physics.from_xml_string(MODEL)
+    return control.Environment(physics, Roll(line), time_limit=time_limit, control_timestep=0.02)
+
+
+class ComposedRoll(composer.Task):
+    """The same ball, in a model that is compiled anew for every episode."""
+
+    def __init__(self):
+        self._arena = composer.Arena()
+        model = self._arena.mjcf_model
+        body = model.worldbody.add("body", name="ball", pos=(0, 0, 0.2))
+        joint = body.add("joint", name="x", type="slide", axis=(1, 0, 0))
+        body.add("geom", type="sphere", size=[0.2], mass=1, rgba=[0.9, 0.1, 0.1, 1])
+        model.worldbody.add("light", pos=(0, 0, 3))
+        model.worldbody.add("camera", name="side", pos=(0, -3, 1), xyaxes=(1, 0, 0, 0, 0.3, 1))
+        model.actuator.add("motor", name="push", joint=joint, ctrlrange=(0, 4), ctrllimited=True)
+        self.control_timestep = 0.02
+
+    @property
+    def root_entity(self):
+        return self._arena
+
+    def initialize_episode(self, physics, random_state):
+        physics.data.qpos[:] = random_state.uniform(-0.5, 0.5)
+
+    def get_reward(self, physics):
+        return float(physics.data.qpos[0])
+
+
+def composed():
+    """In composer's style, 30 control steps."""
+    return composer.Environment(ComposedRoll(), time_limit=0.6, random_state=3)
+
+
+class Bodiless(dm_env.Environment):
+    """An environment that nobody can draw."""
+
+    task = None
+
+    def reset(self):
+        return dm_env.restart(np.zeros(1))
+
+    def step(self, action):
+        return dm_env.transition(0.0, np.zeros(1))
+
+    def observation_spec(self):
+        return None
+
+    def action_spec(self):
+        return None
+
+
+def fails():
+    """A function with a mistake in it."""
+    return 1 / 0
