@@ -1,11 +1,11 @@
-"""The LightningDataModule over a replay that grows while the learner reads it."""
+"""The LightningDataModule over rows that may grow while the learner reads them."""
 
 from collections.abc import Iterator
 
 import pytorch_lightning as pl
 import torch
 
-from datamodules.replay import Replay
+from datamodules.prefetch import Feed, Source
 from worldmodel.interfaces import Batch
 
 # a length, so that Lightning fetches each batch when it is needed and never one ahead; Lightning sums it over ranks
@@ -13,33 +13,55 @@ ENDLESS = 2**40
 
 
 class Windows:
-    """An endless iterable of freshly sampled batches: what was collected a moment ago can already be in the next."""
+    """An endless iterable of batches: what was collected a moment ago can already be in the next."""
 
-    def __init__(self, replay: Replay, *, batch: int, length: int) -> None:
-        self._replay, self._batch, self._length = replay, batch, length
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
 
     def __len__(self) -> int:
         return ENDLESS
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
-            yield self._replay.sample(self._batch, self._length)
+            yield self._feed.take()
 
 
 class OnlineData(pl.LightningDataModule):
-    """Windows [batch, length] from this rank's replay."""
+    """Windows [batch, length] from this rank's source.
 
-    def __init__(self, replay: Replay, *, batch: int, length: int) -> None:
+    prefetch: whether `prepare` starts a thread on the next batch; the batches are the same.
+    """
+
+    def __init__(self, source: Source, *, batch: int, length: int, prefetch: bool = False) -> None:
         super().__init__()
         for name, number, least in (("batch", batch, 1), ("length", length, 2)):
             if number < least:
                 raise ValueError(f"data.{name}: expected at least {least}, got {number}")
-        self.replay, self.batch, self.length = replay, batch, length
+        self.source, self.batch, self.length, self.prefetch = source, batch, length, prefetch
+        self._feed = Feed(source, batch=batch, length=length)
 
     def train_dataloader(self) -> Windows:
         """Batches for the learner."""
-        return Windows(self.replay, batch=self.batch, length=self.length)
+        return Windows(self._feed)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Frames cross to the device as bytes."""
         return batch.to(device)
+
+    def prepare(self) -> None:
+        """Another batch will be needed before the rows change."""
+        if self.prefetch:
+            self._feed.prepare()
+
+    def put_back(self) -> None:
+        """No batch is ahead any more: call before the state of the source is saved."""
+        self._feed.put_back()
+
+    def feedback(self, batch: Batch, error: torch.Tensor | None) -> None:
+        """Tell the source the model's error [B] on a batch of its own."""
+        if batch.windows is not None and error is not None:
+            self.source.feedback(batch.windows, error)
+
+    def teardown(self, stage: str) -> None:
+        """End the thread."""
+        self._feed.close()

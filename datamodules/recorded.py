@@ -1,5 +1,6 @@
 """Segment folders opened for reading: verified once, frames left on disk and mapped, other processes undisturbed."""
 
+import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from datamodules.account import Account
 from datamodules.blocks import Found, Kind, intact_blocks
 from datamodules.folder import HEADER, read_spec, require_same
 from datamodules.frames import MappedFrames
+from datamodules.locking import one_at_a_time
 from datamodules.rows import ReplayMismatch, empty_table, frame_bytes, row_bytes
 from datamodules.samplers.uniform import Uniform
 from datamodules.shards import Shards
@@ -37,6 +39,7 @@ class Recorded:
         self, folder: Path | str | Sequence[Path | str], seed: int = 0, sampler: Sampler | None = None
     ) -> None:
         folders = [folder] if isinstance(folder, Path | str) else list(folder)
+        self.lock = threading.RLock()
         self.folders = [rank for path in folders for rank in _ranks(Path(path))]
         self.spec = _one_spec(self.folders)
         logs = [path for rank in self.folders for path in sorted(rank.glob("stream_*"))]
@@ -57,13 +60,25 @@ class Recorded:
         self.rows = sum(reader.stream.rows for reader in readers)
         self.episodes = sum(len(reader.stream.live()) for reader in readers)
 
+    @one_at_a_time
     def sample(self, batch: int, length: int) -> Batch:
         """Windows [batch, length] that the sampler chose; raises ReplayEmpty. The tensors are the caller's own."""
         return self._shards.gather(self._sampler.draw(self._content, batch, length), length)
 
+    @one_at_a_time
     def feedback(self, windows: Tensor, error: Tensor) -> None:
         """Tell the sampler the model's error [B] on `windows` [B, 3] of an earlier batch."""
         self._sampler.feedback(windows, error)
+
+    @one_at_a_time
+    def cursor(self) -> dict[str, Any]:
+        """Where the sequence of batches stands."""
+        return self._sampler.cursor()
+
+    @one_at_a_time
+    def rewind(self, cursor: dict[str, Any]) -> None:
+        """Undo the draws since `cursor` was taken."""
+        self._sampler.rewind(cursor)
 
     def trajectories(self) -> Iterator[Trajectory]:
         """Every episode in the order of recording, one at a time in memory.
@@ -75,10 +90,12 @@ class Recorded:
             for start, stop in reader.stream.live().tolist():
                 yield reader.trajectory(start, stop)
 
+    @one_at_a_time
     def state_dict(self) -> dict[str, Any]:
         """Where the draws stand, of plain values and arrays."""
         return {"rows": self.rows, "episodes": self.episodes, "sampler": self._sampler.state_dict()}
 
+    @one_at_a_time
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Return to the draws of `state`; raises ReplayMismatch where other rows are stored now."""
         require_same(state, {"rows": self.rows, "episodes": self.episodes})

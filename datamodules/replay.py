@@ -200,6 +200,16 @@ class Replay:
         self._sampler.feedback(windows, error)
 
     @one_at_a_time
+    def cursor(self) -> dict[str, Any]:
+        """Where the sequence of batches stands."""
+        return self._sampler.cursor()
+
+    @one_at_a_time
+    def rewind(self, cursor: dict[str, Any]) -> None:
+        """Undo the draws since `cursor` was taken."""
+        self._sampler.rewind(cursor)
+
+    @one_at_a_time
     def state_dict(self) -> dict[str, Any]:
         """Flush, and return what `load_state_dict` needs, of plain values and arrays; raises OSError."""
         streams = [stream.state() for stream in self._streams]

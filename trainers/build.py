@@ -93,7 +93,9 @@ def build_data(config: Config, replay: Replay, *, world_size: int) -> OnlineData
         raise ValueError(f"data.batch: expected a multiple of {world_size} ranks, got {batch}")
     if length > longest:
         raise ValueError(f"data.length: expected at most the {longest} rows of an episode, got {length}")
-    return OnlineData(replay, batch=batch // world_size, length=length)
+    ahead = config["data"]["prefetch"]
+    prefetch = torch.cuda.is_available() if ahead == "auto" else ahead
+    return OnlineData(replay, batch=batch // world_size, length=length, prefetch=prefetch)
 
 
 def build_module(config: Config, agent: LatentMPC) -> WorldModelModule:

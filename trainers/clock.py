@@ -1,10 +1,10 @@
-"""Where the time goes: env, plan, update, evaluation, rest."""
+"""Where the time goes: env, plan, wait (for a batch), update, evaluation, rest."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-PARTS = ("env", "plan", "update", "evaluation")
+PARTS = ("env", "plan", "wait", "update", "evaluation")
 
 
 class Clock:

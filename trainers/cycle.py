@@ -119,8 +119,18 @@ class Cycle(pl.Callback):
         self.progress.update(phase="learn")
         self._advance(trainer, module)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: WorldModelModule, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_start(self, trainer: pl.Trainer, module: WorldModelModule, *_: Any) -> None:  # type: ignore[override]
+        """The batch has come; the one after it may be prepared if it will be needed before anything else happens."""
+        self._updating.close()
+        self._updating.enter_context(module.clock.measure("update"))
+        if self.updates_due >= 2:
+            trainer.datamodule.prepare()
+
+    def on_train_batch_end(  # type: ignore[override]
+        self, trainer: pl.Trainer, module: WorldModelModule, outputs: dict[str, Any], batch: Batch, batch_idx: int
+    ) -> None:
         """One update less is due."""
+        trainer.datamodule.feedback(batch, outputs["error"])
         self._updating.close()
         self.updates_due -= 1
         self.updates_done = module.updates
@@ -128,10 +138,10 @@ class Cycle(pl.Callback):
         self._advance(trainer, module)
 
     def _advance(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
-        """Stop, or bring updates due, then start the clock on the next update, fetching its batch included."""
+        """Stop, or bring updates due, then start the clock on the next batch."""
         while not (trainer.should_stop or self._stopped_by_signal(trainer, module)) and self.updates_due < 1:
             self.between_updates(trainer, module)
-        self._updating.enter_context(module.clock.measure("update"))
+        self._updating.enter_context(module.clock.measure("wait"))
 
     def on_train_end(self, trainer: pl.Trainer, module: WorldModelModule) -> None:  # type: ignore[override]
         """Save where a flag of Lightning's ended the run, and make sure that all ranks learned the same weights."""
@@ -207,6 +217,7 @@ class Cycle(pl.Callback):
         place = self._place(module.updates)
         if place == self._saved:
             return
+        trainer.datamodule.put_back()
         trainer.save_checkpoint(self.paths.checkpoint(module.updates, self.counters["env_steps"]))
         self._saved = place
         if trainer.is_global_zero:

@@ -72,8 +72,8 @@ class WorldModelModule(pl.LightningModule):
                 if moment.shape == weight.shape:
                     state[name] = torch.empty_like(weight, dtype=moment.dtype).copy_(moment)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """One update."""
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor | None]:
+        """One update; returns the error [B] of each window."""
         optimizer = self.optimizers()
         loss = self.losses(batch)
         optimizer.zero_grad()
@@ -81,6 +81,7 @@ class WorldModelModule(pl.LightningModule):
         norms = self.apply_gradients(optimizer)
         self.updates += 1
         self._accumulate(loss.metrics, norms)
+        return {"error": loss.error}
 
     def apply_gradients(self, optimizer: torch.optim.Optimizer) -> list[Tensor]:
         """Clip and step unless a gradient is not finite; the gradient norm of each group before clipping."""

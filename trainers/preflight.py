@@ -55,6 +55,7 @@ WEIGHTS = ("optimizer.learning_rates", "agent.weights")
 CHANNELS = ("agent.encoder.channels", "agent.decoder.channels")
 CHOICES = {
     "render": ("auto", "suite", "fast"),
+    "data.prefetch": ("auto", True, False),
     "agent.act_with": ("planner", "actor"),
     # float16 would need loss scaling that knows of gradients clipped by group, bfloat16 does not
     "trainer.precision": ("32-true", "32", 32, "bf16-mixed", "bf16"),

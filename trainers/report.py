@@ -16,7 +16,7 @@ from trainers.charts import Series, line_chart, short, stacked_bar, thin
 from trainers.reference import Curve, published_curves
 from trainers.run_folder import Run, is_number, read_run
 
-TIME_PARTS = ("env", "plan", "update", "evaluation", "rest")
+TIME_PARTS = ("env", "plan", "wait", "update", "evaluation", "rest")
 FACTS = (
     *("look", "backend", "renderer", "action_repeat", "pixels"),
     *("seed", "precision", "accelerator", "devices"),

@@ -6,11 +6,13 @@ from html import escape
 STYLE = """
 :root { --page: #f6f7f9; --card: #ffffff; --ink: #14181f; --soft: #5b6472; --faint: #98a1ae; --rule: #e6e9ee;
   --run: #2563eb; --second: #d9730d; --train: #8fb0f2; --reference: #b6bdc8;
-  --env: #2563eb; --plan: #0f9f7f; --update: #e0930f; --evaluation: #8b5cf6; --rest: #a7afbb; --good: #12805c;
+  --env: #2563eb; --plan: #0f9f7f; --wait: #d64545; --update: #e0930f; --evaluation: #8b5cf6; --rest: #a7afbb;
+  --good: #12805c;
   color-scheme: light dark; }
 @media (prefers-color-scheme: dark) { :root { --page: #0e1116; --card: #161b22; --ink: #e8ecf2; --soft: #9aa4b2;
   --faint: #6b7584; --rule: #262d37; --run: #6ea0ff; --second: #f2a057; --train: #4f77c4; --reference: #4c5665;
-  --env: #6ea0ff; --plan: #3cc9a7; --update: #f0b44c; --evaluation: #b197fc; --rest: #5d6674; --good: #4fd1a5; } }
+  --env: #6ea0ff; --plan: #3cc9a7; --wait: #f08080; --update: #f0b44c; --evaluation: #b197fc; --rest: #5d6674;
+  --good: #4fd1a5; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.55 ui-sans-serif, system-ui, -apple-system,
   "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; -webkit-font-smoothing: antialiased; }
@@ -53,12 +55,13 @@ g:hover > .line.reference { stroke: var(--ink); stroke-width: 2.4; } g:hover > .
   font-weight: 650; }
 .bar { display: block; width: 100%; height: 34px; margin: 12px 0 14px; }
 .part { fill: var(--rest); } .part.env { fill: var(--env); } .part.plan { fill: var(--plan); }
-.part.update { fill: var(--update); } .part.evaluation { fill: var(--evaluation); }
+.part.wait { fill: var(--wait); } .part.update { fill: var(--update); } .part.evaluation { fill: var(--evaluation); }
 .legend { display: flex; flex-wrap: wrap; gap: 6px 20px; font-size: 14px; list-style: none; margin: 0; padding: 0; }
 .legend li { font-variant-numeric: tabular-nums; } .legend i { display: inline-block; width: 10px; height: 10px;
   border-radius: 3px; margin-right: 8px; background: var(--rest); } .legend b { font-weight: 620; margin: 0 6px; }
 .legend span, .legend em { color: var(--soft); font-style: normal; }
-i.env { background: var(--env); } i.plan { background: var(--plan); } i.update { background: var(--update); }
+i.env { background: var(--env); } i.plan { background: var(--plan); } i.wait { background: var(--wait); }
+i.update { background: var(--update); }
 i.evaluation { background: var(--evaluation); } i.dotted { background: var(--train); border-radius: 50%; }
 figure { margin: 14px 0 0; } figure img, video { display: block; max-width: 100%; height: auto; border-radius: 8px;
   background: none; } figure img { width: 100%; image-rendering: pixelated; } video { height: 320px; width: auto; }

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from datamodules.online import ENDLESS, OnlineData, Windows
+from datamodules.prefetch import Feed
 from trainers import build, components
 from trainers.components import UnknownComponent, component_names
 from trainers.configuration import load_config
@@ -145,10 +146,11 @@ def test_batches_are_drawn_when_they_are_asked_for():
             drawn.append(size)
             return len(drawn)
 
-    windows = iter(Windows(Source(), batch=2, length=3))
+    feed = Feed(Source(), batch=2, length=3)
+    windows = iter(Windows(feed))
     assert drawn == [] and next(windows) == 1 and drawn == [(2, 3)] and next(windows) == 2
     # Lightning adds the lengths of all ranks up in 64 bits
-    assert len(Windows(Source(), batch=2, length=3)) == ENDLESS and ENDLESS * 4096 < 2**63
+    assert len(Windows(feed)) == ENDLESS and ENDLESS * 4096 < 2**63
     for wrong, name in (({"batch": 0, "length": 3}, "data.batch"), ({"batch": 1, "length": 1}, "data.length")):
         with pytest.raises(ValueError, match=name):
             OnlineData(Source(), **wrong)

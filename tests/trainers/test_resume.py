@@ -21,6 +21,8 @@ OF_THE_MACHINE = ("seconds", "time/", "memory/", "eval/decision_ms")
 
 def differences(a, b, path=""):
     """Places at which two trees differ in anything but the clock."""
+    if isinstance(a, np.ndarray):
+        return differences(torch.from_numpy(a), torch.from_numpy(b), path)
     if isinstance(a, torch.Tensor):
         return [] if a.dtype == b.dtype and torch.equal(a, b) else [path]
     if isinstance(a, dict):
@@ -47,7 +49,7 @@ def rows(folder, copy):
     state = checkpoint(folder)["callbacks"]["Algorithm26"]["ranks"][0]["replay"]
     spec = EnvSpec(task="toy_point", pixels=(3, 16, 16), action_dim=2, action_repeat=1, episode_steps=20)
     replay = Replay(spec=spec, capacity=2000, folder=copy / "rank_00")
-    replay.load_state_dict(state)
+    replay.load_state_dict({**state, "sampler": replay.state_dict()["sampler"]})
     batch = replay._shards.gather(np.zeros((1, 3), int), replay.rows)
     replay.close()
     return batch
@@ -115,6 +117,25 @@ def test_interrupted_by_ctrl_c(runs, toy, finished, tmp_path, in_group):
     resumed = runs.fit(f"resume={folder}")
     assert resumed.wait() == 0, resumed.err.read_text()
     assert_same_run(folder, finished, tmp_path)
+
+
+@pytest.mark.parametrize("sampler", ["uniform", "prioritised"])
+def test_batches_prepared_ahead_change_nothing(runs, toy, finished, tmp_path, sampler):
+    """Stopped with a batch prepared, and continued, as without."""
+    folder, reference = tmp_path / "run", finished
+    toy = (*toy, f"data.sampler.name={sampler}")
+    if sampler != "uniform":
+        reference = tmp_path / "reference"
+        assert runs.fit(*toy, f"run_dir={reference}").wait() == 0
+        weights = [checkpoint(path)["state_dict"] for path in (reference, finished)]
+        assert differences(*weights) != []
+    run = runs.fit(*toy, "data.prefetch=true", f"run_dir={folder}")
+    run.wait_for_rows(folder, 2)
+    run.send(signal.SIGINT)
+    assert run.wait() == 130, run.err.read_text()
+    resumed = runs.fit(f"resume={folder}")
+    assert resumed.wait() == 0, resumed.err.read_text()
+    assert_same_run(folder, reference, tmp_path)
 
 
 def test_terminated_during_the_last_evaluation(runs, toy, finished, tmp_path, in_group):

@@ -87,6 +87,19 @@ def test_unroll_predicts_the_rows_that_later_rows_lists() -> None:
     torch.testing.assert_close(predicted, later_rows(latent, steps=3))
 
 
+@pytest.mark.parametrize("name", ["rssm_gaussian", "deterministic"])
+def test_the_windows_errors_are_the_loss_without_images_and_unrolling(name: str) -> None:
+    agent, batch = small_agent(name), random_batch(B=4, T=5)
+    loss = agent.losses(batch)
+    rows = {key.removeprefix("loss/"): mean for key, mean in loss.metrics.items() if key in ("loss/reward", "loss/kl")}
+    expected = sum(getattr(agent.weights, key) * mean for key, mean in rows.items())
+    assert loss.error is not None and loss.error.shape == (4,) and not loss.error.requires_grad
+    torch.testing.assert_close(loss.error.mean(), expected)
+    batch.reward[2] += 5
+    changed = agent.losses(batch).error
+    assert changed is not None and changed.argmax() == 2
+
+
 def test_open_loop_sees_the_context_only() -> None:
     agent, batch = small_agent(), random_batch(B=2, T=8)
     before = open_loop(agent, batch, context=3)

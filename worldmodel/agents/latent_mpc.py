@@ -107,7 +107,7 @@ class LatentMPC(nn.Module):
         if self.imagination is None or self.actor is None:
             return model
         imagined = self.imagined_losses(belief)
-        return Loss(total=model.total + imagined.total, metrics={**model.metrics, **imagined.metrics})
+        return Loss(model.total + imagined.total, {**model.metrics, **imagined.metrics}, model.error)
 
     def imagined_losses(self, belief: Belief) -> Loss:
         """Algorithm 27 from every row of a belief: of value and actor alone, the model is not moved."""
@@ -130,11 +130,13 @@ class LatentMPC(nn.Module):
         terms = {"reward": reward, **self.dynamics.losses(belief, batch.action, batch.is_first)}
         shapes = {name: tuple(term.shape) for name, term in terms.items()}
         assert set(shapes.values()) == {(B, T)}, shapes
+        # what a window lacks in the model's eyes; images are left out, of which only a random few are decoded
+        errors = [getattr(self.weights, name) * term.detach().mean(1) for name, term in terms.items()]
         means = {"image": self._image_loss(batch, belief), **{name: term.mean() for name, term in terms.items()}}
         if self.unroll:
             means |= self._unrolled_losses(batch, belief)
         total = torch.stack([getattr(self.weights, name) * mean for name, mean in means.items()]).sum()
-        return Loss(total=total, metrics={f"loss/{name}": mean.detach() for name, mean in means.items()})
+        return Loss(total, {f"loss/{name}": mean.detach() for name, mean in means.items()}, torch.stack(errors).sum(0))
 
     def _unrolled_losses(self, batch: Batch, belief: Belief) -> dict[str, Tensor]:
         predicted = unroll(self.dynamics, belief.latent, batch.action, steps=self.unroll)
