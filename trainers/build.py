@@ -19,6 +19,12 @@ from worldmodel.spec import EnvSpec
 
 Config = Mapping[str, Any]
 
+# of the `data` section; what a section leaves out has the pool's default
+POOL_LIMITS = (
+    *("step_timeout_s", "reset_timeout_s", "max_restarts", "restart_window_s"),
+    *("blank_frames", "frozen_frames"),
+)
+
 
 def open_pool(config: Config, count: int, *, gpu: int | None = None, visuals: Config | None = None) -> EnvPool:
     """`count` supervised environments of the configured task, with `visuals` instead of the task's if given.
@@ -32,8 +38,7 @@ def open_pool(config: Config, count: int, *, gpu: int | None = None, visuals: Co
         kwargs=device | dict(task["env"]),
         visuals=task.get("visuals") if visuals is None else visuals,
         count=count,
-        step_timeout_s=data["step_timeout_s"],
-        reset_timeout_s=data["reset_timeout_s"],
+        **{key: data[key] for key in POOL_LIMITS if key in data},
     )
 
 

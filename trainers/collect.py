@@ -1,17 +1,21 @@
 """Collection: episodes from this rank's environments into this rank's replay, counted over all ranks."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import distributed
 
-from datamodules.envs.pool import EnvPool, episode_seed
-from datamodules.envs.protocol import Fault
+from datamodules.envs.fault_limit import FaultLimit
+from datamodules.envs.pool import episode_seed
+from datamodules.envs.protocol import Fault, Pool, Step
 from datamodules.replay import Replay
 from datamodules.rollout import Episode, Policy, SmoothRandom, play
 from trainers.acting import AgentPolicy
 from trainers.clock import Clock
+from trainers.tally import Tally
 from worldmodel.agents.latent_mpc import LatentMPC
 
 
@@ -19,73 +23,129 @@ class Collector:
     """Algorithm 26, lines 1 and 4 to 7: plays one episode in each environment and appends every row.
 
     Counters (env_steps, decisions, episodes, faults) are global: summed over ranks after every round.
-    noise_std: exploration noise of the agent's actions.
+    noise_std: exploration noise of the agent's actions. report: is told of every fault. max_faults: of one
+    environment within fault_window_s seconds; one more raises WorkerLost.
     """
 
     def __init__(
-        self, pool: EnvPool, replay: Replay, *, envs: int, seed: int, rank: int, clock: Clock, noise_std: float
+        self,
+        pool: Pool,
+        replay: Replay,
+        *,
+        envs: int,
+        seed: int,
+        rank: int,
+        clock: Clock,
+        noise_std: float,
+        report: Callable[[Fault], None] = lambda fault: None,
+        max_faults: int = 3,
+        fault_window_s: float = 300.0,
     ) -> None:
         self._pool, self._replay, self._envs = pool, replay, envs
         self._seed, self._rank, self._clock, self._noise_std = seed, rank, clock, noise_std
-        self._rounds = 0
-        self._generator = torch.Generator().manual_seed(episode_seed(seed, rank, envs, 0))
-        self.env_steps = self.decisions = self.episodes = self.faults = 0
+        self._report = report
+        self._limits = [FaultLimit(most=max_faults, window_s=fault_window_s) for _ in range(envs)]
+        self._next_episode = [0] * envs
+        self._total, self._fresh = Tally(), Tally()
+
+    @property
+    def env_steps(self) -> int:
+        """Control steps, over all ranks."""
+        return self._total["env_steps"]
+
+    @property
+    def decisions(self) -> int:
+        """Decisions, over all ranks."""
+        return self._total["decisions"]
 
     def seed_episodes(self, rounds: int) -> list[Episode]:
         """Line 1: rounds of the base policy."""
-        rng = np.random.default_rng(episode_seed(self._seed, self._rank, self._envs, 1))
-        policy = SmoothRandom(self._pool.spec, count=self._envs, rng=rng)
-        return [episode for _ in range(rounds) for episode in self._round(policy)]
+        rngs = [np.random.default_rng(self._draw_seed(2, i, 0)) for i in range(self._envs)]
+        policy = SmoothRandom(self._pool.spec, rngs=rngs)
+        with self._clock.measure("env"):
+            episodes = [episode for _ in range(rounds) for episode in self._round(policy)]
+        self._settle()
+        return episodes
 
     def collect(self, agent: LatentMPC) -> tuple[list[Episode], AgentPolicy]:
         """Lines 4 to 7: one round of the agent, with what its planner predicted."""
-        generator = self._generator
-        policy = AgentPolicy(agent, count=self._envs, generator=generator, clock=self._clock, noise_std=self._noise_std)
-        return self._round(policy), policy
+        policy = self._policy(agent, self._clock)
+        with self._clock.measure("env"):
+            episodes = self._round(policy)
+        self._settle()
+        return episodes, policy
+
+    def ahead(self, agent: LatentMPC) -> None:
+        """The learner is about to learn; a round that this collector plays is played when it is asked for."""
+
+    def halt(self) -> None:
+        """Stop playing: nothing is played that was not asked for."""
 
     def state_dict(self) -> dict[str, Any]:
-        """This rank's rounds and generator; the counters are in `counters`."""
-        return {"rounds": self._rounds, "generator": self._generator.get_state()}
+        """This rank's episode numbers, and what it played that is not in `counters` yet."""
+        return {"next_episode": list(self._next_episode), "fresh": self._fresh.counters}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue with the next round's seeds."""
-        self._rounds = state["rounds"]
-        self._generator.set_state(state["generator"])
+        """Continue with the next episodes' seeds; called on all ranks, when the replay has its rows again.
+
+        Episodes that were under way are closed as truncated, and what was played of them is counted.
+        """
+        self._next_episode = list(state["next_episode"])
+        self._fresh.counters = state["fresh"]
+        self._close_open()
+        self._settle()
 
     @property
     def counters(self) -> dict[str, int]:
         """Global counters."""
-        return {name: getattr(self, name) for name in ("env_steps", "decisions", "episodes", "faults")}
+        return self._total.counters
 
     @counters.setter
     def counters(self, values: dict[str, int]) -> None:
-        for name, value in values.items():
-            setattr(self, name, value)
+        self._total.counters = values
+
+    def _policy(self, agent: LatentMPC, clock: Clock) -> AgentPolicy:
+        """The agent, whose noise in an episode depends on the episode's number alone."""
+        seeds = [self._draw_seed(1, i, number) for i, number in enumerate(self._next_episode)]
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        return AgentPolicy(agent, generators=generators, clock=clock, noise_std=self._noise_std)
 
     def _round(self, policy: Policy) -> list[Episode]:
-        seeds = {i: episode_seed(self._seed, self._rank, i, self._rounds) for i in range(self._envs)}
-        self._rounds += 1
-        with self._clock.measure("env"):
-            episodes = play(self._pool, policy, seeds, on_row=self._replay.append, on_fault=self._close_faulty)
-            self._replay.flush()
-        self._count(episodes)
+        seeds = {i: self._take_seed(i) for i in range(self._envs)}
+        episodes = play(
+            self._pool, policy, seeds, on_row=self._append, on_fault=self._close_faulty, spare=self._take_seed
+        )
+        self._replay.flush()
         return episodes
 
-    def _close_faulty(self, fault: Fault) -> None:
-        self._replay.truncate(fault.index)
+    def _take_seed(self, index: int) -> int:
+        number = self._next_episode[index]
+        self._next_episode[index] += 1
+        return self._draw_seed(0, index, number)
 
-    def _count(self, episodes: list[Episode]) -> None:
-        sums = [
-            sum(e.env_steps for e in episodes),
-            sum(e.decisions for e in episodes),
-            len(episodes),
-            sum(e.fault is not None for e in episodes),
-        ]
-        env_steps, decisions, count, faults = sum_over_ranks(sums)
-        self.env_steps += env_steps
-        self.decisions += decisions
-        self.episodes += count
-        self.faults += faults
+    def _draw_seed(self, use: int, index: int, number: int) -> int:
+        return episode_seed(self._seed, self._rank, use * self._envs + index, number)
+
+    def _append(self, index: int, step: Step, action: NDArray[np.float32]) -> None:
+        with self._replay.lock:  # what is stored is counted, whenever a checkpoint is written
+            self._replay.append(index, step, action)
+            self._fresh.row(step)
+
+    def _close_faulty(self, fault: Fault) -> None:
+        self._report(fault)
+        with self._replay.lock:
+            self._replay.truncate(fault.index)
+            self._fresh.fault(fault)
+        self._limits[fault.index].count(fault)
+
+    def _close_open(self) -> None:
+        for index in range(self._envs):
+            self._replay.truncate(index)
+
+    def _settle(self) -> None:
+        """Add what all ranks played since the last call to the counters; called on all ranks."""
+        self._total.add(sum_over_ranks(self._fresh.numbers()))
+        self._fresh = Tally()
 
 
 def sum_over_ranks(numbers: list[int]) -> list[int]:

@@ -90,8 +90,9 @@ class Evaluator:
         latencies: list[float] = []
         for start in range(0, episodes, width):
             count = min(width, episodes - start)
-            generator = torch.Generator().manual_seed(episode_seed(self._seed, EVALUATION_RANK, 1, start))
-            policy = AgentPolicy(agent, count=count, generator=generator, clock=clock or Clock())
+            noise = [episode_seed(self._seed, EVALUATION_RANK, 1, start + i) for i in range(count)]
+            generators = [torch.Generator().manual_seed(seed) for seed in noise]
+            policy = AgentPolicy(agent, generators=generators, clock=clock or Clock())
             seeds = {i: episode_seed(self._seed, EVALUATION_RANK, 0, start + i) for i in range(count)}
             on_row = first if start == 0 else None
             played += play(pool, _timed(policy, latencies, should_stop), seeds, on_row=on_row)
@@ -127,11 +128,11 @@ class _Recorder:
 
 
 def _timed(policy: AgentPolicy, latencies: list[float], should_stop: Callable[[], bool]) -> Policy:
-    def timed(pixels: NDArray[np.uint8], is_first: NDArray[np.bool_]) -> NDArray[np.float32]:
+    def timed(pixels: NDArray[np.uint8], is_first: NDArray[np.bool_], ready: NDArray[np.bool_]) -> NDArray[np.float32]:
         if should_stop():
             raise Interrupted
         start = time.perf_counter()
-        actions = policy(pixels, is_first)
+        actions = policy(pixels, is_first, ready)
         latencies.append(1e3 * (time.perf_counter() - start))
         return actions
 
@@ -153,5 +154,5 @@ def _summary(played: list[Episode], first: _Recorder, policy: AgentPolicy, laten
         frames=np.stack(first.frames),
         actions=np.stack(first.actions),
         rewards=np.asarray(first.rewards, np.float32),
-        predicted=np.asarray([p[0] for p in policy.predicted], np.float32)[: len(first.frames) - 1],
+        predicted=np.asarray([policy.predicted[c][0] for c in played[0].calls], np.float32)[: len(first.frames) - 1],
     )

@@ -64,12 +64,25 @@ class Algorithm26(Cycle):
         before, self.final_returns = self.collector.decisions, None
         module.eval()
         episodes, policy = self.collector.collect(module.agent)
+        if self.collector.env_steps < self.env_steps:
+            self.collector.ahead(module.agent)
         module.train()
-        self.updates_due += self.update_ratio * (self.collector.decisions - before)
+        self._bring_due(before)
         kept = promise(policy.predicted, episodes, discount=module.agent.discount)
         self._report(episodes, module.latest)
         self.log_row(trainer, module, {"train/return": float(np.mean([e.total_return for e in episodes])), **kept})
         self.progress.update(phase="learn")
+
+    def _bring_due(self, decisions_before: int) -> None:
+        """Updates for the decisions that were counted since."""
+        self.updates_due += self.update_ratio * (self.collector.decisions - decisions_before)
+
+    def stop(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
+        """Stop playing, save and end the run."""
+        before = self.collector.decisions
+        self.collector.halt()
+        self._bring_due(before)
+        super().stop(trainer, module)
 
     def _report(self, episodes: list[Episode], losses: dict[str, float]) -> None:
         for episode in episodes:
@@ -92,12 +105,14 @@ class Algorithm26(Cycle):
         self.collector.counters = counters
 
     def rank_state(self) -> dict[str, Any]:
-        """The collector's and the replay's."""
-        self.replay.discard_open()
-        return {"collector": self.collector.state_dict(), "replay": self.replay.state_dict()}
+        """The collector's and the replay's, of the same moment."""
+        with self.replay.lock:
+            return {"collector": self.collector.state_dict(), "replay": self.replay.state_dict()}
 
     def restore(self, rank: dict[str, Any]) -> None:
         """The collector's rounds and the replay's rows."""
-        self.collector.load_state_dict(rank["collector"])
+        before = self.collector.decisions
         self.replay.load_state_dict(rank["replay"])
+        self.collector.load_state_dict(rank["collector"])
+        self._bring_due(before)
         self.progress.update(env_steps=self.collector.env_steps, decisions=self.collector.decisions)

@@ -13,15 +13,16 @@ def promise(
 ) -> dict[str, float]:
     """Means of the planner's predicted returns and of the realised ones, both discounted per decision.
 
-    predicted: one array [count] per decision. A promise reaches past the episode's end, so what came is continued by
-    the promise of the last decision; without that, a perfect planner would look like one that promises too much.
+    predicted: one array per call of the policy, with an entry for each environment. A promise reaches past the
+    episode's end, so what came is continued by the promise of the last decision; without that, a perfect planner would
+    look like one that promises too much. Episodes that a fault cut short say nothing.
     """
     promised, realised = [], []
-    for place, episode in enumerate(episodes):
+    for episode in episodes:
         decisions = len(episode.rewards)
-        if decisions < 2:
+        if decisions < 2 or episode.fault is not None:
             continue
-        promises = [float(values[place]) for values in predicted[:decisions]]
+        promises = [float(predicted[call][episode.index]) for call in episode.calls]
         following, returns = promises[-1], []
         for reward in reversed(episode.rewards[:-1]):
             following = reward + discount * following

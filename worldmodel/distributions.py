@@ -1,19 +1,28 @@
 """Distributions in closed form: Gaussians, their KL, and the squashed normal of policies."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from worldmodel.interfaces import Noise
+
 Moments = tuple[Tensor, Tensor]  # mean and std, same shape
 
 
-def standard_normal(
-    *shape: int, generator: torch.Generator | None, device: torch.device | str
-) -> Float[Tensor, "*shape"]:
-    """N(0, 1) noise on a device, drawn where its generator lives: one seed means the same noise on every device."""
+def standard_normal(*shape: int, generator: Noise, device: torch.device | str) -> Float[Tensor, "*shape"]:
+    """N(0, 1) noise on a device, drawn where its generator lives: one seed means the same noise on every device.
+
+    Several generators share the first axis equally, in their order.
+    """
+    if isinstance(generator, Sequence):
+        rows, several = shape[0] // len(generator), list(generator)
+        assert rows * len(several) == shape[0], (shape, len(several))
+        parts = [torch.randn(rows, *shape[1:], generator=g, device=g.device) for g in several]
+        return torch.cat(parts).to(device)
     source = device if generator is None else generator.device
     return torch.randn(*shape, generator=generator, device=source).to(device)
 

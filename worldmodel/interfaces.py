@@ -8,13 +8,17 @@ Time is stored by arrival: row t holds o[t], the action a[t-1] that led to it, t
 and is_first, is_last, is_terminal of that row (is_last without is_terminal is a truncation: bootstrap through it).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
+
+# where random numbers come from: one source for all rows, or one for each environment, so that a row's noise does not
+# depend on its neighbours; None is torch's own
+Noise = torch.Generator | Sequence[torch.Generator] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +136,7 @@ class Simulator(Protocol):
     def value(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
         """The discounted return that follows a latent; zeros where no value was learned."""
 
-    def propose(self, latent: Float[Tensor, "R D"], generator: torch.Generator | None) -> Float[Tensor, "R A"] | None:
+    def propose(self, latent: Float[Tensor, "R D"], generator: Noise) -> Float[Tensor, "R A"] | None:
         """An action of the learned policy, or None where there is none."""
 
 
@@ -147,6 +151,6 @@ class Planner(Protocol):
         latent: Float[Tensor, "B D"],
         *,
         warm: Float[Tensor, "B H A"] | None = None,
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
     ) -> Plan:
         """A plan for every row of latents; row i never depends on row j."""

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.heads import ScalarHead
-from worldmodel.interfaces import Dynamics
+from worldmodel.interfaces import Dynamics, Noise
 from worldmodel.interfaces import Simulator as SimulatorProtocol
 from worldmodel.policies.actor import Actor
 
@@ -46,7 +46,7 @@ class LatentSimulator:
         """The discounted return that follows a latent."""
         return latent.new_zeros(latent.shape[:-1]) if self._value is None else self._value(latent)
 
-    def propose(self, latent: Float[Tensor, "R D"], generator: torch.Generator | None) -> Float[Tensor, "R A"] | None:
+    def propose(self, latent: Float[Tensor, "R D"], generator: Noise) -> Float[Tensor, "R A"] | None:
         """A sample of the actor, or None without one."""
         return None if self._actor is None else self._actor.sample(latent, generator=generator)
 
@@ -77,7 +77,7 @@ def propose_sequences(
     *,
     count: int,
     horizon: int,
-    generator: torch.Generator | None,
+    generator: Noise,
 ) -> Float[Tensor, "B P H A"] | None:
     """`count` action sequences of the learned policy, each rolled through the model; None without a policy."""
     state = repeat(latent, "B D -> (B P) D", P=count)

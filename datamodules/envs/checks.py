@@ -1,9 +1,11 @@
-"""The checks that every environment makes before it steps."""
+"""The checks of what goes into an environment and of what comes out."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from datamodules.envs.errors import BadAction, BadOption, BadReward, NotReset
+from datamodules.envs.errors import BadAction, BadObservation, BadOption, BadReward, NotReset
+from datamodules.envs.protocol import Step
+from worldmodel.spec import EnvSpec
 
 # no task's reward comes near this; a simulation that has diverged does
 REWARD_LIMIT = 1e6
@@ -43,3 +45,15 @@ def checked_reward(reward: object) -> float:
     if not abs(value) <= REWARD_LIMIT:
         raise BadReward(f"reward: expected a finite number within {REWARD_LIMIT:g}, got {value}")
     return value
+
+
+def check_row(step: Step, spec: EnvSpec, *, opens: bool) -> None:
+    """Raise BadObservation or BadReward unless a row of a reset (opens) or of a step is one that `spec` allows."""
+    if step.pixels.shape != spec.pixels or step.pixels.dtype != np.uint8:
+        raise BadObservation(f"pixels: expected uint8 {spec.pixels}, got {step.pixels.dtype} {step.pixels.shape}")
+    if bool(step.is_first) != opens or (opens and step.is_last) or (step.is_terminal and not step.is_last):
+        flags = f"is_first={step.is_first} is_last={step.is_last} is_terminal={step.is_terminal}"
+        raise BadObservation(f"flags: expected those of a {'reset' if opens else 'step'}, got {flags}")
+    if not 0 <= step.env_steps <= spec.episode_steps:
+        raise BadObservation(f"env_steps: expected 0..{spec.episode_steps}, got {step.env_steps}")
+    checked_reward(step.reward)

@@ -1,9 +1,12 @@
 """Counting environment for alignment and fault tests: pixels encode time, rewards encode time and action."""
 
 import os
+import signal
 import stat
 import time
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +17,12 @@ from datamodules.envs.protocol import Step
 from worldmodel.spec import EnvSpec
 
 TASK = "counting"
-FaultKind = Literal["none", "raise", "exit", "hang", "nan", "huge", "shape", "print", "garbage"]
+FaultKind = Literal[
+    *("none", "raise", "exit", "leave", "kill", "stop", "hang", "slow", "nan", "huge", "shape", "float", "flags"),
+    *("steps", "print", "garbage", "blank", "frozen"),
+]
+# from the moment on, not at that moment only
+LASTING = ("blank", "frozen")
 
 
 def make(
@@ -28,12 +36,14 @@ def make(
     fault: FaultKind = "none",
     fault_at: int = 3,
     fault_seed: int | None = None,
+    slow_s: float = 1.0,
     blank: bool = False,
 ) -> "CountingEnv":
     """Open a counter with [3, size, size] frames; raises BadOption for another task.
 
     terminal: episodes end by termination instead of truncation. fault: what goes wrong when control step `fault_at`
-    is reached, in every episode or only in those of `fault_seed`. blank: frames are one constant colour.
+    is reached (0: at the reset), in every episode or only in those of `fault_seed`; "slow" takes `slow_s` seconds.
+    blank: all frames are one constant colour.
     """
     if task != TASK:
         raise BadOption(f"task: expected {TASK!r}, got {task!r}")
@@ -44,7 +54,8 @@ def make(
         action_repeat=action_repeat,
         episode_steps=episode_steps,
     )
-    return CountingEnv(spec=spec, terminal=terminal, fault=fault, fault_at=fault_at, fault_seed=fault_seed, blank=blank)
+    plan = FaultPlan(kind=fault, at=fault_at, seed=fault_seed, slow_s=slow_s)
+    return CountingEnv(spec=spec, terminal=terminal, plan=plan, blank=blank)
 
 
 def encode(time_step: int, seed: int, size: int) -> NDArray[np.uint8]:
@@ -67,21 +78,34 @@ def reward_of(time_step: int, action: NDArray[np.float32]) -> float:
     return 100.0 * time_step + abs(float(action[0]))
 
 
+@dataclass(frozen=True, slots=True)
+class FaultPlan:
+    """What goes wrong, and when; see `make`."""
+
+    kind: FaultKind
+    at: int
+    seed: int | None
+    slow_s: float
+
+    def strikes(self, seed: int, *, before: int, now: int) -> bool:
+        """Whether it goes wrong on the way from control step `before` to `now` of the episode of `seed`."""
+        reached = self.at <= now and (before < self.at or self.kind in LASTING)
+        return self.kind != "none" and reached and self.seed in (None, seed)
+
+
 class CountingEnv:
     """Counts control steps; optionally fails on purpose."""
 
-    def __init__(
-        self, *, spec: EnvSpec, terminal: bool, fault: FaultKind, fault_at: int, fault_seed: int | None, blank: bool
-    ) -> None:
+    def __init__(self, *, spec: EnvSpec, terminal: bool, plan: FaultPlan, blank: bool) -> None:
         self.spec = spec
-        self._terminal, self._blank = terminal, blank
-        self._fault, self._fault_at, self._fault_seed = fault, fault_at, fault_seed
+        self._terminal, self._blank, self._plan = terminal, blank, plan
         self._seed, self._time, self._open = 0, 0, False
 
     def reset(self, seed: int) -> Step:
         """Open an episode at time 0."""
         self._seed, self._time, self._open = seed, 0, True
-        return Step(self._pixels(), 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
+        row = Step(self._pixels(), 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
+        return self._spoil(row) if self._plan.strikes(seed, before=-1, now=0) else row
 
     def step(self, action: NDArray[np.float32]) -> Step:
         """Count action_repeat control steps and sum their `reward_of`; raises BadAction or NotReset."""
@@ -95,7 +119,12 @@ class CountingEnv:
         last = self._time >= self.spec.episode_steps
         self._open = not last
         row = Step(self._pixels(), reward, False, last, last and self._terminal, env_steps=repeat)
-        return self._spoil(row) if self._spoils(repeat) else row
+        before = self._time - repeat
+        return self._spoil(row) if self._plan.strikes(self._seed, before=before, now=self._time) else row
+
+    def state_fingerprint(self) -> bytes:
+        """The seed and the time."""
+        return f"{self._seed} {self._time}".encode()
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -104,25 +133,42 @@ class CountingEnv:
         frame = encode(self._time, self._seed, self.spec.pixels[1])
         return np.zeros_like(frame) if self._blank else frame
 
-    def _spoils(self, repeat: int) -> bool:
-        reached = self._time - repeat < self._fault_at <= self._time
-        return self._fault != "none" and reached and self._fault_seed in (None, self._seed)
-
     def _spoil(self, row: Step) -> Step:
-        if self._fault == "raise":
+        kind = self._plan.kind
+        if kind == "raise":
             raise ArithmeticError(f"on purpose at {self._time}")
-        if self._fault == "exit":
-            os._exit(3)
-        if self._fault == "hang":
-            time.sleep(3600)
-        if self._fault == "garbage":
+        if kind in _ENDS:
+            _ENDS[kind]()
+        if kind in ("hang", "slow"):
+            time.sleep(3600 if kind == "hang" else self._plan.slow_s)
+        if kind == "garbage":
             _write_to_sockets(b"not a message" * 10)
-        if self._fault == "print":
+        if kind == "print":
             os.write(1, b"noise from the environment\n" * 100)
-        if self._fault == "shape":
-            row.pixels = row.pixels[:, :-1]
-        row.reward = {"nan": float("nan"), "huge": 1e30}.get(self._fault, row.reward)
-        return row
+        return replace(row, **self._wrong(kind, row))
+
+    def _wrong(self, kind: FaultKind, row: Step) -> dict[str, Any]:
+        """The fields that a spoilt row has wrong."""
+        if kind == "frozen":
+            return {"pixels": encode(self._plan.at, self._seed, self.spec.pixels[1])}
+        values: dict[str, dict[str, Any]] = {
+            "nan": {"reward": float("nan")},
+            "huge": {"reward": 1e30},
+            "shape": {"pixels": row.pixels[:, :-1]},
+            "float": {"pixels": np.full(row.pixels.shape, np.nan)},
+            "flags": {"is_first": not row.is_first},
+            "steps": {"env_steps": -1},
+            "blank": {"pixels": np.full_like(row.pixels, 7)},
+        }
+        return values.get(kind, {})
+
+
+_ENDS: dict[str, Callable[[], object]] = {
+    "exit": lambda: os._exit(3),
+    "leave": lambda: os._exit(0),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+}
 
 
 def _write_to_sockets(data: bytes) -> None:

@@ -4,7 +4,9 @@ from typing import Any
 
 
 class EnvError(RuntimeError):
-    """Anything an environment or its worker can report."""
+    """Anything an environment or its worker can report; `kind` is what it is counted as when a worker raises it."""
+
+    kind = "exception"
 
 
 class UnknownSource(EnvError):
@@ -28,11 +30,15 @@ class BadSpace(EnvError):
 
 
 class BadObservation(EnvError):
-    """An observation of another shape, type or range than its space says."""
+    """An observation of another shape, type or range than its space says, or a row whose flags or counts cannot be."""
+
+    kind = "observation"
 
 
 class BadReward(EnvError):
     """A reward that is not one finite number of a size that tasks have."""
+
+    kind = "reward"
 
 
 class NotReset(EnvError):
@@ -48,7 +54,15 @@ class MissingGL(EnvError):
 
 
 class BlankFrame(EnvError):
-    """The first frame is one constant colour: the renderer draws nothing."""
+    """Frames are one constant colour: the renderer draws nothing."""
+
+    kind = "blank"
+
+
+class FrozenFrame(EnvError):
+    """Frames stay the same while the environment's state changes."""
+
+    kind = "frozen"
 
 
 class WorkerFault(EnvError):
@@ -60,7 +74,7 @@ class WorkerLost(EnvError):
 
 
 _REQUESTS = (UnknownSource, UnknownTask, BadOption, BadSpace, BadAction, NotReset, MissingPackage, MissingGL)
-_TRAVELLING = {c.__name__: c for c in (*_REQUESTS, BlankFrame, BadObservation, BadReward)}
+_TRAVELLING = {c.__name__: c for c in (*_REQUESTS, BlankFrame, FrozenFrame, BadObservation, BadReward)}
 
 
 def to_fields(error: BaseException) -> dict[str, Any]:

@@ -1,10 +1,12 @@
-"""Supervised environment workers: reset and step several in parallel, detect faults, restart in place."""
+"""Supervised environment workers: reset and step several in parallel; none waits long for one that is late."""
 
+import math
 import os
+import select
 import time
 import weakref
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -12,12 +14,15 @@ from numpy.typing import NDArray
 
 from datamodules.envs import wire
 from datamodules.envs.checks import checked_action
-from datamodules.envs.errors import BadOption, EnvError, NotReset, WorkerFault, WorkerLost
+from datamodules.envs.errors import BadOption, WorkerFault
 from datamodules.envs.protocol import Fault, Step
-from datamodules.envs.remote import RemoteEnv, Trouble
+from datamodules.envs.remote import RemoteEnv
+from datamodules.envs.supervised import Limits, Supervised
 from worldmodel.spec import EnvSpec
 
 _EXIT_GRACE_S = 2.0
+# the seeds of the episodes with which workers prove at their start that they draw; no rank has this number
+_START_RANK = 2**31 + 1
 
 
 def episode_seed(run_seed: int, rank: int, index: int, episode: int) -> int:
@@ -25,12 +30,31 @@ def episode_seed(run_seed: int, rank: int, index: int, episode: int) -> int:
     return int(np.random.SeedSequence([run_seed, rank, index, episode]).generate_state(1)[0])
 
 
+class Patience:
+    """How long a call waits for the last answers: three times what they usually take, within `least` and `most` s."""
+
+    def __init__(self, *, least: float = 0.1, most: float = 5.0) -> None:
+        self._least, self._most = least, most
+        self._usual: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """The wait, measured from the call; the longest until something is known."""
+        return self._most if self._usual is None else min(max(3 * self._usual, self._least), self._most)
+
+    def learn(self, seconds: float) -> None:
+        """Take note of the age of a call's last answer, or of a late one."""
+        self._usual = seconds if self._usual is None else 0.9 * self._usual + 0.1 * seconds
+
+
 class EnvPool:
     """`count` workers of one environment; `spec` is what all of them draw, `renderer` the GL driver.
 
-    Each worker proves at its start, on an episode of `seed`, that it draws more than one constant colour.
-    Raises what the environment's `make` raises, as the same type (UnknownTask, MissingGL, BadOption, ...),
-    and WorkerLost once a worker fails more than `max_restarts` times within `restart_window_s` seconds.
+    Each worker proves at its start, on an episode of its own, that it draws more than one constant colour; later,
+    `blank_frames` such frames in a row are a fault, and so are equal frames while `frozen_frames` different states
+    go by in an environment that tells its state (0: never). Raises what the environment's `make` raises, as the same
+    type (UnknownTask, MissingGL, BadOption, ...), and WorkerLost once a worker fails more than `max_restarts` times
+    within `restart_window_s` seconds.
     """
 
     def __init__(
@@ -45,17 +69,20 @@ class EnvPool:
         reset_timeout_s: float = 120.0,
         max_restarts: int = 3,
         restart_window_s: float = 300.0,
+        blank_frames: int = 5,
+        frozen_frames: int = 20,
     ) -> None:
         if count < 1:
             raise BadOption(f"count: expected >= 1, got {count}")
-        self._config = {"source": source, "kwargs": dict(kwargs), "visuals": dict(visuals or {}), "seed": seed}
-        self._step_timeout_s, self._reset_timeout_s = step_timeout_s, reset_timeout_s
-        self._max_restarts, self._restart_window_s = max_restarts, restart_window_s
-        self._restarts: list[deque[float]] = [deque() for _ in range(count)]
-        self._faults: dict[int, Fault] = {}
-        self._open: set[int] = set()
-        self._workers: list[RemoteEnv] = []
-        self._finalizer = weakref.finalize(self, _shut_down, self._workers, os.getpid())
+        self._config = {"source": source, "kwargs": dict(kwargs), "visuals": dict(visuals or {})}
+        self._config |= {"blank_frames": blank_frames, "frozen_frames": frozen_frames}
+        self._seed = seed
+        self._limits = Limits(step_timeout_s, reset_timeout_s, max_restarts, restart_window_s)
+        self._patience = {"reset": Patience(), "step": Patience()}
+        self._poll = select.poll()
+        self._watched: dict[int, Supervised] = {}
+        self._envs: list[Supervised] = []
+        self._finalizer = weakref.finalize(self, _shut_down, self._envs, os.getpid())
         try:
             self._start(count)
         except BaseException:
@@ -64,61 +91,51 @@ class EnvPool:
 
     def _start(self, count: int) -> None:
         # all start at once, then each is waited for
-        for _ in range(count):
-            self._workers.append(RemoteEnv(**self._config))
-        for index, worker in enumerate(self._workers):
-            try:
-                worker.finish_start(timeout_s=self._reset_timeout_s)
-            except Trouble as trouble:
-                raise WorkerLost(f"worker {index} did not start: {trouble.kind}: {trouble}") from trouble
-        self.spec: EnvSpec = self._workers[0].spec
-        self.renderer: str = self._workers[0].renderer
+        for index in range(count):
+            self._envs.append(Supervised(index, start=partial(self._launch, index), limits=self._limits))
+        for env in self._envs:
+            env.finish_start()
+        self.spec: EnvSpec = self._envs[0].spec
+        self.renderer: str = self._envs[0].worker.renderer
+
+    def _launch(self, index: int, restarts: int) -> RemoteEnv:
+        return RemoteEnv(config=self._config, seed=episode_seed(self._seed, _START_RANK, index, restarts))
 
     @property
     def pids(self) -> tuple[int, ...]:
         """Process ids of the workers, by index."""
-        return tuple(worker.pid for worker in self._workers)
+        return tuple(env.worker.pid for env in self._envs)
 
     def reset(self, seeds: dict[int, int]) -> dict[int, Step | Fault]:
-        """Open an episode in each worker of {index: seed}, in parallel; raises WorkerLost."""
-        rows: dict[int, Step | Fault] = {}
+        """Open an episode in each worker of {index: seed}, in parallel; what is returned is said at `step`."""
         for index, seed in seeds.items():
-            try:
-                self._finish_restart(index)
-                self._workers[index].send_reset(seed)
-            except (Trouble, EnvError) as error:
-                rows[index] = self._replace(index, error)
-        return self._collect(list(seeds), rows, self._reset_timeout_s)
+            self._forget(index)
+            self._envs[index].ask_reset(seed)
+        return self._gather(seeds.keys(), self._patience["reset"])
 
     def step(self, actions: dict[int, NDArray[np.float32]]) -> dict[int, Step | Fault]:
         """Advance each worker of {index: action [A]}, in parallel; raises BadAction, NotReset or WorkerLost.
 
+        Returns the answers that have arrived, at least one where any was asked for, as a rule all. One that is late
+        is left out and comes with those of a later call, such as step({}); until then nobody waits for it again.
         A worker that has failed keeps returning its Fault until it is reset.
         """
         ready = {index: checked_action(action, action_dim=self.spec.action_dim) for index, action in actions.items()}
-        rows: dict[int, Step | Fault] = {index: self._faults[index] for index in ready if index in self._faults}
-        if closed := ready.keys() - rows.keys() - self._open:
-            raise NotReset(f"step: expected a reset first, no episode is open in workers {sorted(closed)}")
         for index, action in ready.items():
-            if index in rows:
-                continue
-            try:
-                self._workers[index].send_step(action)
-            except Trouble as trouble:
-                rows[index] = self._replace(index, trouble)
-        return self._collect(list(ready), rows, self._step_timeout_s)
+            self._forget(index)
+            self._envs[index].ask_step(action)
+        return self._gather(ready.keys(), self._patience["step"])
 
     def render(self, index: int, size: int) -> NDArray[np.uint8]:
         """Draw worker `index` as uint8 [size, size, 3]; raises BadOption, WorkerFault or WorkerLost."""
         if not 1 <= size <= wire.RENDER_LIMIT:
             raise BadOption(f"size: expected 1..{wire.RENDER_LIMIT}, got {size}")
-        if index not in self._faults:
-            try:
-                return self._workers[index].render(size, deadline=time.monotonic() + self._step_timeout_s)
-            except Trouble as trouble:
-                self._replace(index, trouble)
-        fault = self._faults[index]
-        raise WorkerFault(f"worker {index}: {fault.kind}: {fault.message}")
+        env = self._envs[index]
+        frame = env.render(size)
+        if frame is None:
+            assert env.fault is not None
+            raise WorkerFault(f"worker {index}: {env.fault.kind}: {env.fault.message}")
+        return frame
 
     def close(self) -> None:
         """End all workers; safe to call twice, and called at interpreter exit."""
@@ -130,56 +147,73 @@ class EnvPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _collect(self, order: list[int], rows: dict[int, Step | Fault], timeout_s: float) -> dict[int, Step | Fault]:
-        # one after the other costs nothing: all work at the same time, and every answer is needed
-        deadline = time.monotonic() + timeout_s
-        for index in order:
-            if index in rows:
-                continue
-            try:
-                rows[index] = step = self._workers[index].receive_step(deadline=deadline)
-                (self._open.discard if step.is_last else self._open.add)(index)
-            except Trouble as trouble:
-                rows[index] = self._replace(index, trouble)
-        return {index: rows[index] for index in order}
+    def _gather(self, asked: Collection[int], patience: Patience) -> dict[int, Step | Fault]:
+        begin = now = time.monotonic()
+        rows = self._failed_at_once(asked)
+        waiting = set(asked) - rows.keys()
+        until = begin + patience.seconds
+        while self._watched and (waiting or not rows):
+            enough = bool(rows) or not asked
+            if enough and now >= until:
+                break
+            for env, row in self._arrivals(until if enough else math.inf):
+                if env.late and not isinstance(row, Fault):
+                    patience.learn(time.monotonic() - env.asked)
+                env.late = False
+                rows[env.index] = row
+                waiting.discard(env.index)
+            now = time.monotonic()
+        if asked and not waiting and not any(isinstance(row, Fault) for row in rows.values()):
+            patience.learn(now - begin)
+        for env in self._watched.values():
+            env.late = True
+        return dict(sorted(rows.items()))
 
-    def _finish_restart(self, index: int) -> None:
-        if index not in self._faults:
-            return
-        worker = self._workers[index]
-        worker.finish_start(timeout_s=self._reset_timeout_s)
-        if worker.spec != self.spec:
-            raise Trouble("spec", f"expected {self.spec} after a restart, got {worker.spec}")
-        del self._faults[index]
+    def _failed_at_once(self, asked: Collection[int]) -> dict[int, Step | Fault]:
+        """The faults of workers that could not be asked; the others are watched from now on."""
+        rows: dict[int, Step | Fault] = {}
+        for index in asked:
+            env = self._envs[index]
+            if env.fault is not None:
+                rows[index] = env.fault
+            else:
+                self._watched[env.worker.fileno] = env
+                self._poll.register(env.worker.fileno, select.POLLIN)
+        return rows
 
-    def _replace(self, index: int, error: Trouble | EnvError) -> Fault:
-        kind = error.kind if isinstance(error, Trouble) else "start"
-        self._faults[index] = fault = Fault(index=index, kind=kind, message=str(error))
-        self._open.discard(index)
-        self._workers[index].kill()
-        self._count_restart(fault)
-        # not waited for: the other workers go on while this one starts
-        self._workers[index] = RemoteEnv(**self._config)
-        return fault
+    def _arrivals(self, until: float) -> list[tuple[Supervised, Step | Fault]]:
+        """What has been answered or has failed, after waiting for it until a time at most."""
+        due = min(env.deadline for env in self._watched.values())
+        events = self._poll.poll(max(0.0, min(due, until) - time.monotonic()) * 1000 + 1)
+        now = time.monotonic()
+        found = [fd for fd, _ in events]
+        if now > due:
+            found += [fd for fd, env in self._watched.items() if now > env.deadline and fd not in found]
+        arrived = []
+        for fd in found:
+            env = self._watched[fd]
+            row = env.answer(now)
+            if row is not None:
+                self._unwatch(fd)
+                arrived.append((env, row))
+        return arrived
 
-    def _count_restart(self, fault: Fault) -> None:
-        times, now = self._restarts[fault.index], time.monotonic()
-        times.append(now)
-        while now - times[0] > self._restart_window_s:
-            times.popleft()
-        if len(times) > self._max_restarts:
-            raise WorkerLost(
-                f"worker {fault.index} failed {len(times)} times in {self._restart_window_s:g} s; "
-                f"the last time: {fault.kind}: {fault.message}"
-            )
+    def _forget(self, index: int) -> None:
+        """Stop waiting for a request that was broken off, by Ctrl-C for example."""
+        for fd in [fd for fd, env in self._watched.items() if env.index == index]:
+            self._unwatch(fd)
+
+    def _unwatch(self, fd: int) -> None:
+        del self._watched[fd]
+        self._poll.unregister(fd)
 
 
-def _shut_down(workers: list[RemoteEnv], owner: int) -> None:
+def _shut_down(envs: list[Supervised], owner: int) -> None:
     # a forked copy of this process must not end its parent's workers
     if os.getpid() != owner:
         return
     deadline = time.monotonic() + _EXIT_GRACE_S
-    for worker in workers:
-        worker.hang_up()
-    for worker in workers:
-        worker.kill(grace_s=max(deadline - time.monotonic(), 0.0))
+    for env in envs:
+        env.worker.hang_up()
+    for env in envs:
+        env.worker.kill(grace_s=max(deadline - time.monotonic(), 0.0))

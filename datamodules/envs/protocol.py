@@ -26,11 +26,26 @@ class Step:
     env_steps: int
 
 
+FAULT_KINDS = (
+    "timeout",  # no answer in time
+    "death",  # the process is gone
+    "exception",  # the environment raised
+    "garbage",  # bytes that are no message
+    "observation",  # a row that the spec does not allow
+    "reward",  # not finite, or beyond what any task gives
+    "blank",  # frames of one constant colour
+    "frozen",  # frames that stay the same while the state changes
+    "action",  # the policy's, not finite or out of range: it never reached the environment
+    "spec",  # another environment after a restart
+    "start",  # the environment could not be built again
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """Environment `index` failed and restarts: close its episode as truncated, then reset it with a new seed.
 
-    kind: timeout, death, exception, garbage, reward, spec or start.
+    kind: one of FAULT_KINDS.
     """
 
     index: int
@@ -43,7 +58,8 @@ class Env(Protocol):
 
     It may offer more: `render(size)`, the scene as uint8 [size, size, 3] for videos, where it can draw one;
     `background_mask()`, bool [V, h, w], where the V images of the last frame show background; `use_cameras(ids)`, which
-    replaces the cameras that its frames are made of, changing `spec.pixels`.
+    replaces the cameras that its frames are made of, changing `spec.pixels`; `state_fingerprint()`, bytes that differ
+    between states that must look different (rounded, where a state is continuous), by which frozen frames are found.
     """
 
     spec: EnvSpec
@@ -61,7 +77,9 @@ class Env(Protocol):
 class Pool(Protocol):
     """Several environments of one spec, advanced together: what `rollout.play` and collectors need.
 
-    A failed environment answers with a `Fault` (see pool.py) until it is reset.
+    A failed environment answers with a `Fault` (see pool.py) until it is reset. `reset` and `step` return the rows
+    that have arrived: at least one where any was asked for. One that is late may be left out; it comes with the
+    answers of a later call, and step({}) waits a little for it. Answering everything at once is always right.
     """
 
     spec: EnvSpec

@@ -1,17 +1,17 @@
 """One worker process as the learner's process sees it: start, ask, receive, kill."""
 
+import contextlib
 import json
 import mmap
 import os
 import select
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.envs import wire
-from datamodules.envs.checks import REWARD_LIMIT
 from datamodules.envs.errors import from_fields
 from datamodules.envs.protocol import Step
+from datamodules.envs.spawner import spawn
 from worldmodel.spec import EnvSpec
 
 ROOT = Path(__file__).resolve().parents[2]
+_CHUNK = 1 << 16
 
 
 class Trouble(RuntimeError):
-    """What went wrong with a worker: `kind` is timeout, death, exception, garbage, reward or spec."""
+    """What went wrong with a worker: `kind` is one of protocol.FAULT_KINDS."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -36,26 +37,24 @@ class Trouble(RuntimeError):
 
 
 class RemoteEnv:
-    """A worker that starts in the background; `finish_start` waits for it and sets `spec` and `renderer`."""
+    """A worker that starts in the background: its first answer goes to `accept`, those to requests to `read_row`.
+
+    config: source, kwargs, visuals, blank_frames and frozen_frames; seed: of the episode that proves that it draws.
+    """
 
     spec: EnvSpec
     renderer: str
 
-    def __init__(self, *, source: str, kwargs: dict[str, Any], visuals: dict[str, Any], seed: int) -> None:
+    def __init__(self, *, config: dict[str, Any], seed: int) -> None:
         self._end, far_end = socket.socketpair()
         self._memory_fd = _anonymous_memory()
-        # a poll object, not a socket time-out: that costs two more system calls in every step
-        self._poll = select.poll()
-        self._poll.register(self._end, select.POLLIN)
+        self._inbox = wire.Inbox()
         self._frames: NDArray[np.uint8] | None = None
         self._sequence = 0
         with far_end:
-            self._process = _spawn(far_end.fileno(), self._memory_fd)
-        # the kernel ties its parent-death signal to the thread that starts a child, not to the process
-        main_thread = threading.current_thread() is threading.main_thread()
+            self._process = spawn(partial(_spawn, far_end.fileno(), self._memory_fd))
         try:
-            config = {"source": source, "kwargs": kwargs, "visuals": visuals}
-            wire.send_json(self._end, {**config, "seed": seed, "kill_with_parent": main_thread})
+            wire.send_json(self._end, {**config, "seed": seed})
         except TypeError:
             self.kill()
             raise
@@ -65,9 +64,13 @@ class RemoteEnv:
         """Process id of the worker."""
         return self._process.pid
 
-    def finish_start(self, *, timeout_s: float) -> None:
-        """Wait for the environment; raises the worker's own typed EnvError, or Trouble."""
-        reply = self._receive(0, time.monotonic() + timeout_s)
+    @property
+    def fileno(self) -> int:
+        """What becomes readable when an answer arrives, or the worker dies."""
+        return self._end.fileno()
+
+    def accept(self, reply: wire.Reply) -> None:
+        """Take the worker's first message: `spec` and `renderer`; raises its own EnvError, or Trouble."""
         if reply.status == wire.FAILED:
             raise from_fields(json.loads(reply.text))
         if reply.status != wire.READY:
@@ -76,8 +79,9 @@ class RemoteEnv:
         self.spec, self.renderer = EnvSpec.from_json(fields["spec"]), str(fields["renderer"])
         memory = mmap.mmap(self._memory_fd, wire.memory_size(self.spec.pixels))
         self._frames = np.frombuffer(memory, np.uint8)
-        self._action = struct.Struct(f"<{self.spec.action_dim}f")
-        self._no_action = bytes(self._action.size)
+        channels, height, width = self.spec.pixels
+        self._pixels = self._frames[: channels * height * width].reshape(self.spec.pixels)
+        self._no_action = bytes(4 * self.spec.action_dim)
 
     def send_reset(self, seed: int) -> None:
         """Ask for a reset; raises Trouble."""
@@ -87,19 +91,46 @@ class RemoteEnv:
         """Ask for a step with a checked action [A]; raises Trouble."""
         self._send(wire.OP_STEP, 0, action.tobytes())
 
-    def receive_step(self, *, deadline: float) -> Step:
-        """Wait until monotonic time `deadline` for the row that was asked for, with its own pixels; raises Trouble."""
-        reply = self._answer(deadline)
-        if not abs(reply.reward) <= REWARD_LIMIT:
-            raise Trouble("reward", f"expected a finite reward within {REWARD_LIMIT:g}, got {reply.reward}")
-        channels, height, width = self.spec.pixels
-        pixels = self._frames[: channels * height * width].reshape(self.spec.pixels).copy()
-        return Step(pixels, reply.reward, reply.is_first, reply.is_last, reply.is_terminal, reply.env_steps)
+    def take(self) -> wire.Reply | None:
+        """The answer to the last request if it has arrived; raises Trouble."""
+        try:
+            while True:
+                reply = self._inbox.next()
+                # an older number answers a call that was broken off, by Ctrl-C for example
+                if reply is not None and reply.sequence == self._sequence:
+                    return reply
+                if reply is None:
+                    self._inbox.add(self._end.recv(_CHUNK, socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return None
+        except (wire.Closed, ConnectionResetError) as error:
+            raise self._death() from error
+        except wire.Garbage as error:
+            raise Trouble("garbage", str(error)) from error
+
+    def receive(self, deadline: float) -> wire.Reply:
+        """Wait until monotonic time `deadline` for the answer to the last request; raises Trouble."""
+        poll = select.poll()
+        poll.register(self._end, select.POLLIN)
+        while True:
+            ready = poll.poll(max(deadline - time.monotonic(), 0.0) * 1000)
+            reply = self.take()
+            if reply is not None:
+                return reply
+            if not ready:
+                raise Trouble("timeout", "no answer in time")
+
+    def read_row(self, reply: wire.Reply) -> Step:
+        """The row of an answer, with its own pixels; raises Trouble."""
+        _refuse_failure(reply)
+        return Step(
+            self._pixels.copy(), reply.reward, reply.is_first, reply.is_last, reply.is_terminal, reply.env_steps
+        )
 
     def render(self, size: int, *, deadline: float) -> NDArray[np.uint8]:
         """A frame [size, size, 3] of the present state; raises Trouble."""
         self._send(wire.OP_RENDER, size, self._no_action)
-        self._answer(deadline)
+        _refuse_failure(self.receive(deadline))
         offset = wire.render_offset(self.spec.pixels)
         return self._frames[offset : offset + size * size * 3].reshape(size, size, 3).copy()
 
@@ -114,8 +145,8 @@ class RemoteEnv:
             self._process.wait(grace_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
-        self._frames = None
+            self._reap()
+        self._frames = self._pixels = None
         if self._memory_fd >= 0:
             os.close(self._memory_fd)
             self._memory_fd = -1
@@ -128,37 +159,23 @@ class RemoteEnv:
         except (BrokenPipeError, ConnectionResetError) as error:
             raise self._death() from error
 
-    def _answer(self, deadline: float) -> wire.Reply:
-        reply = self._receive(self._sequence, deadline)
-        if reply.status == wire.FAILED:
-            raise Trouble("exception", str(from_fields(json.loads(reply.text))))
-        return reply
-
-    def _receive(self, sequence: int, deadline: float) -> wire.Reply:
-        while True:
-            try:
-                reply = wire.receive_reply(
-                    lambda count: wire.receive(self._end, count, wait=lambda: self._wait(deadline))
-                )
-            except (wire.Closed, ConnectionResetError) as error:
-                raise self._death() from error
-            except wire.Garbage as error:
-                raise Trouble("garbage", str(error)) from error
-            # an older number answers a call that was interrupted, by Ctrl-C for example
-            if reply.sequence == sequence:
-                return reply
-
-    def _wait(self, deadline: float) -> None:
-        # an answer that is already there is taken even when an earlier worker used up the time
-        if not self._poll.poll(max(deadline - time.monotonic(), 0.0) * 1000):
-            raise Trouble("timeout", "no answer in time")
+    def _reap(self) -> None:
+        # within a driver's call even SIGKILL can take for ever: subprocess collects such a process later
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1.0)
 
     def _death(self) -> Trouble:
         try:
-            code = self._process.wait(1.0)
+            code = self._process.wait(0.2)
         except subprocess.TimeoutExpired:
             return Trouble("death", "closed its socket")
         return Trouble("death", f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}")
+
+
+def _refuse_failure(reply: wire.Reply) -> None:
+    if reply.status == wire.FAILED:
+        error = from_fields(json.loads(reply.text))
+        raise Trouble(error.kind, str(error))
 
 
 def _anonymous_memory() -> int:

@@ -117,6 +117,10 @@ class PointEnv:
         """Where the present frame shows neither dot, [1, h, w]."""
         return ~self._pixels()[None, :2].any(axis=1)
 
+    def state_fingerprint(self) -> bytes:
+        """The state in steps of 0.05 units."""
+        return np.rint(self.state * 20).astype(np.int64).tobytes()
+
     def close(self) -> None:
         """Nothing is held open."""
 

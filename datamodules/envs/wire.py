@@ -7,7 +7,6 @@ import json
 import mmap
 import socket
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,28 +47,44 @@ class Reply:
     text: str = ""
 
     def pack(self) -> bytes:
-        """The bytes that `receive_reply` reads."""
+        """The bytes that an Inbox reads."""
         text = self.text.encode()[:_TEXT_LIMIT]
         flags = (self.is_first, self.is_last, self.is_terminal)
         head = _REPLY.pack(_MAGIC, self.sequence, self.status, *flags, self.reward, self.env_steps, len(text))
         return head + text
 
 
-def receive_reply(read: Callable[[int], bytes]) -> Reply:
-    """Read one Reply with `read(count) -> bytes`; raises Garbage and whatever `read` raises."""
-    magic, sequence, status, first, last, terminal, reward, steps, length = _REPLY.unpack(read(_REPLY.size))
-    if magic != _MAGIC or status not in (DONE, READY, FAILED) or length > _TEXT_LIMIT:
-        raise Garbage(f"reply header {magic!r} status {status} length {length}")
-    text = read(length).decode(errors="replace") if length else ""
-    return Reply(sequence, status, bool(first), bool(last), bool(terminal), reward, steps, text)
+class Inbox:
+    """Replies as they arrive, in whatever pieces."""
+
+    def __init__(self) -> None:
+        self._data = b""
+
+    def add(self, data: bytes) -> None:
+        """Take what was read; raises Closed for nothing, which is the end of the stream."""
+        if not data:
+            raise Closed
+        self._data += data
+
+    def next(self) -> Reply | None:
+        """The oldest whole reply, None while there is none; raises Garbage."""
+        if len(self._data) < _REPLY.size:
+            return None
+        magic, sequence, status, first, last, terminal, reward, steps, length = _REPLY.unpack_from(self._data)
+        if magic != _MAGIC or status not in (DONE, READY, FAILED) or length > _TEXT_LIMIT:
+            raise Garbage(f"reply header {magic!r} status {status} length {length}")
+        end = _REPLY.size + length
+        if len(self._data) < end:
+            return None
+        text = self._data[_REPLY.size : end].decode(errors="replace") if length else ""
+        self._data = self._data[end:]
+        return Reply(sequence, status, bool(first), bool(last), bool(terminal), reward, steps, text)
 
 
-def receive(end: socket.socket, count: int, *, wait: Callable[[], None] | None = None) -> bytes:
-    """Read exactly `count` bytes; raises Closed. `wait`, called before each read, may raise when time is up."""
+def receive(end: socket.socket, count: int) -> bytes:
+    """Read exactly `count` bytes; raises Closed."""
     data = b""
     while len(data) < count:
-        if wait:
-            wait()
         chunk = end.recv(count - len(data))
         if not chunk:
             raise Closed

@@ -19,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.envs import wire
-from datamodules.envs.errors import BlankFrame, EnvError, to_fields
+from datamodules.envs.checks import check_row
+from datamodules.envs.errors import EnvError, to_fields
+from datamodules.envs.frame_watch import FrameWatch
 from datamodules.envs.protocol import Env, Step
 from datamodules.envs.sources import open_env
 
@@ -36,15 +38,15 @@ def main(argv: list[str]) -> None:
     with socket.socket(fileno=socket_fd) as end:
         try:
             config = wire.receive_json(end)
-            _follow(parent, kill=bool(config["kill_with_parent"]))
+            _follow(parent)
             _serve(end, memory_fd, config)
         except (wire.Closed, BrokenPipeError, ConnectionResetError):
             return
 
 
-def _follow(parent: int, *, kill: bool) -> None:
+def _follow(parent: int) -> None:
     # end of file does not reach an environment that hangs in C code; the kernel's signal does
-    if kill and sys.platform == "linux":
+    if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         raise wire.Closed
@@ -53,14 +55,15 @@ def _follow(parent: int, *, kill: bool) -> None:
 def _serve(end: socket.socket, memory_fd: int, config: dict) -> None:
     try:
         env = open_env(source=config["source"], kwargs=config["kwargs"], visuals=config["visuals"])
-        _refuse_blank(env.reset(config["seed"]))
+        watch = FrameWatch(env, blank_frames=config["blank_frames"], frozen_frames=config["frozen_frames"])
+        watch.first(env.reset(config["seed"]).pixels)
     except Exception as error:  # noqa: BLE001 - whatever an environment raises must reach the parent as text
         end.sendall(wire.Reply(0, wire.FAILED, text=json.dumps(to_fields(error))).pack())
         return
     ready = {"spec": env.spec.to_json(), "renderer": getattr(env, "renderer", "none")}
     os.ftruncate(memory_fd, wire.memory_size(env.spec.pixels))
     with mmap.mmap(memory_fd, wire.memory_size(env.spec.pixels)) as memory:
-        server = Server(env=env, memory=memory)
+        server = Server(env=env, memory=memory, watch=watch)
         try:
             end.sendall(wire.Reply(0, wire.READY, text=json.dumps(ready)).pack())
             while True:
@@ -70,11 +73,6 @@ def _serve(end: socket.socket, memory_fd: int, config: dict) -> None:
             server.release()
 
 
-def _refuse_blank(step: Step) -> None:
-    if (step.pixels == step.pixels[:, :1, :1]).all():
-        raise BlankFrame("the first frame is one constant colour: the renderer draws nothing, check MUJOCO_GL")
-
-
 @dataclass(slots=True)
 class _Frames:
     pixels: NDArray[np.uint8]
@@ -82,10 +80,10 @@ class _Frames:
 
 
 class Server:
-    """Answers requests with one environment; frames go to `memory`."""
+    """Answers requests with one environment; frames go to `memory`, past `watch`."""
 
-    def __init__(self, *, env: Env, memory: mmap.mmap) -> None:
-        self._env = env
+    def __init__(self, *, env: Env, memory: mmap.mmap, watch: FrameWatch) -> None:
+        self._env, self._watch = env, watch
         channels, height, width = env.spec.pixels
         flat = np.frombuffer(memory, np.uint8)
         pixels = flat[: channels * height * width].reshape(env.spec.pixels)
@@ -100,8 +98,9 @@ class Server:
             if operation == wire.OP_RENDER:
                 return self._render(sequence, argument)
             if operation == wire.OP_RESET:
-                return self._reply(sequence, self._env.reset(argument))
-            return self._reply(sequence, self._env.step(np.frombuffer(request, "<f4", offset=wire.REQUEST.size)))
+                return self._reply(sequence, self._env.reset(argument), opens=True)
+            action = np.frombuffer(request, "<f4", offset=wire.REQUEST.size)
+            return self._reply(sequence, self._env.step(action), opens=False)
         except Exception as error:  # noqa: BLE001 - whatever an environment raises must reach the parent as text
             return wire.Reply(sequence, wire.FAILED, text=json.dumps(to_fields(error)))
 
@@ -109,13 +108,12 @@ class Server:
         """Drop the views of the shared memory, which cannot be closed while they live."""
         self._frames = None
 
-    def _reply(self, sequence: int, step: Step) -> wire.Reply:
-        expected = self._env.spec.pixels
-        if step.pixels.shape != expected or step.pixels.dtype != np.uint8:
-            raise EnvError(f"pixels: expected uint8 {expected}, got {step.pixels.dtype} {step.pixels.shape}")
+    def _reply(self, sequence: int, step: Step, *, opens: bool) -> wire.Reply:
+        check_row(step, self._env.spec, opens=opens)
+        self._watch.see(step.pixels, self._frames.pixels, opens=opens)
         self._frames.pixels[...] = step.pixels
         flags = (step.is_first, step.is_last, step.is_terminal)
-        return wire.Reply(sequence, wire.DONE, *flags, float(step.reward), step.env_steps)
+        return wire.Reply(sequence, wire.DONE, *flags, float(step.reward), int(step.env_steps))
 
     def _render(self, sequence: int, size: int) -> wire.Reply:
         frame = self._env.render(size) if hasattr(self._env, "render") else self._enlarged(size)

@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.envs.errors import WorkerLost
 from datamodules.envs.pool import EnvPool, episode_seed
 from datamodules.envs.protocol import Fault
 from datamodules.replay import Replay
 from datamodules.rollout import Episode
 from tests.conftest import small_agent
+from trainers.acting import AgentPolicy
 from trainers.clock import Clock
 from trainers.collect import Collector, gather_over_ranks, sum_over_ranks
 from trainers.evaluation import Evaluator
@@ -19,9 +21,9 @@ def pool():
         yield pool
 
 
-def collector(pool, *, rank=0, noise_std=0.3):
+def collector(pool, *, rank=0, noise_std=0.3, **options):
     replay = Replay(spec=pool.spec, capacity=400, streams=2)
-    return Collector(pool, replay, envs=2, seed=3, rank=rank, clock=Clock(), noise_std=noise_std), replay
+    return Collector(pool, replay, envs=2, seed=3, rank=rank, clock=Clock(), noise_std=noise_std, **options), replay
 
 
 def rows(replay):
@@ -78,7 +80,7 @@ def test_a_fault_closes_its_episode_as_truncated(pool, monkeypatch):
     monkeypatch.setattr(pool, "step", failing)
     episodes = collect.seed_episodes(1)
     assert [e.fault is not None for e in episodes] == [False, True]
-    assert collect.counters == {"env_steps": 7, "decisions": 7, "episodes": 2, "faults": 1}
+    assert collect.counters == {"env_steps": 7, "decisions": 7, "episodes": 2, "faults": 1, "faults/death": 1}
     assert (replay.rows, replay.episodes) == (6 + 3, 2) and not replay.is_open(1)
 
 
@@ -139,3 +141,82 @@ def test_window_of_an_evaluation(pool):
 
 def test_an_episode_starts_empty():
     assert Episode(0, 1).rewards == [] and Episode(0, 1).rewards is not Episode(0, 1).rewards
+
+
+def test_an_action_does_not_depend_on_who_is_ready_with_it():
+    agent, frames = small_agent(), np.random.default_rng(0).integers(0, 256, (3, 12, 3, 16, 16), np.uint8)
+
+    def acted(schedule):
+        """Actions of each environment, [3, 4 to 12, A], when those that `schedule` names act at each call."""
+        generators = [torch.Generator().manual_seed(i) for i in range(3)]
+        policy = AgentPolicy(agent, generators=generators, clock=Clock(), noise_std=0.3)
+        time, found = [0, 0, 0], ([], [], [])
+        for ready in schedule:
+            now = np.stack([frames[i, time[i]] for i in range(3)])
+            actions = policy(now, np.array([t == 0 for t in time]), np.array(ready, bool))
+            for i in np.flatnonzero(ready):
+                found[i].append(actions[i])
+                time[i] += 1
+        return found
+
+    together = acted([(True, True, True)] * 6)
+    apart = acted([(1, 0, 1), (0, 0, 1), (0, 1, 0), (1, 1, 1), (1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1), (1, 1, 1)])
+    for mine, others in zip(together, apart, strict=True):
+        np.testing.assert_array_equal(mine, others[:6])
+    assert not np.array_equal(together[0], together[1])
+
+
+def test_an_episode_that_ended_in_nan_leaves_nothing_to_the_next():
+    agent, both = small_agent(), np.ones(2, bool)
+    pixels = np.zeros((2, 3, 16, 16), np.uint8)
+    policy = AgentPolicy(agent, generators=[torch.Generator() for _ in range(2)], clock=Clock())
+    policy(pixels, both, both)
+    with torch.inference_mode():
+        policy._carry.belief[0] = torch.nan
+    assert np.isnan(policy._carry.belief[0]).all()
+    policy(pixels, np.array([True, False]), both)
+    assert policy._carry.belief.isfinite().all()
+
+
+class Diverged:
+    """An agent whose first environment gets NaN from a call on."""
+
+    def __init__(self, agent, at):
+        self.agent, self.at, self.calls = agent, at, 0
+
+    def __getattr__(self, name):
+        return getattr(self.agent, name)
+
+    def act(self, *args, **kwargs):
+        decision = self.agent.act(*args, **kwargs)
+        self.calls += 1
+        if self.calls > self.at:
+            decision.action[0] = torch.nan
+        return decision
+
+
+def test_an_agent_that_diverges_is_counted_and_ends_the_run_with_its_cause(pool):
+    told = []
+    collect, replay = collector(pool, report=told.append, max_faults=2)
+    agent = Diverged(small_agent(), at=3)
+    for _ in range(2):
+        episodes, _ = collect.collect(agent)
+        assert [e.fault is not None for e in episodes] == [True, False]
+    counters = collect.counters
+    assert (counters["faults"], counters["faults/action"]) == (2, 2) and len(told) == 2
+    # three decisions in the first round and none in the second; five of the other environment in each
+    assert (counters["decisions"], counters["episodes"]) == (3 + 10, 4)
+    assert (replay.env_steps, replay.episodes) == (counters["env_steps"], counters["episodes"])
+    assert rows(replay).isfinite().all()
+    with pytest.raises(WorkerLost, match=r"failed 3 times in 300 s.*action: expected finite values"):
+        collect.collect(agent)
+
+
+def test_counters_and_faults_by_kind_continue(pool):
+    collect, _ = collector(pool)
+    collect._close_faulty(Fault(0, "timeout", ""))
+    collect.seed_episodes(1)
+    again, _ = collector(pool)
+    again.counters = collect.counters
+    assert again.counters == collect.counters and again.counters["faults/timeout"] == 1
+    assert "faults/death" not in again.counters

@@ -8,7 +8,7 @@ from trainers.promise import promise
 
 
 def episode(rewards: list[float]) -> Episode:
-    return Episode(index=0, seed=0, rewards=rewards, decisions=len(rewards))
+    return Episode(index=0, seed=0, rewards=rewards, decisions=len(rewards), calls=[*range(len(rewards))])
 
 
 @pytest.mark.parametrize("decisions", [2, 10, 125])

@@ -2,6 +2,7 @@
 
 from contextlib import closing
 
+from datamodules.envs.protocol import Fault
 from trainers import build
 from trainers.collect import Collector
 from trainers.loop import Algorithm26
@@ -25,6 +26,9 @@ def make(*, session: Session) -> Course:
         rank=rank,
         clock=module.clock,
         noise_std=config["agent"]["explore_std"],
+        report=lambda fault: session.progress.print(_line(fault)),
+        max_faults=data.get("max_restarts", 3),
+        fault_window_s=data.get("restart_window_s", 300.0),
     )
     cycle = Algorithm26(
         session.surroundings(pool.spec, session.evaluator()),
@@ -35,3 +39,7 @@ def make(*, session: Session) -> Course:
         seed_rounds=data["seed_episodes"],
     )
     return Course(module, batches, cycle, pool.spec, pool.renderer)
+
+
+def _line(fault: Fault) -> str:
+    return f"environment {fault.index}: {fault.kind}: {fault.message}; its episode was cut short, and it starts again"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from worldmodel.distributions import standard_normal
 from worldmodel.heads import ScalarHead
-from worldmodel.interfaces import Batch, Belief, Carry, Dynamics, Loss, Planner
+from worldmodel.interfaces import Batch, Belief, Carry, Dynamics, Loss, Noise, Planner
 from worldmodel.objectives import latent_consistency, later_rows, unroll
 from worldmodel.pixels import PixelNorm
 from worldmodel.policies.actor import Actor
@@ -180,7 +180,7 @@ class LatentMPC(nn.Module):
         carry: Carry,
         *,
         noise_std: float = 0.0,
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
     ) -> Decision:
         """Algorithm 26, lines 5 and 6: filter the frame, plan from its latent, decide.
 
@@ -198,7 +198,7 @@ class LatentMPC(nn.Module):
         shifted = torch.cat([plan[:, 1:], plan[:, -1:]], 1)
         return Decision(action, Carry(belief=belief.carry, action=action, plan=shifted), value)
 
-    def _decide(self, latent: Tensor, warm: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _decide(self, latent: Tensor, warm: Tensor, generator: Noise) -> tuple[Tensor, Tensor, Tensor]:
         simulator = self.simulator()
         if self.act_with == "actor" and self.actor is not None:
             return self.actor.mode(latent), warm, simulator.value(latent)

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.interfaces import Plan, Simulator
+from worldmodel.interfaces import Noise, Plan, Simulator
 from worldmodel.planners.shooting import Proposal, finite, search
 
 
@@ -43,7 +43,7 @@ class CEM:
         latent: Float[Tensor, "B D"],
         *,
         warm: Float[Tensor, "B H A"] | None = None,
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
     ) -> Plan:
         """A plan [B H A] from latents [B D]; `warm` is the last plan, shifted by one decision."""
         return search(

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from worldmodel.distributions import standard_normal
-from worldmodel.interfaces import Plan, Simulator
+from worldmodel.interfaces import Noise, Plan, Simulator
 from worldmodel.simulator import propose_sequences, score
 
 
@@ -38,7 +38,7 @@ def search(
     policy_candidates: int,
     init_std: float,
     warm: Float[Tensor, "B H A"] | None,
-    generator: torch.Generator | None,
+    generator: Noise,
 ) -> Plan:
     """Sample, score, refit; the plan is the last proposal's mean, or the best candidate where that is not finite.
 
@@ -82,7 +82,7 @@ def _start(fixed: Tensor | None, warm: Tensor | None, shape: tuple[int, int, int
     return fresh if warm is None else torch.where(warm.isfinite(), warm, fresh).clamp(-1, 1)
 
 
-def _sample(proposal: Proposal, count: int, generator: torch.Generator | None) -> Tensor:
+def _sample(proposal: Proposal, count: int, generator: Noise) -> Tensor:
     """Valid samples [B N H A] of the proposal, its mean first."""
     B, H, A = proposal.mean.shape
     noise = standard_normal(B, count, H, A, generator=generator, device=proposal.mean.device)

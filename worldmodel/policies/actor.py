@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.distributions import Moments, squashed_sample, standard_normal
+from worldmodel.interfaces import Noise
 from worldmodel.nets import mlp
 
 
@@ -44,7 +45,7 @@ class Actor(nn.Module):
         """The squashed mean."""
         return torch.tanh(self.moments(latent)[0])
 
-    def sample(self, latent: Float[Tensor, "*R D"], *, generator: torch.Generator | None) -> Float[Tensor, "*R A"]:
+    def sample(self, latent: Float[Tensor, "*R D"], *, generator: Noise) -> Float[Tensor, "*R A"]:
         """An action drawn with an explicit generator."""
         mean, std = self.moments(latent)
         noise = standard_normal(*mean.shape, generator=generator, device=mean.device)

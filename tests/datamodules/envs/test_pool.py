@@ -98,8 +98,14 @@ def test_a_stopped_worker_times_out_and_the_others_answers_are_kept():
         ("hang", "timeout", "no answer"),
         ("nan", "reward", "nan"),
         ("huge", "reward", "1e\\+30"),
-        ("shape", "exception", r"expected uint8 \(3, 16, 16\), got uint8 \(3, 15, 16\)"),
+        ("shape", "observation", r"expected uint8 \(3, 16, 16\), got uint8 \(3, 15, 16\)"),
         ("garbage", "garbage", "header"),
+        ("float", "observation", "float64"),
+        ("flags", "observation", "is_first=True"),
+        ("steps", "observation", "-1"),
+        ("leave", "death", "exited with code 0"),
+        ("kill", "death", "SIGKILL"),
+        ("stop", "timeout", "no answer"),
     ],
 )
 def test_faults_are_told_apart_and_survived(fault, kind, text):
@@ -191,8 +197,8 @@ def test_the_callers_mistakes_are_not_faults():
 def test_an_interrupted_call_does_not_shift_the_answers(monkeypatch):
     with counters() as pool:
         pool.reset({0: 0})
-        worker = pool._workers[0]
-        monkeypatch.setattr(worker, "receive_step", lambda deadline: (_ for _ in ()).throw(KeyboardInterrupt))
+        worker = pool._envs[0].worker
+        monkeypatch.setattr(worker, "take", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             pool.step({0: ACTION})
         monkeypatch.undo()
@@ -279,3 +285,119 @@ def test_episode_seeds_are_a_pure_function_without_repeats():
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**32 for seed in seeds)
     assert episode_seed(1, 2, 3, 4) == episode_seed(1, 2, 3, 4) != episode_seed(1, 2, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"), [("raise", "exception"), ("kill", "death"), ("stop", "timeout"), ("float", "observation")]
+)
+def test_a_reset_can_fail_too(fault, kind):
+    with counters(options={"fault": fault, "fault_at": 0, "fault_seed": 5}, reset_timeout_s=5.0) as pool:
+        assert pool.reset({0: 5})[0].kind == kind
+        after_a_fault(pool)
+
+
+@pytest.mark.parametrize("kind", ["blank", "frozen"])
+def test_frames_that_say_nothing_are_a_fault_after_a_few(kind):
+    options = {"fault": kind, "fault_seed": 5, "fault_at": 2, "episode_steps": 50}
+    with counters(options=options, blank_frames=4, frozen_frames=4) as pool:
+        pool.reset({0: 5})
+        rows = [pool.step({0: ACTION})[0] for _ in range(6)]
+        found = [i for i, row in enumerate(rows) if isinstance(row, Fault)]
+        # the frame of control step 2 is the first one; for four states more it may stay
+        assert found[0] == {"blank": 4, "frozen": 5}[kind] and rows[found[0]].kind == kind, rows[found[0]]
+        after_a_fault(pool)
+
+
+def test_frames_are_not_looked_at_where_nobody_wants_it():
+    options = {"fault": "frozen", "fault_at": 2, "episode_steps": 50}
+    with counters(options=options, blank_frames=0, frozen_frames=0) as pool:
+        pool.reset({0: 5})
+        assert not any(isinstance(pool.step({0: ACTION})[0], Fault) for _ in range(20))
+
+
+def test_a_world_that_stands_still_is_not_frozen():
+    # the same frame of the same state, for as long as one likes
+    with EnvPool(source="toy", kwargs={"size": 16, "episode_steps": 60}, count=1, frozen_frames=3) as pool:
+        pool.reset({0: 1})
+        assert not any(isinstance(pool.step({0: np.zeros(2)})[0], Fault) for _ in range(60))
+
+
+def decisions_per_s(pool, running, seconds):
+    """Of environments that answer, each acting again as soon as it has, whatever becomes of the others."""
+    rows, count, faults = dict(running), 0, []
+    begin = time.monotonic()
+    while time.monotonic() < begin + seconds:
+        ended = {i: 1000 + count + i for i, row in rows.items() if row.is_last}
+        arrived = pool.reset(ended) if ended else {}
+        if running := {i: ACTION for i, row in rows.items() if not row.is_last}:
+            arrived |= pool.step(running)
+        faults += [row for row in arrived.values() if isinstance(row, Fault)]
+        rows = {i: row for i, row in arrived.items() if not isinstance(row, Fault)}
+        count += len(rows)
+    return count / (time.monotonic() - begin), faults
+
+
+# a restart takes processor time, which on one core it takes from the others
+@pytest.mark.parametrize(("state", "share"), [("hangs", 0.9), ("restarts", 0.3)])
+def test_others_keep_their_rate_while_one(state, share):
+    # a sleep of 4 ms, as long as a rendered frame takes, so that the machine's load matters little
+    options = {"fault": "slow", "fault_at": 1, "slow_s": 0.004, "episode_steps": 1}
+    with counters(3, options=options, step_timeout_s=60) as pool:
+        rows = pool.reset({0: 0, 1: 1, 2: 2})
+        before, _ = decisions_per_s(pool, {1: rows[1], 2: rows[2]}, 1.5)
+        pool.reset({0: 0, 1: 1, 2: 2})
+        os.kill(pool.pids[0], signal.SIGSTOP if state == "hangs" else signal.SIGKILL)
+        rows = pool.step(dict.fromkeys(range(3), ACTION))
+        if state == "restarts":
+            assert rows.pop(0).kind == "death"
+            pool.reset({0: 5, 1: 1, 2: 2})
+            rows = pool.step({1: ACTION, 2: ACTION})
+        during, faults = decisions_per_s(pool, {i: rows[i] for i in (1, 2)}, 1.5)
+        assert not faults and during >= share * before, (before, during)
+
+
+def test_a_late_answer_comes_with_a_later_call():
+    options = {"fault": "slow", "fault_at": 5, "fault_seed": 7, "slow_s": 0.6, "episode_steps": 300}
+    with counters(2, options=options) as pool:
+        pool.reset({0: 7, 1: 1})
+        for _ in range(4):
+            pool.step({0: ACTION, 1: ACTION})
+        begin = time.monotonic()
+        rows = pool.step({0: ACTION, 1: ACTION})
+        assert rows.keys() == {1} and time.monotonic() - begin < 0.5
+        alone = [pool.step({1: ACTION}) for _ in range(5)]
+        assert all(row.keys() == {1} for row in alone) and time.monotonic() - begin < 0.5
+        late = {}
+        while not late:
+            late = pool.step({})
+        assert counting.decode(late[0].pixels) == (5, 7) and time.monotonic() - begin > 0.55
+        rows = pool.step({0: ACTION, 1: ACTION})
+        assert [counting.decode(rows[i].pixels)[0] for i in (0, 1)] == [6, 11]
+
+
+THREADED = """
+import os, sys, threading, time
+from datamodules.envs.pool import EnvPool
+made = []
+def make():
+    made.append(EnvPool(source="counting", kwargs={"fault": "hang", "fault_at": 1}, count=2, step_timeout_s=600))
+    made[0].reset({0: 5, 1: 6})
+thread = threading.Thread(target=make); thread.start(); thread.join()
+import numpy as np
+time.sleep(0.3)
+os.write(1, (" ".join(map(str, made[0].pids)) + chr(10)).encode())
+made[0].step({0: np.zeros(2), 1: np.zeros(2)})
+"""
+
+
+def test_workers_of_a_thread_outlive_it_and_not_their_parent():
+    command = [sys.executable, "-c", THREADED]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as parent:
+        try:
+            pids = [int(pid) for pid in parent.stdout.readline().split()]
+            assert len(pids) == 2 and all(alive(pid) for pid in pids)
+            time.sleep(0.3)  # both hang in their step by now
+            parent.kill()
+            assert wait_until(lambda: not any(alive(pid) for pid in pids))
+        finally:
+            parent.kill()

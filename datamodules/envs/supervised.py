@@ -1,0 +1,139 @@
+"""One environment of a pool, whatever becomes of its workers: ask, look for the answer, replace what failed."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.envs.errors import EnvError, NotReset, WorkerLost
+from datamodules.envs.fault_limit import FaultLimit
+from datamodules.envs.protocol import Fault, Step
+from datamodules.envs.remote import RemoteEnv, Trouble
+from worldmodel.spec import EnvSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds for an answer, and the restarts that a worker may need within a window of seconds."""
+
+    step_timeout_s: float
+    reset_timeout_s: float
+    max_restarts: int
+    restart_window_s: float
+
+
+class Supervised:
+    """Environment `index`, with `start(restarts)` to launch a worker; no method waits for one, but `finish_start`.
+
+    asked, deadline: when the last request was made, and until when it must be answered. late: a call returned without
+    the answer. A worker that fails is replaced at once; the environment answers with the Fault until it is reset,
+    and starts in the background.
+    """
+
+    def __init__(self, index: int, *, start: Callable[[int], RemoteEnv], limits: Limits) -> None:
+        self.index, self._start, self._limits = index, start, limits
+        self._restarts, self._limit = 0, FaultLimit(most=limits.max_restarts, window_s=limits.restart_window_s)
+        self._spec: EnvSpec | None = None
+        self.fault: Fault | None = None
+        self.late = self._is_open = False
+        self.asked = 0.0
+        self._launch()
+
+    @property
+    def spec(self) -> EnvSpec:
+        """What the first worker drew; every later one must draw the same."""
+        assert self._spec is not None, "finish_start comes first"
+        return self._spec
+
+    def finish_start(self) -> None:
+        """Wait for the first worker; raises its own typed EnvError, or WorkerLost."""
+        try:
+            self._accept(self.worker.receive(self.deadline))
+        except Trouble as trouble:
+            raise WorkerLost(f"worker {self.index} did not start: {trouble.kind}: {trouble}") from trouble
+
+    def ask_reset(self, seed: int) -> None:
+        """Ask for an episode, as soon as the worker has started."""
+        self._expect_answer(seed)
+        if self._starting:
+            return
+        try:
+            self._send_reset()
+        except Trouble as trouble:
+            self._replace(trouble)
+
+    def ask_step(self, action: NDArray[np.float32]) -> None:
+        """Ask for a step with a checked action [A]; raises NotReset."""
+        if self.fault is not None:
+            return
+        if not self._is_open:
+            raise NotReset(f"step: expected a reset first, no episode is open in worker {self.index}")
+        self._expect_answer(None)
+        self.deadline = self.asked + self._limits.step_timeout_s
+        try:
+            self.worker.send_step(action)
+        except Trouble as trouble:
+            self._replace(trouble)
+
+    def answer(self, now: float) -> Step | Fault | None:
+        """The row or the fault that was asked for, None while there is none; raises WorkerLost."""
+        try:
+            row = None if self.fault is not None else self._row(now)
+        except (Trouble, EnvError) as error:
+            self._replace(error)
+            row = None
+        return self.fault or row
+
+    def render(self, size: int) -> NDArray[np.uint8] | None:
+        """A frame [size, size, 3] of the present state, None after a fault."""
+        if self.fault is None:
+            try:
+                return self.worker.render(size, deadline=time.monotonic() + self._limits.step_timeout_s)
+            except Trouble as trouble:
+                self._replace(trouble)
+        return None
+
+    def _expect_answer(self, seed: int | None) -> None:
+        # supersedes a request that was broken off, by Ctrl-C for example
+        self._seed, self.asked = seed, time.monotonic()
+        self.late, self.fault = False, None
+
+    def _row(self, now: float) -> Step | None:
+        reply = self.worker.take()
+        if reply is None:
+            if now > self.deadline:
+                raise Trouble("timeout", f"no answer within {now - self.asked:.3g} s")
+            return None
+        if self._starting:
+            self._accept(reply)
+            self._send_reset()
+            return None
+        step = self.worker.read_row(reply)
+        self._is_open = not step.is_last
+        return step
+
+    def _accept(self, reply: object) -> None:
+        self.worker.accept(reply)
+        if self._spec is not None and self.worker.spec != self._spec:
+            raise Trouble("spec", f"expected {self._spec} after a restart, got {self.worker.spec}")
+        self._spec, self._starting = self.worker.spec, False
+
+    def _send_reset(self) -> None:
+        assert self._seed is not None
+        self.deadline = time.monotonic() + self._limits.reset_timeout_s
+        self.worker.send_reset(self._seed)
+
+    def _launch(self) -> None:
+        # not waited for: the other workers go on while this one starts
+        self.worker, self._starting = self._start(self._restarts), True
+        self.deadline = time.monotonic() + self._limits.reset_timeout_s
+
+    def _replace(self, error: Trouble | EnvError) -> None:
+        kind = error.kind if isinstance(error, Trouble) else "start"
+        self.fault, self._is_open = Fault(index=self.index, kind=kind, message=str(error)), False
+        self.worker.kill()
+        self._limit.count(self.fault)
+        self._restarts += 1
+        self._launch()
