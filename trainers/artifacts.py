@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from einops import rearrange
 from numpy.typing import NDArray
+from torch import Tensor
 
 from datamodules.durable import write_atomic
 from trainers.evaluation import Evaluation
@@ -43,7 +46,7 @@ def write_pictures(folder: Path, agent: LatentMPC, evaluation: Evaluation, spec:
     """A film and a strip of the first evaluation episode, and of the model's open-loop prediction of it."""
     if len(evaluation.frames) < 2:  # cut short by a fault
         return []
-    frames = _enlarged(evaluation.frames)
+    frames = _enlarged(newest_image(torch.from_numpy(evaluation.frames), spec).numpy())
     fps = max(1.0, min(60.0, spec.episode_decisions / 20))  # a whole episode in 20 s
     paths = [
         write_mp4(folder / f"evaluation_{name}.mp4", frames, fps),
@@ -51,16 +54,24 @@ def write_pictures(folder: Path, agent: LatentMPC, evaluation: Evaluation, spec:
     ]
     rows = min(CONTEXT_ROWS + IMAGINED_ROWS, len(evaluation.frames))
     window, context = evaluation.window(0, rows), min(CONTEXT_ROWS, rows - 1)
-    return paths + write_open_loop(folder, agent, window, context=context, name=name, fps=fps)
+    return paths + write_open_loop(folder, agent, window, spec, context=context, name=name, fps=fps)
+
+
+def newest_image(frames: Tensor, spec: EnvSpec) -> Tensor:
+    """What frames [*R, C, h, w] show last, in colour [*R, 3, h, w]; several cameras are side by side."""
+    views = len(spec.visuals.get("camera", {}).get("ids", [0]))
+    newest = frames[..., -views * spec.colours :, :, :]
+    image = rearrange(newest, "... (v c) h w -> ... c h (v w)", v=views)
+    return image.expand(*image.shape[:-3], 3, -1, -1)
 
 
 def write_open_loop(
-    folder: Path, agent: LatentMPC, batch: Batch, *, context: int, name: str, fps: float = 10.0
+    folder: Path, agent: LatentMPC, batch: Batch, spec: EnvSpec, *, context: int, name: str, fps: float = 10.0
 ) -> list[Path]:
     """A film of all windows of a batch, and a strip of the first ones: real, imagined after `context` rows, error."""
     batch = batch.to(next(agent.parameters()).device)
-    imagined = open_loop(agent, batch, context=context).frames[:, :, -3:].cpu()
-    real = batch.pixels[:, :, -3:].float().cpu() / 255
+    imagined = newest_image(open_loop(agent, batch, context=context).frames.cpu(), spec)
+    real = newest_image(batch.pixels.cpu(), spec).float() / 255
     film = open_loop_strip(real, imagined, context=context)
     still = open_loop_still(real, imagined, context=context)
     return [
@@ -70,6 +81,6 @@ def write_open_loop(
 
 
 def _enlarged(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The newest three channels as [T, H, W, 3], enlarged without smoothing: a pixel stays a pixel."""
-    colour = frames[:, -3:].transpose(0, 2, 3, 1)
+    """Images [T, 3, h, w] as [T, H, W, 3], enlarged without smoothing: a pixel stays a pixel."""
+    colour = frames.transpose(0, 2, 3, 1)
     return np.repeat(np.repeat(colour, PICTURE_SCALE, axis=1), PICTURE_SCALE, axis=2)

@@ -42,6 +42,26 @@ def open_pool(config: Config, count: int, *, gpu: int | None = None, visuals: Co
     )
 
 
+def open_evaluation_pool(config: Config, count: int, *, gpu: int | None = None) -> EnvPool:
+    """`open_pool`, seen through `evaluation.visuals` where the configuration has it."""
+    return open_pool(config, count, gpu=gpu, visuals=config["evaluation"].get("visuals"))
+
+
+def require_evaluation(config: Config, spec: EnvSpec, *, gpu: int | None = None) -> None:
+    """Open and close an environment of `evaluation.visuals`, if that is given; what cannot be evaluated is refused."""
+    if config["evaluation"].get("visuals") is not None:
+        with open_evaluation_pool(config, 1, gpu=gpu) as pool:
+            require_same_frames(pool.spec, spec)
+
+
+def require_same_frames(evaluated: EnvSpec, trained: EnvSpec) -> None:
+    """Raise ValueError unless an agent that was trained in one environment can act in the other."""
+    for fact in ("pixels", "action_dim", "action_repeat"):
+        found, expected = getattr(evaluated, fact), getattr(trained, fact)
+        if found != expected:
+            raise ValueError(f"evaluation.visuals: expected {fact} {expected} as in training, got {found}")
+
+
 def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
     """The agent with freshly initialised weights for an environment's spec."""
     options = config["agent"]

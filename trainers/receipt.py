@@ -1,5 +1,6 @@
 """Evaluation of a checkpoint, and the receipt that says what was measured and how."""
 
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from trainers.entry import silence_advice
 from trainers.evaluation import Evaluation, Evaluator
 from trainers.metrics import iqm
 from trainers.preflight import check
+from worldmodel.spec import EnvSpec
 
 
 def evaluate(
@@ -35,7 +37,9 @@ def evaluate(
     first_seed = int(config["seed"]) if seed is None else _whole(seed, "seed", least=0)
     folder, name = _output(root)
     weights = DurableCheckpointIO().load_checkpoint(path)["state_dict"]
-    with build.open_pool(config, width) as pool:
+    with build.open_evaluation_pool(config, width) as pool:
+        if config["evaluation"].get("visuals") is not None:
+            build.require_same_frames(pool.spec, _trained(root))
         agent = build.build_agent(config, pool.spec)
         build.load_weights(agent, weights)
         agent = agent.to(where).eval()
@@ -56,6 +60,15 @@ def _locate(path: Path) -> tuple[Path, Path]:
     if found is None:
         raise BadConfig(f"checkpoint: expected a run folder with an intact checkpoint, or a checkpoint, got {path}")
     return path.resolve(), found
+
+
+def _trained(root: Path) -> EnvSpec:
+    """The environment that the run learned in."""
+    try:
+        facts = json.loads((root / "spec.json").read_bytes())
+        return EnvSpec.from_json({name: fact for name, fact in facts.items() if name != "renderer"})
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise BadConfig(f"evaluation.visuals: expected the run's {root / 'spec.json'}, got {error}") from error
 
 
 def _output(root: Path) -> tuple[Path, str]:
@@ -123,4 +136,5 @@ def _receipt(
         "action_repeat": spec.action_repeat,
         "look": spec.look,
         "backend": spec.backend,
+        "visuals": dict(spec.visuals),
     }

@@ -41,12 +41,16 @@ class Session:
     def evaluator(self) -> Evaluator:
         """Plays episodes of the configured task; its environments start when it is first used."""
         envs, seed = self.config["evaluation"]["envs"], self.config["seed"]
-        evaluator = Evaluator(lambda count: build.open_pool(self.config, count, gpu=self.gpu), envs=envs, seed=seed)
+        evaluator = Evaluator(
+            lambda count: build.open_evaluation_pool(self.config, count, gpu=self.gpu), envs=envs, seed=seed
+        )
         return self.stack.enter_context(closing(evaluator))
 
     def surroundings(self, spec: EnvSpec, evaluator: Evaluator | None) -> Surroundings:
         """What the run's cycle works with."""
         evaluation = self.config["evaluation"]
+        if evaluator is not None:
+            build.require_evaluation(self.config, spec, gpu=self.gpu)
         return Surroundings(
             paths=self.paths,
             progress=self.progress,

@@ -34,6 +34,11 @@ class EnvSpec:
         """Decisions in a full episode (the last one may be shorter than action_repeat)."""
         return -(-self.episode_steps // self.action_repeat)
 
+    @property
+    def colours(self) -> int:
+        """Channels of one image: 3, or 1 where frames are grey; a frame may hold several images."""
+        return 1 if self.pixels[0] % 3 or "grayscale" in self.visuals else 3
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dict; `from_json` restores it."""
         return asdict(self)

@@ -124,9 +124,10 @@ class Server:
 
     def _enlarged(self, size: int) -> NDArray[np.uint8]:
         # environments without a camera show their last observation, nearest neighbour
-        channels, height, width = self._frames.pixels.shape
+        _, height, width = self._frames.pixels.shape
         rows, columns = np.arange(size) * height // size, np.arange(size) * width // size
-        newest = self._frames.pixels[-3:] if channels >= 3 else self._frames.pixels[-1:].repeat(3, axis=0)
+        colours = self._env.spec.colours
+        newest = self._frames.pixels[-colours:].repeat(3 // colours, axis=0)
         return newest[:, rows[:, None], columns].transpose(1, 2, 0)
 
 

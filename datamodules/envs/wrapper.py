@@ -53,6 +53,6 @@ class Wrapper:
 def colour_views(env: Env, option: str) -> int:
     """How many RGB images a frame of `env` is made of; raises BadOption when they are not in colour."""
     channels = env.spec.pixels[0]
-    if channels % 3 or "grayscale" in env.spec.visuals:
+    if env.spec.colours != 3:
         raise BadOption(f"visuals.{option}: expected RGB frames (before grayscale), got {channels} channels")
     return channels // 3

@@ -116,6 +116,6 @@ def test_checkpoint_of_another_action_size(refused, finished, monkeypatch):
         def __exit__(self, *_):
             return None
 
-    monkeypatch.setattr(build, "open_pool", lambda config, count: Pool())
+    monkeypatch.setattr(build, "open_pool", lambda config, count, **_: Pool())
     line = refused(evaluate.main, f"checkpoint={finished}")
     assert line.startswith("ValueError: checkpoint: dynamics.") and "expected (" in line and "\n" not in line
