@@ -14,6 +14,7 @@ SMALL = ["experiment=smoke", "repeats=2"]
         ("env", SMALL, {"decisions_per_s", "env_steps_per_s", "look"}),
         ("update", SMALL, {"update_ms", "params"}),
         ("act", [*SMALL, "envs=3"], {"decision_ms"}),
+        ("import", ["episodes=12"], {"episodes", "rows", "seconds", "mb_per_s", "stored_mb_per_s", "inflate_mb_per_s"}),
     ],
 )
 def test_results_hold_the_promised_figures(what: str, arguments: list[str], keys: set[str]) -> None:

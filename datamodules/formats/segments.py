@@ -1,0 +1,52 @@
+"""This project's own segment folders: what training records, and what every other format is imported into."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from datamodules.formats.guard import inside
+from datamodules.formats.protocol import FormatError, Problem
+from datamodules.recorded import Recorded
+from datamodules.recording import SegmentWriter
+from datamodules.rows import ReplayMismatch
+from datamodules.trajectory import Trajectory
+from worldmodel.spec import EnvSpec
+
+
+def open_reader(path: Path) -> "SegmentsReader":
+    """Read a segment folder, or all `rank_*` folders in it; raises FormatError, HostileFile, OSError."""
+    for file in path.rglob("*"):
+        inside(path, file.relative_to(path))
+    try:
+        return SegmentsReader(Recorded(path))
+    except ReplayMismatch as error:
+        raise FormatError(f"{path}: {error}") from error
+
+
+def open_writer(path: Path, spec: EnvSpec) -> SegmentWriter:
+    """Append to the segment folder at `path`, new or of the same spec; raises FormatError, OSError."""
+    try:
+        return SegmentWriter(path, spec)
+    except ReplayMismatch as error:
+        raise FormatError(f"{path}: {error}") from error
+
+
+class SegmentsReader:
+    """The episodes of segment folders in the order of recording; damaged blocks are one problem in all."""
+
+    def __init__(self, recorded: Recorded) -> None:
+        self._recorded = recorded
+        self.spec = recorded.spec
+        damaged = recorded.damaged_blocks
+        folders = ", ".join(str(folder) for folder in recorded.folders)
+        self.problems = [Problem(folders, f"{damaged} damaged blocks are left out")] if damaged else []
+
+    def __len__(self) -> int:
+        return self._recorded.episodes
+
+    def trajectories(self) -> Iterator[Trajectory]:
+        """Every episode, one at a time in memory; an episode that lost rows comes as its pieces."""
+        return self._recorded.trajectories()
+
+    def close(self) -> None:
+        """Unmap the files."""
+        self._recorded.close()

@@ -1,0 +1,123 @@
+"""Recorded trajectories of any format into segments, streaming; what was cut short goes on where it stopped."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datamodules.alignment import Alignment, check_alignment
+from datamodules.durable import write_atomic
+from datamodules.formats.protocol import FormatError, Problem, Reader
+from datamodules.formats.segments import open_writer
+from datamodules.recording import SegmentWriter
+from datamodules.trajectory import Trajectory
+
+# beside the segments: of what the folder is the import
+SOURCE = "import.json"
+
+
+@dataclass(slots=True)
+class ImportReport:
+    """What an import brought.
+
+    episodes, rows: in the folder now. resumed: of these episodes, the ones an earlier run had brought. short: episodes
+    below min_rows, which are counted and left out. problems: what could not be read. seconds, megabytes: of pixels
+    that this run wrote. alignment: of the episodes as they were read, None where it was not asked for.
+    """
+
+    episodes: int = 0
+    rows: int = 0
+    resumed: int = 0
+    short: int = 0
+    seconds: float = 0.0
+    megabytes: float = 0.0
+    alignment: Alignment | None = None
+    problems: list[Problem] = field(default_factory=list)
+
+
+def import_trajectories(
+    reader: Reader,
+    folder: Path,
+    *,
+    min_rows: int = 2,
+    check: bool = True,
+    progress: Callable[[ImportReport], None] | None = None,
+) -> ImportReport:
+    """Write every readable episode of `reader` with `min_rows` rows or more to segments at `folder`, in order.
+
+    A folder of the same import is continued: the episodes it holds are read again but not written, so its data set
+    may have grown at its end, and must not have changed otherwise. check: judge the alignment of actions first.
+    progress: called after each written episode. Raises FormatError for a folder that holds anything else, and OSError.
+    """
+    if min_rows < 1:
+        raise FormatError(f"min_rows: expected 1 or more, got {min_rows}")
+    report = ImportReport(alignment=check_alignment(reader.trajectories()) if check else None)
+    begin = time.perf_counter()
+    folder.mkdir(parents=True, exist_ok=True)
+    writer = open_writer(folder, reader.spec)
+    try:
+        _copy(reader, writer, folder, min_rows, report, progress)
+    finally:
+        writer.close()
+    report.problems = list(reader.problems)
+    report.seconds = time.perf_counter() - begin
+    return report
+
+
+def _copy(
+    reader: Reader,
+    writer: SegmentWriter,
+    folder: Path,
+    min_rows: int,
+    report: ImportReport,
+    progress: Callable[[ImportReport], None] | None,
+) -> None:
+    held, held_rows = writer.episodes, writer.rows
+    for trajectory in reader.trajectories():
+        if len(trajectory) < min_rows:
+            report.short += 1
+            continue
+        if report.episodes == 0:
+            _claim(folder, trajectory, min_rows, held)
+        if report.episodes == held:
+            _require_rows(folder, held, expected=report.rows, got=held_rows)
+        report.episodes += 1
+        report.rows += len(trajectory)
+        if report.episodes <= held:
+            report.resumed += 1
+            continue
+        writer.write(trajectory)
+        report.megabytes += trajectory.pixels.nbytes / 1e6
+        if progress is not None:
+            progress(report)
+    if report.episodes < held:
+        raise FormatError(f"{folder}: expected at most the {report.episodes} episodes of the data set, got {held}")
+    if report.episodes == held:
+        _require_rows(folder, held, expected=report.rows, got=held_rows)
+
+
+def _claim(folder: Path, first: Trajectory, min_rows: int, held: int) -> None:
+    """Say of which data set the folder is the import; raises FormatError where it is of another one."""
+    mine = {"first": first.name, "first_rows": len(first), "min_rows": min_rows}
+    path = folder / SOURCE
+    if not path.exists():
+        if held:
+            raise FormatError(f"{folder}: expected an empty folder or an import, got {held} episodes of something else")
+        write_atomic(path, json.dumps(mine).encode())
+        return
+    try:
+        stored = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise FormatError(f"{path}: expected JSON, got {error}; delete the folder to import again") from error
+    if held and stored != mine:
+        raise FormatError(f"{folder}: expected the import of {mine}, got that of {stored}: choose another folder")
+    if stored != mine:
+        write_atomic(path, json.dumps(mine).encode())
+
+
+def _require_rows(folder: Path, held: int, *, expected: int, got: int) -> None:
+    if expected != got:
+        raise FormatError(
+            f"{folder}: expected {expected} rows in its {held} episodes, got {got}: the data set has changed since"
+        )
