@@ -85,6 +85,21 @@ def episodes(name: str, is_first: NDArray[Any]) -> list[slice]:
     return [slice(int(a), int(b)) for a, b in zip(starts, [*starts[1:], len(is_first)], strict=True)]
 
 
+def flags(name: str, arrays: dict[str, NDArray[Any]], rows: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """is_first and is_terminal [rows] from whichever of the keys in use is there."""
+    first = terminal = np.zeros(rows, np.bool_)
+    if "is_first" in arrays:
+        first = column(f"{name} is_first", arrays["is_first"], rows).astype(np.bool_)
+    elif "step_type" in arrays:
+        first = column(f"{name} step_type", arrays["step_type"], rows) == 0
+    if "is_terminal" in arrays:
+        terminal = column(f"{name} is_terminal", arrays["is_terminal"], rows).astype(np.bool_)
+    elif "discount" in arrays:
+        terminal = column(f"{name} discount", arrays["discount"], rows) == 0
+        terminal &= ~first  # some recorders store 0 for the discount that a reset does not have
+    return first, terminal
+
+
 def ends_by_termination(name: str, is_terminal: NDArray[Any]) -> bool:
     """Whether the last row of an episode is terminal; raises FormatError where another one is."""
     early = np.flatnonzero(is_terminal[:-1])

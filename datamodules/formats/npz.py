@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from datamodules.durable import write_atomic
 from datamodules.formats.archive import Archive
-from datamodules.formats.assemble import Convention, assemble, column, ends_by_termination, episodes, require_spec
+from datamodules.formats.assemble import Convention, assemble, ends_by_termination, episodes, flags, require_spec
 from datamodules.formats.documents import read_json, spec_from, write_json
 from datamodules.formats.guard import find_files
 from datamodules.formats.protocol import FormatError, Problem
@@ -199,21 +199,6 @@ class NpzReader:
 
     def close(self) -> None:
         """Nothing is held open between two episodes."""
-
-
-def flags(name: str, arrays: dict[str, NDArray[Any]], rows: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """is_first and is_terminal [rows] from whichever of the keys in use is there."""
-    first = terminal = np.zeros(rows, np.bool_)
-    if "is_first" in arrays:
-        first = column(f"{name} is_first", arrays["is_first"], rows).astype(np.bool_)
-    elif "step_type" in arrays:
-        first = column(f"{name} step_type", arrays["step_type"], rows) == 0
-    if "is_terminal" in arrays:
-        terminal = column(f"{name} is_terminal", arrays["is_terminal"], rows).astype(np.bool_)
-    elif "discount" in arrays:
-        terminal = column(f"{name} discount", arrays["discount"], rows) == 0
-        terminal &= ~first  # some recorders store 0 for the discount that a reset does not have
-    return first, terminal
 
 
 class NpzWriter:

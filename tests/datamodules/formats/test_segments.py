@@ -32,7 +32,7 @@ def test_round_trip_is_exact(tmp_path):
     assert_holds(open_reader(f"segments:{tmp_path}"), some_episodes())
 
 
-@pytest.mark.parametrize("other", ["npz:{}/other", "npz:{}/other?compress=false"])
+@pytest.mark.parametrize("other", ["npz:{}/other", "npz:{}/other?compress=false", "hdf5:{}/other.hdf5"])
 def test_there_and_back_is_exact_through_lossless_formats(tmp_path, other):
     fill(tmp_path / "own")
     copied(f"segments:{tmp_path}/own", other.format(tmp_path))
