@@ -37,10 +37,12 @@ def open_file(root: Path, path: Path) -> Any:
 
 def names(group: Any, name: str) -> list[str]:
     """The names in a group, sorted; raises HostileFile for too many."""
-    refuse_above(LIMITS.files, len(group), f"{name}: members")
     try:
+        refuse_above(LIMITS.files, len(group), f"{name}: members")
         return sorted(group)
     except ERRORS as error:
+        if isinstance(error, FormatError):
+            raise
         raise FormatError(f"{name}: expected a group, got a damaged one: {error}") from error
 
 

@@ -1,39 +1,87 @@
 """What the pages of a Parquet file ask for, read before a library allocates it.
 
-The footer's sums can lie; what is allocated is what each page's own header says. Headers are Thrift compact structs:
-github.com/apache/parquet-format, PageHeader, fields 1 type, 2 uncompressed size, 3 compressed size, 5, 7, 8 by kind.
+The footer's sums can lie; what is allocated is what each page's own header says. And pyarrow 26 aborts the process when
+it shows a damaged column's facts, so the footer is read here. Structs and their field numbers are those of
+github.com/apache/parquet-format.
 """
 
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from datamodules.formats.guard import refuse_above
 from datamodules.formats.protocol import FormatError, HostileFile
+from datamodules.formats.thrift import Compact
 
 PAGE_BYTES = 1 << 26
 PAGES = 100_000
+FOOTER_BYTES = 1 << 24
 _HEADER_BYTES = 1 << 16
 _DATA, _DICTIONARY, _DATA_V2 = 5, 7, 8
-_BOOLS, _INTEGERS, _DOUBLE, _BINARY, _LISTS, _MAP, _STRUCT = (1, 2), (3, 4, 5, 6), 7, 8, (9, 10), 11, 12
 
 
-def require_pages(file: BinaryIO, name: str, *, begin: int, size: int, values_max: int) -> None:
-    """Walk the pages of one column chunk; raises HostileFile where one, or all together, ask for too much.
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A column's part of a row group of `rows` rows: `size` bytes of pages from `begin` on."""
 
-    begin, size: the chunk's place in the file in bytes. values_max: values of its data pages together.
+    path: str
+    rows: int
+    begin: int
+    size: int
+
+
+def chunks(file: BinaryIO, columns: Sequence[str], name: str) -> Iterator[Chunk]:
+    """The chunks of these top-level columns, as the footer places them; raises HostileFile, FormatError."""
+    for group in _items(_footer(file, name), 4):
+        rows = group.get(3)
+        for column in _items(group, 1):
+            facts = column.get(3)
+            facts = facts if isinstance(facts, dict) else {}
+            parts = facts.get(3)
+            path = b".".join(parts if isinstance(parts, list) else []).decode(errors="replace")
+            if any(f"{path}.".startswith(f"{wanted}.") for wanted in columns):
+                begins = [facts[field] for field in (9, 11) if isinstance(facts.get(field), int) and facts[field] > 0]
+                size = facts.get(7)
+                if not (begins and isinstance(size, int) and isinstance(rows, int)) or min(size, rows) < 0:
+                    raise FormatError(f"{name} {path}: expected the place of its pages, got none: damaged")
+                yield Chunk(path, rows, min(begins), size)
+
+
+def _footer(file: BinaryIO, name: str) -> dict[int, Any]:
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(0, end - 8))
+    tail = file.read(8)
+    size = int.from_bytes(tail[:4], "little")
+    if tail[4:] != b"PAR1" or size > end - 8:
+        raise FormatError(f"{name}: expected a Parquet file, got another kind of file or a truncated one")
+    refuse_above(FOOTER_BYTES, size, f"{name}: bytes of the footer")
+    file.seek(end - 8 - size)
+    return Compact(file.read(size), f"{name} footer").struct()
+
+
+def _items(struct: dict[int, Any], field: int) -> list[dict[int, Any]]:
+    items = struct.get(field)
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def require_pages(file: BinaryIO, chunk: Chunk, name: str, *, values_max: int) -> None:
+    """Walk the pages of one chunk; raises HostileFile where one, or all together, ask for too much.
+
+    values_max: values of its data pages together.
     """
-    position, end, values = begin, begin + size, 0
+    position, end, values = chunk.begin, chunk.begin + chunk.size, 0
     for _ in range(PAGES):
         if position >= end:
             return
         file.seek(position)
-        header = _Compact(file.read(min(_HEADER_BYTES, end - position)), name)
+        header = Compact(file.read(min(_HEADER_BYTES, end - position)), name)
         page = header.struct()
         unpacked, packed = page.get(2), page.get(3)
         if not (isinstance(unpacked, int) and isinstance(packed, int)) or min(unpacked, packed) < 0:
             raise FormatError(f"{name}: expected a page's sizes, got none: truncated or damaged")
         refuse_above(PAGE_BYTES, unpacked, f"{name}: bytes of a page")
-        kind = next((page[field] for field in (_DATA, _DATA_V2) if isinstance(page.get(field), dict)), {})
-        values += max(0, _count(kind))
+        values += max(0, _count(page.get(_DATA)), _count(page.get(_DATA_V2)))
         refuse_above(values_max, values, f"{name}: values of a column")
         refuse_above(values_max, _count(page.get(_DICTIONARY)), f"{name}: values of a dictionary")
         position += header.position + packed
@@ -43,67 +91,3 @@ def require_pages(file: BinaryIO, name: str, *, begin: int, size: int, values_ma
 def _count(header: object) -> int:
     count = header.get(1, 0) if isinstance(header, dict) else 0
     return count if isinstance(count, int) else 0
-
-
-class _Compact:
-    """Just enough of Thrift's compact protocol to read one struct; position: the first byte behind it."""
-
-    def __init__(self, data: bytes, name: str) -> None:
-        self._data, self._name, self.position = data, name, 0
-
-    def struct(self, depth: int = 0) -> dict[int, Any]:
-        """Fields by number; what is neither a number nor a struct is passed over as None."""
-        fields: dict[int, Any] = {}
-        number = 0
-        while (head := self._byte()) != 0:
-            delta = head >> 4
-            number = number + delta if delta else self._signed()
-            fields[number] = self._value(head & 15, depth)
-        return fields
-
-    def _value(self, kind: int, depth: int) -> Any:
-        if depth > 8:
-            raise HostileFile(f"{self._name}: expected a page header, got one that is nested too deeply")
-        if kind in _BOOLS:
-            return kind == 1
-        if kind in _INTEGERS:
-            return self._byte() if kind == 3 else self._signed()
-        if kind == _STRUCT:
-            return self.struct(depth + 1)
-        if kind == _DOUBLE:
-            self.position += 8
-        elif kind == _BINARY:
-            length = self._varint()
-            self.position += length
-        elif kind in _LISTS:
-            self._pass_list(depth)
-        else:
-            raise FormatError(f"{self._name}: expected a page header, got a field of kind {kind}")
-        return None
-
-    def _pass_list(self, depth: int) -> None:
-        head = self._byte()
-        length = head >> 4 if head >> 4 < 15 else self._varint()
-        for _ in range(min(length, _HEADER_BYTES)):
-            self._value(head & 15, depth + 1)
-
-    def _byte(self) -> int:
-        if self.position >= len(self._data):
-            raise FormatError(f"{self._name}: expected a page header, got the end: truncated or damaged")
-        self.position += 1
-        return self._data[self.position - 1]
-
-    def _varint(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self._byte()
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return value
-            if shift > 63:
-                raise FormatError(f"{self._name}: expected a number of 64 bits, got more: damaged")
-
-    def _signed(self) -> int:
-        value = self._varint()
-        return (value >> 1) ^ -(value & 1)

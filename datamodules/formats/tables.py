@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.formats.guard import open_inside, refuse_above
-from datamodules.formats.pages import require_pages
+from datamodules.formats.pages import chunks, require_pages
 from datamodules.formats.protocol import FormatError
 
 ROWS = 1 << 26  # of one file
@@ -34,17 +34,12 @@ class Table:
         limits = {"thrift_string_size_limit": _FOOTER_STRING, "thrift_container_size_limit": _FOOTER_ITEMS}
         try:
             self._parquet = parquet.ParquetFile(self._file, pre_buffer=False, **limits)
-            self._schema = self._parquet.schema_arrow
+            self.columns, self.rows = list(self._parquet.schema_arrow.names), self._parquet.metadata.num_rows
         except self._errors as error:
             self._file.close()
             raise FormatError(f"{path}: expected a Parquet file, got {error}") from error
-        self.columns, self.rows = list(self._schema.names), self._parquet.metadata.num_rows
         refuse_above(ROWS, self.rows, f"{path}: rows")
         refuse_above(COLUMNS, self._parquet.metadata.num_columns, f"{path}: columns")
-
-    def kind(self, column: str) -> Any:
-        """The Arrow type of a column."""
-        return self._schema.field(column).type
 
     def batches(self, columns: Sequence[str], *, rows: int) -> Iterator[Any]:
         """Record batches of at most `rows` rows with these columns, in order; raises HostileFile, FormatError."""
@@ -63,18 +58,9 @@ class Table:
 
     def _require(self, columns: Sequence[str]) -> None:
         """Refuse what the pages of these columns ask for."""
-        metadata = self._parquet.metadata
-        for i in range(metadata.num_row_groups):
-            group = metadata.row_group(i)
-            for j in range(group.num_columns):
-                column = group.column(j)
-                path = column.path_in_schema
-                if not any(f"{path}.".startswith(f"{wanted}.") for wanted in columns):
-                    continue
-                begins = [column.data_page_offset, column.dictionary_page_offset]
-                place = {"begin": min(offset for offset in begins if offset), "size": column.total_compressed_size}
-                values = ROW_VALUES * max(1, group.num_rows)
-                require_pages(self._file, f"{self._name} {path}", **place, values_max=values)
+        for chunk in chunks(self._file, columns, self._name):
+            name = f"{self._name} {chunk.path}"
+            require_pages(self._file, chunk, name, values_max=ROW_VALUES * max(1, min(chunk.rows, ROWS)))
 
     def close(self) -> None:
         """Free the file."""
@@ -147,7 +133,7 @@ def matrix(column: Any, width: int, name: str) -> NDArray[Any]:
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
         lengths = np.diff(column.offsets.to_numpy())
         if (lengths != width).any():
-            raise FormatError(f"{name}: expected {width} values in each row, got {np.unique(lengths)[:8]}")
+            raise FormatError(f"{name}: expected {width} values in each row, got {lengths[lengths != width][0]} in one")
     nested = pa.types.is_nested(column.type)
     if nested and not hasattr(column, "flatten"):
         raise FormatError(f"{name}: expected numbers, got {column.type}")

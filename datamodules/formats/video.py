@@ -16,6 +16,7 @@ from datamodules.formats.protocol import FormatError, HostileFile
 # no B-frames: a decoder then gives frames in the order of their time; small groups make a seek cheap
 _LOSSLESS = ("libx264rgb", {"qp": "0", "preset": "ultrafast", "bf": "0", "threads": "1"})
 _LOSSY = ("libx264", {"crf": "18", "preset": "veryfast", "g": "2", "bf": "0", "threads": "1"})
+_FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"}  # ISO/IEC 14496-12, and QuickTime
 CODECS = {"lossless": _LOSSLESS, "h264": _LOSSY}
 
 
@@ -68,22 +69,27 @@ class Film:
         self._file, self._name = file, name
         # a named demuxer, no protocols: a playlist under an mp4's name must not make the library open other files
         options = {"max_pixels": str(LIMITS.image_pixels), "protocol_whitelist": "none", "threads": "1"}
+        # an empty file crashes PyAV 18
+        if file.read(8)[4:] not in _FIRST_BOXES:
+            file.close()
+            raise FormatError(f"{name}: expected an mp4, got another kind of file or an empty one")
+        file.seek(0)
         try:
             self._container = av.open(file, format="mp4", options=options)
         except self._errors as error:
+            file.close()
             raise FormatError(f"{name}: expected an mp4, got {error}") from error
-        if not self._container.streams.video:
-            self.close()
-            raise FormatError(f"{name}: expected a video stream, got none")
-        self._stream = self._container.streams.video[0]
-        self.height, self.width = self._stream.codec_context.height, self._stream.codec_context.width
         try:
-            self._require_size()
+            self._require_stream()
         except FormatError:
             self.close()
             raise
 
-    def _require_size(self) -> None:
+    def _require_stream(self) -> None:
+        self._stream = next(iter(self._container.streams.video), None)
+        if self._stream is None or self._stream.codec_context is None or not self._stream.time_base:
+            raise FormatError(f"{self._name}: expected a video stream of a known codec, got none")
+        self.height, self.width = self._stream.codec_context.height, self._stream.codec_context.width
         require_image(self._name, self.width, self.height)
         if not self.height * self.width:  # the decoder forgets a size that it refuses
             raise HostileFile(f"{self._name}: expected at most {LIMITS.image_pixels} pixels a frame, got more or none")
@@ -122,7 +128,10 @@ class Film:
             raise FormatError(
                 f"{self._name}: expected frames of {self.width}x{self.height}, got {frame.width}x{frame.height}"
             )
-        return frame.to_ndarray(format="rgb24")
+        try:
+            return frame.to_ndarray(format="rgb24")
+        except self._errors as error:
+            raise FormatError(f"{self._name}: expected frames of colours, got {error}") from error
 
     def close(self) -> None:
         """Free the decoder and the file."""
