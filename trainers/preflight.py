@@ -29,6 +29,11 @@ COUNTS = {
     "planner.elites": 1,
     "planner.iterations": 1,
     "planner.policy_candidates": 0,
+    "planner.refined": 1,
+    "planner.steps": 1,
+    "planner.levels": 2,
+    "planner.samples": 1,
+    "planner.considered": 1,
     "policy.horizon": 1,
     "policy.starts": 1,
     "policy.actor.hidden": 1,
@@ -49,10 +54,12 @@ ABOVE_ZERO = (
     "data.reset_timeout_s",
     "data.restart_window_s",
     "planner.init_std",
+    "planner.temperature",
+    "planner.learning_rate",
     "optimizer.grad_clip",
     "optimizer.eps",
 )
-AT_LEAST_ZERO = ("planner.min_std", "agent.explore_std")
+AT_LEAST_ZERO = ("planner.min_std", "planner.beta", "planner.exploration", "agent.explore_std")
 # above 0 and at most 1
 SHARES = ("agent.discount", "agent.decode_fraction", "policy.slow_rate")
 WEIGHTS = ("optimizer.learning_rates", "agent.weights")

@@ -1,7 +1,7 @@
 """Distributions in closed form: Gaussians, their KL, and the squashed normal of policies."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -18,13 +18,23 @@ def standard_normal(*shape: int, generator: Noise, device: torch.device | str) -
 
     Several generators share the first axis equally, in their order.
     """
+    return _drawn(torch.randn, shape, generator, device)
+
+
+def uniform(*shape: int, generator: Noise, device: torch.device | str) -> Float[Tensor, "*shape"]:
+    """Noise in [0, 1), drawn as `standard_normal` is."""
+    return _drawn(torch.rand, shape, generator, device)
+
+
+def _drawn(
+    draw: Callable[..., Tensor], shape: tuple[int, ...], generator: Noise, device: torch.device | str
+) -> Float[Tensor, "*shape"]:
     if isinstance(generator, Sequence):
         rows, several = shape[0] // len(generator), list(generator)
         assert rows * len(several) == shape[0], (shape, len(several))
-        parts = [torch.randn(rows, *shape[1:], generator=g, device=g.device) for g in several]
-        return torch.cat(parts).to(device)
+        return torch.cat([draw(rows, *shape[1:], generator=g, device=g.device) for g in several]).to(device)
     source = device if generator is None else generator.device
-    return torch.randn(*shape, generator=generator, device=source).to(device)
+    return draw(*shape, generator=generator, device=source).to(device)
 
 
 def gaussian_kl(q: Moments, p: Moments) -> Float[Tensor, "*R"]:

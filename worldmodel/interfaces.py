@@ -152,5 +152,11 @@ class Planner(Protocol):
         *,
         warm: Float[Tensor, "B H A"] | None = None,
         generator: Noise = None,
+        deadline: float | None = None,
+        iterations: int | None = None,
     ) -> Plan:
-        """A plan for every row of latents; row i never depends on row j."""
+        """A plan for every row of latents; row i never depends on row j.
+
+        deadline: seconds of time.monotonic() before which to return the best so far. iterations: instead of the
+        planner's own number.
+        """

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.planners.cem import CEM
-from worldmodel.planners.shooting import Proposal
+from worldmodel.planners.shooting import Proposal, Scored
 from worldmodel.simulator import score
 
 H, A = 12, 3
@@ -101,9 +101,11 @@ def test_candidates_that_are_not_finite_never_become_elites() -> None:
     scores = torch.full((1, 8), -math.inf)
     scores[0, 3] = -1e9
     start = Proposal(mean=torch.zeros(1, H, A), std=torch.ones(1, H, A))
-    refit = CEM(horizon=H, candidates=8, elites=4, iterations=1).refit(start, actions, scores)
+    refit = CEM(horizon=H, candidates=8, elites=4, iterations=1).refit(start, Scored(actions, scores))
     torch.testing.assert_close(refit.mean[0], actions[0, 3])
-    nothing = CEM(horizon=H, candidates=8, elites=4, iterations=1).refit(start, actions, torch.full((1, 8), -math.inf))
+    nothing = CEM(horizon=H, candidates=8, elites=4, iterations=1).refit(
+        start, Scored(actions, torch.full((1, 8), -math.inf))
+    )
     assert torch.equal(nothing.mean, start.mean) and torch.equal(nothing.std, start.std)
 
 

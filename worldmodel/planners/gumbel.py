@@ -1,0 +1,235 @@
+"""Sampled Gumbel search for continuous actions: a tree over latents, grown with few model calls, as arrays.
+
+Danihelka et al. (2022) for what is visited; Hubert et al., Learning and Planning in Complex Action Spaces (2021), for
+actions sampled at every node. Where samples come from the policy itself the prior over them is uniform.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodel.distributions import uniform
+from worldmodel.interfaces import Noise, Plan, Simulator
+from worldmodel.planners.deadline import Deadline
+from worldmodel.planners.gumbel_rules import completed_values, halving, improved_policy, preference
+
+
+@dataclass(slots=True)
+class Tree:
+    """Nodes of B trees: latents [B M D], rewards and values [B M], actions [B M K A]; edges [B M K]."""
+
+    latent: Tensor
+    reward: Tensor
+    value: Tensor
+    actions: Tensor
+    children: Tensor
+    visits: Tensor
+    returns: Tensor
+
+
+class GumbelMCTS:
+    """Search with `iterations` simulations over `samples` actions a node; executes the root's best survivor.
+
+    horizon: greatest depth. considered: root actions that sequential halving starts with. policy_candidates: samples
+    of a node that come from the policy, where there is one; the rest is uniform. gumbel_scale: 1 draws from the
+    improved policy, 0 takes its mode. visit_scale, value_scale: c_visit and c_scale of the transformation of values.
+    """
+
+    def __init__(
+        self,
+        *,
+        horizon: int = 8,
+        iterations: int = 32,
+        samples: int = 16,
+        considered: int = 16,
+        policy_candidates: int = 8,
+        gumbel_scale: float = 0.0,
+        visit_scale: float = 50.0,
+        value_scale: float = 0.1,
+    ) -> None:
+        for name, number, least, most in (
+            ("horizon", horizon, 1, 10**6),
+            ("iterations", iterations, 1, 10**6),
+            ("samples", samples, 1, 10**6),
+            ("considered", considered, 1, samples),
+            ("policy_candidates", policy_candidates, 0, samples),
+        ):
+            if not least <= number <= most:
+                raise ValueError(f"{name}: expected {least} to {most}, got {number}")
+        self.horizon, self.iterations, self.samples, self.considered = horizon, iterations, samples, considered
+        self.policy_candidates, self.gumbel_scale = policy_candidates, gumbel_scale
+        self.visit_scale, self.value_scale = visit_scale, value_scale
+
+    def plan(
+        self,
+        simulator: Simulator,
+        latent: Float[Tensor, "B D"],
+        *,
+        warm: Float[Tensor, "B H A"] | None = None,
+        generator: Noise = None,
+        deadline: float | None = None,
+        iterations: int | None = None,
+    ) -> Plan:
+        """A plan [B H A] from latents [B D]: the best path, zeros beyond it; `warm`'s first action is a candidate."""
+        usable = latent.isfinite().all(-1)
+        latent = torch.where(usable[:, None], latent, 0.0)
+        simulations = self.iterations if iterations is None else iterations
+        tree = self._root(simulator, latent, warm, simulations, generator)
+        gumbel = self.gumbel_scale * _gumbel(tree.visits[:, 0].shape, generator, latent.device)
+        timer, rows = Deadline(deadline, latent.device), torch.arange(len(latent), device=latent.device)
+        for number, visited in enumerate(halving(min(self.considered, self.samples), simulations), start=1):
+            if not timer.allows_another():
+                break
+            self._simulate(simulator, tree, rows, gumbel, number, visited, generator)
+        return self._decide(tree, rows, gumbel, usable)
+
+    def _root(
+        self,
+        simulator: Simulator,
+        latent: Tensor,
+        warm: Tensor | None,
+        simulations: int,
+        generator: Noise,
+    ) -> Tree:
+        B, D = latent.shape
+        M, K, A = simulations + 1, self.samples, simulator.action_dim
+        tree = Tree(
+            latent=latent.new_zeros(B, M, D),
+            reward=latent.new_zeros(B, M),
+            value=latent.new_zeros(B, M),
+            actions=latent.new_zeros(B, M, K, A),
+            children=torch.full((B, M, K), -1, dtype=torch.long, device=latent.device),
+            visits=latent.new_zeros(B, M, K),
+            returns=latent.new_zeros(B, M, K),
+        )
+        tree.latent[:, 0], tree.value[:, 0] = latent, _sound(simulator.value(latent))
+        tree.actions[:, 0] = self._sample(simulator, latent, generator)
+        if warm is not None:
+            tree.actions[:, 0, 0] = torch.where(warm[:, 0].isfinite(), warm[:, 0], tree.actions[:, 0, 0]).clamp(-1, 1)
+        return tree
+
+    def _sample(self, simulator: Simulator, latent: Tensor, generator: Noise) -> Float[Tensor, "B K A"]:
+        """Actions of a node, the policy's first."""
+        B, K, A = len(latent), self.samples, simulator.action_dim
+        actions = 2 * uniform(B, K, A, generator=generator, device=latent.device).to(latent) - 1
+        if not self.policy_candidates:
+            return actions
+        drawn = simulator.propose(repeat(latent, "B D -> (B P) D", P=self.policy_candidates), generator)
+        if drawn is None:
+            return actions
+        policy = rearrange(drawn, "(B P) A -> B P A", B=B).nan_to_num(0.0).clamp(-1, 1)
+        return torch.cat([policy.to(actions), actions[:, self.policy_candidates :]], 1)
+
+    def _simulate(
+        self,
+        simulator: Simulator,
+        tree: Tree,
+        rows: Tensor,
+        gumbel: Tensor,
+        number: int,
+        visited: int,
+        generator: Noise,
+    ) -> None:
+        """Descend to an edge that has no child yet, or to the greatest depth; add the child; back up its value."""
+        node = torch.zeros_like(rows)
+        going = torch.ones_like(rows, dtype=torch.bool)
+        path = []
+        last, taken = node, torch.zeros_like(rows)
+        for depth in range(self.horizon):
+            edge = self._root_choice(tree, gumbel, visited) if depth == 0 else self._inner_choice(tree, rows, node)
+            path.append((node, edge, going))
+            last, taken = torch.where(going, node, last), torch.where(going, edge, taken)
+            child = tree.children[rows, node, edge]
+            going = going & (child >= 0)
+            node = torch.where(going, child, node)
+            if not going.any():
+                break
+        new = tree.children[rows, last, taken] < 0
+        state = simulator.step(tree.latent[rows, last], tree.actions[rows, last, taken])
+        reward = simulator.reward(state)
+        broken = ~(state.isfinite().all(-1) & reward.isfinite())
+        state = torch.where(broken[:, None], 0.0, state)
+        tree.latent[:, number], tree.reward[:, number] = state, torch.where(broken, _WORST, reward)
+        tree.value[:, number] = torch.where(broken, 0.0, _sound(simulator.value(state)))
+        tree.actions[:, number] = self._sample(simulator, state, generator)
+        tree.children[rows[new], last[new], taken[new]] = number
+        # a path that ended at the greatest depth evaluates the node that is there already
+        leaf = tree.children[rows, last, taken]
+        self._back_up(simulator, tree, rows, path, leaf)
+
+    def _root_choice(self, tree: Tree, gumbel: Tensor, visited: int) -> Tensor:
+        """The best survivor among the actions visited as often as the schedule says."""
+        visits = tree.visits[:, 0]
+        wanted = torch.minimum(visits.amax(1), visits.new_tensor(float(visited)))
+        # the first phase visits only the actions with the highest Gumbel scores
+        allowed = (visits == wanted[:, None]) if visited else (visits == 0)
+        if not allowed.any(1).all():
+            allowed = torch.where(allowed.any(1, keepdim=True), allowed, True)
+        scores = gumbel + self._preference(tree, torch.zeros(len(gumbel), dtype=torch.long, device=gumbel.device))
+        return torch.where(allowed, scores, -torch.inf).argmax(1)
+
+    def _inner_choice(self, tree: Tree, rows: Tensor, node: Tensor) -> Tensor:
+        """argmax π'(a) - N(a) / (1 + Σ N): visits follow the improved policy (equation 14)."""
+        visits = tree.visits[rows, node]
+        policy = improved_policy(torch.zeros_like(visits), self._preference(tree, node))
+        return (policy - visits / (1 + visits.sum(1, keepdim=True))).argmax(1)
+
+    def _preference(self, tree: Tree, node: Tensor) -> Float[Tensor, "B K"]:
+        rows = torch.arange(len(node), device=node.device)
+        visits = tree.visits[rows, node]
+        q = tree.returns[rows, node] / visits.clamp_min(1)
+        completed = completed_values(q, visits, torch.zeros_like(q), tree.value[rows, node])
+        return preference(completed, visits, visit_scale=self.visit_scale, value_scale=self.value_scale)
+
+    def _back_up(
+        self,
+        simulator: Simulator,
+        tree: Tree,
+        rows: Tensor,
+        path: list[tuple[Tensor, Tensor, Tensor]],
+        leaf: Tensor,
+    ) -> None:
+        total = tree.value[rows, leaf]
+        for node, edge, on_path in reversed(path):
+            child = tree.children[rows, node, edge].clamp_min(0)
+            longer = tree.reward[rows, child] + simulator.discount * total
+            total = torch.where(on_path, longer.clamp(_WORST, -_WORST), total)
+            tree.visits[rows, node, edge] += on_path
+            tree.returns[rows, node, edge] += torch.where(on_path, total, 0.0)
+
+    def _decide(self, tree: Tree, rows: Tensor, gumbel: Tensor, usable: Tensor) -> Plan:
+        node = torch.zeros_like(rows)
+        visits = tree.visits[:, 0]
+        scores = gumbel + self._preference(tree, node)
+        edge = torch.where(visits == visits.amax(1, keepdim=True), scores, -torch.inf).argmax(1)
+        value = tree.returns[rows, node, edge] / tree.visits[rows, node, edge].clamp_min(1)
+        value = torch.where(usable & (visits.amax(1) > 0) & (value > _WORST / 2), value, -torch.inf)
+        inside, mean = torch.ones_like(usable), []
+        for _ in range(self.horizon):
+            mean.append(torch.where(inside[:, None], tree.actions[rows, node, edge], 0.0))
+            child = tree.children[rows, node, edge]
+            inside = inside & (child >= 0)
+            node = torch.where(inside, child, node)
+            edge = tree.visits[rows, node].argmax(1)
+            inside = inside & (tree.visits[rows, node].amax(1) > 0)
+        stacked = torch.stack(mean, 1)
+        return Plan(action=stacked[:, 0], mean=stacked, value=value)
+
+
+# the return of a path on which the model breaks down: finite, and below what any model means
+_WORST = -1e9
+
+
+def _sound(value: Tensor) -> Tensor:
+    return torch.where(value.isfinite(), value.clamp(_WORST, -_WORST), 0.0)
+
+
+def _gumbel(shape: torch.Size, generator: Noise, device: torch.device) -> Tensor:
+    draw = uniform(*shape, generator=generator, device=device)
+    return -(-draw.clamp(1e-20, 1 - 1e-7).log()).log()
+
+
+make = GumbelMCTS

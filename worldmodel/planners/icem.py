@@ -1,0 +1,73 @@
+"""Improved cross-entropy method: coloured noise, kept elites, fewer samples in later iterations.
+
+Pinneri et al., Sample-efficient Cross-Entropy Method for Real-time Planning (2020).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodel.interfaces import Noise
+from worldmodel.planners.cem import CEM
+from worldmodel.planners.noise import colour, mixing
+
+
+class ICEM(CEM):
+    """CEM whose samples are correlated over time, whose elites compete again, and which executes the best candidate.
+
+    beta: power of the noise falls with frequency as f^-beta, 0 is white. decay: samples of an iteration over those
+    of the next, down to twice the elites. keep: share of the elites that compete in the next iteration.
+    """
+
+    execute_best = True
+
+    def __init__(
+        self,
+        *,
+        horizon: int = 12,
+        candidates: int = 128,
+        elites: int = 12,
+        iterations: int = 5,
+        momentum: float = 0.1,
+        init_std: float = 0.7,
+        min_std: float = 0.0,
+        policy_candidates: int = 0,
+        beta: float = 1.0,
+        decay: float = 1.25,
+        keep: float = 0.3,
+    ) -> None:
+        super().__init__(
+            horizon=horizon,
+            candidates=candidates,
+            elites=elites,
+            iterations=iterations,
+            momentum=momentum,
+            init_std=init_std,
+            min_std=min_std,
+            policy_candidates=policy_candidates,
+        )
+        for name, holds, expected, got in (
+            ("beta", beta >= 0, "at least 0", beta),
+            ("decay", decay >= 1, "at least 1", decay),
+            ("keep", 0 <= keep <= 1, "0 to 1", keep),
+        ):
+            if not holds:
+                raise ValueError(f"{name}: expected {expected}, got {got}")
+        self.beta, self.decay = beta, decay
+        self.kept = round(keep * elites)
+        self._mixing = mixing(horizon, beta)
+
+    def counts(self, iterations: int) -> Sequence[int]:
+        """Samples of every iteration, falling."""
+        least = min(2 * self.elites, self.candidates)
+        return [max(round(self.candidates * self.decay**-i), least) for i in range(iterations)]
+
+    def noise(self, shape: tuple[int, ...], device: torch.device, generator: Noise) -> Float[Tensor, "B N H A"]:
+        """Standard noise, correlated over time."""
+        white = super().noise(shape, device, generator)
+        return white if self.beta == 0 else colour(white, self._mixing)
+
+
+make = ICEM

@@ -1,0 +1,238 @@
+"""Iterative LQR through the model: linearise, solve a regulator along the plan, search along its step.
+
+Tassa, Mansard and Todorov, Control-Limited Differential Dynamic Programming (2014), without second derivatives of
+the dynamics. Everything is batched over environments, the line search too.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.func import jacrev, vmap
+
+from worldmodel.interfaces import Noise, Plan, Simulator
+from worldmodel.planners.deadline import Deadline
+from worldmodel.planners.lqr import Gains, cost_to_go
+from worldmodel.simulator import propose_sequences
+
+_STEPS = 0.5 ** torch.arange(11)
+_ACCEPTED = 1e-4  # of the improvement that the quadratic model promises
+_MIN_DAMPING, _MAX_DAMPING = 1e-8, 1e8
+
+
+@dataclass(slots=True)
+class _Path:
+    """A plan and what the model makes of it. states [B H+1 n], actions [B H A], total return [B]."""
+
+    states: Tensor
+    actions: Tensor
+    total: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Expansion:
+    """Derivatives along a path: f_x, f_u [B H n n+A] and those of the cost of every arrival [B H n], [B H n n]."""
+
+    transition: Tensor
+    slope: Tensor
+    curvature: Tensor
+
+
+class ILQR:
+    """Regulator steps along a path until it no longer improves; states are the model's latents.
+
+    Rewards are functions of the arriving latent; their Hessians are made negative semidefinite. bounded: actions stay
+    within [-1, 1] by clamping directions that lead out (box constraints), False for problems without bounds.
+    damping: first Levenberg-Marquardt term, on the states; it adapts per environment.
+    policy_candidates: 1 to start from the policy's sequence where there is no warm start.
+    """
+
+    def __init__(
+        self,
+        *,
+        horizon: int = 12,
+        iterations: int = 10,
+        damping: float = 1e-6,
+        bounded: bool = True,
+        policy_candidates: int = 0,
+    ) -> None:
+        for name, number in {"horizon": horizon, "iterations": iterations}.items():
+            if number < 1:
+                raise ValueError(f"{name}: expected at least 1, got {number}")
+        if policy_candidates not in (0, 1):
+            raise ValueError(f"policy_candidates: expected 0 or 1, got {policy_candidates}")
+        self.horizon, self.iterations, self.damping = horizon, iterations, damping
+        self.bounded, self.policy_candidates = bounded, policy_candidates
+
+    def plan(
+        self,
+        simulator: Simulator,
+        latent: Float[Tensor, "B D"],
+        *,
+        warm: Float[Tensor, "B H A"] | None = None,
+        generator: Noise = None,
+        deadline: float | None = None,
+        iterations: int | None = None,
+    ) -> Plan:
+        """A plan [B H A] from latents [B D]; `warm` is the last plan, shifted by one decision."""
+        with torch.inference_mode(False), torch.no_grad():
+            usable = latent.isfinite().all(-1)
+            start = torch.where(usable[:, None], latent.clone(), 0.0)
+            actions = self._first(simulator, start, warm, generator)
+            path = self._rollout(simulator, start, actions)
+            damping = start.new_full((len(start),), self.damping)
+            timer = Deadline(deadline, start.device)
+            for _ in range(self.iterations if iterations is None else iterations):
+                if not timer.allows_another():
+                    break
+                path, damping, improved = self._improve(simulator, path, damping)
+                if not improved.any() and (damping >= _MAX_DAMPING).all():
+                    break
+        mean = path.actions.nan_to_num(0.0)
+        value = torch.where(path.total.isfinite() & usable, path.total, -torch.inf)
+        return Plan(action=mean[:, 0], mean=mean, value=value)
+
+    def _first(
+        self, simulator: Simulator, start: Tensor, warm: Tensor | None, generator: Noise
+    ) -> Float[Tensor, "B H A"]:
+        fresh = None
+        if self.policy_candidates:
+            sequences = propose_sequences(simulator, start, count=1, horizon=self.horizon, generator=generator)
+            fresh = None if sequences is None else sequences[:, 0].nan_to_num(0.0)
+        if fresh is None:
+            fresh = start.new_zeros(start.shape[0], self.horizon, simulator.action_dim)
+        actions = fresh if warm is None else torch.where(warm.isfinite(), warm, fresh)
+        return actions.clamp(-1, 1) if self.bounded else actions
+
+    def _improve(self, simulator: Simulator, path: _Path, damping: Tensor) -> tuple[_Path, Tensor, Bool[Tensor, "B"]]:
+        """One regulator step for every environment; those that find no better path keep theirs and damp more."""
+        gains, promised = self._backward(simulator, path, damping)
+        found = self._search(simulator, path, gains)
+        gain = found.total - path.total
+        # the promise is of a full step; a shorter one that improves at all is taken as well
+        better = gain > _ACCEPTED * promised.clamp_min(0) * _STEPS[-1]
+        better &= (gain > 0) & found.total.isfinite()
+        path = _Path(*(_where(better, new, old) for new, old in _pairs(found, path)))
+        damping = torch.where(better, damping / 4, damping * 10).clamp(_MIN_DAMPING, _MAX_DAMPING)
+        return path, damping, better
+
+    # --- along a path ---------------------------------------------------------------------------------------------
+
+    def _rollout(self, simulator: Simulator, start: Tensor, actions: Tensor) -> _Path:
+        states = [start]
+        for k in range(self.horizon):
+            states.append(simulator.step(states[-1], actions[:, k]))
+        return self._path(simulator, torch.stack(states, 1), actions)
+
+    def _path(self, simulator: Simulator, states: Tensor, actions: Tensor) -> _Path:
+        rewards = simulator.reward(states[:, 1:])
+        total = rewards @ self._weights(simulator, rewards) + simulator.discount**self.horizon * simulator.value(
+            states[:, -1]
+        )
+        return _Path(states, actions, torch.where(total.isfinite(), total, -torch.inf))
+
+    def _weights(self, simulator: Simulator, like: Tensor) -> Float[Tensor, "H"]:
+        return simulator.discount ** torch.arange(self.horizon, dtype=like.dtype, device=like.device)
+
+    def _expand(self, simulator: Simulator, path: _Path) -> _Expansion:
+        n = path.states.shape[-1]
+
+        def step(z: Tensor) -> Tensor:
+            return simulator.step(z[None, :n], z[None, n:])[0]
+
+        def reward(x: Tensor) -> Tensor:
+            return -simulator.reward(x[None])[0]
+
+        def value(x: Tensor) -> Tensor:
+            return -simulator.value(x[None])[0]
+
+        z = torch.cat([path.states[:, :-1], path.actions], -1)
+        arrivals, weights = path.states[:, 1:], self._weights(simulator, path.states)
+        slope = vmap(vmap(jacrev(reward)))(arrivals) * weights[:, None]
+        curvature = vmap(vmap(jacrev(jacrev(reward))))(arrivals) * weights[:, None, None]
+        last, discount = arrivals[:, -1], simulator.discount**self.horizon
+        slope[:, -1] += discount * vmap(jacrev(value))(last)
+        curvature[:, -1] += discount * vmap(jacrev(jacrev(value)))(last)
+        return _Expansion(vmap(vmap(jacrev(step)))(z).nan_to_num(), slope.nan_to_num(), _psd(curvature.nan_to_num()))
+
+    def _backward(self, simulator: Simulator, path: _Path, damping: Tensor) -> tuple[list[Gains], Tensor]:
+        """Gains of every step, and the improvement that the quadratic model promises for a full step."""
+        along = self._expand(simulator, path)
+        n = path.states.shape[-1]
+        eye = torch.eye(n, dtype=path.states.dtype, device=path.states.device)
+        V, v = torch.zeros_like(along.curvature[:, -1]), torch.zeros_like(along.slope[:, -1])
+        gains, promised = [], torch.zeros_like(path.total)
+        for k in reversed(range(self.horizon)):
+            V, v, f = V + along.curvature[:, k], v + along.slope[:, k], along.transition[:, k]
+            Q, q = f.mT @ V @ f, (f.mT @ v[..., None])[..., 0]
+            damped = f.mT @ (V + damping[:, None, None] * eye) @ f
+            K, step = self._controls(damped[:, n:, n:], damped[:, n:, :n], q[:, n:], path.actions[:, k])
+            promised -= (step * q[:, n:]).sum(-1) + 0.5 * torch.einsum("ba,bac,bc->b", step, Q[:, n:, n:], step)
+            gains.append(cost_to_go(Q, q, K, step))
+            V, v = gains[-1].V, gains[-1].v
+        return gains[::-1], promised
+
+    def _controls(self, uu: Tensor, ux: Tensor, u: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Feedback [B A n] and step [B A]; dimensions that a bound stops have no feedback."""
+        eye = torch.eye(u.shape[-1], dtype=u.dtype, device=u.device)
+        # a model that does not answer to actions has no curvature: a small step down the slope is left
+        uu = uu + eye * (1e-12 + 1e-12 * uu.diagonal(dim1=-2, dim2=-1).abs().amax(-1))[:, None, None]
+        free, step = torch.ones_like(u), torch.zeros_like(u)
+        for _ in range(1 + (u.shape[-1] if self.bounded else 0)):
+            masked = uu * free[:, :, None] * free[:, None, :] + eye * (1 - free)[:, None, :]
+            stopped = torch.where(free > 0, 0.0, step)
+            right = (u + (uu @ stopped[..., None])[..., 0]) * free
+            step = torch.where(free > 0, -_solve(masked, right[..., None])[..., 0], stopped)
+            if not self.bounded:
+                break
+            kept = step.clamp(-1 - action, 1 - action)
+            newly = (kept != step) & (free > 0)
+            step, free = kept, torch.where(newly, 0.0, free)
+            if not newly.any():
+                break
+        masked = uu * free[:, :, None] * free[:, None, :] + eye * (1 - free)[:, None, :]
+        return -_solve(masked, ux * free[:, :, None]), step
+
+    def _search(self, simulator: Simulator, path: _Path, gains: list[Gains]) -> _Path:
+        """The best of all step lengths, rolled out at once."""
+        B, count = path.states.shape[0], len(_STEPS)
+        alpha = _STEPS.to(path.states).repeat(B)[:, None]
+        state = path.states[:, 0].repeat_interleave(count, 0)
+        states, actions = [state], []
+        for k, gain in enumerate(gains):
+            K, step, was, action = (
+                x.repeat_interleave(count, 0) for x in (gain.K, gain.k, path.states[:, k], path.actions[:, k])
+            )
+            action = action + alpha * step + (K @ (state - was)[..., None])[..., 0]
+            action = action.nan_to_num(0.0, 1.0, -1.0)
+            actions.append(action.clamp(-1, 1) if self.bounded else action)
+            state = simulator.step(state, actions[-1])
+            states.append(state)
+        all_paths = self._path(simulator, torch.stack(states, 1), torch.stack(actions, 1))
+        choice = all_paths.total.view(B, count).argmax(1) + count * torch.arange(B, device=state.device)
+        return _Path(all_paths.states[choice], all_paths.actions[choice], all_paths.total[choice])
+
+
+def _psd(matrix: Float[Tensor, "B H n n"]) -> Float[Tensor, "B H n n"]:
+    """The nearest positive semidefinite matrices."""
+    values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
+    return (vectors * values.clamp_min(0)[..., None, :]) @ vectors.mT
+
+
+def _solve(matrix: Tensor, right: Tensor) -> Tensor:
+    """matrix⁻¹ right; zeros for the environments whose matrix is singular or not finite."""
+    solution, failed = torch.linalg.solve_ex(matrix.nan_to_num(), right.nan_to_num())
+    sound = (failed == 0)[:, None, None] & solution.isfinite()
+    return torch.where(sound, solution, 0.0)
+
+
+def _where(choice: Bool[Tensor, "B"], one: Tensor, two: Tensor) -> Tensor:
+    return torch.where(choice.view(-1, *[1] * (one.ndim - 1)), one, two)
+
+
+def _pairs(one: _Path, two: _Path) -> list[tuple[Tensor, Tensor]]:
+    return [(one.states, two.states), (one.actions, two.actions), (one.total, two.total)]
+
+
+make = ILQR

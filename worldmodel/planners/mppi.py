@@ -1,0 +1,60 @@
+"""Model predictive path integral control: a softmax over returns instead of a hard cut.
+
+Williams et al. (2017); restricted to elites as in TD-MPC2, Hansen et al. (2024).
+"""
+
+import torch
+
+from worldmodel.planners.shooting import Proposal, Scored, Shooting, finite, moments
+
+
+class MPPI(Shooting):
+    """Refit a Gaussian to the elites weighted by exp(score / temperature), and execute its mean.
+
+    temperature: in units of the range of the elites' scores, so that it means the same whatever rewards are worth.
+    elites: candidates that are weighted at all. min_std, max_std: bounds of the refitted std.
+    """
+
+    def __init__(
+        self,
+        *,
+        horizon: int = 12,
+        candidates: int = 512,
+        elites: int = 64,
+        iterations: int = 6,
+        temperature: float = 0.5,
+        init_std: float = 1.0,
+        min_std: float = 0.05,
+        max_std: float = 2.0,
+        policy_candidates: int = 0,
+    ) -> None:
+        super().__init__(
+            horizon=horizon,
+            candidates=candidates,
+            iterations=iterations,
+            init_std=init_std,
+            policy_candidates=policy_candidates,
+        )
+        if not 0 < elites <= candidates:
+            raise ValueError(f"elites: expected 1 to candidates={candidates}, got {elites}")
+        if not temperature > 0:
+            raise ValueError(f"temperature: expected above 0, got {temperature}")
+        if not 0 <= min_std <= max_std:
+            raise ValueError(f"min_std: expected 0 to max_std={max_std}, got {min_std}")
+        self.elites, self.temperature, self.min_std, self.max_std = elites, temperature, min_std, max_std
+
+    def refit(self, proposal: Proposal, pool: Scored) -> Proposal:
+        """Weighted mean and std of the best candidates; where none is finite, the proposal as it was."""
+        top = pool.best(self.elites)
+        counts = finite(top.scores)
+        best = top.scores[:, :1]
+        worst = torch.where(counts, top.scores, best).min(1, keepdim=True).values
+        # halves first: the range of two finite numbers need not be finite
+        gap = (best / 2 - top.scores / 2) / (best / 2 - worst / 2).clamp_min(torch.finfo(best.dtype).tiny)
+        weight = torch.where(counts, (-gap / self.temperature).exp(), 0.0)
+        new = moments(proposal, top.actions, weight)
+        std = torch.where(counts[:, :1, None], new.std.clamp(self.min_std, self.max_std), proposal.std)
+        return Proposal(new.mean, std)
+
+
+make = MPPI

@@ -1,0 +1,43 @@
+"""Random shooting: the best of uniformly drawn sequences, the baseline of every planner."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodel.distributions import uniform
+from worldmodel.interfaces import Noise
+from worldmodel.planners.shooting import Proposal, Scored, Shooting
+
+
+class RandomShooting(Shooting):
+    """Score uniform sequences once and execute the best; the warm start and the policy's sequences compete too.
+
+    Its predicted return is a maximum over many scores, hence optimistic.
+    """
+
+    execute_best = True
+    kept = 1
+
+    def __init__(
+        self, *, horizon: int = 12, candidates: int = 1000, iterations: int = 1, policy_candidates: int = 0
+    ) -> None:
+        super().__init__(
+            horizon=horizon,
+            candidates=candidates,
+            iterations=iterations,
+            init_std=0.0,
+            policy_candidates=policy_candidates,
+        )
+
+    def sample(self, proposal: Proposal, count: int, generator: Noise) -> Float[Tensor, "B N H A"]:
+        """Uniform sequences, the warm start first."""
+        B, H, A = proposal.mean.shape
+        actions = 2 * uniform(B, count, H, A, generator=generator, device=proposal.mean.device) - 1
+        actions[:, 0] = proposal.mean
+        return actions
+
+    def refit(self, proposal: Proposal, pool: Scored) -> Proposal:
+        """Nothing is learned from the scores."""
+        return proposal
+
+
+make = RandomShooting

@@ -1,0 +1,208 @@
+"""Monte-Carlo tree search with upper confidence bounds (Algorithm 22, equation 5.2.7), trees as arrays.
+
+Nodes stand for action sequences, not for latents: every simulation plays from the root again, so a stochastic model is
+averaged over. All environments of a batch grow their trees in step.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodel.distributions import uniform
+from worldmodel.interfaces import Noise, Plan, Simulator
+from worldmodel.planners.deadline import Deadline
+
+MAX_ACTIONS = 512
+
+
+@dataclass(slots=True)
+class _Tree:
+    """children [B M K], -1 where not grown; visits and accumulated returns of every edge [B M K]; seen range [B]."""
+
+    children: Tensor
+    visits: Tensor
+    returns: Tensor
+    low: Tensor
+    high: Tensor
+
+
+class UCT:
+    """Grow a tree by `iterations` simulations and execute the most visited action of its root.
+
+    horizon: decisions of a simulation, beyond the tree those of the policy where there is one, else uniform over the
+    action set; the value follows. actions: "grid" for `levels` values per dimension, "one_hot" for discrete
+    environments. exploration: C of eq. 5.2.7, 1/2 is UCB1 for returns in [0, 1]. normalise: scale returns to [0, 1]
+    by the range seen in the tree.
+    """
+
+    def __init__(
+        self,
+        *,
+        horizon: int = 8,
+        iterations: int = 64,
+        actions: str = "grid",
+        levels: int = 3,
+        exploration: float = 0.5,
+        normalise: bool = True,
+        policy_candidates: int = 0,
+    ) -> None:
+        for name, number, least in (
+            ("horizon", horizon, 1),
+            ("iterations", iterations, 1),
+            ("levels", levels, 2),
+            ("policy_candidates", policy_candidates, 0),
+        ):
+            if number < least:
+                raise ValueError(f"{name}: expected at least {least}, got {number}")
+        if actions not in ("grid", "one_hot"):
+            raise ValueError(f"actions: expected 'grid' or 'one_hot', got {actions!r}")
+        self.horizon, self.iterations, self.actions, self.levels = horizon, iterations, actions, levels
+        self.exploration, self.normalise = exploration, normalise
+        self.with_policy = policy_candidates > 0
+
+    def plan(
+        self,
+        simulator: Simulator,
+        latent: Float[Tensor, "B D"],
+        *,
+        warm: Float[Tensor, "B H A"] | None = None,
+        generator: Noise = None,
+        deadline: float | None = None,
+        iterations: int | None = None,
+    ) -> Plan:
+        """A plan [B H A] from latents [B D]: the most visited path, zeros beyond it. `warm` is not used."""
+        usable = latent.isfinite().all(-1)
+        latent = torch.where(usable[:, None], latent, 0.0)
+        choices = self.action_set(simulator.action_dim).to(latent)
+        simulations = self.iterations if iterations is None else iterations
+        tree = _empty(len(latent), simulations + 1, len(choices), latent)
+        timer = Deadline(deadline, latent.device)
+        for number in range(1, simulations + 1):
+            if not timer.allows_another():
+                break
+            self._simulate(simulator, latent, choices, tree, number, generator)
+        return self._decide(tree, choices, usable)
+
+    def action_set(self, action_dim: int) -> Float[Tensor, "K A"]:
+        """The actions of every node; a ValueError where a grid has too many."""
+        if self.actions == "one_hot":
+            return 2 * torch.eye(action_dim) - 1
+        if self.levels**action_dim > MAX_ACTIONS:
+            raise ValueError(
+                f"levels: expected a grid of at most {MAX_ACTIONS} actions, got {self.levels}^{action_dim}; "
+                "planner=gumbel samples its actions"
+            )
+        return torch.tensor(list(product(torch.linspace(-1, 1, self.levels).tolist(), repeat=action_dim)))
+
+    def _simulate(
+        self,
+        simulator: Simulator,
+        latent: Tensor,
+        choices: Tensor,
+        tree: _Tree,
+        number: int,
+        generator: Noise,
+    ) -> None:
+        """One simulation of every environment: select, expand one node, evaluate by the default policy, back up."""
+        rows = torch.arange(len(latent), device=latent.device)
+        node, state = torch.zeros_like(rows), latent
+        inside = torch.ones_like(rows, dtype=torch.bool)
+        edges, rewards = [], []
+        for depth in range(self.horizon):
+            draw = uniform(len(rows), len(choices), generator=generator, device=latent.device)
+            edge = self._select(tree, rows, node, draw)
+            action = torch.where(
+                inside[:, None], choices[edge], self._default(simulator, state, choices, draw, generator)
+            )
+            edges.append((node, edge, inside))
+            state = simulator.step(state, action)
+            rewards.append(simulator.reward(state))
+            child = tree.children[rows, node, edge]
+            grows = inside & (child < 0) & (depth + 1 < self.horizon)
+            tree.children[rows[grows], node[grows], edge[grows]] = number
+            inside = inside & (child >= 0)
+            node = torch.where(inside, child, node)
+        self._back_up(simulator, tree, rows, edges, rewards, simulator.value(state))
+
+    def _select(self, tree: _Tree, rows: Tensor, node: Tensor, draw: Tensor) -> Tensor:
+        """argmax Q/N + 2C √(2 ln N_parent / N); unvisited actions first, in random order."""
+        visits, returns = tree.visits[rows, node], tree.returns[rows, node]
+        mean = returns / visits.clamp_min(1)
+        if self.normalise:
+            mean = (mean - tree.low[:, None]) / (tree.high - tree.low).clamp_min(1e-8)[:, None]
+        total = visits.sum(1, keepdim=True).clamp_min(1).log()
+        bound = mean + 2 * self.exploration * (2 * total / visits.clamp_min(1)).sqrt()
+        # a little noise breaks ties without a preference for low indices
+        return (
+            torch.where(visits == 0, math.inf, bound + 1e-6 * draw)
+            .nan_to_num(posinf=1e30)
+            .add((visits == 0) * draw * 1e30)
+            .argmax(1)
+        )
+
+    def _default(self, simulator: Simulator, state: Tensor, choices: Tensor, draw: Tensor, generator: Noise) -> Tensor:
+        if self.with_policy:
+            action = simulator.propose(state, generator)
+            if action is not None:
+                return action.nan_to_num(0.0).clamp(-1, 1)
+        return choices[draw.argmax(1)]
+
+    def _back_up(
+        self,
+        simulator: Simulator,
+        tree: _Tree,
+        rows: Tensor,
+        edges: list[tuple[Tensor, Tensor, Tensor]],
+        rewards: list[Tensor],
+        value: Tensor,
+    ) -> None:
+        """Add the discounted return from every edge of the path to that edge."""
+        following, steps = value, []
+        for reward in reversed(rewards):
+            following = reward + simulator.discount * following
+            steps.append(following)
+        for (node, edge, inside), total in zip(edges, reversed(steps), strict=True):
+            sound = total.isfinite()
+            tree.low = torch.where(sound & inside, torch.minimum(tree.low, total), tree.low)
+            tree.high = torch.where(sound & inside, torch.maximum(tree.high, total), tree.high)
+            # a path on which the model breaks down counts as the worst that was seen
+            worst = torch.where(tree.low.isfinite(), tree.low, 0.0)
+            booked = torch.where(sound, total, worst)
+            tree.visits[rows, node, edge] += inside
+            tree.returns[rows, node, edge] += torch.where(inside, booked, 0.0)
+
+    def _decide(self, tree: _Tree, choices: Tensor, usable: Tensor) -> Plan:
+        rows = torch.arange(len(usable), device=usable.device)
+        node, inside = torch.zeros_like(rows), torch.ones_like(usable)
+        mean, value = [], torch.full_like(tree.low, -torch.inf)
+        for depth in range(self.horizon):
+            visits = tree.visits[rows, node]
+            edge = visits.argmax(1)
+            inside = inside & (visits.amax(1) > 0)
+            if depth == 0:
+                root = tree.returns[rows, node, edge] / visits.amax(1).clamp_min(1)
+                value = torch.where(inside & usable & root.isfinite() & tree.low.isfinite(), root, -torch.inf)
+            mean.append(torch.where(inside[:, None], choices[edge], 0.0))
+            child = tree.children[rows, node, edge]
+            inside = inside & (child >= 0)
+            node = torch.where(inside, child, node)
+        stacked = torch.stack(mean, 1)
+        return Plan(action=stacked[:, 0], mean=stacked, value=value)
+
+
+def _empty(batch: int, nodes: int, actions: int, like: Tensor) -> _Tree:
+    shape = (batch, nodes, actions)
+    return _Tree(
+        children=torch.full(shape, -1, dtype=torch.long, device=like.device),
+        visits=like.new_zeros(shape),
+        returns=like.new_zeros(shape),
+        low=like.new_full((batch,), torch.inf),
+        high=like.new_full((batch,), -torch.inf),
+    )
+
+
+make = UCT
