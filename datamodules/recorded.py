@@ -2,7 +2,7 @@
 
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from datamodules.samplers.uniform import Uniform
 from datamodules.shards import Shards
 from datamodules.stream import Stream
 from datamodules.trajectory import Trajectory
-from datamodules.windows import Sampler
+from datamodules.windows import Content, Sampler
 from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec
 
@@ -30,13 +30,18 @@ class Recorded:
     """All intact rows of one or several segment folders, or of the `rank_*` folders within them; read-only.
 
     A run may go on writing there: rows that come later are not seen. seed: of the windows drawn, where no sampler is
-    given. rows, episodes: what is stored; the pieces of an episode that lost rows count as episodes. damaged_blocks:
-    blocks left out.
+    given. holdout: share of the episodes, evenly spread in their order, of which no window is drawn.
+    rows, episodes, env_steps: what is stored; the pieces of an episode that lost rows count as episodes. lengths:
+    rows of each episode [episodes]. held_out: numbers of the episodes held out. damaged_blocks: blocks left out.
     Raises ReplayMismatch where there is no such folder or their specs differ, and OSError.
     """
 
     def __init__(
-        self, folder: Path | str | Sequence[Path | str], seed: int = 0, sampler: Sampler | None = None
+        self,
+        folder: Path | str | Sequence[Path | str],
+        seed: int = 0,
+        sampler: Sampler | None = None,
+        holdout: float = 0.0,
     ) -> None:
         folders = [folder] if isinstance(folder, Path | str) else list(folder)
         self.lock = threading.RLock()
@@ -55,10 +60,15 @@ class Recorded:
         self._readers = readers
         self._shards = Shards(self.spec, self._table, [reader.stream for reader in readers])
         self._sampler = Uniform(seed=seed) if sampler is None else sampler
-        self._content = self._shards.content(losses=0)
+        content = self._shards.content(losses=0)
+        self._spans = [(i, *span) for i, spans in enumerate(content.spans) for span in spans.tolist()]
+        self.held_out = _spread(holdout, len(self._spans))
+        self._content = _without(content, set(self.held_out))
+        self.lengths = np.array([stop - start for _, start, stop in self._spans], np.int64)
         self.damaged_blocks = sum(reader.account.damaged_blocks for reader in readers)
         self.rows = sum(reader.stream.rows for reader in readers)
-        self.episodes = sum(len(reader.stream.live()) for reader in readers)
+        self.episodes = len(self._spans)
+        self.env_steps = sum(readers[i].env_steps(start, stop) for i, start, stop in self._spans)
 
     @one_at_a_time
     def sample(self, batch: int, length: int) -> Batch:
@@ -86,9 +96,12 @@ class Recorded:
         Where an episode's beginning was lost, its first remaining row becomes row 0 of a trajectory: what led there is
         unknown, so action, reward and env_steps are 0 in it.
         """
-        for reader in self._readers:
-            for start, stop in reader.stream.live().tolist():
-                yield reader.trajectory(start, stop)
+        return (self.trajectory(number) for number in range(self.episodes))
+
+    def trajectory(self, number: int) -> Trajectory:
+        """Episode `number` of the order of recording."""
+        reader, start, stop = self._spans[number]
+        return self._readers[reader].trajectory(start, stop)
 
     @one_at_a_time
     def state_dict(self) -> dict[str, Any]:
@@ -106,6 +119,21 @@ class Recorded:
         for reader in self._readers:
             reader.stream.frames.clear()
         self._readers = []
+
+
+def _spread(share: float, among: int) -> list[int]:
+    """A share of the numbers below `among`, evenly spread: one at least where there is a share, and never all."""
+    count = min(max(round(share * among), share > 0), among - 1)
+    return [(2 * i + 1) * among // (2 * count) for i in range(count)]
+
+
+def _without(content: Content, episodes: Collection[int]) -> Content:
+    """Content without the spans of these numbers, counted over all streams."""
+    kept, first = [], 0
+    for spans in content.spans:
+        kept.append(spans[[first + i not in episodes for i in range(len(spans))]])
+        first += len(spans)
+    return replace(content, spans=tuple(kept))
 
 
 def _ranks(folder: Path) -> list[Path]:
@@ -168,6 +196,10 @@ class _Reader:
             return after
         log_row, row = self._numbers[i - 1]
         return min(row + number - log_row, after)
+
+    def env_steps(self, start: int, stop: int) -> int:
+        """Control steps of the rows [start, stop)."""
+        return int(self._table["env_steps"][start:stop].sum())
 
     def trajectory(self, start: int, stop: int) -> Trajectory:
         """Rows [start, stop), copied."""

@@ -123,12 +123,10 @@ def build_data(config: Config, replay: Replay, *, world_size: int) -> OnlineData
     return OnlineData(replay, batch=batch // world_size, length=length, prefetch=prefetch)
 
 
-def build_module(config: Config, agent: LatentMPC) -> WorldModelModule:
+def build_module(config: Config, agent: LatentMPC, kind: type[WorldModelModule] = WorldModelModule) -> WorldModelModule:
     """The LightningModule around an agent."""
     options = config["optimizer"]
-    return WorldModelModule(
-        agent, learning_rates=options["learning_rates"], grad_clip=options["grad_clip"], eps=options["eps"]
-    )
+    return kind(agent, learning_rates=options["learning_rates"], grad_clip=options["grad_clip"], eps=options["eps"])
 
 
 def load_weights(agent: LatentMPC, state_dict: Mapping[str, torch.Tensor]) -> None:

@@ -75,7 +75,9 @@ def _apply(config: DictConfig, override: Override) -> None:
         added = override.is_add() or override.is_force_add()
         OmegaConf.update(config, key, value, force_add=added, merge=key not in OPEN)
     elif value in groups()[key]:
-        config[key] = OmegaConf.load(CONFIGS / key / f"{value}.yaml")
+        chosen = OmegaConf.load(CONFIGS / key / f"{value}.yaml")
+        chosen.pop("defaults", None)  # choices for other groups are for a configuration that is yet to be made
+        config[key] = chosen
     else:
         raise BadConfig(_near(f"{key}={value}"))
 
@@ -141,7 +143,12 @@ def _near(override: str) -> str:
 
 def _known_keys() -> list[str]:
     with initialize_config_dir(version_base=None, config_dir=str(CONFIGS)):
-        return list(_dotted(OmegaConf.to_container(compose("fit"), resolve=False)))
+        keys = list(_dotted(OmegaConf.to_container(compose("fit"), resolve=False)))
+    sources = [OmegaConf.load(CONFIGS / "data" / f"{name}.yaml") for name in groups()["data"]]
+    return [
+        *keys,
+        *(key for source in sources for key in _dotted(OmegaConf.to_container(source, resolve=False), "data")),
+    ]
 
 
 def _dotted(tree: Any, prefix: str = "") -> list[str]:

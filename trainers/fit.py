@@ -23,6 +23,8 @@ beside it is a key; a group is chosen by its file's name.
   python -m trainers.fit task=walker_walk                 any task of the list below
   python -m trainers.fit task=toy_point                   needs no GL, minutes on one core
   python -m trainers.fit resume=runs/cartpole_swingup/x   continue where it stopped
+  python -m trainers.fit data=offline data.uri=PATH       from recorded episodes, no environment
+  python -m trainers.fit data=imagined data.model=RUN     value and policy in a trained model's imagination
   python -m trainers.fit trainer.devices=2 trainer.strategy=ddp trainer.accelerator=cpu
   python -m trainers.fit logger=wandb policy=none planner.horizon=12 task.env.action_repeat=4
 
@@ -60,7 +62,8 @@ def _configure(arguments: Sequence[str]) -> tuple[dict[str, Any], RunPaths]:
     if named.get("resume", "") not in ("", "null"):
         config, root = _resumed(Path(named["resume"]), arguments)
     else:
-        config = load_config(arguments)
+        model = named.get("data.model", "") if named.get("data") == "imagined" else ""
+        config = _imagining(Path(model), arguments) if model else load_config(arguments)
         root = _new_root(config)
     root = root.resolve()
     if is_first_rank():
@@ -77,6 +80,19 @@ def _resumed(root: Path, arguments: Sequence[str]) -> tuple[dict[str, Any], Path
         if before != now:
             raise BadConfig(f"trainer.{key}: expected {before} as in the run to resume, got {now}")
     return config, root
+
+
+def _imagining(model: Path, arguments: Sequence[str]) -> dict[str, Any]:
+    """The configuration of the run that a model comes from, with overrides on top, to learn in its imagination."""
+    root = model.resolve().parent.parent if (model / "manifest.json").exists() else model.resolve()
+    saved = read_yaml(root / "config.yaml") | {"run_dir": None, "resume": None}
+    learned_from = saved["data"]
+    config = override_saved(saved, ["data=imagined", *(text for text in arguments if text != "data=imagined")])
+    data = config["data"]
+    if data["uri"] is None:
+        own = {"uri": f"segments:{root / 'replay'}"}
+        data |= {key: learned_from[key] for key in ("uri", "cache", "alignment")} if "uri" in learned_from else own
+    return config
 
 
 def _new_root(config: dict[str, Any]) -> Path:

@@ -19,6 +19,10 @@ COUNTS = {
     "data.max_restarts": 0,
     "data.blank_frames": 0,
     "data.frozen_frames": 0,
+    "data.updates": 1,
+    "data.log_every": 1,
+    "data.validate_every": 1,
+    "data.save_every": 1,
     "evaluation.every": 1,
     "evaluation.episodes": 0,
     "evaluation.final_episodes": 1,
@@ -68,6 +72,8 @@ CHOICES = {
     "render": ("auto", "suite", "fast"),
     "data.prefetch": ("auto", True, False),
     "agent.act_with": ("planner", "actor"),
+    "data.alignment": (None, "arrival", "departure"),
+    "data.evaluate": (False, True),
     # float16 would need loss scaling that knows of gradients clipped by group, bfloat16 does not
     "trainer.precision": ("32-true", "32", 32, "bf16-mixed", "bf16"),
 }
@@ -87,6 +93,9 @@ def check(config: Mapping[str, Any]) -> None:
         _require(config, key, "a number of at least 0", lambda n: _is_number(n) and n >= 0)
     for key in SHARES:
         _require(config, key, "a number above 0 and at most 1", lambda n: _is_number(n) and 0 < n <= 1)
+    _require(
+        config, "data.validation_share", "a number of at least 0 and below 1", lambda n: _is_number(n) and 0 <= n < 1
+    )
     for key in [f"{folder}.{name}" for folder in WEIGHTS for name in _mapping(config, folder)]:
         _require(config, key, "a number of at least 0", lambda n: _is_number(n) and n >= 0)
     for key in CHANNELS:
@@ -97,6 +106,7 @@ def check(config: Mapping[str, Any]) -> None:
     for key in ("task.visuals", "evaluation.visuals"):
         _require(config, key, "visual options by name, such as {grayscale: {}}", _are_options)
     _check_elites(_mapping(config, "planner"))
+    _check_source(config)
     _check_finite(config)
 
 
@@ -104,6 +114,19 @@ def _check_elites(planner: Mapping[str, Any]) -> None:
     elites, candidates = planner.get("elites"), planner.get("candidates")
     if elites is not None and candidates is not None and elites > candidates:
         raise BadConfig(f"planner.elites: expected at most planner.candidates={candidates}, got {elites}")
+
+
+def _check_source(config: Mapping[str, Any]) -> None:
+    """Every kind of data needs what it is made of."""
+    kind = _mapping(config, "data").get("name")
+    if kind == "online" and _mapping(config, "task").get("source") is None:
+        raise BadConfig("task: expected an environment to act in, got none; data=offline learns without")
+    if kind == "offline" and _mapping(config, "data")["uri"] is None:
+        raise BadConfig("data.uri: expected scheme:path of recorded episodes, got none; see docs/offline.md")
+    if kind == "imagined" and _mapping(config, "data")["model"] is None:
+        raise BadConfig("data.model: expected a run folder or a checkpoint, got none")
+    if kind == "imagined" and _mapping(config, "policy").get("name") is None:
+        raise BadConfig("policy: expected one to learn, such as policy=backprop, got none")
 
 
 def _check_finite(tree: Any, key: str = "") -> None:

@@ -5,7 +5,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
@@ -16,30 +16,20 @@ from rich.progress_bar import ProgressBar as Bar
 from rich.table import Table
 from rich.text import Text
 
+from trainers.status import Status
+
 PHASES = ("seed", "collect", "learn", "evaluate")
+OFFLINE_PHASES = ("learn", "validate")
 REFRESH_SECONDS = 0.2
 LINE_SECONDS = 10.0
 RATE_WINDOW_SECONDS = 240.0  # several episodes: collecting is fast and learning stands still on the env_steps axis
 SPARKS = "▁▂▃▄▅▆▇█"
 
 
-@dataclass(frozen=True)
-class Status:
-    """The last known state of a run; None where nothing is known yet."""
-
-    env_steps: int = 0
-    total_env_steps: int | None = None
-    decisions: int | None = None
-    updates: int | None = None
-    phase: str | None = None
-    train_return: float | None = None
-    eval_return: float | None = None
-    loss: float | None = None
-    updates_per_s: float | None = None
-
-
 class RunProgress(ProgressBar):
-    """A Lightning progress bar that counts env_steps; `update` may be called as often as one likes.
+    """A Lightning progress bar that counts env_steps, or updates where the run is as long as they are.
+
+    `update` may be called as often as one likes.
 
     On a terminal it redraws at most five times a second; elsewhere it writes a line for each new training return or
     phase of evaluation and otherwise at most every ten seconds. `stream` and `clock` are for tests.
@@ -119,10 +109,11 @@ class RunProgress(ProgressBar):
         """The panel as it stands, for a terminal of this width."""
         head = Table.grid(expand=True)
         head.add_column(), head.add_column(justify="right")
-        head.add_row(_phases(self._title, self._status.phase), Text(self._times(), style="dim"))
+        names = OFFLINE_PHASES if self._status.counts_updates else PHASES
+        head.add_row(_phases(self._title, self._status.phase, names), Text(self._times(), style="dim"))
         bar = Table.grid(expand=True, padding=(0, 1, 0, 0))
         bar.add_column(ratio=1), bar.add_column(no_wrap=True)
-        steps, total = self._status.env_steps, self._status.total_env_steps
+        steps, total = self._status.position, self._status.total
         bar.add_row(
             Bar(total=total or 1, completed=min(steps, total or steps), pulse=total is None, complete_style="cyan"),
             Text(self._steps()),
@@ -132,8 +123,9 @@ class RunProgress(ProgressBar):
     def _remember(self, before: Status, known: dict[str, Any]) -> None:
         now, after = self._clock(), self._status
         # the first number a resumed run hears of is where it continues, not progress
-        if known.get("env_steps") is not None and (after.env_steps != before.env_steps or not self._history):
-            self._history.append((now, after.env_steps))
+        counter = "updates" if after.counts_updates else "env_steps"
+        if known.get(counter) is not None and (after.position != before.position or not self._history):
+            self._history.append((now, after.position))
         while len(self._history) > 2 and now - self._history[0][0] > RATE_WINDOW_SECONDS:
             self._history.popleft()
         if known.get("train_return") is not None and after.train_return != before.train_return:
@@ -154,7 +146,8 @@ class RunProgress(ProgressBar):
 
     def _is_news(self, before: Status) -> bool:
         after = self._status
-        return (after.train_return, after.eval_return) != (before.train_return, before.eval_return)
+        news = ("train_return", "eval_return", "held_out")
+        return any(getattr(after, name) != getattr(before, name) for name in news)
 
     def _redraw(self, *, urgent: bool) -> None:
         now = self._clock()
@@ -177,25 +170,26 @@ class RunProgress(ProgressBar):
             self._live = None
 
     def _left(self) -> float | None:
-        """Seconds to total_env_steps at the rate of the last minutes, None while there is none."""
-        total, now = self._status.total_env_steps, self._clock()
+        """Seconds to the end at the rate of the last minutes, None while there is none."""
+        total, now = self._status.total, self._clock()
         if total is None or len(self._history) < 2:
             return None
         since, first = self._history[0]
-        gained = self._status.env_steps - first
-        return (total - self._status.env_steps) * (now - since) / gained if gained > 0 else None
+        gained = self._status.position - first
+        return (total - self._status.position) * (now - since) / gained if gained > 0 else None
 
     def _times(self) -> str:
         left = self._left()
         return f"{_clock(self._clock() - self._started)} gone" + (f" · {_clock(left)} left" if left is not None else "")
 
     def _steps(self) -> str:
-        steps, total = self._status.env_steps, self._status.total_env_steps
-        return f"{steps:,} / {total:,} env steps {steps / total:4.0%}" if total else f"{steps:,} env steps"
+        steps, total, unit = self._status.position, self._status.total, self._status.unit
+        return f"{steps:,} / {total:,} {unit} {steps / total:4.0%}" if total else f"{steps:,} {unit}"
 
     def _numbers(self) -> Table:
         status, best = self._status, f"{self._best:.0f}" if math.isfinite(self._best) else None
-        grid = Table.grid(padding=(0, 1, 0, 0))
+        if status.counts_updates:
+            return self._offline_numbers()
         cells = [
             ("evaluation", _number(status.eval_return), f"best {best}" if best else ""),
             ("training", _number(status.train_return), _sparkline(self._returns)),
@@ -203,12 +197,17 @@ class RunProgress(ProgressBar):
             ("updates", _count(status.updates), f"{status.updates_per_s:.1f}/s" if status.updates_per_s else ""),
             ("decisions", _count(status.decisions), ""),
         ]
-        for row in (cells[:2], cells[2:]):
-            line = Text()
-            for name, value, more in row:
-                line.append(f"{name} ", style="dim").append(value, style="bold").append(f" {more}   ", style="cyan")
-            grid.add_row(line)
-        return grid
+        return _grid(cells[:2], cells[2:])
+
+    def _offline_numbers(self) -> Table:
+        status = self._status
+        cells = [
+            ("held-out error", _number(status.held_out), ""),
+            ("loss", _number(status.loss), ""),
+            ("updates", f"{status.updates_per_s:.1f}/s" if status.updates_per_s else "–", ""),
+        ]
+        evaluated = [("evaluation", _number(status.eval_return), "")] if status.eval_return is not None else []
+        return _grid([*cells, *evaluated])
 
     def _line(self) -> str:
         status = self._status
@@ -218,16 +217,29 @@ class RunProgress(ProgressBar):
             status.phase,
             ("train", status.train_return),
             ("eval", status.eval_return),
+            ("loss", status.loss),
+            ("held-out error", status.held_out),
         ]
-        parts += [("loss", status.loss), f"{status.updates:,} updates" if status.updates is not None else None]
+        parts += [f"{status.updates:,} updates" if status.updates is not None and not status.counts_updates else None]
         parts += [f"{status.updates_per_s:.1f} updates/s" if status.updates_per_s else None]
         texts = [f"{p[0]} {_number(p[1])}" if isinstance(p, tuple) and p[1] is not None else p for p in parts]
         return " | ".join(text for text in texts if isinstance(text, str) and text)
 
 
-def _phases(title: str, current: str | None) -> Text:
+def _grid(*rows: Sequence[tuple[str, str, str]]) -> Table:
+    """Names, values and what is said beside them."""
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    for row in rows:
+        line = Text()
+        for name, value, more in row:
+            line.append(f"{name} ", style="dim").append(value, style="bold").append(f" {more}   ", style="cyan")
+        grid.add_row(line)
+    return grid
+
+
+def _phases(title: str, current: str | None, names: Sequence[str]) -> Text:
     text = Text().append(f"{title}   " if title else "", style="bold")
-    names = PHASES if current is None or current in PHASES else (*PHASES, current)
+    names = names if current is None or current in names else (*names, current)
     for index, name in enumerate(names):
         text.append(" › " if index else "", style="dim")
         text.append(name, style="bold green" if name == current else "dim")

@@ -11,10 +11,11 @@ import torch
 
 from trainers import build
 from trainers.artifacts import versions, write_json, write_pictures
-from trainers.checkpoint import DurableCheckpointIO, newest
+from trainers.checkpoint import DurableCheckpointIO
 from trainers.configuration import BadConfig, override_saved, read_yaml
 from trainers.entry import silence_advice
 from trainers.evaluation import Evaluation, Evaluator
+from trainers.locate import locate
 from trainers.metrics import iqm
 from trainers.preflight import check
 from worldmodel.spec import EnvSpec
@@ -29,9 +30,11 @@ def evaluate(
     """
     silence_advice()
     start = time.monotonic()
-    root, path = _locate(Path(checkpoint))
+    root, path = locate(Path(checkpoint), key="checkpoint")
     config = override_saved(read_yaml(root / "config.yaml"), overrides)
     check(config)
+    if config["task"]["source"] is None:
+        raise BadConfig("task: expected task=NAME to act in, since the run learned from recordings alone")
     count, where = _whole(episodes, "episodes"), _device(device)
     width = min(count, _whole(envs, "envs"))
     first_seed = int(config["seed"]) if seed is None else _whole(seed, "seed", least=0)
@@ -50,16 +53,6 @@ def evaluate(
     receipt["run_dir"], receipt["receipt"] = str(root), str(folder / f"receipt_{name}.json")
     write_json(Path(receipt["receipt"]), {**receipt, "config": config, "versions": versions()})
     return receipt
-
-
-def _locate(path: Path) -> tuple[Path, Path]:
-    """The run folder and the checkpoint that a path means."""
-    if (path / "manifest.json").exists():
-        return path.resolve().parent.parent, path
-    found = newest(path / "checkpoints") if (path / "checkpoints").is_dir() else None
-    if found is None:
-        raise BadConfig(f"checkpoint: expected a run folder with an intact checkpoint, or a checkpoint, got {path}")
-    return path.resolve(), found
 
 
 def _trained(root: Path) -> EnvSpec:

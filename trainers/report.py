@@ -14,6 +14,7 @@ from datamodules.durable import write_atomic
 from trainers import report_template as html
 from trainers.charts import Series, line_chart, short, stacked_bar, thin
 from trainers.reference import Curve, published_curves
+from trainers.report_held_out import held_out
 from trainers.run_folder import Run, is_number, read_run
 
 TIME_PARTS = ("env", "plan", "wait", "update", "evaluation", "rest")
@@ -31,7 +32,7 @@ def write_report(run_dir: Path | str) -> Path:
     if not run_dir.is_dir():
         raise FileNotFoundError(f"run_dir: expected a run folder, got {run_dir}")
     run = read_run(run_dir)
-    parts = (_header(run), _counters(run), _learning(run), _imagination(run), _episodes(run))
+    parts = (_header(run), _counters(run), _learning(run), held_out(run), _imagination(run), _episodes(run))
     body = "".join((*parts, _promises(run), _losses(run), _time(run), _measured(run)))
     path = run_dir / "report.html"
     write_atomic(path, html.page(title=f"{run.task}: report", body=body).encode())
@@ -50,14 +51,14 @@ def _header(run: Run) -> str:
     if is_number(run.results.get("return_mean")) and is_number(episodes):
         note += f", {episodes:.0f} episodes"
     state = run.results.get("status") or ("finished" if run.results else "not finished: no results yet")
-    agent = run.find("agent")
+    error, agent = run.last("held_out/image"), run.find("agent")
     agent = (agent.get("name") or "") if isinstance(agent, Mapping) else agent or ""
     return html.header(
         eyebrow="Latent world model, learned from pixels",
         title=run.task,
         subtitle=" · ".join(str(piece) for piece in (agent, run.run_dir.resolve().name, state) if piece),
-        value=f"{mean:.0f}" if is_number(mean) else "",
-        note=note,
+        value=f"{mean:.0f}" if is_number(mean) else f"{error:.2f}" if is_number(error) else "",
+        note=note if is_number(mean) or error is None else "image error on held-out episodes",
     )
 
 
@@ -78,8 +79,8 @@ def _counters(run: Run) -> str:
 
 
 def _learning(run: Run) -> str:
-    curves = published_curves(run.task)
-    steps = run.metrics.get("env_steps", np.empty(0))
+    curves = published_curves(run.task) if run.axis == "env_steps" else []
+    steps = run.metrics.get(run.axis, np.empty(0))
     x_max = float(np.nanmax(steps)) if np.isfinite(steps).any() else 0.0
     x_max = max(x_max, SHORTEST_AXIS) if curves else x_max or None
     series = [Series(label=c.method, x=c.env_steps, y=c.return_mean, kind="reference") for c in curves]
@@ -87,8 +88,8 @@ def _learning(run: Run) -> str:
     series += [_training_returns(run), _evaluation_returns(run)]
     if not any(len(one.x) for one in series[-2:]):
         return ""
-    chart = line_chart(series, x_max=x_max, x_label="env_steps", y_from_zero=True, title="return over env_steps")
-    text = "Evaluation return with its 95% interval over environment steps; dots are single training episodes."
+    chart = line_chart(series, x_max=x_max, x_label=run.axis, y_from_zero=True, title=f"return over {run.axis}")
+    text = f"Evaluation return with its 95% interval over {run.axis}; dots are single training episodes."
     if curves:
         text += " Grey: published curves of this task from pixels; point at one to bring it forward."
     return html.section("Learning curve", text, f'<div class="scroll">{chart}</div>', _sources(run, curves, x_max))
@@ -100,7 +101,7 @@ def _training_returns(run: Run) -> Series:
 
 
 def _evaluation_returns(run: Run) -> Series:
-    names = ("env_steps", "eval/return_mean", "eval/return_ci95_low", "eval/return_ci95_high")
+    names = (run.axis, "eval/return_mean", "eval/return_ci95_low", "eval/return_ci95_high")
     empty = np.full(len(run.metrics.get("eval/return_mean", ())), np.nan)
     x, y, low, high = (run.metrics.get(name, empty) for name in names)
     keep = np.isfinite(y)
@@ -144,7 +145,7 @@ def _promises(run: Run) -> str:
     series = [
         Series(label=label, x=x, y=y, kind=kind) for label, name, kind in names for x, y in [thin(*run.series(name))]
     ]
-    chart = line_chart(series, height=300, x_label="env_steps", title="predicted and realised return of plans")
+    chart = line_chart(series, height=300, x_label=run.axis, title="predicted and realised return of plans")
     text = "What the planner expected and what it got: where it expects more, it exploits errors of the model."
     return html.section("Plans against reality", text, f'<div class="scroll">{chart}</div>' if chart else "")
 
@@ -152,7 +153,7 @@ def _promises(run: Run) -> str:
 def _losses(run: Run) -> str:
     names = sorted(name for name in run.metrics if name.startswith("loss/"))
     charts = "".join(_loss(run, name) for name in names)
-    text = "Every term of the objective over env_steps; where a term falls far, its axis is logarithmic."
+    text = f"Every term of the objective over {run.axis}; where a term falls far, its axis is logarithmic."
     return html.section("Losses", text, f'<div class="small">{charts}</div>' if charts else "")
 
 

@@ -36,17 +36,23 @@ class Run:
                 return task
         return self.run_dir.resolve().parent.name
 
+    @property
+    def axis(self) -> str:
+        """The counter that the run's curves are drawn over: where it learned from recordings, nothing else moves."""
+        data = self.config.get("data")
+        return "updates" if isinstance(data, Mapping) and "updates" in data else "env_steps"
+
     def find(self, *names: str) -> Any:
         """The first value under one of these keys at any depth of results, environment record and config, or None."""
         values = (_find(source, name) for name in names for source in (self.results, self.spec, self.config))
         return next((value for value in values if value is not None), None)
 
     def series(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """env_steps and values [N] of the rows in which a column has a finite value."""
+        """Places on the axis and values [N] of the rows in which a column has a finite value."""
         values = self.metrics.get(name)
         if values is None:
             return np.empty(0), np.empty(0)
-        steps = self.metrics.get("env_steps", np.arange(len(values), dtype=np.float64))
+        steps = self.metrics.get(self.axis, np.arange(len(values), dtype=np.float64))
         keep = np.isfinite(values) & np.isfinite(steps)
         return steps[keep], values[keep]
 

@@ -162,3 +162,22 @@ def test_refuses_what_does_not_fit(tmp_path, written):
     shutil.rmtree(folder / "stream_00")
     with pytest.raises(ReplayMismatch, match="stream_"):
         Recorded(folder)
+
+
+def test_held_out_episodes_are_never_drawn(written):
+    folder, episodes = written
+    recorded = Recorded(folder, holdout=0.4)
+    assert recorded.held_out == [1, 3] and recorded.lengths.tolist() == list(LENGTHS)
+    assert recorded.env_steps == sum(int(episode.env_steps.sum()) for episode in episodes)
+    assert same(recorded.trajectory(3), episodes[3])
+    drawn = {row.tobytes() for row in recorded.sample(2000, 1).pixels[:, 0].numpy()}
+    for number, episode in enumerate(episodes):
+        found = sum(row.tobytes() in drawn for row in episode.pixels)
+        assert (found == 0) == (number in recorded.held_out), number
+
+
+def test_a_holdout_keeps_one_and_leaves_one(tmp_path):
+    with SegmentWriter(tmp_path, SPEC) as writer:
+        writer.write(trajectory(5, 0))
+        writer.write(trajectory(5, 1))
+    assert [Recorded(tmp_path, holdout=share).held_out for share in (0.0, 0.01, 0.99)] == [[], [1], [1]]

@@ -14,7 +14,12 @@ CHOICES = [(group, name) for group, names in groups().items() for name in names 
 
 def overrides_of(group, name):
     # an experiment may be written for the small frames of the toy task
-    return [f"{group}={name}"]
+    needed = {
+        "data=offline": ["data.uri=x"],
+        "data=imagined": ["data.model=x"],
+        "task=none": ["data=offline", "data.uri=x"],
+    }
+    return [f"{group}={name}", *needed.get(f"{group}={name}", [])]
 
 
 @pytest.mark.parametrize(("group", "name"), CHOICES)

@@ -1,0 +1,89 @@
+"""What a model predicts of episodes that it never learned from."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.trajectory import Trajectory
+from worldmodel.agents.latent_mpc import LatentMPC
+from worldmodel.interfaces import Batch
+from worldmodel.openloop import open_loop
+
+CONTEXT = 5  # rows that the model watches before it predicts on its own
+STEPS = (1, 5, 15)
+WINDOWS = 32
+
+
+class HeldOut:
+    """Fixed windows of held-out episodes, evenly spread, and a model's errors on them.
+
+    Errors of images are shares of the variance of the frames that the model was normalised by, as in its loss; those
+    of rewards are shares of the windows' variance. 0 is perfect, 1 about as good as predicting the mean. Every episode
+    has two rows or more.
+    """
+
+    def __init__(self, episodes: Sequence[Trajectory]) -> None:
+        longest = max(len(episode) for episode in episodes)
+        length = min(CONTEXT + max(STEPS), longest)
+        usable = [episode for episode in episodes if len(episode) >= length]
+        each = -(-WINDOWS // len(usable))
+        windows = [window for episode in usable for window in _windows(episode, length, each)]
+        self._windows = windows[:: -(-len(windows) // WINDOWS)]
+        self.batch = _batch(self._windows)
+        self.context = min(CONTEXT, length - 1)
+        self.steps = [step for step in STEPS if self.context + step <= length]
+
+    @torch.no_grad()
+    def measure(self, agent: LatentMPC) -> dict[str, float]:
+        """`image` and `reward` while every frame is seen; `image_k`, `reward_k` k decisions after the last one seen,
+        open-loop; `still_k` for comparison: the last seen frame shown instead."""
+        device = next(agent.parameters()).device
+        batch = self.batch.to(device)
+        real = agent.pixels(batch.pixels)
+        latent = agent.observe(batch, sample=False).latent
+        seen = agent.decoder(latent.flatten(0, 1)).float().reshape(real.shape)
+        arrived = ~batch.is_first
+        rewards = batch.reward[arrived]
+        error = {
+            "image": (seen - real).square().mean(),
+            "reward": (agent.reward(latent)[arrived] - rewards).square().mean() / rewards.var(),
+        }
+        blind = open_loop(agent, batch, context=self.context)
+        imagined = (blind.frames - agent.pixels.mean) / agent.pixels.std
+        for step in self.steps:
+            row = self.context + step - 1
+            error[f"image_{step}"] = (imagined[:, row] - real[:, row]).square().mean()
+            error[f"still_{step}"] = (real[:, self.context - 1] - real[:, row]).square().mean()
+            missed = blind.rewards[:, row] - batch.reward[:, row]
+            error[f"reward_{step}"] = missed.square().mean() / rewards.var()
+        return {f"held_out/{name}": float(value) for name, value in error.items() if value.isfinite()}
+
+    def picture(self, windows: int) -> Batch:
+        """Some of the windows, evenly spread, as a batch to draw."""
+        picks = np.unique(np.linspace(0, len(self._windows) - 1, windows).round().astype(int))
+        return _batch([self._windows[i] for i in picks])
+
+
+def _windows(episode: Trajectory, length: int, count: int) -> list[tuple[Trajectory, int, int]]:
+    last = len(episode) - length
+    starts = np.unique(np.linspace(0, last, min(count, last + 1)).round().astype(int))
+    return [(episode, int(start), int(start) + length) for start in starts]
+
+
+def _batch(windows: Sequence[tuple[Trajectory, int, int]]) -> Batch:
+    def stacked(name: str) -> Tensor:
+        return torch.from_numpy(np.stack([getattr(episode, name)[start:stop] for episode, start, stop in windows]))
+
+    reward = stacked("reward")
+    is_first, none = torch.zeros_like(reward, dtype=torch.bool), torch.zeros_like(reward, dtype=torch.bool)
+    is_first[:, 0] = torch.tensor([start == 0 for _, start, _ in windows])
+    return Batch(
+        pixels=stacked("pixels"),
+        action=stacked("action"),
+        reward=reward,
+        is_first=is_first,
+        is_last=none,
+        is_terminal=none,
+    )
