@@ -6,6 +6,9 @@ from typing import Any
 import torch
 
 from datamodules.envs.pool import EnvPool
+from datamodules.envs.protocol import Pool
+from datamodules.envs.sources import has_lanes, takes
+from datamodules.envs.vector_pool import VectorPool
 from datamodules.online import OnlineData
 from datamodules.replay import Replay
 from trainers import components
@@ -26,15 +29,16 @@ POOL_LIMITS = (
 )
 
 
-def open_pool(config: Config, count: int, *, gpu: int | None = None, visuals: Config | None = None) -> EnvPool:
+def open_pool(config: Config, count: int, *, gpu: int | None = None, visuals: Config | None = None) -> Pool:
     """`count` supervised environments of the configured task, with `visuals` instead of the task's if given.
 
     gpu: the EGL device of those that draw with GL.
     """
     task, data = config["task"], config["data"]
-    device = {"gpu": gpu} if gpu is not None and task["source"] == "dmc" else {}
-    return EnvPool(
-        source=task["source"],
+    source = task["source"]
+    device = {"gpu": gpu} if gpu is not None and takes(source, "gpu") else {}
+    return (VectorPool if has_lanes(source) else EnvPool)(
+        source=source,
         kwargs=device | dict(task["env"]),
         visuals=task.get("visuals") if visuals is None else visuals,
         count=count,

@@ -19,7 +19,7 @@ SUITE_TASKS = Path(__file__).resolve().parent / "data" / "suite_tasks.txt"
 # mappings whose keys no file lists: what is in them is the user's choice
 OPEN = ("task.visuals", "evaluation.visuals", "task.env.kwargs")
 # task files that leave open which: task=gym:CartPole-v1 says it
-TASK_KINDS = ("dmc", "gym")
+TASK_KINDS = ("dmc", "gym", "vector")
 
 
 class BadConfig(ValueError):

@@ -89,12 +89,12 @@ def known_limit(env: Any, task: str) -> int:
     return int(limit)
 
 
-def draws(creator: Callable[..., Any], kwargs: Mapping[str, Any]) -> dict[str, str]:
-    """render_mode="rgb_array" for a constructor that knows it."""
+def drawing(creator: Callable[..., Any], pixels: Pixels, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """A constructor's arguments, with render_mode="rgb_array" where it knows that and frames may be needed."""
     metadata = getattr(creator, "metadata", None)
     known = isinstance(metadata, dict) and "rgb_array" in metadata.get("render_modes", ())
     takes = known or "render_mode" in inspect.signature(creator).parameters
-    return {"render_mode": "rgb_array"} if takes and "render_mode" not in kwargs else {}
+    return {"render_mode": "rgb_array", **kwargs} if takes and pixels != "observation" else kwargs
 
 
 @contextlib.contextmanager
@@ -114,20 +114,16 @@ def _open(gymnasium: ModuleType, task: str, pixels: Pixels, episode_steps: int |
     with typed_errors(gymnasium, task):
         if is_import_path(task):
             creator = import_callable(task)
-            env = creator(**_drawing(creator, pixels, kwargs))
+            env = creator(**drawing(creator, pixels, kwargs))
         else:
             spec = gymnasium.spec(task)
             creator = spec.entry_point
             creator = creator if callable(creator) else gymnasium.envs.registration.load_env_creator(creator)
-            options = _drawing(creator, pixels, spec.kwargs | kwargs)
+            options = drawing(creator, pixels, spec.kwargs | kwargs)
             env = gymnasium.make(task, max_episode_steps=episode_steps, disable_env_checker=True, **options)
     if not isinstance(env, gymnasium.Env):
         raise UnknownTask(f"task: expected a gymnasium.Env from {task}, got {type(env).__name__}")
     return env
-
-
-def _drawing(creator: Callable[..., Any], pixels: Pixels, kwargs: dict[str, Any]) -> dict[str, Any]:
-    return kwargs if pixels == "observation" else {**draws(creator, kwargs), **kwargs}
 
 
 class GymEnv:

@@ -22,7 +22,7 @@ from worldmodel.spec import EnvSpec
 
 _EXIT_GRACE_S = 2.0
 # the seeds of the episodes with which workers prove at their start that they draw; no rank has this number
-_START_RANK = 2**31 + 1
+START_RANK = 2**31 + 1
 
 
 def episode_seed(run_seed: int, rank: int, index: int, episode: int) -> int:
@@ -75,14 +75,14 @@ class EnvPool:
         if count < 1:
             raise BadOption(f"count: expected >= 1, got {count}")
         self._config = {"source": source, "kwargs": dict(kwargs), "visuals": dict(visuals or {})}
-        self._config |= {"blank_frames": blank_frames, "frozen_frames": frozen_frames}
+        self._config |= {"blank_frames": blank_frames, "frozen_frames": frozen_frames, "lanes": 0}
         self._seed = seed
         self._limits = Limits(step_timeout_s, reset_timeout_s, max_restarts, restart_window_s)
         self._patience = {"reset": Patience(), "step": Patience()}
         self._poll = select.poll()
         self._watched: dict[int, Supervised] = {}
         self._envs: list[Supervised] = []
-        self._finalizer = weakref.finalize(self, _shut_down, self._envs, os.getpid())
+        self._finalizer = weakref.finalize(self, shut_down, self._envs, os.getpid())
         try:
             self._start(count)
         except BaseException:
@@ -99,7 +99,7 @@ class EnvPool:
         self.renderer: str = self._envs[0].worker.renderer
 
     def _launch(self, index: int, restarts: int) -> RemoteEnv:
-        return RemoteEnv(config=self._config, seed=episode_seed(self._seed, _START_RANK, index, restarts))
+        return RemoteEnv(config=self._config, seed=episode_seed(self._seed, START_RANK, index, restarts))
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -208,7 +208,8 @@ class EnvPool:
         self._poll.unregister(fd)
 
 
-def _shut_down(envs: list[Supervised], owner: int) -> None:
+def shut_down(envs: list[Supervised], owner: int) -> None:
+    """End the workers of a pool that process `owner` has opened."""
     # a forked copy of this process must not end its parent's workers
     if os.getpid() != owner:
         return

@@ -74,6 +74,24 @@ class Env(Protocol):
         """Free GL contexts and files."""
 
 
+class Lanes(Protocol):
+    """Environments of one spec that a single call steps together, as a module's `make_lanes(*, lanes, ...)` returns."""
+
+    spec: EnvSpec
+
+    def reset(self, seeds: dict[int, int]) -> dict[int, Step]:
+        """Open an episode in each lane of {lane: seed}; episodes under way in others go on."""
+
+    def step(self, actions: dict[int, NDArray[np.float32]]) -> dict[int, Step]:
+        """Advance the episodes of {lane: action [A]} by one decision; others that are under way are given up."""
+
+    def render(self, lane: int, size: int) -> NDArray[np.uint8]:
+        """Draw `lane` as uint8 [size, size, 3]."""
+
+    def close(self) -> None:
+        """Free GL contexts and files."""
+
+
 class Pool(Protocol):
     """Several environments of one spec, advanced together: what `rollout.play` and collectors need.
 

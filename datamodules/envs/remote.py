@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import mmap
 import os
 import select
@@ -39,7 +40,8 @@ class Trouble(RuntimeError):
 class RemoteEnv:
     """A worker that starts in the background: its first answer goes to `accept`, those to requests to `read_row`.
 
-    config: source, kwargs, visuals, blank_frames and frozen_frames; seed: of the episode that proves that it draws.
+    config: source, kwargs, visuals, blank_frames, frozen_frames and lanes (0: a single
+    environment); seed: of the episode that proves that it draws.
     """
 
     spec: EnvSpec
@@ -50,7 +52,7 @@ class RemoteEnv:
         self._memory_fd = _anonymous_memory()
         self._inbox = wire.Inbox()
         self._frames: NDArray[np.uint8] | None = None
-        self._sequence = 0
+        self._sequence, self._lanes = 0, max(1, config["lanes"])
         with far_end:
             self._process = spawn(partial(_spawn, far_end.fileno(), self._memory_fd))
         try:
@@ -77,15 +79,14 @@ class RemoteEnv:
             raise Trouble("garbage", f"expected the ready message, got status {reply.status}")
         fields = json.loads(reply.text)
         self.spec, self.renderer = EnvSpec.from_json(fields["spec"]), str(fields["renderer"])
-        memory = mmap.mmap(self._memory_fd, wire.memory_size(self.spec.pixels))
-        self._frames = np.frombuffer(memory, np.uint8)
-        channels, height, width = self.spec.pixels
-        self._pixels = self._frames[: channels * height * width].reshape(self.spec.pixels)
-        self._no_action = bytes(4 * self.spec.action_dim)
+        memory = mmap.mmap(self._memory_fd, wire.memory_size(self.spec.pixels, self._lanes))
+        self._frames, shape = np.frombuffer(memory, np.uint8), (self._lanes, *self.spec.pixels)
+        self._pixels = self._frames[: math.prod(shape)].reshape(shape)
+        self._nothing = bytes(self._body_size())
 
     def send_reset(self, seed: int) -> None:
         """Ask for a reset; raises Trouble."""
-        self._send(wire.OP_RESET, seed, self._no_action)
+        self._send(wire.OP_RESET, seed, self._nothing)
 
     def send_step(self, action: NDArray[np.float32]) -> None:
         """Ask for a step with a checked action [A]; raises Trouble."""
@@ -122,16 +123,16 @@ class RemoteEnv:
 
     def read_row(self, reply: wire.Reply) -> Step:
         """The row of an answer, with its own pixels; raises Trouble."""
-        _refuse_failure(reply)
+        refuse_failure(reply)
         return Step(
-            self._pixels.copy(), reply.reward, reply.is_first, reply.is_last, reply.is_terminal, reply.env_steps
+            self._pixels[0].copy(), reply.reward, reply.is_first, reply.is_last, reply.is_terminal, reply.env_steps
         )
 
-    def render(self, size: int, *, deadline: float) -> NDArray[np.uint8]:
+    def render(self, size: int, *, deadline: float, lane: int = 0) -> NDArray[np.uint8]:
         """A frame [size, size, 3] of the present state; raises Trouble."""
-        self._send(wire.OP_RENDER, size, self._no_action)
-        _refuse_failure(self.receive(deadline))
-        offset = wire.render_offset(self.spec.pixels)
+        self._send(wire.OP_RENDER, wire.pack_view(lane, size), self._nothing)
+        refuse_failure(self.receive(deadline))
+        offset = wire.render_offset(self.spec.pixels, self._lanes)
         return self._frames[offset : offset + size * size * 3].reshape(size, size, 3).copy()
 
     def hang_up(self) -> None:
@@ -151,11 +152,14 @@ class RemoteEnv:
             os.close(self._memory_fd)
             self._memory_fd = -1
 
-    def _send(self, operation: int, argument: int, action: bytes) -> None:
+    def _body_size(self) -> int:
+        return 4 * self.spec.action_dim
+
+    def _send(self, operation: int, argument: int, body: bytes) -> None:
         # wraps like the unsigned field that carries it
         self._sequence = (self._sequence + 1) % 2**32
         try:
-            self._end.sendall(wire.REQUEST.pack(operation, self._sequence, argument) + action)
+            self._end.sendall(wire.REQUEST.pack(operation, self._sequence, argument) + body)
         except (BrokenPipeError, ConnectionResetError) as error:
             raise self._death() from error
 
@@ -172,7 +176,8 @@ class RemoteEnv:
         return Trouble("death", f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}")
 
 
-def _refuse_failure(reply: wire.Reply) -> None:
+def refuse_failure(reply: wire.Reply) -> None:
+    """Raise Trouble for the answer of an environment that raised."""
     if reply.status == wire.FAILED:
         error = from_fields(json.loads(reply.text))
         raise Trouble(error.kind, str(error))

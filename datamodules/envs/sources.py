@@ -9,14 +9,16 @@ import importlib
 import inspect
 import json
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from datamodules.envs.errors import BadOption, EnvError, UnknownSource
-from datamodules.envs.protocol import Env
+from datamodules.envs.protocol import Env, Lanes
+from datamodules.envs.seen_lanes import SeenLanes
 
 _FOLDER = Path(__file__).parent
 
@@ -36,10 +38,17 @@ def load_source(source: str) -> ModuleType:
     # an allow-list, so that no name from a config or a file can import anything else
     if source not in source_names():
         raise UnknownSource(f"source: expected a module of datamodules/envs {source_names()}, got {source!r}")
-    module = importlib.import_module(f"datamodules.envs.{source}")
-    if not hasattr(module, "make"):
-        raise UnknownSource(f"source: datamodules/envs/{source}.py has no make(**kwargs)")
-    return module
+    return importlib.import_module(f"datamodules.envs.{source}")
+
+
+def has_lanes(source: str) -> bool:
+    """Whether a source steps several environments together: it has `make_lanes` instead of `make`."""
+    return hasattr(load_source(source), "make_lanes")
+
+
+def takes(source: str, option: str) -> bool:
+    """Whether a source's constructor has a keyword argument of that name."""
+    return option in inspect.signature(_constructor(source, "make_lanes" if has_lanes(source) else "make")).parameters
 
 
 def open_env(*, source: str, kwargs: Mapping[str, Any], visuals: Mapping[str, Mapping[str, Any]] | None = None) -> Env:
@@ -47,19 +56,47 @@ def open_env(*, source: str, kwargs: Mapping[str, Any], visuals: Mapping[str, Ma
 
     visuals: options by name, {} for an option's defaults, applied in their order; `spec.visuals` says which they were.
     """
-    make = load_source(source).make
+    env = _make(source, "make", kwargs)
     try:
-        inspect.signature(make).bind(**kwargs)
-    except TypeError as error:
-        raise BadOption(f"{source}.make{inspect.signature(make)}: {error}") from error
-    env = make(**kwargs)
-    try:
-        for name, options in (visuals or {}).items():
-            env = _see_through(env, name, options)
+        return see_through(env, visuals or {})
     except EnvError:
         env.close()
         raise
+
+
+def open_lanes(
+    *, source: str, kwargs: Mapping[str, Any], visuals: Mapping[str, Mapping[str, Any]] | None = None, lanes: int
+) -> Lanes:
+    """Build `source`'s `lanes` environments, each seen through `visuals`; raises as `open_env`."""
+    env = _make(source, "make_lanes", {**kwargs, "lanes": lanes})
+    try:
+        return SeenLanes(env, lanes, partial(see_through, visuals=visuals)) if visuals else env
+    except EnvError:
+        env.close()
+        raise
+
+
+def see_through(env: Env, visuals: Mapping[str, Mapping[str, Any]]) -> Env:
+    """An environment behind visual options; raises BadOption."""
+    for name, options in visuals.items():
+        env = _see_through(env, name, options)
     return env
+
+
+def _constructor(source: str, name: str) -> Callable[..., Any]:
+    make = getattr(load_source(source), name, None)
+    if make is None:
+        raise UnknownSource(f"source: datamodules/envs/{source}.py has no {name}(**kwargs)")
+    return make
+
+
+def _make(source: str, name: str, kwargs: Mapping[str, Any]) -> Any:
+    make = _constructor(source, name)
+    try:
+        inspect.signature(make).bind(**kwargs)
+    except TypeError as error:
+        raise BadOption(f"{source}.{name}{inspect.signature(make)}: {error}") from error
+    return make(**kwargs)
 
 
 def _see_through(env: Env, name: str, options: Mapping[str, Any]) -> Env:

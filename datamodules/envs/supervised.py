@@ -86,11 +86,12 @@ class Supervised:
             row = None
         return self.fault or row
 
-    def render(self, size: int) -> NDArray[np.uint8] | None:
+    def render(self, size: int, *, lane: int = 0) -> NDArray[np.uint8] | None:
         """A frame [size, size, 3] of the present state, None after a fault."""
         if self.fault is None:
             try:
-                return self.worker.render(size, deadline=time.monotonic() + self._limits.step_timeout_s)
+                deadline = time.monotonic() + self._limits.step_timeout_s
+                return self.worker.render(size, deadline=deadline, lane=lane)
             except Trouble as trouble:
                 self._replace(trouble)
         return None

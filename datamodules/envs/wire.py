@@ -10,13 +10,17 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 OP_RESET, OP_STEP, OP_RENDER = 1, 2, 3
 DONE, READY, FAILED = 0, 1, 2
 
 # the largest side of a `render` frame
 RENDER_LIMIT = 512
+_SIZE_BITS = 16
 
-# operation, sequence number, argument (seed or size); the action [A] float32 follows, zeros when unused
+# operation, sequence number, argument (seed or view); the action [A] float32 follows, zeros when unused, or for
+# a worker with lanes an array of `lane_type`
 REQUEST = struct.Struct("<B3xIq")
 # magic, sequence number, status, is_first, is_last, is_terminal, reward, env_steps, length of the text that follows
 _REPLY = struct.Struct("<4sIBBBBdII")
@@ -104,12 +108,27 @@ def receive_json(end: socket.socket) -> dict[str, Any]:
     return json.loads(receive(end, length))
 
 
-def render_offset(pixels: tuple[int, int, int]) -> int:
-    """Where the render frame starts in shared memory: on the page after the observation [C, h, w]."""
+def lane_type(action_dim: int) -> np.dtype:
+    """What a request says to each lane: whether it is asked, and its seed or its action [A]."""
+    return np.dtype([("asked", "?"), ("seed", "<i8"), ("action", "<f4", (action_dim,))])
+
+
+def pack_view(lane: int, size: int) -> int:
+    """A request's argument: draw `lane`, 0 of a single environment, with sides of `size`."""
+    return lane << _SIZE_BITS | size
+
+
+def unpack_view(argument: int) -> tuple[int, int]:
+    """(lane, size) of `pack_view`."""
+    return divmod(argument, 1 << _SIZE_BITS)
+
+
+def render_offset(pixels: tuple[int, int, int], lanes: int = 1) -> int:
+    """Where the render frame starts in shared memory: on the page after the lanes' observations [C, h, w]."""
     channels, height, width = pixels
-    return -(-channels * height * width // mmap.PAGESIZE) * mmap.PAGESIZE
+    return -(-lanes * channels * height * width // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
-def memory_size(pixels: tuple[int, int, int]) -> int:
+def memory_size(pixels: tuple[int, int, int], lanes: int = 1) -> int:
     """Bytes of shared memory for one worker; pages that no frame touches are never allocated."""
-    return render_offset(pixels) + RENDER_LIMIT * RENDER_LIMIT * 3
+    return render_offset(pixels, lanes) + RENDER_LIMIT * RENDER_LIMIT * 3

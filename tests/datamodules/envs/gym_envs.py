@@ -93,3 +93,64 @@ def sync_lanes(num_envs, mode="NextStep", **kwargs):
     """Watermarked lanes in Gymnasium's own vector environment."""
     lanes = [lambda lane=lane: Watermarked(lane, **kwargs) for lane in range(num_envs)]
     return gymnasium.vector.SyncVectorEnv(lanes, autoreset_mode=gymnasium.vector.AutoresetMode(mode))
+
+
+class NativeLanes(gymnasium.vector.VectorEnv):
+    """Watermarked lanes that reset themselves, with one seed for all and no reset mask but in Disabled."""
+
+    def __init__(self, num_envs, mode="NextStep", **kwargs):
+        self.metadata = {"autoreset_mode": gymnasium.vector.AutoresetMode(mode)}
+        self.num_envs, self.mode = num_envs, mode
+        self.envs = [Watermarked(lane, **kwargs) for lane in range(num_envs)]
+        self.single_observation_space = self.envs[0].observation_space
+        self.single_action_space = self.envs[0].action_space
+        self.ended = np.zeros(num_envs, bool)
+        # written in place, as fast environments do
+        self.frames = np.zeros((num_envs, SIDE, SIDE, 3), np.uint8)
+
+    def reset(self, *, seed=None, options=None):
+        mask = np.ones(self.num_envs, bool)
+        if options is not None:
+            assert self.mode == "Disabled"
+            mask = options["reset_mask"]
+        for lane in mask.nonzero()[0]:
+            self.frames[lane], _ = self.envs[lane].reset(seed=seed)
+        self.ended[mask] = False
+        return self.frames, {}
+
+    def step(self, actions):
+        rewards, terminated, truncated = np.zeros(self.num_envs), self.ended & False, self.ended & False
+        info, before = {}, self.ended.copy()
+        assert not (before.any() and self.mode == "Disabled")
+        for lane, env in enumerate(self.envs):
+            if before[lane] and self.mode == "NextStep":
+                self.frames[lane], _ = env.reset()
+                continue
+            self.frames[lane], rewards[lane], terminated[lane], truncated[lane], _ = env.step(actions[lane])
+        self.ended = terminated | truncated
+        if self.mode == "SameStep" and self.ended.any():
+            info["final_obs"] = self.frames.copy()
+            for lane in self.ended.nonzero()[0]:
+                self.frames[lane], _ = self.envs[lane].reset()
+            self.ended = self.ended & False
+        return self.frames, rewards, terminated, truncated, info
+
+
+def one_lane_too_many(num_envs):
+    """Does not listen."""
+    return sync_lanes(num_envs + 1)
+
+
+def no_mode(num_envs):
+    """Does not say how it resets."""
+    lanes = NativeLanes(num_envs)
+    lanes.metadata = {}
+    lanes.max_episode_steps = 5
+    return lanes
+
+
+def one_bad_lane(num_envs, lengths):
+    """The rewards of lane 1 are not finite."""
+    lanes = NativeLanes(num_envs, lengths=lengths)
+    lanes.envs[1].spoil = "reward"
+    return lanes

@@ -1,0 +1,265 @@
+"""Gymnasium's vector environments: `lanes` environments that one process steps together.
+
+All lanes of a vector environment step at once, so a lane whose episode has ended plays on unseen until it is reset;
+no row of what it does there is ever returned. What reset and step return are exactly the episodes asked for, in each
+of Gymnasium's autoreset modes (https://farama.org/Vector-Autoreset-Mode):
+- NextStep: the step after an end yields an opening row only, which is dropped;
+- SameStep: an end's observation is in info["final_obs"], the returned one opens the next episode;
+- Disabled: ended lanes are reset by a mask before the next step.
+
+Seeds. Where all open lanes are reset together, as `rollout.play` does, each lane gets the seed of its own if Gymnasium
+steps single environments (vectorization="sync"). An environment vectorised by itself takes one seed for all lanes,
+here a hash of them: the same seeds still give the same rows. A lane can be reset while others play if its environment
+takes a reset mask (sync, Disabled); any other one gives the opening that it is at by itself, or refuses.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.envs.actions import actions_of
+from datamodules.envs.checks import checked_action, checked_reward, require_open
+from datamodules.envs.errors import BadObservation, BadOption, UnknownTask
+from datamodules.envs.gym import (
+    Pixels,
+    check_options,
+    choose_reader,
+    drawing,
+    drawn,
+    import_gymnasium,
+    known_limit,
+    typed_errors,
+)
+from datamodules.envs.images import ImageReader, area_resized, as_colour
+from datamodules.envs.importing import import_callable, is_import_path
+from datamodules.envs.protocol import Step
+from worldmodel.spec import EnvSpec
+
+NEXT_STEP, SAME_STEP, DISABLED = "NextStep", "SameStep", "Disabled"
+# how Gymnasium names the modes here
+_ENTRIES = {"sync": "sync", "native": "vector_entry_point"}
+
+
+def make_lanes(
+    *,
+    task: str,
+    lanes: int,
+    size: int = 64,
+    action_repeat: int = 1,
+    episode_steps: int | None = None,
+    pixels: Pixels = "auto",
+    image_key: str | None = None,
+    vectorization: Literal["sync", "native"] = "sync",
+    autoreset: Literal["NextStep", "SameStep", "Disabled"] = "Disabled",
+    kwargs: Mapping[str, Any] | None = None,
+    gpu: int | None = None,
+) -> "VectorLanes":
+    """Open `lanes` environments of a Gymnasium id, or the VectorEnv that `package.module:function(num_envs)` returns.
+
+    vectorization: "sync" steps single environments, with `autoreset`; "native" is the one that the id brings along,
+    whose autoreset mode is its own. The rest as in gym.make. Raises UnknownTask, BadOption, BadSpace, MissingPackage.
+    """
+    check_options(size=size, action_repeat=action_repeat, episode_steps=episode_steps, pixels=pixels)
+    if vectorization not in _ENTRIES:
+        raise BadOption(f"vectorization: expected sync or native (source=gym runs processes), got {vectorization!r}")
+    if autoreset not in (NEXT_STEP, SAME_STEP, DISABLED):
+        raise BadOption(f"autoreset: expected {NEXT_STEP}, {SAME_STEP} or {DISABLED}, got {autoreset!r}")
+    gymnasium, options = import_gymnasium(gpu=gpu), dict(kwargs or {})
+    with typed_errors(gymnasium, task):
+        if is_import_path(task):
+            creator = import_callable(task)
+            env = creator(**{"num_envs": lanes, **drawing(creator, pixels, options)})
+        else:
+            if vectorization == "sync":
+                options = {"vector_kwargs": {"autoreset_mode": autoreset}, "disable_env_checker": True, **options}
+            env = _make_vec(gymnasium, task, lanes, _ENTRIES[vectorization], pixels, episode_steps, options)
+    if not isinstance(env, gymnasium.vector.VectorEnv) or env.num_envs != lanes:
+        got = f"{type(env).__name__} with {getattr(env, 'num_envs', 'no')} lanes"
+        raise UnknownTask(f"task: expected a gymnasium.vector.VectorEnv with {lanes} lanes from {task}, got {got}")
+    reader = choose_reader(env.single_observation_space, env.render_mode, pixels=pixels, image_key=image_key)
+    limit = episode_steps or known_limit(env, task)
+    spec = {"task": task, "size": size, "action_repeat": action_repeat, "episode_steps": limit}
+    by_lane = isinstance(env.unwrapped, gymnasium.vector.SyncVectorEnv | gymnasium.vector.AsyncVectorEnv)
+    return VectorLanes(env, reader, by_lane=by_lane, **spec)
+
+
+def _make_vec(
+    gymnasium: Any,
+    task: str,
+    lanes: int,
+    entry: str,
+    pixels: Pixels,
+    episode_steps: int | None,
+    options: dict[str, Any],
+) -> Any:
+    spec = gymnasium.spec(task)
+    creator = spec.entry_point if entry == "sync" else spec.vector_entry_point
+    if creator is None:
+        raise BadOption(f"vectorization: {task} brings no vector environment along, use sync")
+    creator = creator if callable(creator) else gymnasium.envs.registration.load_env_creator(creator)
+    limit = {} if episode_steps is None else {"max_episode_steps": episode_steps}
+    options = {**limit, **drawing(creator, pixels, {**spec.kwargs, **options})}
+    return gymnasium.make_vec(task, num_envs=lanes, vectorization_mode=entry, **options)
+
+
+class VectorLanes:
+    """The lanes of one vector environment; `by_lane`: it takes a seed for each lane, and a reset mask."""
+
+    def __init__(
+        self,
+        env: Any,
+        reader: ImageReader | None,
+        *,
+        task: str,
+        size: int,
+        action_repeat: int,
+        episode_steps: int,
+        by_lane: bool,
+    ) -> None:
+        self.env, self.count, self._reader, self._by_lane = env, int(env.num_envs), reader, by_lane
+        self._mode = autoreset_mode(env)
+        if self._mode == SAME_STEP and reader is None:
+            raise BadOption(f"pixels: {task} resets ended lanes before they can be drawn, expected image observations")
+        self._actions = actions_of(env.single_action_space)
+        self._images = [np.zeros((size, size, 3), np.uint8)] * self.count
+        self._steps: dict[int, int] = {}  # control steps of the open episodes
+        self._ended = np.ones(self.count, np.bool_)  # the environment's own episode is over
+        self._openings: dict[int, NDArray[np.uint8]] = {}  # images of the lanes that stand at an opening of their own
+        self.spec = EnvSpec(
+            task=task,
+            pixels=(3 if reader is None else reader.channels, size, size),
+            action_dim=self._actions.dim,
+            action_repeat=action_repeat,
+            episode_steps=episode_steps,
+            discrete=self._actions.discrete,
+        )
+
+    def reset(self, seeds: dict[int, int]) -> dict[int, Step]:
+        """Open an episode in each lane of {lane: seed} while the others go on; see above for what a seed does."""
+        others = self._steps.keys() - seeds.keys()
+        if others and not self._by_lane and self._mode != DISABLED:
+            images = self._take_openings(seeds, others)
+        else:
+            observation = self._reset_env(seeds, everything=not others)
+            images = self._read(observation, seeds.keys())
+        for lane, image in images.items():
+            self._steps[lane], self._images[lane] = 0, image
+        return {lane: Step(self._pixels(lane), 0.0, True, False, False, env_steps=0) for lane in seeds}
+
+    def step(self, actions: dict[int, NDArray[np.float32]]) -> dict[int, Step]:
+        """Repeat {lane: action [A]} for action_repeat control steps, each lane until its end, and sum rewards.
+
+        No lane can wait: one that is open and gets no action is given up, and needs a reset. Raises BadAction,
+        BadReward, BadObservation and NotReset.
+        """
+        require_open(actions.keys() <= self._steps.keys())
+        self._steps = {lane: self._steps[lane] for lane in actions}
+        native = self._native(actions)
+        rewards, before, rows = dict.fromkeys(actions, 0.0), dict(self._steps), {}
+        for repeat in range(self.spec.action_repeat):
+            running = list(self._steps)
+            if not running:
+                break
+            observation, gained, terminated, info = self._step_env(native)
+            for lane in running:
+                rewards[lane] += checked_reward(gained[lane])
+                self._steps[lane] += 1
+            limited = {lane for lane in running if self._steps[lane] >= self.spec.episode_steps}
+            ends = [lane for lane in running if self._ended[lane] or lane in limited]
+            shown = running if repeat == self.spec.action_repeat - 1 else ends
+            self._see(shown, observation, info)
+            for lane in shown:
+                taken, last = self._steps[lane] - before[lane], lane in ends
+                flags = (False, last, last and bool(terminated[lane]))
+                rows[lane] = Step(self._pixels(lane), rewards[lane], *flags, env_steps=taken)
+            for lane in ends:
+                del self._steps[lane]
+        return rows
+
+    def render(self, lane: int, size: int) -> NDArray[np.uint8]:
+        """A lane's last image before it was resized, as uint8 [size, size, 3], for videos."""
+        return as_colour(self._images[lane], size)
+
+    def close(self) -> None:
+        """Close the environment."""
+        self.env.close()
+
+    def _reset_env(self, seeds: dict[int, int], *, everything: bool) -> Any:
+        seed: Any = [seeds.get(lane, 0) % 2**32 for lane in range(self.count)]
+        if not self._by_lane:
+            seed = int(np.random.SeedSequence([*seeds.keys(), *seeds.values()]).generate_state(1)[0])
+        lanes = list(range(self.count) if everything else seeds)
+        observation, _ = self.env.reset(seed=seed, options=None if everything else self._mask(lanes))
+        self._ended[lanes] = False
+        self._openings.clear()
+        return observation
+
+    def _step_env(self, native: NDArray[Any]) -> tuple[Any, Any, Any, dict[str, Any]]:
+        if self._mode == DISABLED and self._ended.any():
+            self.env.reset(options=self._mask(self._ended.nonzero()[0]))
+        opened = self._ended.copy() if self._mode == NEXT_STEP else np.zeros(self.count, np.bool_)
+        observation, rewards, terminated, truncated, info = self.env.step(native)
+        self._ended = np.logical_or(terminated, truncated)
+        if self._mode == SAME_STEP:
+            opened = self._ended
+        if not self._by_lane:
+            self._openings = self._read(observation, opened.nonzero()[0].tolist())
+        return observation, rewards, terminated, info
+
+    def _take_openings(self, seeds: dict[int, int], others: set[int]) -> dict[int, NDArray[np.uint8]]:
+        if late := seeds.keys() - self._openings.keys():
+            raise BadOption(
+                f"reset: {self.spec.task} takes no reset mask, so lanes {sorted(late)} cannot be opened "
+                f"while lanes {sorted(others)} play: reset all together"
+            )
+        return {lane: self._openings.pop(lane) for lane in seeds}
+
+    def _mask(self, lanes: Any) -> dict[str, NDArray[np.bool_]]:
+        mask = np.zeros(self.count, np.bool_)
+        mask[lanes] = True
+        return {"reset_mask": mask}
+
+    def _native(self, actions: dict[int, NDArray[np.float32]]) -> NDArray[Any]:
+        # ended lanes have to do something
+        idle = np.zeros(self.spec.action_dim, np.float32)
+        every = [actions.get(lane, idle) for lane in range(self.count)]
+        return np.stack([self._actions.native(checked_action(a, action_dim=self.spec.action_dim)) for a in every])
+
+    def _see(self, lanes: list[int], observation: Any, info: dict[str, Any]) -> None:
+        """Take the images of lanes after a step, of their last state where they have ended."""
+        final = [lane for lane in lanes if self._mode == SAME_STEP and self._ended[lane]]
+        if final and "final_obs" not in info:
+            raise BadObservation(f"info: expected final_obs with an end in SameStep, got {sorted(info)}")
+        images = self._read(observation, [lane for lane in lanes if lane not in final])
+        if final:
+            images |= self._read(info["final_obs"], final)
+        for lane, image in images.items():
+            self._images[lane] = image
+
+    def _read(self, observation: Any, lanes: Any) -> dict[int, NDArray[np.uint8]]:
+        """Images of lanes, copies, since an environment may write the next ones into the same arrays."""
+        if self._reader is not None:
+            return {lane: self._reader.read(lane_of(observation, lane)).copy() for lane in lanes}
+        frames = self.env.render() if len(lanes) else ()
+        return {lane: drawn(frames[lane]) for lane in lanes}
+
+    def _pixels(self, lane: int) -> NDArray[np.uint8]:
+        return area_resized(self._images[lane].transpose(2, 0, 1), self.spec.pixels[1])
+
+
+def autoreset_mode(env: Any) -> str:
+    """Which autoreset mode a vector environment declares; raises BadOption where it declares none."""
+    mode = env.metadata.get("autoreset_mode")
+    name = getattr(mode, "value", mode)
+    if name not in (NEXT_STEP, SAME_STEP, DISABLED):
+        raise BadOption(f"autoreset: expected an AutoresetMode in the environment's metadata, got {mode!r}")
+    return str(name)
+
+
+def lane_of(batch: Any, lane: int) -> Any:
+    """One lane's part of a batched observation: arrays, or dicts of them."""
+    if isinstance(batch, Mapping):
+        return {key: lane_of(part, lane) for key, part in batch.items()}
+    return batch[lane]
