@@ -81,6 +81,9 @@ class Collector:
     def halt(self) -> None:
         """Stop playing: nothing is played that was not asked for."""
 
+    def close(self) -> None:
+        """Let go of what plays; pool and replay are the caller's."""
+
     def state_dict(self) -> dict[str, Any]:
         """This rank's episode numbers, and what it played that is not in `counters` yet."""
         return {"next_episode": list(self._next_episode), "fresh": self._fresh.counters}

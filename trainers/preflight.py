@@ -71,6 +71,7 @@ CHANNELS = ("agent.encoder.channels", "agent.decoder.channels")
 CHOICES = {
     "render": ("auto", "suite", "fast"),
     "data.prefetch": ("auto", True, False),
+    "data.collection": ("synchronous", "asynchronous"),
     "agent.act_with": ("planner", "actor"),
     "data.alignment": (None, "arrival", "departure"),
     "data.evaluate": (False, True),

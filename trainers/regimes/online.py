@@ -4,9 +4,12 @@ from contextlib import closing
 
 from datamodules.envs.protocol import Fault
 from trainers import build
+from trainers.async_collect import AsyncCollector
 from trainers.collect import Collector
 from trainers.loop import Algorithm26
 from trainers.session import Course, Session
+
+COLLECTORS = {"synchronous": Collector, "asynchronous": AsyncCollector}
 
 
 def make(*, session: Session) -> Course:
@@ -18,7 +21,7 @@ def make(*, session: Session) -> Course:
     stack.enter_context(closing(replay))
     batches = build.build_data(config, replay, world_size=session.trainer.world_size)
     session.progress.print(replay.summary())
-    collector = Collector(
+    collector = COLLECTORS[data["collection"]](
         pool,
         replay,
         envs=data["envs"],
@@ -30,6 +33,7 @@ def make(*, session: Session) -> Course:
         max_faults=data.get("max_restarts", 3),
         fault_window_s=data.get("restart_window_s", 300.0),
     )
+    stack.enter_context(closing(collector))
     cycle = Algorithm26(
         session.surroundings(pool.spec, session.evaluator()),
         collector,

@@ -1,0 +1,203 @@
+import os
+import signal
+import threading
+import time
+from functools import partial
+
+import pytest
+import torch
+
+from datamodules.envs.pool import EnvPool
+from datamodules.replay import Replay
+from tests.conftest import small_agent
+from trainers.async_collect import AsyncCollector
+from trainers.checkpoint import DurableCheckpointIO, newest
+from trainers.clock import Clock
+from trainers.collect import Collector
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with EnvPool(source="toy", kwargs={"size": 16, "episode_steps": 6}, count=2) as pool:
+        yield pool
+
+
+def collector(pool, folder=None, kind=AsyncCollector):
+    replay = Replay(spec=pool.spec, capacity=400, streams=2, folder=folder)
+    return kind(pool, replay, envs=2, seed=3, rank=0, clock=Clock(), noise_std=0.3), replay
+
+
+class Gated:
+    """An agent that decides only as often as it is allowed to."""
+
+    def __init__(self, decisions, error=None):
+        self.agent, self.left, self.error = small_agent(), threading.Semaphore(decisions), error
+        self.waiting = threading.Event()
+
+    def __getattr__(self, name):
+        return getattr(self.agent, name)
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def eval(self):
+        return self
+
+    def requires_grad_(self, wanted):
+        return self
+
+    def act(self, *args, **kwargs):
+        if not self.left.acquire(blocking=False):
+            if self.error is not None:
+                raise self.error
+            self.waiting.set()
+            self.left.acquire(timeout=10)
+        return self.agent.act(*args, **kwargs)
+
+
+def counted(collect, replay):
+    """The counters, which must be what is stored."""
+    counters = collect.counters
+    assert (replay.env_steps, replay.episodes) == (counters["env_steps"], counters["episodes"])
+    return counters["decisions"]
+
+
+def test_rounds_are_those_of_synchronous_collection_with_the_same_weights(pool):
+    agent = small_agent()
+    rows = []
+    for kind in (Collector, AsyncCollector):
+        collect, _ = collector(pool, kind=kind)
+        collect.seed_episodes(1)
+        for _ in range(3):
+            episodes, policy = collect.collect(agent)
+            collect.ahead(agent)
+        collect.halt()
+        collect.close()
+        rows.append([(e.seed, e.rewards) for e in episodes])
+        assert len(policy.predicted) == 6
+    assert rows[0] == rows[1]
+
+
+def test_at_most_one_round_is_played_ahead(pool):
+    collect, replay = collector(pool)
+    agent = small_agent()
+    collect.collect(agent)
+    collect.ahead(agent)
+    time.sleep(0.5)
+    assert collect.decisions == 12 and replay.env_steps == 24
+    collect.collect(agent)
+    assert counted(collect, replay) == 24
+    collect.close()
+
+
+def test_a_round_is_played_with_the_weights_that_were_published(pool):
+    collect, _ = collector(pool)
+    agent = small_agent()
+    collect.ahead(agent)
+    with torch.no_grad():
+        for weight in agent.parameters():
+            weight.fill_(torch.nan)
+    episodes, policy = collect.collect(agent)
+    assert all(e.fault is None for e in episodes)
+    assert all(weight.isfinite().all() for weight in policy._agent.parameters())
+    collect.close()
+
+
+def test_rows_arrive_while_the_round_is_under_way_and_a_checkpoint_counts_them(pool, tmp_path):
+    collect, replay = collector(pool, tmp_path)
+    agent = Gated(9)
+    collect.collect(agent)
+    agent.waiting.clear()
+    collect.ahead(agent)
+    assert agent.waiting.wait(10)
+    time.sleep(0.05)
+    with replay.lock:
+        state, counters, stored = collect.state_dict(), collect.counters, replay.state_dict()
+    assert counters["decisions"] == 12 and replay.env_steps == 12 + 2 * 3
+    agent.left.release(100)
+    collect.collect(agent)
+    assert counted(collect, replay) == 24
+    collect.close()
+    replay.close()
+    again, resumed = collector(pool, tmp_path)
+    again.counters = counters
+    resumed.load_state_dict(stored)
+    again.load_state_dict(state)
+    # three decisions of each episode under way, which are closed now
+    assert counted(again, resumed) == 18 and not resumed.is_open(0) and not resumed.is_open(1)
+    assert again._next_episode == [2, 2]
+    again.collect(small_agent())
+    assert counted(again, resumed) == 30
+    again.close()
+    resumed.close()
+
+
+def test_halting_keeps_and_counts_what_was_played(pool):
+    collect, replay = collector(pool)
+    agent = Gated(4)
+    collect.ahead(agent)
+    assert agent.waiting.wait(10)
+    threading.Timer(0.1, agent.left.release).start()
+    collect.halt()
+    assert counted(collect, replay) in (8, 10)
+    collect.halt()
+    agent.left.release(100)
+    collect.collect(agent)
+    assert counted(collect, replay) in (20, 22)
+    collect.close()
+
+
+def test_an_error_of_the_thread_is_raised_where_its_round_is_asked_for(pool):
+    collect, _ = collector(pool)
+    agent = Gated(2, error=ArithmeticError("on purpose"))
+    collect.ahead(agent)
+    time.sleep(0.2)
+    with pytest.raises(ArithmeticError, match="on purpose") as caught:
+        collect.collect(agent)
+    assert "act" in [entry.name for entry in caught.traceback]
+    collect.close()
+
+
+def stored_env_steps(folder):
+    """Of the newest checkpoint: what is counted, and what each rank's replay has and was not counted yet."""
+    state = DurableCheckpointIO().load_checkpoint(newest(folder / "checkpoints"))["callbacks"]["Algorithm26"]
+    stored = sum(s["env_steps"] for rank in state["ranks"] for s in rank["replay"]["streams"])
+    fresh = sum(rank["collector"]["fresh"]["env_steps"] for rank in state["ranks"])
+    return state["counters"]["env_steps"], fresh, stored
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_run_stops_at_a_signal_and_resumes(runs, toy, tmp_path, in_group, ranks):
+    folder = tmp_path / "run"
+    ddp = ("trainer.devices=2", "trainer.strategy=ddp") if ranks == 2 else ()
+    start = runs.fit if ranks == 1 else partial(runs.cli, "trainers.fit")
+    run = start(*toy, *ddp, "data.collection=asynchronous", f"run_dir={folder}", OMP_NUM_THREADS="1")
+    run.wait_for_rows(folder, 2)
+    os.kill(run.pid, signal.SIGTERM)
+    assert run.wait() in (0, 143), run.err.read_text()
+    assert in_group(run.pid) == []
+    counted, fresh, stored = stored_env_steps(folder)
+    assert counted + fresh == stored and fresh == 0
+    again = start(f"resume={folder}", OMP_NUM_THREADS="1")
+    assert again.wait() == 0, again.err.read_text()
+    results = again.results()
+    counted, fresh, stored = stored_env_steps(folder)
+    assert results["env_steps"] == counted == stored >= 120 and fresh == 0
+    # as many updates as are due, to the last: 0.2 for each decision
+    assert results["updates"] == int(0.2 * results["decisions"] + 1e-6) and results["status"] == "finished"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL])
+def test_a_killed_run_resumes_with_the_rows_of_its_checkpoint(runs, toy, tmp_path, number):
+    folder = tmp_path / "run"
+    run = runs.fit(*toy, "data.collection=asynchronous", f"run_dir={folder}")
+    run.wait_for_rows(folder, 4)
+    os.kill(run.pid, number)
+    run.wait()
+    counted, fresh, stored = stored_env_steps(folder)
+    assert counted + fresh == stored
+    again = runs.fit(f"resume={folder}")
+    assert again.wait() == 0, again.err.read_text()
+    counted, fresh, stored = stored_env_steps(folder)
+    assert again.results()["env_steps"] == counted == stored and fresh == 0
+    assert again.results()["updates"] == int(0.2 * again.results()["decisions"] + 1e-6)

@@ -1,0 +1,95 @@
+"""Collection while the learner learns: a thread plays the next round with the weights that were last published."""
+
+import contextlib
+import copy
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from datamodules.rollout import Episode, Policy
+from trainers.acting import AgentPolicy
+from trainers.clock import Clock
+from trainers.collect import Collector
+from trainers.interrupt import Interrupted
+from worldmodel.agents.latent_mpc import LatentMPC
+
+Round = tuple[list[Episode], AgentPolicy]
+
+
+class AsyncCollector(Collector):
+    """A Collector that plays at most one round ahead, with its own copy of the agent.
+
+    Weights are published when a round begins, so they are at most one round old. `collect` waits for the round under
+    way: the learner never runs ahead of its data, and collection never by more than that round, so the updates per
+    decision are what the configuration says. Rows are stored as they arrive; which of them a batch can already
+    contain depends on timing, so runs do not repeat bit for bit. What the thread raises, `collect` or `halt` raises.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._actor: LatentMPC | None = None
+        self._stop = threading.Event()
+        self._under_way: Future[Round] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="collect", initializer=_tune_thread)
+
+    def collect(self, agent: LatentMPC) -> Round:
+        """The round under way, or one that is played now."""
+        if self._under_way is None:
+            self.ahead(agent)
+        assert self._under_way is not None
+        with self._clock.measure("env"):
+            played = self._under_way.result()
+        self._under_way = None
+        self._settle()
+        return played
+
+    def ahead(self, agent: LatentMPC) -> None:
+        """Publish the agent's weights and begin the next round."""
+        assert self._under_way is None, "one round at a time"
+        if self._actor is None:
+            self._actor = copy.deepcopy(agent).eval().requires_grad_(False)
+        self._actor.load_state_dict(agent.state_dict())
+        self._stop.clear()
+        self._under_way = self._thread.submit(self._play, self._policy(self._actor, Clock()))
+
+    def halt(self) -> None:
+        """Break off the round under way: its episodes are closed as truncated and counted."""
+        if self._under_way is not None:
+            self._stop.set()
+            with contextlib.suppress(Interrupted):
+                self._under_way.result()
+            self._under_way = None
+        self._close_open()
+        self._settle()
+
+    def close(self) -> None:
+        """End the thread, whatever it has raised."""
+        self._stop.set()
+        self._thread.shutdown()
+
+    def _play(self, policy: AgentPolicy) -> Round:
+        return self._round(_Stoppable(policy, self._stop)), policy
+
+
+class _Stoppable:
+    """A policy that decides no more once it is told to stop."""
+
+    def __init__(self, policy: Policy, stop: threading.Event) -> None:
+        self._policy, self._stop = policy, stop
+
+    def __call__(
+        self, pixels: NDArray[np.uint8], is_first: NDArray[np.bool_], ready: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        if self._stop.is_set():
+            raise Interrupted
+        return self._policy(pixels, is_first, ready)
+
+
+def _tune_thread() -> None:
+    # one core: planning is many small operations, and the learner has the others
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # a thread's own setting
