@@ -1,0 +1,112 @@
+"""Eight supervised workers beside one, and beside as many without supervision (action repeat 2, render=fast)."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from datamodules.envs import wire
+from datamodules.envs.pool import EnvPool, episode_seed
+from datamodules.envs.protocol import Fault
+from datamodules.envs.remote import RemoteEnv
+from trainers import build
+from trainers.configuration import load_config
+
+OPTIONS = {"repeats": 300, "passes": 5, "envs": 8}
+DEFAULTS = ("task.env.action_repeat=2", "render=fast")
+
+
+def measure(overrides: list[str], *, repeats: int, passes: int, envs: int) -> dict[str, Any]:
+    """Decisions per second of each, alternating `passes` times; the median, and the spread of the ratios."""
+    given = {text.partition("=")[0] for text in overrides}
+    config = load_config([*(text for text in DEFAULTS if text.partition("=")[0] not in given), *overrides])
+    with build.open_pool(config, envs) as pool:
+        actions = np.random.default_rng(0).uniform(-1, 1, (repeats, envs, pool.spec.action_dim)).astype(np.float32)
+        bare = [env.worker for env in pool._envs]  # the same processes, asked without a supervisor
+        ways: list[Callable[[], float]] = [
+            lambda: _rate(_supervised(pool, range(1)), actions[:, :1]),
+            lambda: _rate(_supervised(pool, range(envs)), actions),
+            lambda: _rate(_unsupervised(bare), actions),
+        ]
+        for way in ways:
+            way()
+        rates = np.array([[way() for way in ways] for _ in range(passes)])
+        one, many, raw = np.median(rates, 0)
+        facts = {"task": pool.spec.task, "look": pool.spec.look, "envs": envs}
+    speedups, ratios = rates[:, 1] / rates[:, 0], rates[:, 1] / rates[:, 2]
+    return {
+        **facts,
+        "one_worker_per_s": one,
+        "eight_workers_per_s": many,
+        "unsupervised_per_s": raw,
+        "speedup": float(np.median(speedups)),
+        "speedup_range": [speedups.min(), speedups.max()],
+        "supervision_ratio": float(np.median(ratios)),
+        "supervision_ratio_range": [ratios.min(), ratios.max()],
+    }
+
+
+Round = Callable[[np.ndarray], int]
+
+
+def _rate(play: Round, actions: np.ndarray) -> float:
+    start = time.perf_counter()
+    decisions = sum(play(row) for row in actions)
+    return decisions / (time.perf_counter() - start)
+
+
+def _supervised(pool: EnvPool, indices: range) -> Round:
+    """Steps that wait for all answers, each environment reset at its end."""
+    pool.reset({i: episode_seed(0, 0, i, 0) for i in indices})
+    waiting: set[int] = set(indices)
+
+    def play(row: np.ndarray) -> int:
+        arrived = pool.step({i: row[i] for i in indices if i in waiting})
+        waiting.clear()
+        ended = {}
+        for index, step in arrived.items():
+            if isinstance(step, Fault):
+                raise RuntimeError(f"environment {index}: {step.kind}: {step.message}")
+            waiting.add(index)
+            if step.is_last:
+                ended[index] = episode_seed(0, 0, index, 0)
+        if ended:
+            pool.reset(ended)
+        return len(arrived)
+
+    return play
+
+
+def _unsupervised(workers: list[RemoteEnv]) -> Round:
+    """The same messages and copies of frames, each answer read in turn with no time-out and no check."""
+    ends = [worker._end for worker in workers]
+    views, sequences = [worker._pixels for worker in workers], [worker._sequence for worker in workers]
+    size, dim = len(wire.Reply(0, wire.DONE).pack()), workers[0].spec.action_dim
+
+    def ask(index: int, operation: int, argument: int, action: np.ndarray) -> None:
+        sequences[index] = workers[index]._sequence = sequences[index] + 1
+        ends[index].sendall(wire.REQUEST.pack(operation, sequences[index], argument) + action.tobytes())
+
+    def answer(index: int) -> bool:
+        inbox = wire.Inbox()
+        inbox.add(wire.receive(ends[index], size))
+        reply = inbox.next()
+        views[index].copy()
+        return reply.is_last
+
+    def reset(index: int) -> None:
+        ask(index, wire.OP_RESET, episode_seed(0, 0, index, 0), np.zeros(dim, np.float32))
+        answer(index)
+
+    for index in range(len(workers)):
+        reset(index)
+
+    def play(row: np.ndarray) -> int:
+        for index in range(len(workers)):
+            ask(index, wire.OP_STEP, 0, row[index])
+        for index in [index for index in range(len(workers)) if answer(index)]:
+            reset(index)
+        return len(workers)
+
+    return play
