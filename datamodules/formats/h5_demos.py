@@ -44,7 +44,7 @@ def find_episodes(file: Any, name: str, *, image_key: str, terminal_key: str) ->
 def _rows(file: Any, demo: str) -> int:
     try:
         return int(h5.member(file, f"data/{demo}/actions", demo).shape[0]) + 1
-    except (FormatError, AttributeError, IndexError):
+    except (FormatError, AttributeError, IndexError, TypeError):
         return 0  # it is left out, and named, when it is read
 
 

@@ -27,7 +27,7 @@ def find_episodes(file: Any, name: str, *, image_key: str, terminal_key: str) ->
     arrays = {key: h5.read(h5.member(file, key, name), f"{name} {key}") for key in _FLAGS if key in keys}
     if terminal_key:
         arrays["is_terminal"] = h5.read(h5.member(file, terminal_key, name), f"{name} {terminal_key}")
-    rows = getattr(h5.member(file, image, name), "shape", (0,))[0]
+    rows = (getattr(h5.member(file, image, name), "shape", None) or (0,))[0]
     first, terminal = flags(name, arrays, rows)
     found = []
     for part in episodes(name, first):

@@ -176,3 +176,20 @@ def test_nothing_readable_is_an_error(tmp_path):
     for uri in (f"hdf5:{tmp_path}/a.hdf5", f"hdf5:{tmp_path}"):
         with pytest.raises(FormatError, match="readable HDF5 episode"):
             open_reader(uri)
+
+
+@pytest.mark.parametrize("make", [vd4rl, lambda path: robomimic(path, next_obs=True, demos=3)])
+def test_any_damage_is_a_typed_error_or_a_problem(tmp_path, make):
+    make(tmp_path / "a.hdf5")
+    whole, rng = (tmp_path / "a.hdf5").read_bytes(), np.random.default_rng(0)
+    noticed = 0
+    for _ in range(150):
+        data = bytearray(whole)
+        for position in rng.integers(min(len(data), 6000), size=3).tolist():
+            data[position] ^= 1 << rng.integers(8)
+        (tmp_path / "b.hdf5").write_bytes(data)
+        try:
+            noticed += bool(read(f"hdf5:{tmp_path}/b.hdf5")[1].problems)
+        except (FormatError, OSError):
+            noticed += 1
+    assert noticed > 30
