@@ -4,6 +4,7 @@ import io
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -106,13 +107,17 @@ def test_overlapping_members_are_refused(tmp_path):
 
 def test_a_stream_longer_than_declared_is_cut_off(tmp_path):
     content = npy(np.zeros(1000, np.uint8))
-    zipped(tmp_path, ("a.npy", content + bytes(10**6)))
+    zipped(tmp_path, ("a.npy", content + bytes(50 << 20)))
     data = bytearray((tmp_path / NAME).read_bytes())
     entry = data.rfind(b"PK\x01\x02")
     data[entry + 24 : entry + 28] = struct.pack("<L", len(content))
     (tmp_path / NAME).write_bytes(data)
+    archive = Archive(tmp_path, NAME)
+    tracemalloc.start()
     with pytest.raises(FormatError, match="a: expected 1128 bytes"):
-        Archive(tmp_path, NAME).read("a")
+        archive.read("a")
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
 
 
 def test_any_damage_is_a_typed_error_or_harmless(tmp_path):
