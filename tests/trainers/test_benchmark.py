@@ -15,6 +15,7 @@ SMALL = ["experiment=smoke", "repeats=2"]
         ("update", SMALL, {"update_ms", "params"}),
         ("act", [*SMALL, "envs=3"], {"decision_ms"}),
         ("import", ["episodes=12"], {"episodes", "rows", "seconds", "mb_per_s", "stored_mb_per_s", "inflate_mb_per_s"}),
+        ("prefetch", [*SMALL, "rows=600"], {"wait_share", "update_and_wait_ms"}),
     ],
 )
 def test_results_hold_the_promised_figures(what: str, arguments: list[str], keys: set[str]) -> None:

@@ -65,6 +65,8 @@ def test_each_rank_has_its_own_rows(trained, tmp_path):
         batches.append(replay._shards.gather(np.zeros((1, 3), int), replay.rows))
         replay.close()
     assert [batch.reward.shape[1] for batch in batches] == [63, 63]
+    first, second = (state["replay"]["sampler"]["rng"] for state in states)
+    assert first["state"] != second["state"] and first["state"]["inc"] != second["state"]["inc"]
     assert not torch.equal(batches[0].action, batches[1].action)
     assert not torch.equal(batches[0].pixels, batches[1].pixels)
     assert not torch.equal(states[0]["torch_rng"], states[1]["torch_rng"])

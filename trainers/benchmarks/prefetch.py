@@ -1,0 +1,81 @@
+"""How long the learner waits for its batches, with the next one prepared in a thread and without."""
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import torch
+
+from datamodules.envs.protocol import Step
+from datamodules.prefetch import Feed
+from datamodules.replay import Replay
+from trainers import build
+from trainers.configuration import load_config
+from trainers.timing import synthetic_spec
+from worldmodel.interfaces import Batch
+from worldmodel.spec import EnvSpec
+
+OPTIONS = {"repeats": 30, "rows": 20_000}
+
+
+def measure(overrides: list[str], *, repeats: int, rows: int) -> dict[str, Any]:
+    """`repeats` updates of the configured agent each way, in turns, on windows of `rows` rows of noise."""
+    config = load_config(overrides)
+    spec, data = synthetic_spec(config, action_dim=1), config["data"]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    update = _learner(config, spec, device)
+    replay = _filled(spec, rows)
+    seconds = np.zeros((2, 2, repeats + 3))
+    feeds = [Feed(replay, batch=data["batch"], length=data["length"]) for _ in range(2)]
+    with closing(feeds[0]), closing(feeds[1]):
+        for k in range(repeats + 3):
+            for prefetch in (0, 1):
+                seconds[prefetch, :, k] = _turn(feeds[prefetch], update, device, prefetch=bool(prefetch))
+    wait, work = seconds[:, 0, 3:], seconds[:, 1, 3:]
+    share, total = wait.sum(1) / (wait + work).sum(1), 1e3 * np.median(wait + work, axis=1)
+    return {
+        "wait_share": {"without": float(share[0]), "prefetch": float(share[1])},
+        "update_and_wait_ms": {"without": float(total[0]), "prefetch": float(total[1])},
+        "batch": [data["batch"], data["length"], *spec.pixels],
+        "device": device.type,
+    }
+
+
+def _turn(feed: Feed, update: Callable[[Batch], None], device: torch.device, *, prefetch: bool) -> tuple[float, float]:
+    """Seconds of waiting and of computing in the second of two updates: the first one prepares its batch."""
+    batch = feed.take().to(device)
+    if prefetch:
+        feed.prepare()
+    update(batch)
+    start = time.perf_counter()
+    batch = feed.take().to(device)
+    taken = time.perf_counter()
+    update(batch)
+    return taken - start, time.perf_counter() - taken
+
+
+def _learner(config: dict[str, Any], spec: EnvSpec, device: torch.device) -> Callable[[Batch], None]:
+    """One update on a batch, finished when it returns."""
+    agent = build.build_agent(config, spec).to(device)
+    module = build.build_module(config, agent)
+    optimizer = module.configure_optimizers()
+
+    def update(batch: Batch) -> None:
+        loss = agent.losses(batch)
+        optimizer.zero_grad()
+        loss.total.backward()
+        module.apply_gradients(optimizer)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return update
+
+
+def _filled(spec: EnvSpec, rows: int) -> Replay:
+    replay = Replay(spec=spec, capacity=rows)
+    frame, still = np.random.default_rng(0).integers(0, 256, spec.pixels, np.uint8), np.zeros(1, np.float32)
+    for t in range(rows):
+        replay.append(0, Step(frame, 0.0, t % 500 == 0, t % 500 == 499, False, 1), still)
+    return replay
