@@ -13,7 +13,7 @@ from datamodules.formats import pictures, video
 from datamodules.formats.assemble import require_spec
 from datamodules.formats.documents import write_json
 from datamodules.formats.lerobot_info import DATA_PATH, INFO, OWN, STATS, VIDEO_PATH, place
-from datamodules.formats.moments import Moments
+from datamodules.formats.moments import Moments, Shades
 from datamodules.formats.protocol import FormatError
 from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
@@ -54,7 +54,8 @@ class LeRobotWriter:
             raise FormatError(f"{root}: expected an empty folder or none, got one with files")
         self._root, self._spec, self._codec, self._fps = root, spec, codec, fps
         self._episodes = self._frames = 0
-        self._moments = {key: Moments() for key in ("action", "next.reward", CAMERA)}
+        self._moments = {key: Moments() for key in ("action", "next.reward")}
+        self._shades = Shades(spec.pixels[0])
         (root / "meta").mkdir(parents=True, exist_ok=True)
         write_json(root / OWN, {"spec": spec.to_json()})
         self._write_tasks()
@@ -72,7 +73,7 @@ class LeRobotWriter:
         self._write_table(place(DATA_PATH, **place_of), self._table(trajectory, columns))
         self._moments["action"].add(columns["action"])
         self._moments["next.reward"].add(columns["next.reward"][:, None])
-        self._moments[CAMERA].add(trajectory.pixels.transpose(0, 2, 3, 1).reshape(-1, self._spec.pixels[0]) / 255)
+        self._shades.add(trajectory.pixels)
         begin, rows = self._frames, len(trajectory)
         line = self._line(place_of, begin, rows)
         self._episodes, self._frames = self._episodes + 1, begin + rows
@@ -159,8 +160,8 @@ class LeRobotWriter:
     def _stats(self) -> dict[str, Any]:
         stats = {key: moments.summary() for key, moments in self._moments.items()}
         # pictures: one value a channel, [3, 1, 1]
-        picture = {key: [[[x]] for x in (v * 3)[:3]] for key, v in stats[CAMERA].items() if key != "count"}
-        return stats | {CAMERA: picture | {"count": [self._frames]}}
+        picture = {key: [[[x]] for x in (values * 3)[:3]] for key, values in self._shades.summary().items()}
+        return {**stats, CAMERA: {**picture, "count": [self._frames]}}
 
     def _write_tasks(self) -> None:
         """The one task, as pandas stores a table with an index of strings."""

@@ -197,6 +197,9 @@ def test_stats_are_those_of_all_rows(tmp_path):
     pixels = np.concatenate([e.pixels for e in written]) / 255
     mean = np.array(stats["observation.images.camera"]["mean"])
     assert mean.shape == (3, 1, 1) and np.allclose(mean[:, 0, 0], pixels.mean((0, 2, 3)))
+    camera = {key: np.ravel(values) for key, values in stats["observation.images.camera"].items()}
+    assert np.allclose(camera["std"], pixels.std((0, 2, 3))) and np.allclose(camera["max"], pixels.max((0, 2, 3)))
+    assert np.allclose(camera["min"], pixels.min((0, 2, 3)))
 
 
 def test_rows_of_another_episode_are_noticed(tmp_path):
