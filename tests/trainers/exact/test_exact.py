@@ -1,0 +1,47 @@
+"""The exact models move as dm_control does, and a planner swings up with them."""
+
+import numpy as np
+import pytest
+import torch
+from dm_control import suite
+
+from trainers.benchmarks import swing_up
+from trainers.configuration import BadConfig
+from trainers.exact.cartpole import Cartpole
+from trainers.exact.control import control
+from trainers.exact.pendulum import Pendulum
+from worldmodel.planners.icem import ICEM
+
+
+@pytest.mark.parametrize(("domain", "model"), [("cartpole", Cartpole(repeat=1)), ("pendulum", Pendulum(repeat=1))])
+def test_states_follow_the_suite_s(domain: str, model) -> None:
+    environment = suite.load(domain, "swingup", task_kwargs={"random": 1})
+    environment.reset()
+    rng, latent = np.random.default_rng(0), model.observe(environment.physics)
+    for _ in range(100):
+        action = rng.uniform(-1, 1, 1)
+        environment.step(action)
+        latent = model.step(latent, torch.from_numpy(action)[None])
+        torch.testing.assert_close(latent, model.observe(environment.physics), rtol=1e-4, atol=1e-4)
+
+
+def test_cartpole_s_reward_is_the_suite_s() -> None:
+    model = Cartpole(repeat=1)
+    environment = suite.load("cartpole", "swingup", task_kwargs={"random": 1})
+    environment.reset()
+    for action in np.random.default_rng(0).uniform(-1, 1, (50, 1)):
+        reward = environment.step(action).reward
+        assert model.reward(model.observe(environment.physics)).item() == pytest.approx(reward, abs=1e-6)
+
+
+def test_icem_gets_the_pole_up() -> None:
+    planner = ICEM(horizon=20, candidates=48, elites=6, iterations=2, beta=1.0)
+    played = control(Cartpole(repeat=5), planner, domain="cartpole", task="swingup", seed=0, control_steps=400)
+    assert played.total_return > 150 and played.decision_ms > 0
+
+
+def test_the_benchmark_names_what_it_does_not_know() -> None:
+    with pytest.raises(BadConfig, match="planners: expected cem"):
+        swing_up.measure([], task="cartpole", planners="cem,sem", episodes=1, steps=10)
+    rows = swing_up.measure([], task="pendulum", planners="icem", episodes=1, steps=20)["rows"]
+    assert rows[0]["planner"] == "icem" and rows[0]["decision_ms"] > 0
