@@ -1,7 +1,31 @@
 """The few file operations that must survive a crash: whole writes, and folders that remember their entries."""
 
+import errno
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+R = TypeVar("R")
+RETRIES = 3
+# what a moment's wait cannot mend
+LASTING = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "ENOENT", "EEXIST", "ENOTDIR", "EISDIR")
+}
+
+
+def retried(call: Callable[[], R], *, wait_s: float = 0.05) -> R:
+    """The result of `call`, made again up to 3 times after an OSError that may pass; raises the last one."""
+    for attempt in range(RETRIES):
+        try:
+            return call()
+        except OSError as error:
+            if error.errno in LASTING:
+                raise
+            time.sleep(wait_s * 4**attempt)
+    return call()
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:

@@ -6,11 +6,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from datamodules.durable import write_atomic
+from datamodules import manifest
+from datamodules.durable import retried, write_atomic
 from datamodules.rows import ReplayMismatch
+from datamodules.sealed import Broken, seal, unseal
+from datamodules.segments import SegmentLog
 from worldmodel.spec import EnvSpec
 
-FORMAT = 1
+FORMAT = 2  # 1: neither manifests nor a CRC in the header
 HEADER = "replay.json"
 
 
@@ -18,16 +21,19 @@ class ReplayFolder:
     """A folder for the rows of `spec` in `streams` logs, this process's alone until `close`.
 
     capacity: rows of the replay that made the folder, for whoever reads the header; another may go on there.
+    broken_headers: 1 where the header had to be made anew. A folder of an older format becomes one of this format.
     Raises ReplayMismatch where the folder is in use or holds other rows, and OSError.
     """
 
     def __init__(self, path: Path, spec: EnvSpec, *, streams: int, capacity: int | None = None) -> None:
-        self.path, self._capacity = path, capacity
+        self.path, self.broken_headers = path, 0
         path.mkdir(parents=True, exist_ok=True)
         self._lock: int | None = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        # through JSON, so that tuples compare as what they become
+        self._mine = json.loads(json.dumps({"format": FORMAT, "spec": spec.to_json(), "streams": streams}))
         try:
             self._take_lock()
-            self._claim({"format": FORMAT, "spec": spec.to_json(), "streams": streams})
+            self._format = self._claim(capacity)
         except (OSError, ReplayMismatch):
             self.close()
             raise
@@ -39,18 +45,41 @@ class ReplayFolder:
         except BlockingIOError as error:
             raise ReplayMismatch(f"folder {self.path} is in use by another replay") from error
 
-    def _claim(self, mine: dict[str, Any]) -> None:
-        # through JSON, so that tuples compare as what they become
-        mine = json.loads(json.dumps(mine))
-        header = self.path / HEADER
-        if header.exists():
-            require_same(_read_header(header), mine)
-        else:
-            write_atomic(header, json.dumps({**mine, "capacity": self._capacity}, indent=1).encode())
+    def _claim(self, capacity: int | None) -> int:
+        """Compare the header with what this process writes, or write it; returns the format that was found."""
+        content = {**self._mine, "capacity": capacity}
+        try:
+            found = retried((self.path / HEADER).read_bytes)
+            header = _parse(found)
+            require_same(header, {**self._mine, "format": header["format"]})
+            return int(header["format"])
+        except FileNotFoundError:
+            self.broken_headers = int(any(self.path.glob("stream_*")))
+        except Broken:
+            self.broken_headers = 1
+        spare = _spare(self.path)
+        if spare is not None:
+            require_same(spare, self._mine)
+        if (self.path / HEADER).exists():
+            (self.path / HEADER).replace(self.path / f"{HEADER}.damaged")
+        write_atomic(self.path / HEADER, seal(content))
+        return FORMAT
 
-    def stream(self, i: int) -> Path:
-        """The folder of a stream's log."""
-        return self.path / f"stream_{i:02d}"
+    def log(self, i: int, *, segment_bytes: int) -> SegmentLog:
+        """The log of stream `i`, still to be recovered."""
+        return SegmentLog(
+            self.path / f"stream_{i:02d}",
+            segment_bytes=segment_bytes,
+            header=self._mine,
+            manifest_expected=self._format > 1,
+        )
+
+    def recovered(self) -> None:
+        """All logs have manifests now: a folder of an older format becomes one of this format. Raises OSError."""
+        if self._format < FORMAT:
+            content = _parse((self.path / HEADER).read_bytes())
+            write_atomic(self.path / HEADER, seal({**content, "format": FORMAT}))
+            self._format = FORMAT
 
     def close(self) -> None:
         """Let others write."""
@@ -59,20 +88,45 @@ class ReplayFolder:
             self._lock = None
 
 
-def read_spec(folder: Path) -> EnvSpec:
-    """What the rows of a folder are; raises ReplayMismatch, OSError."""
-    header = _read_header(folder / HEADER)
-    require_same(header, {"format": FORMAT})
-    return EnvSpec.from_json(header["spec"])
+def read_header(folder: Path) -> tuple[dict[str, Any], bool]:
+    """What a folder holds ("spec", "format", "streams"), and whether its header is broken, so that a copy had to do.
 
-
-def _read_header(path: Path) -> dict[str, Any]:
+    Raises ReplayMismatch where no intact copy is left, and OSError.
+    """
     try:
-        header = json.loads(path.read_bytes())
+        return _parse(retried((folder / HEADER).read_bytes)), False
+    except (Broken, FileNotFoundError) as error:
+        spare = _spare(folder)
+        if spare is not None:
+            return spare, True
+        expected = "an intact header or a copy of it in a manifest"
+        raise ReplayMismatch(f"{folder / HEADER}: expected {expected}, got {error}") from error
+
+
+def _spare(folder: Path) -> dict[str, Any] | None:
+    """The copy of the header that the first intact manifest holds."""
+    for log in sorted(folder.glob("stream_*")):
+        try:
+            found = manifest.read(log)
+        except Broken:
+            continue
+        if found is not None and "spec" in found[1]:
+            return found[1]
+    return None
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    """A header of any known format; raises Broken, ReplayMismatch."""
+    try:
+        loose = json.loads(data)
+        header = loose if loose.get("format") == 1 and "crc32" not in loose else unseal(data)
         # facts that an older version did not know have their defaults
-        return {**header, "spec": json.loads(json.dumps(EnvSpec.from_json(header["spec"]).to_json()))}
-    except (ValueError, TypeError, KeyError) as error:
-        raise ReplayMismatch(f"{path}: expected JSON, got {error}; delete the file to write it again") from error
+        spec = json.loads(json.dumps(EnvSpec.from_json(header["spec"]).to_json()))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise Broken(str(error)) from error
+    if header.get("format") not in range(1, FORMAT + 1):
+        raise ReplayMismatch(f"format: expected at most {FORMAT}, got {header.get('format')}: a newer version's folder")
+    return {**header, "spec": spec}
 
 
 def require_same(found: dict[str, Any], expected: dict[str, Any]) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.account import Account
-from datamodules.blocks import Found, Kind, intact_blocks
-from datamodules.folder import HEADER, read_spec, require_same
+from datamodules.blocks import Found, Kind
+from datamodules.folder import HEADER, read_header, require_same
 from datamodules.frames import MappedFrames
 from datamodules.locking import one_at_a_time
+from datamodules.log_reader import LogReader, segment_paths
 from datamodules.rows import ReplayMismatch, empty_table, frame_bytes, row_bytes
 from datamodules.samplers.uniform import Uniform
 from datamodules.shards import Shards
@@ -46,16 +46,22 @@ class Recorded:
         folders = [folder] if isinstance(folder, Path | str) else list(folder)
         self.lock = threading.RLock()
         self.folders = [rank for path in folders for rank in _ranks(Path(path))]
-        self.spec = _one_spec(self.folders)
-        logs = [path for rank in self.folders for path in sorted(rank.glob("stream_*"))]
+        headers = [read_header(rank) for rank in self.folders]
+        self.spec = _one_spec(self.folders, [EnvSpec.from_json(header["spec"]) for header, _ in headers])
+        logs = [
+            (path, header["format"] > 1)
+            for rank, (header, _) in zip(self.folders, headers, strict=True)
+            for path in sorted(rank.glob("stream_*"))
+        ]
         if not logs:
             raise ReplayMismatch(f"{self.folders[0]}: expected folders stream_*, got none")
         # every row takes its bytes on disk, which bounds the rows before they are read
-        rings = [_size(log) // row_bytes(self.spec) + 1 for log in logs]
+        rings = [_size(log) // row_bytes(self.spec) + 1 for log, _ in logs]
         self._table = empty_table(self.spec, sum(rings))
         readers, base = [], 0
-        for log, ring in zip(logs, rings, strict=True):
-            readers.append(_Reader(self.spec, {key: v[base : base + ring] for key, v in self._table.items()}, log))
+        for (log, has_manifest), ring in zip(logs, rings, strict=True):
+            table = {key: values[base : base + ring] for key, values in self._table.items()}
+            readers.append(_Reader(self.spec, table, log, manifest_expected=has_manifest))
             base += ring
         self._readers = readers
         self._shards = Shards(self.spec, self._table, [reader.stream for reader in readers])
@@ -65,7 +71,7 @@ class Recorded:
         self.held_out = _spread(holdout, len(self._spans))
         self._content = _without(content, set(self.held_out))
         self.lengths = np.array([stop - start for _, start, stop in self._spans], np.int64)
-        self.damaged_blocks = sum(reader.account.damaged_blocks for reader in readers)
+        self.damaged_blocks = sum(broken for _, broken in headers) + sum(reader.damaged_blocks for reader in readers)
         self.rows = sum(reader.stream.rows for reader in readers)
         self.episodes = len(self._spans)
         self.env_steps = sum(readers[i].env_steps(start, stop) for i, start, stop in self._spans)
@@ -137,16 +143,15 @@ def _without(content: Content, episodes: Collection[int]) -> Content:
 
 
 def _ranks(folder: Path) -> list[Path]:
-    if (folder / HEADER).is_file():
+    if (folder / HEADER).is_file() or any(folder.glob("stream_*")):
         return [folder]
-    found = sorted(path.parent for path in folder.glob(f"rank_*/{HEADER}"))
+    found = sorted(path for path in folder.glob("rank_*") if path.is_dir())
     if not found:
         raise ReplayMismatch(f"{folder}: expected {HEADER} or rank_*/{HEADER}, got neither")
     return found
 
 
-def _one_spec(folders: Sequence[Path]) -> EnvSpec:
-    specs = [read_spec(folder) for folder in folders]
+def _one_spec(folders: Sequence[Path], specs: Sequence[EnvSpec]) -> EnvSpec:
     for folder, spec in zip(folders, specs, strict=True):
         if (spec.pixels, spec.action_dim) != (specs[0].pixels, specs[0].action_dim):
             raise ReplayMismatch(
@@ -157,29 +162,25 @@ def _one_spec(folders: Sequence[Path]) -> EnvSpec:
 
 
 def _size(log: Path) -> int:
-    return sum(path.stat().st_size for path in log.glob("segment_*.bin"))
+    return sum(path.stat().st_size for path in segment_paths(log))
 
 
 class _Reader:
     """One log read into a stream that numbers its rows anew, without the gaps."""
 
-    def __init__(self, spec: EnvSpec, table: dict[str, NDArray[Any]], log: Path) -> None:
+    def __init__(self, spec: EnvSpec, table: dict[str, NDArray[Any]], log: Path, *, manifest_expected: bool) -> None:
         frames = MappedFrames(frame_bytes=frame_bytes(spec), capacity=1)
         self.stream = Stream(spec, table, frames, flush_rows=1, log=None)
-        self.account, self._table, self._log = Account(), table, log
+        self._table, self._log = table, log
         self._numbers: list[tuple[int, int]] = []  # (first row in the log, first row here) of every block
-        for path in sorted(log.glob("segment_*.bin")):
-            for found in intact_blocks(path.read_bytes()):
-                self._take(found, path)
+        self._next_row = 0  # in the log
+        reader = LogReader(log, manifest_expected=manifest_expected)
+        reader.read(self._take)
+        self.damaged_blocks = reader.account.damaged_blocks + reader.broken_manifests
 
     def _take(self, found: Found, path: Path) -> None:
-        block, account = found.block, self.account
-        if not self._numbers and account.blocks == 0:
-            # where a log begins says nothing about a loss: its oldest segments are dropped as the ring turns
-            account.blocks, account.rows = int(path.stem.removeprefix("segment_")), block.first_row
-        expected = account.rows
-        if not account.accepts(block):
-            return
+        block, expected = found.block, self._next_row
+        self._next_row = block.next_row
         if block.first_row != expected:
             self.stream.interrupt()
         first_row = self.stream.written

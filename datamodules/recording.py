@@ -8,7 +8,6 @@ import numpy as np
 from datamodules.blocks import Block, Kind
 from datamodules.folder import ReplayFolder
 from datamodules.rows import columns
-from datamodules.segments import SegmentLog
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
 from worldmodel.spec import EnvSpec
 
@@ -27,11 +26,12 @@ class SegmentWriter:
     def __init__(self, folder: Path, spec: EnvSpec) -> None:
         self.spec = spec
         self._folder = ReplayFolder(folder, spec, streams=1)
-        self._log = SegmentLog(self._folder.stream(0), segment_bytes=SEGMENT_BYTES)
+        self._log = self._folder.log(0, segment_bytes=SEGMENT_BYTES)
         self.episodes = self.rows = self._env_steps = 0
         self._half_rows = 0  # of an episode that was not finished
         self._failed = False
         self._log.recover(self._visit)
+        self._folder.recovered()
         if self._half_rows:
             self._log.append(Block(Kind.DROP, self._log.blocks, self._log.rows, self._half_rows, *self._totals()))
 

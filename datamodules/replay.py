@@ -4,7 +4,6 @@ Each stream is a ring of its own. Rows carry a number that never repeats within 
 identified while the ring turns, and the log on disk needs no index.
 """
 
-import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datamodules.budget import plan
 from datamodules.envs.protocol import Step
 from datamodules.folder import ReplayFolder, require_same
-from datamodules.frames import MemoryFrames
+from datamodules.frames import Frames, MappedFrames, MemoryFrames
+from datamodules.insisting import insisting
 from datamodules.locking import one_at_a_time
 from datamodules.rows import ReplayMismatch, ReplayRowInvalid, empty_table, frame_bytes, row_bytes
 from datamodules.samplers.uniform import Uniform
-from datamodules.segments import SegmentLog
 from datamodules.shards import Shards
 from datamodules.stream import Stream
 from datamodules.windows import Content, Sampler
@@ -27,27 +27,10 @@ from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec
 
 STATE_FORMAT = 1
-MAX_SEGMENT_BYTES = 1 << 26
 
 
-class ReplayTooLarge(RuntimeError):
-    """The capacity does not fit in memory; names the bytes needed and available."""
-
-
-def available_bytes() -> int:
-    """Memory that can be taken without swapping: the machine's, or the container's where that is less."""
-    meminfo = Path("/proc/meminfo")
-    if not meminfo.exists():
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-    machine = int(fields["MemAvailable"].split()[0]) * 1024
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):  # no such group, or "max" for no limit
-        return machine
-    return min(machine, limit - used + int(statistics["inactive_file"]))
+class ReplayDamaged(RuntimeError):
+    """More rows are lost than may be; names how many, the limit, and where what is left of them lies."""
 
 
 class Replay:
@@ -55,9 +38,11 @@ class Replay:
 
     capacity: rows over all streams, each having an equal share. flush_rows: rows of a block on disk; a crash loses
     at most the open block of each stream, a power loss at most its open episode. sampler: chooses the windows, by
-    default uniformly. memory_limit_bytes: refuse a larger store (default: what is available). Raises ReplayTooLarge,
-    ReplayMismatch, OSError. An OSError leaves every method without effect, to be called again. One process at a time
-    uses a folder.
+    default uniformly. memory_limit_bytes: where the rows take more, frames stay on disk and are mapped (default: half
+    of what is available). processes: replays like this one on the machine. damage_limit: share of rows that may be
+    lost. path: the folder. budget: what is taken. Raises ReplayTooLarge, ReplayMismatch, ReplayDamaged, OSError. Disk
+    errors that pass are waited for; ReplayWriteFailed, an OSError, leaves every method without effect, to be called
+    again. One process at a time uses a folder.
     Threads may share it: each method runs alone; hold `lock` around what must see nothing change between two calls.
     """
 
@@ -71,47 +56,62 @@ class Replay:
         sampler: Sampler | None = None,
         flush_rows: int = 100,
         memory_limit_bytes: int | None = None,
+        processes: int = 1,
+        damage_limit: float = 0.05,
     ) -> None:
         if streams < 1 or capacity < 2 * streams or flush_rows < 1:
             raise ValueError(f"capacity: expected 2 rows a stream or more, got {capacity=} {streams=} {flush_rows=}")
         self.spec, self.capacity = spec, capacity
         self.lock = threading.RLock()
         self._ring = capacity // streams
-        self._refuse_if_too_large(memory_limit_bytes)
+        self.path = None if folder is None else Path(folder)
+        self.budget = plan(
+            spec,
+            capacity,
+            streams=streams,
+            flush_rows=flush_rows,
+            folder=self.path,
+            memory_limit=memory_limit_bytes,
+            processes=processes,
+        )
         self._table = empty_table(spec, self._ring * streams)
-        # np.empty takes pages only when rows arrive
-        self._pixels = np.empty((self._ring * streams, frame_bytes(spec)), np.uint8)
         self._sampler = Uniform() if sampler is None else sampler
         self._content: Content | None = None
         self._losses = 0
         self._folder = None
-        if folder is not None:
-            self._folder = ReplayFolder(Path(folder), spec, streams=streams, capacity=capacity)
+        if self.path is not None:
+            self._folder = ReplayFolder(self.path, spec, streams=streams, capacity=capacity)
         try:
             self._streams = [self._make_stream(i, flush_rows) for i in range(streams)]
-        except (OSError, ReplayMismatch):
+            self._settle(damage_limit)
+        except (OSError, ReplayMismatch, ReplayDamaged):
             self._leave()
             raise
         self._shards = Shards(spec, self._table, self._streams)
 
-    def _refuse_if_too_large(self, limit: int | None) -> None:
-        needed, available = self.bytes_needed(self.spec, self.capacity), available_bytes() if limit is None else limit
-        if needed > available:
-            raise ReplayTooLarge(
-                f"replay of {self.capacity} rows needs {needed} bytes, {available} are available: "
-                f"choose a capacity of at most {available // row_bytes(self.spec)} rows"
-            )
-
     def _make_stream(self, i: int, flush_rows: int) -> Stream:
-        log = None if self._folder is None else self._log(i, self._folder)
-        slots = slice(i * self._ring, (i + 1) * self._ring)
+        budget, slots = self.budget, slice(i * self._ring, (i + 1) * self._ring)
+        log = None if self._folder is None else self._folder.log(i, segment_bytes=budget.segment_bytes)
         table = {key: values[slots] for key, values in self._table.items()}
-        return Stream(self.spec, table, MemoryFrames(self._pixels[slots]), flush_rows=flush_rows, log=log)
+        frames: Frames
+        if budget.mapped:
+            frames = MappedFrames(frame_bytes=frame_bytes(self.spec), capacity=budget.tail_rows)
+        else:
+            frames = MemoryFrames(np.empty((self._ring, frame_bytes(self.spec)), np.uint8))
+        return Stream(self.spec, table, frames, flush_rows=flush_rows, log=log)
 
-    def _log(self, i: int, folder: ReplayFolder) -> SegmentLog:
-        # a segment is deleted as a whole: an eighth of the ring is the most that is kept in excess
-        size = min(MAX_SEGMENT_BYTES, max(1, self._ring // 8) * row_bytes(self.spec))
-        return SegmentLog(folder.stream(i), segment_bytes=size)
+    def _settle(self, damage_limit: float) -> None:
+        """Go on with what was found on disk, unless too much of it is lost; raises ReplayDamaged, OSError."""
+        logs = [stream.log for stream in self._streams if stream.log is not None]
+        lost, stored = sum(log.lost_rows for log in logs), sum(log.rows - log.first_row for log in logs)
+        if lost > damage_limit * stored:
+            raise ReplayDamaged(
+                f"{self.path}: {lost} of {stored} rows are lost in {self.damaged_blocks} damaged blocks, "
+                f"expected at most {damage_limit:.0%}; what could not be read is in stream_*/damaged. "
+                f"To go on with the rest, set data.damage_limit={min(1.0, lost / stored + 0.01):.2f}"
+            )
+        if self._folder is not None:
+            self._folder.recovered()
 
     @staticmethod
     def bytes_needed(spec: EnvSpec, capacity: int) -> int:
@@ -146,13 +146,21 @@ class Replay:
     @one_at_a_time
     def damaged_blocks(self) -> int:
         """Blocks on disk that could not be read and are left out."""
-        return sum(stream.log.damaged_blocks for stream in self._streams if stream.log)
+        headers = 0 if self._folder is None else self._folder.broken_headers
+        return headers + sum(stream.log.damaged_blocks for stream in self._streams if stream.log)
+
+    @property
+    @one_at_a_time
+    def lost_rows(self) -> int:
+        """Rows on disk that could not be read, of those that the folder should hold."""
+        return sum(stream.log.lost_rows for stream in self._streams if stream.log)
 
     def is_open(self, stream: int) -> bool:
         """Whether an episode of `stream` is under way."""
         return self._streams[stream].is_open
 
     @one_at_a_time
+    @insisting
     def append(self, stream: int, step: Step, action: NDArray[np.float32]) -> None:
         """Store the arrival row of `step`, reached by `action` [A]; raises ReplayRowInvalid, OSError."""
         if not 0 <= stream < len(self._streams):
@@ -161,12 +169,14 @@ class Replay:
         self._streams[stream].append(step, action)
 
     @one_at_a_time
+    @insisting
     def truncate(self, stream: int) -> None:
         """Close the open episode of `stream` at its newest row (is_last, not is_terminal), if there is one."""
         self._content = None
         self._streams[stream].truncate()
 
     @one_at_a_time
+    @insisting
     def discard_open(self) -> None:
         """Drop the rows of every open episode, and their env_steps."""
         self._content = None
@@ -175,6 +185,7 @@ class Replay:
             stream.discard_open()
 
     @one_at_a_time
+    @insisting
     def flush(self) -> None:
         """Make every row durable; raises OSError."""
         for stream in self._streams:
@@ -210,6 +221,7 @@ class Replay:
         self._sampler.rewind(cursor)
 
     @one_at_a_time
+    @insisting
     def state_dict(self) -> dict[str, Any]:
         """Flush, and return what `load_state_dict` needs, of plain values and arrays; raises OSError."""
         streams = [stream.state() for stream in self._streams]
@@ -236,12 +248,15 @@ class Replay:
 
     @one_at_a_time
     def summary(self) -> str:
-        """One line for the start of a run: capacity, memory and content."""
-        size = self.bytes_needed(self.spec, self.capacity) / 1e9
-        content = f"{self.rows} rows of {self.episodes} episodes stored, {self.damaged_blocks} damaged blocks left out"
-        return f"replay: {self.capacity} rows in {len(self._streams)} streams, {size:.2f} GB; {content}"
+        """One line for the start of a run: capacity, memory, disk, content and damage."""
+        content = f"{self.rows} rows of {self.episodes} episodes stored"
+        damage = f"{self.damaged_blocks} damaged blocks left out"
+        if self.damaged_blocks:
+            damage += f" ({self.lost_rows} rows lost; set aside in {self.path}/stream_*/damaged)"
+        return f"replay: {self.capacity} rows in {len(self._streams)} streams, {self.budget}; {content}, {damage}"
 
     @one_at_a_time
+    @insisting
     def close(self) -> None:
         """Make every row durable and let go of the folder; raises OSError."""
         self.flush()

@@ -1,51 +1,76 @@
-"""The on-disk log of one replay stream: append-only segment files of checksummed blocks."""
+"""The on-disk log of one replay stream: append-only segment files of checksummed blocks, and their manifest."""
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from datamodules.blocks import HEADER_BYTES, Block, Found, encode_header, intact_blocks, is_torn
-from datamodules.durable import sync_folder, write_all
+from datamodules import manifest
+from datamodules.account import Account
+from datamodules.blocks import HEADER_BYTES, Block, Found, encode_header
+from datamodules.durable import sync_folder, write_all, write_atomic
+from datamodules.log_reader import LogReader, Segment
+from datamodules.manifest import Manifest
+from datamodules.quarantine import set_aside
 
 # what a log's reader is called with: a block, the file it is in, and the byte where its payload begins
 Visit = Callable[[Block, Path, int], None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    number: int
-    next_row: int
-    end: int
-    crc: int
-
-
-@dataclass(slots=True)
-class _Segment:
-    path: Path
-    entries: list[_Entry]
-
-    @property
-    def size(self) -> int:
-        return self.entries[-1].end if self.entries else 0
-
-
 class SegmentLog:
     """Appends blocks durably, finds the intact ones again after any crash, and rolls back to an earlier block.
 
-    blocks, rows: numbers of the next block and of the next row. damaged_blocks: blocks found unreadable or missing.
-    Every method raises OSError when the file system does.
+    blocks, rows: numbers of the next block and of the next row. damaged_blocks, lost_rows: found missing, a manifest
+    that had to be made anew counting as a block. header: kept with the manifest, as a copy of the folder's.
+    manifest_expected: the folder is of a format that has manifests. Every method raises OSError when the file system
+    does.
     """
 
-    def __init__(self, folder: Path, *, segment_bytes: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        segment_bytes: int,
+        header: Mapping[str, Any] | None = None,
+        manifest_expected: bool = True,
+    ) -> None:
         self.folder = folder
-        self.blocks = self.rows = self.damaged_blocks = 0
-        self._segment_bytes = segment_bytes
-        self._segments: list[_Segment] = []
+        self._segment_bytes, self._header, self._manifest_expected = segment_bytes, header or {}, manifest_expected
+        self._account, self._broken_manifests = Account(), 0
+        self._first = (0, 0)
+        self._segments: list[Segment] = []
         self._fd: int | None = None
         self._synced = (0, 0, 0)
+        self._committed: Manifest | None = None
         self._dirty = False
+        self._keep_from = 0
+        self._dropped: list[Path] = []
         folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def blocks(self) -> int:
+        """Number of the next block."""
+        return self._account.blocks
+
+    @property
+    def rows(self) -> int:
+        """Number of the next row."""
+        return self._account.rows
+
+    @property
+    def damaged_blocks(self) -> int:
+        """Blocks found missing, and manifests made anew."""
+        return self._account.damaged_blocks + self._broken_manifests
+
+    @property
+    def lost_rows(self) -> int:
+        """Rows found missing."""
+        return self._account.lost_rows
+
+    @property
+    def first_row(self) -> int:
+        """Number of the oldest row that is kept, or should be."""
+        return self._first[1]
 
     @property
     def synced_rows(self) -> int:
@@ -58,45 +83,17 @@ class SegmentLog:
         return next((segment.entries[-1].crc for segment in reversed(self._segments) if segment.entries), 0)
 
     def recover(self, visit: Visit) -> None:
-        """Hand every intact block to `visit`, oldest first, and cut what cannot be read from the end."""
+        """Hand every intact block to `visit`, oldest first; set aside what cannot be read, and count it."""
         self.close()
-        self._segments, self.damaged_blocks = [], 0
-        self.blocks = self.rows = 0
-        tail = memoryview(b"")
-        for path in sorted(self.folder.glob("segment_*.bin")):
-            tail = self._recover_segment(path, visit)
-        # inside the log damage shows as a gap in the numbers; at its end only the bytes can tell
-        if len(tail) > 0 and not is_torn(tail):
-            self.damaged_blocks += 1
-            self.blocks += 1
+        reader = LogReader(self.folder, manifest_expected=self._manifest_expected)
+        segments = reader.read(lambda found, path: visit(found.block, path, found.begin))
+        self._account, self._first = reader.account, reader.first
+        self._broken_manifests += reader.broken_manifests
+        self._segments = set_aside(self.folder, segments, torn=reader.torn)
+        self._dropped = []
+        self._committed = reader.manifest if reader.broken_manifests == 0 else None
         self._open_last()
-
-    def _recover_segment(self, path: Path, visit: Visit) -> memoryview:
-        """Take in one file; returns the bytes after its last intact block."""
-        content = path.read_bytes()
-        if not self._segments:
-            self.blocks = int(path.stem.removeprefix("segment_"))
-        segment = _Segment(path, [])
-        for found in intact_blocks(content):
-            block = found.block
-            if block.number < self.blocks or block.first_row < self.rows:
-                continue
-            self.damaged_blocks += block.number - self.blocks
-            self._enter(segment, found)
-            visit(block, path, found.begin)
-        if segment.entries:
-            self._segments.append(segment)
-        elif content:
-            # the next segment may need this name; what cannot be read is still somebody's data
-            path.rename(path.with_suffix(".damaged"))
-        else:
-            path.unlink()
-        return memoryview(content)[segment.size :]
-
-    def _enter(self, segment: _Segment, found: Found) -> None:
-        block = found.block
-        segment.entries.append(_Entry(block.number, block.next_row, found.end, found.crc))
-        self.blocks, self.rows = block.number + 1, block.next_row
+        self._commit()
 
     def _open_last(self) -> None:
         """Reopen the newest segment for appending, cut after its last intact block."""
@@ -132,10 +129,12 @@ class SegmentLog:
         self._dirty = False
         segment = self._segments[-1]
         begin = segment.size + HEADER_BYTES
-        self._enter(segment, Found(block, begin, begin + size, crc))
+        segment.enter(Found(block, begin, begin + size, crc))
+        self._account.blocks, self._account.rows = block.number + 1, block.next_row
         return segment.path, begin
 
     def _start_segment(self) -> None:
+        self._drop_oldest()
         self.sync()
         # an older attempt may have left this name behind, empty
         path = self.folder / f"segment_{self.blocks:012d}.bin"
@@ -147,8 +146,18 @@ class SegmentLog:
             raise
         self.close()
         self._fd = fd
-        self._segments.append(_Segment(path, []))
+        self._segments.append(Segment(path))
         self._mark_synced()
+        while self._dropped:
+            self._dropped[0].unlink(missing_ok=True)
+            del self._dropped[0]
+
+    def _drop_oldest(self) -> None:
+        """Leave the oldest segments out of the manifest that the next sync commits; the files go after it."""
+        while len(self._segments) > 1 and self._segments[0].entries[-1].next_row <= self._keep_from:
+            self._dropped.append(self._segments.pop(0).path)
+            oldest = self._segments[0].entries[0]
+            self._first = (oldest.number, oldest.first_row)
 
     def _cut(self) -> None:
         """Remove what a failed write left behind the last whole block."""
@@ -162,13 +171,24 @@ class SegmentLog:
             return
         try:
             os.fsync(self._fd)
+            self._commit()
         except OSError:
             # after a failed fsync the kernel may have dropped the pages: only writing them again is safe
-            entries, self.blocks, self.rows = self._synced
+            entries, self._account.blocks, self._account.rows = self._synced
             del self._segments[-1].entries[entries:]
-            self._dirty = True
+            self._dirty, self._committed = True, None
             raise
         self._mark_synced()
+
+    def _commit(self) -> None:
+        """Say in the manifest that every block is durable."""
+        self._commit_up_to(self.blocks, self.rows, self.last_crc)
+
+    def _commit_up_to(self, blocks: int, rows: int, crc: int) -> None:
+        current = Manifest(*self._first, blocks, rows, crc)
+        if current != self._committed:
+            manifest.commit(self.folder, current, header=self._header)
+            self._committed = current
 
     def rolls_back_to(self, blocks: int, crc: int) -> bool:
         """Whether the block before number `blocks` is the one with this CRC (or is missing, so none can tell)."""
@@ -179,25 +199,31 @@ class SegmentLog:
         """Drop every block numbered `blocks` or higher, newest segment first; call `recover` afterwards."""
         self.close()
         while self._segments and not any(entry.number < blocks for entry in self._segments[-1].entries):
-            self._segments.pop().path.unlink()
+            segment = self._segments.pop()
+            # before the file goes: a manifest that names what is missing would be a false alarm
+            if segment.entries:
+                oldest = segment.entries[0]
+                self._commit_up_to(oldest.number, oldest.first_row, self.last_crc)
+            segment.path.unlink()
             sync_folder(self.folder)
         if self._segments:
-            kept = [entry for entry in self._segments[-1].entries if entry.number < blocks]
-            self._segments[-1].entries = kept
+            segment = self._segments[-1]
+            segment.entries = [entry for entry in segment.entries if entry.number < blocks]
+            newest = segment.entries[-1]
+            self._commit_up_to(newest.number + 1, newest.next_row, newest.crc)
+            # a new file in place of a shorter one: another process may have this one mapped
+            write_atomic(segment.path, segment.path.read_bytes()[: segment.size])
             self._open_last()
 
     def skip_to(self, *, blocks: int, rows: int) -> None:
         """Continue at these numbers after losing the end of the log; the blocks between count as damaged."""
-        self.damaged_blocks += max(0, blocks - self.blocks)
-        self.blocks, self.rows = max(self.blocks, blocks), max(self.rows, rows)
+        self._account.skip_to(blocks=blocks, rows=rows)
+        self._commit()
         self._mark_synced()
 
     def drop_before(self, row: int) -> None:
-        """Delete the oldest segments that hold no row numbered `row` or higher."""
-        while len(self._segments) > 1 and self._segments[0].entries[-1].next_row <= row:
-            self._segments[0].path.unlink()
-            del self._segments[0]
-            sync_folder(self.folder)
+        """Let the oldest segments go that hold no row numbered `row` or higher, when the next segment begins."""
+        self._keep_from = row
 
     def close(self) -> None:
         """Release the file; blocks since the last `sync` stay in the hands of the operating system."""

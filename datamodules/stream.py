@@ -197,7 +197,8 @@ class Stream:
     def state(self) -> dict[str, Any]:
         """Flush, and say in JSON-able terms where the stream stands; raises OSError."""
         self.flush()
-        self._pins.append((self.written, self.tail))
+        if (self.written, self.tail) not in self._pins:
+            self._pins.append((self.written, self.tail))
         blocks, crc = (self.log.blocks, self.log.last_crc) if self.log else (0, 0)
         totals = {"env_steps": self.env_steps, "episodes": self.episodes, "steps_at_open": self._steps_at_open}
         return {"rows": self.written, "blocks": blocks, "crc": crc, "is_open": self.is_open, **totals}

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from datamodules.budget import memory_budget, rows_of
 from datamodules.envs.pool import EnvPool
 from datamodules.envs.protocol import Pool
 from datamodules.envs.sources import has_lanes, takes
@@ -95,11 +96,13 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
     )
 
 
-def build_replay(config: Config, spec: EnvSpec, paths: RunPaths, *, rank: int, world_size: int) -> Replay:
-    """This rank's shard of the replay, on disk in the run folder."""
+def build_replay(
+    config: Config, spec: EnvSpec, paths: RunPaths, *, rank: int, world_size: int, ranks_here: int = 1
+) -> Replay:
+    """This rank's shard of the replay, on disk in the run folder; `ranks_here` ranks share this machine."""
     data, seed = config["data"], config["seed"] * 1009 + rank
     longest = spec.episode_decisions + 1
-    share = data["capacity"] // world_size
+    share = rows_of(data["capacity"], spec) // world_size
     if share < 2 * longest * data["envs"]:
         least = 2 * longest * data["envs"] * world_size
         raise ValueError(
@@ -112,6 +115,9 @@ def build_replay(config: Config, spec: EnvSpec, paths: RunPaths, *, rank: int, w
         folder=paths.replay(rank),
         sampler=components.make("datamodules.samplers", data["sampler"], seed=seed),
         flush_rows=data["flush_rows"],
+        memory_limit_bytes=memory_budget(data["memory_budget"]) // ranks_here,
+        processes=ranks_here,
+        damage_limit=data["damage_limit"],
     )
 
 

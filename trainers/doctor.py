@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from datamodules.budget import parse_bytes
 from trainers.check_table import show
 from trainers.gl_install import ensure_gl
 from trainers.render_check import BACKENDS, Check, check_backend, check_render, verdict, wanted_backends
@@ -149,7 +151,7 @@ def check_replay(config: Mapping[str, Any], runs: Path) -> Iterator[Check]:
     """Memory and disk against what the replay of the configured capacity takes."""
     capacity = _capacity(config)
     try:
-        from datamodules.replay import Replay, available_bytes
+        from datamodules.budget import MEMORY_SHARE, available_bytes, footprint, memory_budget, rows_of
         from worldmodel.spec import EnvSpec
     except (ImportError, OSError) as error:
         yield Check("replay", f"cannot be imported: {error}", "fail", SETUP)
@@ -157,13 +159,17 @@ def check_replay(config: Mapping[str, Any], runs: Path) -> Iterator[Check]:
     size = config["task"]["env"].get("size", 64)
     # The number of action dimensions is only known to the environment; beside a frame it weighs nothing.
     spec = EnvSpec(config["task"]["name"], (3, size, size), action_dim=6, action_repeat=1, episode_steps=1000)
-    need = Replay.bytes_needed(spec, capacity)
-    folder = _nearest_folder(runs)
-    text = f"replay of {capacity:,} rows takes {_size(need)}"
-    memory = available_bytes()
-    fitting = f"data.capacity={memory * capacity // need // 1000 * 1000} or less, or a larger machine"
-    yield _room("memory", memory, need, text, fitting)
-    yield _room("disk", shutil.disk_usage(folder).free, need + ROOM_BYTES, text, f"free space on the disk of {folder}")
+    limit = memory_budget(config["data"].get("memory_budget", MEMORY_SHARE))
+    sizes = {"streams": config["data"].get("envs", 1), "flush_rows": config["data"].get("flush_rows", 100)}
+    budget = footprint(spec, rows_of(capacity, spec), **sizes, memory_limit=limit, on_disk=True)
+    memory, folder = budget.memory_bytes, _nearest_folder(runs)
+    text = f"replay of {budget.rows:,} rows takes"
+    fitting = f"data.capacity={limit * budget.rows // memory // 1000 * 1000} or less, or a larger machine"
+    where = ", its frames mapped from disk" if budget.mapped else ""
+    yield _room("memory", available_bytes(), memory, f"{text} {_size(memory)}{where}", fitting)
+    needed = budget.disk_bytes + ROOM_BYTES
+    room = f"free space on the disk of {folder}"
+    yield _room("disk", shutil.disk_usage(folder).free, needed, f"{text} {_size(budget.disk_bytes)}", room)
 
 
 def check_writable(runs: Path) -> Check:
@@ -220,10 +226,14 @@ def _verdict_only(config: Mapping[str, Any]) -> Iterator[Check]:
     yield check_render(task) if task else next(_rendering(None))
 
 
-def _capacity(config: Mapping[str, Any]) -> int:
+def _capacity(config: Mapping[str, Any]) -> int | str:
     capacity = config["data"]["capacity"]
+    if isinstance(capacity, str):
+        with suppress(ValueError):
+            parse_bytes(capacity)
+            return capacity
     if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:
-        raise ValueError(f"data.capacity: expected a whole number of rows above 0, got {capacity!r}")
+        raise ValueError(f"data.capacity: expected a whole number of rows, or bytes like 12GB, got {capacity!r}")
     return capacity
 
 

@@ -35,7 +35,7 @@ def run(main: Callable[[Sequence[str]], dict[str, Any]], *, usage: str) -> int:
         results = main(arguments)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, OSError) as error:
         if os.environ.get("WORLDMODEL_TRACEBACK") or not _mendable(error):
             raise
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
@@ -74,14 +74,16 @@ def _mendable(error: Exception) -> bool:
     if isinstance(error, ValueError | EnvError | RunFolderInUse | RunFolderReadOnly):
         return True
     # whoever raises these has loaded torch already; a wrong word on the command line is answered without it
-    from datamodules.replay import ReplayTooLarge
+    from datamodules.budget import ReplayTooLarge
+    from datamodules.insisting import ReplayWriteFailed
+    from datamodules.replay import ReplayDamaged
     from datamodules.rows import ReplayMismatch
     from datamodules.windows import ReplayEmpty
     from trainers.checkpoint import CheckpointDamaged
     from trainers.module import NonFiniteTraining
 
-    mendable = ReplayEmpty | ReplayMismatch | ReplayTooLarge | CheckpointDamaged | NonFiniteTraining
-    return isinstance(error, mendable)
+    replay = ReplayEmpty | ReplayMismatch | ReplayTooLarge | ReplayDamaged | ReplayWriteFailed
+    return isinstance(error, replay | CheckpointDamaged | NonFiniteTraining)
 
 
 def _one_line(message: Warning | str, *_: Any, **__: Any) -> str:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from datamodules.budget import parse_bytes
 from trainers.configuration import BadConfig
 
 # whole numbers and the least that each may be; a key that the chosen parts do not have is left out
@@ -14,7 +15,6 @@ COUNTS = {
     "data.seed_episodes": 1,
     "data.batch": 1,
     "data.length": 2,
-    "data.capacity": 1,
     "data.flush_rows": 1,
     "data.max_restarts": 0,
     "data.blank_frames": 0,
@@ -103,6 +103,11 @@ def check(config: Mapping[str, Any]) -> None:
         _require(config, key, "whole numbers of at least 1", lambda sizes: _are_sizes(sizes))
     for key, names in CHOICES.items():
         _require(config, key, " or ".join(str(name) for name in names), lambda name, names=names: name in names)
+    _require(config, "data.capacity", "a whole number of at least 1, or bytes like 12GB", _is_capacity)
+    _require(config, "data.memory_budget", "a share above 0 and at most 1, or bytes like 8GB", _is_budget)
+    _require(
+        config, "data.damage_limit", "a number of at least 0 and at most 1", lambda n: _is_number(n) and 0 <= n <= 1
+    )
     _require(config, "seed", f"at most {LARGEST_SEED}", lambda n: n <= LARGEST_SEED)
     for key in ("task.visuals", "evaluation.visuals"):
         _require(config, key, "visual options by name, such as {grayscale: {}}", _are_options)
@@ -166,6 +171,21 @@ def _are_sizes(value: Any) -> bool:
 
 def _are_options(value: Any) -> bool:
     return value is None or (isinstance(value, Mapping) and all(isinstance(v, Mapping) for v in value.values()))
+
+
+def _is_capacity(value: Any) -> bool:
+    return _is_bytes(value) or (type(value) is int and value >= 1)
+
+
+def _is_budget(value: Any) -> bool:
+    return _is_bytes(value) or (_is_number(value) and 0 < value <= 1)
+
+
+def _is_bytes(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and parse_bytes(value) > 0
+    except ValueError:
+        return False
 
 
 def _is_number(value: Any) -> bool:

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.budget import ReplayTooLarge
 from datamodules.envs.protocol import Step
-from datamodules.replay import Replay, ReplayTooLarge
+from datamodules.replay import Replay
 from datamodules.rows import ReplayMismatch, ReplayRowInvalid
 from datamodules.samplers.uniform import Uniform
 from datamodules.windows import ReplayEmpty
@@ -326,10 +327,10 @@ def test_lost_end_of_the_log_does_not_stop_a_resume(tmp_path):
         counter.play(10)
     state = replay.state_dict()
     replay.close()
-    path = max((tmp_path / "stream_00").iterdir())
+    path = max((tmp_path / "stream_00").glob("segment_*"))
     path.write_bytes(path.read_bytes()[:-20])
     for _ in range(2):
-        replay = Replay(spec=SPEC, capacity=80, folder=tmp_path, flush_rows=5)
+        replay = Replay(spec=SPEC, capacity=80, folder=tmp_path, flush_rows=5, damage_limit=0.2)
         replay.load_state_dict(state)
         assert replay.damaged_blocks == 1 and served(replay) == set(range(25))
         counter = Counter(replay, rows=counter.rows[:30], episode=3)
@@ -364,8 +365,9 @@ def test_damage_is_found_and_never_served(tmp_path):
         for content in damages(path.read_bytes(), rng):
             shutil.copytree(tmp_path / "good", tmp_path / "bad")
             (tmp_path / "bad/stream_00" / path.name).write_bytes(content)
-            replay = Replay(spec=SPEC, capacity=200, folder=tmp_path / "bad")
-            assert replay.rows < len(counter.rows)
+            replay = Replay(spec=SPEC, capacity=200, folder=tmp_path / "bad", damage_limit=1.0)
+            assert replay.damaged_blocks > 0
+            assert (replay.rows < len(counter.rows)) == (path.suffix == ".bin")
             check(replay.sample(60, 4), [counter])
             replay.close()
             shutil.rmtree(tmp_path / "bad")
@@ -382,7 +384,7 @@ def test_flipped_bits_in_the_middle_are_counted(tmp_path):
         flipped = bytearray(content)
         flipped[position] ^= 1 << int(rng.integers(8))
         path.write_bytes(flipped)
-        replay = Replay(spec=SPEC, capacity=200, folder=tmp_path)
+        replay = Replay(spec=SPEC, capacity=200, folder=tmp_path, damage_limit=0.1)
         assert replay.damaged_blocks == 1
         abandon(replay)
 

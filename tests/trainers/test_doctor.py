@@ -68,9 +68,17 @@ def test_replay_that_does_not_fit_fails_with_a_fix(tmp_path):
 
 def test_replay_bytes_are_those_of_its_frames(tmp_path):
     config = {**TOY, "task": {**TOY["task"], "env": {"size": 64}}, "data": {"capacity": 1_000_000}}
+    config["data"]["memory_budget"] = "20GB"
     text = next(doctor.check_replay(config, tmp_path)).finding
     takes = float(text.split("takes ")[1].split(" GB")[0])
     assert 1e6 * 3 * 64 * 64 / 1e9 <= takes <= 1.01 * 1e6 * 3 * 64 * 64 / 1e9 + 0.1
+
+
+def test_a_replay_beyond_the_memory_budget_is_mapped(tmp_path):
+    config = {**TOY, "task": {**TOY["task"], "env": {"size": 64}}, "data": {"capacity": "2GB", "memory_budget": "1GB"}}
+    found = _checks(doctor.check_replay(config, tmp_path))
+    assert found["memory"].state == "ok" and "mapped" in found["memory"].finding
+    assert "takes 2" in found["disk"].finding
 
 
 @pytest.mark.parametrize("capacity", [0, -5, 1.5, True, "many", None])

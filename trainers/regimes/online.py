@@ -17,7 +17,15 @@ def make(*, session: Session) -> Course:
     config, stack, rank, data = session.config, session.stack, session.rank, session.config["data"]
     pool = stack.enter_context(build.open_pool(config, data["envs"], gpu=session.gpu))
     module = build.build_module(config, build.build_agent(config, pool.spec))
-    replay = build.build_replay(config, pool.spec, session.paths, rank=rank, world_size=session.trainer.world_size)
+    trainer = session.trainer
+    replay = build.build_replay(
+        config,
+        pool.spec,
+        session.paths,
+        rank=rank,
+        world_size=trainer.world_size,
+        ranks_here=trainer.world_size // trainer.num_nodes,
+    )
     stack.enter_context(closing(replay))
     batches = build.build_data(config, replay, world_size=session.trainer.world_size)
     session.progress.print(replay.summary())

@@ -1,0 +1,147 @@
+"""Reads the segments of a log, oldest block first, and finds out what is missing; changes nothing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datamodules import manifest
+from datamodules.account import Account
+from datamodules.blocks import HEADER_BYTES, Found, intact_blocks, is_torn
+from datamodules.durable import retried
+from datamodules.manifest import Manifest
+from datamodules.sealed import Broken
+
+# far above what is ever written: such a file is not this log's
+LARGEST_BYTES = 1 << 33
+
+Visit = Callable[[Found, Path], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a segment's reader remembers of a block."""
+
+    number: int
+    first_row: int
+    next_row: int
+    end: int
+    crc: int
+
+
+@dataclass(slots=True)
+class Segment:
+    """One file: its intact blocks, and the ranges of bytes between and after them. bytes: of the file as read."""
+
+    path: Path
+    entries: list[Entry] = field(default_factory=list)
+    rubble: list[tuple[int, int]] = field(default_factory=list)
+    bytes: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes up to the end of the last block."""
+        return self.entries[-1].end if self.entries else 0
+
+    def enter(self, found: Found) -> None:
+        """Add the next block."""
+        block = found.block
+        self.entries.append(Entry(block.number, block.first_row, block.next_row, found.end, found.crc))
+
+
+def segment_paths(folder: Path) -> list[Path]:
+    """The segment files of a log, oldest first."""
+    return sorted(path for path in folder.glob("segment_*.bin") if path.stem.removeprefix("segment_").isdecimal())
+
+
+def number_of(path: Path) -> int:
+    """The number of a segment's first block."""
+    return int(path.stem.removeprefix("segment_"))
+
+
+class LogReader:
+    """One pass over a log's folder.
+
+    account: the numbers that come next and what is missing, once `read` is done. first: the number of the oldest
+    block and of the oldest row that should be there. broken_manifests: 1 where the manifest is unreadable, missing or
+    older than the segments; the log is then judged by its segments alone, which cannot betray a loss at its ends.
+    torn: the newest segment ends in a write that was never finished, which is no damage.
+    """
+
+    def __init__(self, folder: Path, *, manifest_expected: bool) -> None:
+        self._folder, self._paths = folder, segment_paths(folder)
+        self.account, self.segments = Account(), list[Segment]()
+        self.broken_manifests, self.torn = 0, False
+        self.manifest = self._read_manifest(expected=manifest_expected and len(self._paths) > 0)
+        self.first = (number_of(self._paths[0]), 0) if self._paths else (0, 0)
+
+    def _read_manifest(self, *, expected: bool) -> Manifest | None:
+        try:
+            found = retried(lambda: manifest.read(self._folder))
+        except Broken:
+            self.broken_manifests += 1
+            return None
+        if found is None:
+            self.broken_manifests += expected
+            return None
+        if self._paths and found[0].blocks < number_of(self._paths[-1]):
+            # a segment is begun after a manifest that names all blocks before it
+            self.broken_manifests += 1
+            return None
+        return found[0]
+
+    def read(self, visit: Visit) -> list[Segment]:
+        """Hand every intact block to `visit`; returns the segments, oldest first."""
+        vanished, tail = False, b""
+        for path in self._paths:
+            try:
+                tail = self._read_segment(path, visit)
+            except FileNotFoundError:  # dropped by the process that writes here
+                vanished = True
+        if vanished:
+            self.manifest = self._read_manifest(expected=True)
+        self._judge(memoryview(tail))
+        return self.segments
+
+    def _read_segment(self, path: Path, visit: Visit) -> bytes:
+        """Take in one file; returns the bytes after its last intact block."""
+        segment, end = Segment(path), 0
+        self.segments.append(segment)
+        if path.is_symlink() or path.stat().st_size > LARGEST_BYTES:
+            segment.rubble.append((0, 1))
+            return b""
+        content = retried(path.read_bytes)
+        segment.bytes = len(content)
+        for found in intact_blocks(content):
+            if not any(earlier.entries for earlier in self.segments):
+                self.account.blocks, self.account.rows = found.block.number, found.block.first_row
+            begin = found.begin - HEADER_BYTES
+            segment.rubble += [(end, begin)] if begin > end else []
+            end = found.end
+            if self.account.accepts(found.block):
+                segment.enter(found)
+                visit(found, path)
+        if end < len(content):
+            segment.rubble.append((end, len(content)))
+        return content[end:]
+
+    def _judge(self, tail: memoryview) -> None:
+        """Count what is missing at both ends; inside the log a gap in the numbers was counted already."""
+        account, known = self.account, self.manifest
+        entries = [entry for segment in self.segments for entry in segment.entries]
+        if known is not None and any(e.number == known.blocks - 1 and e.crc != known.crc for e in entries):
+            known, self.broken_manifests = None, self.broken_manifests + 1  # of another history
+        if known is not None and (not entries or known.first_block <= entries[0].number):
+            self.first = (known.first_block, known.first_row)
+        elif entries:
+            self.first = (min(self.first[0], entries[0].number), entries[0].first_row)
+        if entries:
+            account.damaged_blocks += entries[0].number - self.first[0]
+            account.lost_rows += entries[0].first_row - self.first[1]
+        else:
+            account.blocks, account.rows = self.first
+        if known is not None and known.blocks > account.blocks:
+            account.skip_to(blocks=known.blocks, rows=known.rows)
+        elif len(tail) > 0 and not is_torn(tail):
+            account.skip_to(blocks=account.blocks + 1, rows=account.rows)
+        else:
+            self.torn = len(tail) > 0
