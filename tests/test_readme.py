@@ -34,6 +34,13 @@ FIT = (
 EXTRA = {
     "fit toy": (*FIT, "task.env_steps=26"),
     "fit suite": (*FIT, "task.env_steps=1001", "task.env.action_repeat=50"),
+    "fit offline": (
+        *("experiment=small", "data.batch=2", "data.length=8", "data.updates=3"),
+        *("trainer.accelerator=cpu",),
+    ),
+    "fit imagined": ("data.batch=2", "data.length=8", "data.updates=3"),
+    "collect_data": ("episodes=1", "task.env.action_repeat=50"),
+    "inspect_data": (),
     "fit resume": ("task.env_steps=151",),
     "evaluate": ("episodes=1", "planner.candidates=8", "planner.elites=2"),
     "benchmark env": ("task=toy_point", "repeats=60"),
@@ -61,7 +68,12 @@ def form(words: list[str]) -> str:
     """Which key of EXTRA a command of trainers has: by its module, and for some by its first words."""
     module, arguments = words[2].removeprefix("trainers."), words[3:]
     if module == "fit":
-        kinds = {"resume": "resume=", "toy": ("task=toy", "experiment=toy")}
+        kinds = {
+            "resume": "resume=",
+            "offline": "data=offline",
+            "imagined": "data=imagined",
+            "toy": ("task=toy", "experiment=toy"),
+        }
         kind = next((k for k, start in kinds.items() if any(a.startswith(start) for a in arguments)), "suite")
         return f"fit {kind}"
     return f"{module} {arguments[0]}" if module == "benchmark" else module

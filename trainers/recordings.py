@@ -10,6 +10,7 @@ from datamodules.recorded import Recorded
 from trainers import build
 from trainers.configuration import BadConfig
 from trainers.held_out import HeldOut
+from trainers.imports import import_once
 from trainers.module import WorldModelModule
 from trainers.offline import Offline
 from trainers.session import Course, Session
@@ -100,7 +101,8 @@ def _require_task_fits(session: Session, spec: EnvSpec) -> None:
 
 
 def _segments(session: Session, uri: str) -> tuple[Path, dict[str, Any]]:
-    parsed = parse(uri)
-    if parsed.scheme == "segments":
+    data, parsed = session.config["data"], parse(uri)
+    if parsed.scheme == "segments":  # this project's own pairing needs no check
         return parsed.path, {}
-    raise BadConfig(f"data.uri: expected segments, got {uri}")
+    cache = Path(data["cache"] or "cache")
+    return import_once(uri, cache, alignment=data["alignment"], say=session.progress.print)
