@@ -1,0 +1,44 @@
+"""The whole pipeline on environments that are not dm_control's: collect, learn, plan, evaluate, film."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datamodules.recorded import Recorded
+
+pytest.importorskip("gymnasium")
+
+ENVS = Path(__file__).resolve().parents[1] / "datamodules" / "envs"
+QUICK = (
+    *("experiment=smoke", "task.env_steps=120", "evaluation.every=1000", "trainer.accelerator=cpu"),
+    *("task.env.size=16", "planner.iterations=1", "data.seed_episodes=3"),
+)
+DICT = "{observation:dict,lengths:[9]}"
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "terminates"),
+    [
+        ("gym:Pendulum-v1", ["task.env.episode_steps=20"], False),
+        ("gym:CartPole-v1", ["task.env.kwargs.sutton_barto_reward=true"], True),
+        (
+            "gym:gym_envs:Watermarked",
+            ["task.env.episode_steps=30", "task.env.kwargs={observation:dict,lengths:[9]}"],
+            True,
+        ),
+        ("vector:CartPole-v1", ["data.envs=2"], True),
+    ],
+)
+def test_a_run_from_the_first_row_to_the_report(runs, tmp_path, task, options, terminates):
+    folder = tmp_path / "run"
+    run = runs.fit(*QUICK, f"task={task}", *options, f"run_dir={folder}", PYTHONPATH=str(ENVS))
+    assert run.wait(240) == 0, run.err.read_text()
+    results = run.results()
+    assert (results["status"], results["faults"], results["task"]) == ("finished", 0, task.partition(":")[2])
+    assert results["env_steps"] >= 120 and results["updates"] >= 10 and np.isfinite(results["return_mean"])
+    assert (folder / "report.html").stat().st_size > 100
+    recorded = Recorded(folder / "replay")
+    ends = {episode.terminal for episode in recorded.trajectories()}
+    assert (True in ends) == terminates and recorded.spec.discrete == ("CartPole" in task)
+    recorded.close()
