@@ -7,12 +7,11 @@ os.environ.setdefault("WANDB_MODE", "offline")
 import pytest
 import torch
 
+from trainers import components
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.decoders.patch import PatchDecoder
-from worldmodel.dynamics.deterministic import DeterministicDynamics
-from worldmodel.dynamics.rssm_gaussian import GaussianRSSM
 from worldmodel.encoders.patch import PatchEncoder
-from worldmodel.heads import ScalarHead
+from worldmodel.heads.scalar import ScalarHead
 from worldmodel.interfaces import Batch
 from worldmodel.pixels import PixelNorm
 from worldmodel.planners.cem import CEM
@@ -21,6 +20,11 @@ from worldmodel.policies.backprop import BackpropImagination
 
 PIXELS = (3, 16, 16)
 A = 2
+DYNAMICS: dict[str, dict[str, object]] = {
+    "rssm_gaussian": {"deterministic": 16, "stochastic": 4, "hidden": 16},
+    "rssm_categorical": {"deterministic": 16, "groups": 3, "classes": 4, "hidden": 16},
+    "deterministic": {"latent_dim": 12, "hidden": 16},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -46,9 +50,8 @@ def random_batch(B: int = 3, T: int = 7, *, first: int | None = 0) -> Batch:
 
 
 def small_dynamics(name: str, embed_dim: int) -> torch.nn.Module:
-    if name == "rssm_gaussian":
-        return GaussianRSSM(embed_dim=embed_dim, action_dim=A, deterministic=16, stochastic=4, hidden=16)
-    return DeterministicDynamics(embed_dim=embed_dim, action_dim=A, latent_dim=12, hidden=16)
+    """Any of `DYNAMICS` with a few thousand weights."""
+    return components.make("worldmodel.dynamics", {"name": name, **DYNAMICS[name]}, embed_dim=embed_dim, action_dim=A)
 
 
 def small_agent(name: str = "rssm_gaussian", *, imagination: bool = True, **options: object) -> LatentMPC:
@@ -68,6 +71,6 @@ def small_agent(name: str = "rssm_gaussian", *, imagination: bool = True, **opti
         planner=CEM(horizon=3, candidates=16, elites=4, iterations=2, policy_candidates=4 if imagination else 0),
         action_dim=A,
         discount=0.99,
-        unroll=0 if name == "rssm_gaussian" else 2,
+        unroll=2 if name == "deterministic" else 0,
         **options,
     )

@@ -16,7 +16,6 @@ from trainers import components
 from trainers.module import WorldModelModule, require_fit
 from trainers.run_paths import RunPaths
 from worldmodel.agents.latent_mpc import LatentMPC, LossWeights
-from worldmodel.heads import ScalarHead
 from worldmodel.pixels import PixelNorm
 from worldmodel.policies.actor import Actor
 from worldmodel.spec import EnvSpec
@@ -74,7 +73,6 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
     model = {key: value for key, value in config["dynamics"].items() if key != "unroll"}  # that is the agent's
     facts = {"embed_dim": encoder.embed_dim, "action_dim": spec.action_dim}
     dynamics = components.make("worldmodel.dynamics", model, **facts)
-    sizes = {"latent_dim": dynamics.latent_dim, **options["heads"]}
     actor, imagination = _build_policy(config, spec, dynamics.latent_dim)
     return LatentMPC(
         pixels=PixelNorm(spec.pixels),
@@ -83,7 +81,7 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
             "worldmodel.decoders", options["decoder"], latent_dim=dynamics.latent_dim, pixels=spec.pixels
         ),
         dynamics=dynamics,
-        reward=ScalarHead(scale=float(spec.action_repeat), **sizes),
+        reward=_build_head(config, dynamics.latent_dim, scale=float(spec.action_repeat)),
         imagination=imagination,
         actor=actor,
         planner=components.make("worldmodel.planners", _plain_planner(config)),
@@ -147,15 +145,20 @@ def load_weights(agent: LatentMPC, state_dict: Mapping[str, torch.Tensor]) -> No
     agent.load_state_dict(weights)
 
 
+def _build_head(config: Config, latent_dim: int, *, scale: float) -> Any:
+    options = {"name": "scalar", **config["agent"]["heads"]}  # runs of the past have no name here
+    return components.make("worldmodel.heads", options, latent_dim=latent_dim, scale=scale)
+
+
 def _build_policy(config: Config, spec: EnvSpec, latent_dim: int) -> tuple[Any, Any]:
     options = dict(config["policy"])
     if options["name"] is None:
         return None, None
     actor = Actor(latent_dim=latent_dim, action_dim=spec.action_dim, **options.pop("actor"))
-    discount, heads = config["agent"]["discount"], config["agent"]["heads"]
+    discount = config["agent"]["discount"]
     if not 0 < discount < 1:
         raise ValueError(f"agent.discount: expected a number in (0, 1), got {discount}")
-    value = ScalarHead(latent_dim=latent_dim, scale=spec.action_repeat / (1 - discount), **heads)
+    value = _build_head(config, latent_dim, scale=spec.action_repeat / (1 - discount))
     return actor, components.make("worldmodel.policies", options, value=value)
 
 

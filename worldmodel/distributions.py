@@ -1,7 +1,8 @@
-"""Distributions in closed form: Gaussians, their KL, and the squashed normal of policies."""
+"""Distributions in closed form: Gaussians, groups of categoricals, their KL, and the squashed normal of policies."""
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,8 @@ from torch.nn import functional as F
 from worldmodel.interfaces import Noise
 
 Moments = tuple[Tensor, Tensor]  # mean and std, same shape
+Categoricals = tuple[Tensor]  # log probabilities [*R G K] of G groups of K classes
+Statistics = Moments | Categoricals
 
 
 def standard_normal(*shape: int, generator: Noise, device: torch.device | str) -> Float[Tensor, "*shape"]:
@@ -45,15 +48,51 @@ def gaussian_kl(q: Moments, p: Moments) -> Float[Tensor, "*R"]:
     return 0.5 * (ratio + distance - 1 - ratio.log()).sum(-1)
 
 
-def balanced_kl(q: Moments, p: Moments, *, balance: float, free_nats: float) -> Float[Tensor, "*R"]:
+def unimix(logits: Float[Tensor, "*R K"], share: float) -> Float[Tensor, "*R K"]:
+    """Log probabilities of a categorical of which `share` is uniform: none is below log(share / K)."""
+    probabilities = (1 - share) * logits.softmax(-1) + share / logits.shape[-1]
+    return probabilities.log()
+
+
+def categorical_kl(q: Categoricals, p: Categoricals) -> Float[Tensor, "*R"]:
+    """KL(q || p) of independent categoricals in nats, summed over the groups."""
+    (q_log,), (p_log,) = q, p
+    return (q_log.exp() * (q_log - p_log)).sum((-2, -1))
+
+
+def straight_through(log_probs: Float[Tensor, "*R K"], one_hot: Float[Tensor, "*R K"]) -> Float[Tensor, "*R K"]:
+    """`one_hot` to whoever reads it, the probabilities to the gradient (Bengio et al., 2013)."""
+    probabilities = log_probs.exp()
+    return one_hot + (probabilities - probabilities.detach())
+
+
+def one_hot_mode(log_probs: Float[Tensor, "*R K"]) -> Float[Tensor, "*R K"]:
+    """The most probable class."""
+    return F.one_hot(log_probs.argmax(-1), log_probs.shape[-1]).to(log_probs.dtype)
+
+
+def one_hot_sample(log_probs: Float[Tensor, "*R K"]) -> Float[Tensor, "*R K"]:
+    """A class drawn by the Gumbel maximum, without the host in between."""
+    noise = -torch.empty_like(log_probs).exponential_().log()
+    return one_hot_mode(log_probs.detach() + noise)
+
+
+def balanced_kl(
+    q: Statistics,
+    p: Statistics,
+    *,
+    balance: float,
+    free_nats: float,
+    kl: Callable[[Any, Any], Tensor] = gaussian_kl,
+) -> Float[Tensor, "*R"]:
     """KL(q || p) whose gradient goes to p with weight `balance` and to q with the rest, nothing below `free_nats`.
 
     Hafner et al., Mastering Atari with Discrete World Models (2021), algorithm 2.
     """
-    detached_q, detached_p = (q[0].detach(), q[1].detach()), (p[0].detach(), p[1].detach())
+    detached_q, detached_p = (tuple(x.detach() for x in statistics) for statistics in (q, p))
     # stop-grad: the prior should chase the posterior, not drag it
-    chase = gaussian_kl(detached_q, p).clamp_min(free_nats)
-    drag = gaussian_kl(q, detached_p).clamp_min(free_nats)
+    chase = kl(detached_q, p).clamp_min(free_nats)
+    drag = kl(q, detached_p).clamp_min(free_nats)
     return balance * chase + (1 - balance) * drag
 
 

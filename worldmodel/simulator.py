@@ -8,7 +8,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.heads import ScalarHead
+from worldmodel.heads import Head
 from worldmodel.interfaces import Dynamics, Noise
 from worldmodel.interfaces import Simulator as SimulatorProtocol
 from worldmodel.policies.actor import Actor
@@ -25,7 +25,7 @@ class LatentSimulator:
         self,
         *,
         dynamics: Dynamics,
-        reward: ScalarHead,
+        reward: Head,
         value: nn.Module | None,
         actor: Actor | None,
         action_dim: int,

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from tests.conftest import PIXELS, A, random_batch, small_agent
+from tests.conftest import DYNAMICS, PIXELS, A, random_batch, small_agent
 from worldmodel.objectives import later_rows, unroll
 from worldmodel.openloop import open_loop
 from worldmodel.pixels import PixelNorm
 
 
-@pytest.mark.parametrize("name", ["rssm_gaussian", "deterministic"])
+@pytest.mark.parametrize("name", DYNAMICS)
 def test_acting_filters_exactly_as_learning_does(name: str) -> None:
     agent = small_agent(name, act_with="actor")
     batch = random_batch(B=2, T=5)
@@ -87,7 +87,7 @@ def test_unroll_predicts_the_rows_that_later_rows_lists() -> None:
     torch.testing.assert_close(predicted, later_rows(latent, steps=3))
 
 
-@pytest.mark.parametrize("name", ["rssm_gaussian", "deterministic"])
+@pytest.mark.parametrize("name", DYNAMICS)
 def test_the_windows_errors_are_the_loss_without_images_and_unrolling(name: str) -> None:
     agent, batch = small_agent(name), random_batch(B=4, T=5)
     loss = agent.losses(batch)

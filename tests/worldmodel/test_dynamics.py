@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from tests.conftest import A, random_batch, small_agent, small_dynamics
+from tests.conftest import DYNAMICS, A, random_batch, small_agent, small_dynamics
 
 E = 10
-NAMES = ["rssm_gaussian", "deterministic"]
+NAMES = list(DYNAMICS)
 
 
 @pytest.fixture(params=NAMES)
@@ -54,11 +54,10 @@ def test_prediction_takes_any_leading_axes(dynamics: torch.nn.Module) -> None:
     torch.testing.assert_close(whole[1, 2], dynamics.predict(latent[1, 2:3], action[1, 2:3])[0])
 
 
-def test_imagination_has_the_mean_of_the_prediction() -> None:
-    rssm = small_dynamics("rssm_gaussian", E)
-    latent, action = torch.randn(1, rssm.latent_dim), torch.randn(1, A)
-    samples = rssm.imagine(latent.expand(20_000, -1), action.expand(20_000, -1))
-    torch.testing.assert_close(samples.mean(0), rssm.predict(latent, action)[0], atol=0.03, rtol=0)
+def test_imagination_has_the_mean_of_the_prediction(dynamics: torch.nn.Module) -> None:
+    latent, action = torch.randn(1, dynamics.latent_dim), torch.randn(1, A)
+    samples = dynamics.imagine(latent.expand(20_000, -1), action.expand(20_000, -1))
+    torch.testing.assert_close(samples.mean(0), dynamics.predict(latent, action)[0], atol=0.03, rtol=0)
 
 
 def test_the_kl_is_zero_where_posterior_and_prior_agree() -> None:

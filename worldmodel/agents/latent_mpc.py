@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from worldmodel.distributions import standard_normal
-from worldmodel.heads import ScalarHead
+from worldmodel.heads import Head
 from worldmodel.interfaces import Batch, Belief, Carry, Dynamics, Loss, Noise, Planner
 from worldmodel.objectives import latent_consistency, later_rows, unroll
 from worldmodel.pixels import PixelNorm
@@ -55,7 +55,7 @@ class LatentMPC(nn.Module):
         encoder: nn.Module,
         decoder: nn.Module,
         dynamics: nn.Module,
-        reward: ScalarHead,
+        reward: Head,
         imagination: BackpropImagination | None,
         actor: Actor | None,
         planner: Planner,
@@ -126,7 +126,7 @@ class LatentMPC(nn.Module):
     def _model_loss(self, batch: Batch, belief: Belief) -> Loss:
         B, T = batch.reward.shape
         arrived = (~batch.is_first).float()  # a reset brings no reward
-        reward = self.reward.squared_error(belief.latent, batch.reward) * arrived
+        reward = self.reward.loss(belief.latent, batch.reward) * arrived
         terms = {"reward": reward, **self.dynamics.losses(belief, batch.action, batch.is_first)}
         shapes = {name: tuple(term.shape) for name, term in terms.items()}
         assert set(shapes.values()) == {(B, T)}, shapes
@@ -143,7 +143,7 @@ class LatentMPC(nn.Module):
         target = later_rows(batch.reward, steps=self.unroll)
         return {
             "consistency": latent_consistency(predicted, belief.latent).mean(),
-            "unrolled_reward": self.reward.squared_error(predicted, target).mean(),
+            "unrolled_reward": self.reward.loss(predicted, target).mean(),
         }
 
     def _image_loss(self, batch: Batch, belief: Belief) -> Tensor:

@@ -7,11 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.heads import ScalarHead, SlowCopy
+from worldmodel.heads import Head
 from worldmodel.interfaces import Loss
 from worldmodel.policies.actor import Actor
 from worldmodel.returns import lambda_return
 from worldmodel.simulator import LatentSimulator
+from worldmodel.slow_copy import SlowCopy
 
 
 class BackpropImagination(nn.Module):
@@ -27,7 +28,7 @@ class BackpropImagination(nn.Module):
     def __init__(
         self,
         *,
-        value: ScalarHead,
+        value: Head,
         horizon: int = 8,
         starts: int = 96,
         mix: float = 0.95,
@@ -47,7 +48,7 @@ class BackpropImagination(nn.Module):
         returns = lambda_return(rewards, values, discount=simulator.discount, mix=self.mix)
         self._track_spread(returns.detach())
         actor_loss = -(returns / self.spread).mean() + self.entropy * log_probs.mean()
-        value_loss = self.value.squared_error(states[:-1].detach(), returns.detach()).mean()
+        value_loss = self.value.loss(states[:-1].detach(), returns.detach()).mean()
         metrics = {
             "policy/entropy": -log_probs.detach().mean(),
             "policy/imagined_return": returns.detach().mean(),

@@ -1,0 +1,111 @@
+"""Recurrent state-space model with categorical states: the filter q(s_t | o_1:t, a_1:t).
+
+Hafner et al., Mastering Atari with Discrete World Models (2021); the uniform share from
+Hafner et al., Mastering Diverse Domains through World Models (2023).
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from worldmodel.distributions import (
+    balanced_kl,
+    categorical_kl,
+    one_hot_mode,
+    one_hot_sample,
+    straight_through,
+    unimix,
+)
+from worldmodel.interfaces import Belief
+from worldmodel.nets import NormGRUCell, mlp
+
+
+class CategoricalRSSM(nn.Module):
+    """s = (h, z): a GRU state h and `groups` one-hot vectors of `classes` each, gradients straight through.
+
+    deterministic: size of h. hidden: width of the two state heads. uniform: share of every categorical that is
+    uniform, which bounds the KL. balance: share of the KL's gradient that trains the prior. free_nats: KL per row,
+    summed over the groups, under which nothing is pushed.
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int,
+        action_dim: int,
+        deterministic: int = 128,
+        groups: int = 16,
+        classes: int = 16,
+        hidden: int = 200,
+        uniform: float = 0.01,
+        balance: float = 0.8,
+        free_nats: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if not 0 < uniform < 1:
+            raise ValueError(f"dynamics.uniform: expected a number in (0, 1), got {uniform}")
+        self.deterministic, self.groups, self.classes = deterministic, groups, classes
+        self.uniform, self.balance, self.free_nats = uniform, balance, free_nats
+        stochastic = groups * classes
+        self.latent_dim = self.carry_dim = deterministic + stochastic
+        self.inputs = nn.Sequential(
+            nn.Linear(stochastic + action_dim, deterministic, bias=False), nn.LayerNorm(deterministic), nn.SiLU()
+        )
+        self.cell = NormGRUCell(deterministic, deterministic)
+        self.prior = mlp(deterministic, hidden, 1, stochastic)
+        self.posterior = mlp(deterministic + embed_dim, hidden, 1, stochastic)
+
+    def observe(
+        self,
+        embed: Float[Tensor, "B T E"],
+        action: Float[Tensor, "B T A"],
+        is_first: Bool[Tensor, "B T"],
+        carry: Float[Tensor, "B C"],
+        *,
+        sample: bool,
+    ) -> Belief:
+        """Filter a window; with sample=False the latents are the posterior's modes."""
+        keep = (~is_first).to(carry.dtype).unsqueeze(-1)
+        choose = one_hot_sample if sample else one_hot_mode
+        latent, latents, posteriors = carry, [], []
+        for t in range(embed.shape[1]):
+            h = self._recur(latent * keep[:, t], action[:, t] * keep[:, t])
+            posterior = self._log_probs(self.posterior(torch.cat([h, embed[:, t].to(h.dtype)], -1)))
+            latent = self._join(h, straight_through(posterior, choose(posterior)))
+            latents.append(latent)
+            posteriors.append(posterior)
+        stacked = torch.stack(latents, 1)
+        prior = self._log_probs(self.prior(stacked[..., : self.deterministic]))
+        statistics = {"posterior": torch.stack(posteriors, 1), "prior": prior}
+        return Belief(latent=stacked, carry=latent, statistics=statistics)
+
+    def predict(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
+        """One step of the prior with z at its mean, the probabilities: smooth in the action, unlike a mode."""
+        h = self._recur(latent, action)
+        return self._join(h, self._log_probs(self.prior(h)).exp())
+
+    def imagine(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
+        """One step of the prior with z sampled, gradients straight through."""
+        h = self._recur(latent, action)
+        prior = self._log_probs(self.prior(h))
+        return self._join(h, straight_through(prior, one_hot_sample(prior)))
+
+    def losses(
+        self, belief: Belief, action: Float[Tensor, "B T A"], is_first: Bool[Tensor, "B T"]
+    ) -> dict[str, Tensor]:
+        """The balanced KL from posterior to prior, in nats per row."""
+        q, p = (belief.statistics["posterior"],), (belief.statistics["prior"],)
+        return {"kl": balanced_kl(q, p, balance=self.balance, free_nats=self.free_nats, kl=categorical_kl)}
+
+    def _recur(self, latent: Tensor, action: Tensor) -> Tensor:
+        h, z = latent.split([self.deterministic, self.groups * self.classes], -1)
+        return self.cell(self.inputs(torch.cat([z, action], -1)), h)  # type: ignore[no-any-return]
+
+    def _log_probs(self, logits: Tensor) -> Tensor:
+        return unimix(logits.float().unflatten(-1, (self.groups, self.classes)), self.uniform)
+
+    def _join(self, h: Tensor, z: Tensor) -> Tensor:
+        return torch.cat([h, z.flatten(-2).to(h.dtype)], -1)
+
+
+make = CategoricalRSSM

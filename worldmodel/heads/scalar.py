@@ -1,0 +1,34 @@
+"""A scalar as a plain regression."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodel.heads import Head
+from worldmodel.nets import mlp, zero_last
+
+
+class ScalarHead(Head):
+    """A perceptron that reads one number off a latent, in units of `scale`.
+
+    The network itself outputs numbers of order 1, so that one learning rate and one loss weight fit every task.
+    """
+
+    def __init__(self, *, latent_dim: int, scale: float, hidden: int = 200, layers: int = 2) -> None:
+        super().__init__()
+        self.net = zero_last(mlp(latent_dim, hidden, layers, 1))
+        self.scale = scale
+
+    def forward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
+        """The number in its own unit."""
+        return self.normalised(latent) * self.scale
+
+    def normalised(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
+        """The number in units of `scale`."""
+        return self.net(latent).squeeze(-1).float()  # type: ignore[no-any-return]
+
+    def loss(self, latent: Float[Tensor, "*R D"], target: Float[Tensor, "*R"]) -> Float[Tensor, "*R"]:
+        """Squared error in units of scale²; the target is in its own unit."""
+        return (self.normalised(latent) - target / self.scale).square()
+
+
+make = ScalarHead
