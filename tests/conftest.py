@@ -23,6 +23,7 @@ A = 2
 DYNAMICS: dict[str, dict[str, object]] = {
     "rssm_gaussian": {"deterministic": 16, "stochastic": 4, "hidden": 16},
     "rssm_categorical": {"deterministic": 16, "groups": 3, "classes": 4, "hidden": 16},
+    "gaussian": {"latent_dim": 6, "hidden": 16},
     "deterministic": {"latent_dim": 12, "hidden": 16},
 }
 
