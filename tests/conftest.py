@@ -24,6 +24,11 @@ DYNAMICS: dict[str, dict[str, object]] = {
     "rssm_gaussian": {"deterministic": 16, "stochastic": 4, "hidden": 16},
     "rssm_categorical": {"deterministic": 16, "groups": 3, "classes": 4, "hidden": 16},
     "gaussian": {"latent_dim": 6, "hidden": 16},
+    "ensemble": {
+        "members": 3,
+        "hidden": 16,
+        "filter": {"name": "rssm_gaussian", "deterministic": 12, "stochastic": 4, "hidden": 16},
+    },
     "deterministic": {"latent_dim": 12, "hidden": 16},
 }
 

@@ -35,6 +35,7 @@ class LossWeights:
     image: float = 20.0
     reward: float = 500.0
     kl: float = 1.0
+    members: float = 1.0
     consistency: float = 10.0
     unrolled_reward: float = 500.0
 

@@ -1,0 +1,62 @@
+"""Several networks of one shape as one: a product a layer, whatever their number."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# P(k <= 0), P(k <= 1), ... of a Poisson variable of rate 1: how often a bootstrap draws a sample of a large set
+_POISSON = torch.tensor([1 / math.factorial(k) for k in range(9)], dtype=torch.float64).cumsum(0) / math.e
+_MIX = (-7046029254386353131, -4658895280553007687, -7723592293110705685)  # odd, with no pattern in their bits
+
+
+class MemberLinear(nn.Module):
+    """A linear layer of M members, each with weights and a start of its own."""
+
+    def __init__(self, members: int, inputs: int, outputs: int, *, bias: bool = True) -> None:
+        super().__init__()
+        bound = inputs**-0.5  # nn.Linear's
+        self.weight = nn.Parameter(torch.empty(members, inputs, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(members, 1, outputs).uniform_(-bound, bound)) if bias else None
+
+    def forward(self, x: Float[Tensor, "M R I"]) -> Float[Tensor, "M R O"]:
+        """Every member on rows of its own."""
+        return torch.bmm(x, self.weight) if self.bias is None else torch.baddbmm(self.bias, x, self.weight)
+
+
+class MemberNorm(nn.Module):
+    """LayerNorm with a gain and a shift for each member."""
+
+    def __init__(self, members: int, size: int) -> None:
+        super().__init__()
+        self.gain, self.shift = nn.Parameter(torch.ones(members, 1, size)), nn.Parameter(torch.zeros(members, 1, size))
+
+    def forward(self, x: Float[Tensor, "M R I"]) -> Float[Tensor, "M R I"]:
+        """Zero mean and unit std over the last axis, then gain and shift."""
+        return torch.addcmul(self.shift, F.layer_norm(x, x.shape[-1:]), self.gain)
+
+
+def member_mlp(members: int, inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
+    """`nets.mlp` for M members: [M R inputs] to [M R outputs]."""
+    blocks: list[nn.Module] = []
+    for size in [inputs] + [hidden] * (layers - 1):
+        blocks += [MemberLinear(members, size, hidden, bias=False), MemberNorm(members, hidden), nn.SiLU()]
+    return nn.Sequential(*blocks, MemberLinear(members, hidden if layers else inputs, outputs))
+
+
+def bootstrap_weights(key: Float[Tensor, "*R K"], members: int) -> Float[Tensor, "M *R"]:
+    """How often each member's bootstrap drew a transition: Poisson(1), a function of its float32 key alone.
+
+    The same transition has the same weights in every batch and process, and nothing is stored.
+    """
+    bits = key.float().contiguous().view(torch.int32).long()
+    index = torch.arange(1, members + 1, device=key.device).view(-1, *[1] * (key.ndim - 1))
+    state = index * _MIX[0]
+    for column in bits.unbind(-1):
+        state = (state ^ column) * _MIX[1]
+        state = state ^ ((state >> 29) & 0x7FFFFFFFF)  # integers are signed: without the mask the sign would spread
+    state = state * _MIX[2]
+    uniform = ((state >> 40) & 0xFFFFFF).double() / 2**24
+    return (uniform.unsqueeze(-1) > _POISSON.to(key.device)).sum(-1).float()
