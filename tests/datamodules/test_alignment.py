@@ -13,7 +13,7 @@ from datamodules.trajectory import Trajectory
 
 Choose = Callable[[toy.PointEnv, np.random.Generator, SmoothRandom], np.ndarray]
 POLICIES: dict[str, Choose] = {
-    "smooth": lambda env, rng, noise: noise(np.zeros(1), np.zeros(1, bool))[0],
+    "smooth": lambda env, rng, noise: noise(np.zeros(1), np.zeros(1, bool), np.ones(1, bool))[0],
     "noisy expert": lambda env, rng, noise: np.clip(
         0.5 * toy.optimal_action(env.state) + rng.normal(0, 0.3, 2), -1, 1
     ).astype(np.float32),
@@ -27,7 +27,7 @@ def play(seed: int, choose: Choose, episodes: int = 30, steps: int = 40) -> list
 
 
 def _episode(env: toy.PointEnv, rng: np.random.Generator, choose: Choose) -> Trajectory:
-    noise = SmoothRandom(env.spec, count=1, rng=rng)
+    noise = SmoothRandom(env.spec, rngs=[rng])
     steps, actions = [env.reset(int(rng.integers(1 << 30)))], [np.zeros(2, np.float32)]
     while not steps[-1].is_last:
         actions.append(choose(env, rng, noise))

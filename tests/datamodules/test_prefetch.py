@@ -103,7 +103,7 @@ def test_poison_reaches_no_other_batch():
         following = next(windows)
         assert (following.pixels == (following.reward % 251)[..., None, None, None]).all()
         following.pixels.fill_(255), following.reward.fill_(-1)
-    for values in (replay._pixels, *replay._table.values()):
+    for values in (replay._streams[0].frames._ring, *replay._table.values()):
         values[:] = 1
     assert all(torch.equal(batch.pixels, pixels) for batch, pixels in kept)
     assert all((pixels == (batch.reward % 251)[..., None, None, None]).all() for batch, pixels in kept)
