@@ -29,6 +29,7 @@ DYNAMICS: dict[str, dict[str, object]] = {
         "hidden": 16,
         "filter": {"name": "rssm_gaussian", "deterministic": 12, "stochastic": 4, "hidden": 16},
     },
+    "smoothing": {"latent_dim": 6, "hidden": 16},
     "deterministic": {"latent_dim": 12, "hidden": 16},
 }
 

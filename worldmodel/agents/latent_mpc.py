@@ -36,6 +36,7 @@ class LossWeights:
     reward: float = 500.0
     kl: float = 1.0
     members: float = 1.0
+    filter: float = 1.0
     consistency: float = 10.0
     unrolled_reward: float = 500.0
 

@@ -1,0 +1,126 @@
+"""Smoothing q(s_t, s_t+1 | o_1:T, a_1:T) for learning, a filter beside it for acting (equation 5.3.5).
+
+Given s_t, the past adds nothing to what the future says of s_t+1: a backward recurrence over o_t:T and a_t+1:T and the
+last latent are all that the posterior needs.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from worldmodel.distributions import gaussian_kl
+from worldmodel.interfaces import Belief
+from worldmodel.nets import NormGRUCell, mlp
+
+
+class SmoothingDynamics(nn.Module):
+    """Gaussian Markov latents: q(s_t | s_t-1, a_t-1, b_t) in learning, q(s_t | g_t) in acting.
+
+    b_t is a GRU's state from the window's or the episode's end back to row t; g_t, which the carry holds, one from
+    the start up to it. The filter learns the smoother's latents and moves nothing but itself. min_std: of both
+    posteriors and the prior. An episode's first latent, and a window's, has the prior N(0, 1).
+    """
+
+    def __init__(
+        self, *, embed_dim: int, action_dim: int, latent_dim: int = 64, hidden: int = 200, min_std: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.latent_dim, self.carry_dim, self.min_std = latent_dim, hidden, min_std
+        self.backward_in = mlp(embed_dim + action_dim, hidden, 1, hidden)
+        self.backward_cell = NormGRUCell(hidden, hidden)
+        self.forward_in = mlp(embed_dim + action_dim, hidden, 1, hidden)
+        self.forward_cell = NormGRUCell(hidden, hidden)
+        self.smoother = mlp(latent_dim + action_dim + hidden, hidden, 1, 2 * latent_dim)
+        self.filter = mlp(hidden, hidden, 1, 2 * latent_dim)
+        self.change = mlp(latent_dim + action_dim, hidden, 2, 2 * latent_dim)
+
+    def observe(
+        self,
+        embed: Float[Tensor, "B T E"],
+        action: Float[Tensor, "B T A"],
+        is_first: Bool[Tensor, "B T"],
+        carry: Float[Tensor, "B C"],
+        *,
+        sample: bool,
+    ) -> Belief:
+        """With sample=True a sample of the smoother, which sees the whole window; else the filter's means."""
+        keep = (~is_first).to(carry.dtype).unsqueeze(-1)
+        controls = action * keep
+        seen, carry = self._filter(embed.detach(), controls, keep, carry)
+        filter_mean, filter_std = self._moments(self.filter(seen))
+        if not sample:
+            return Belief(latent=filter_mean, carry=carry, statistics={})
+        latent, statistics = self._smooth(self._look_back(embed, controls, keep), controls, keep)
+        statistics |= {"filter_mean": filter_mean, "filter_std": filter_std}
+        return Belief(latent=latent, carry=carry, statistics=statistics)
+
+    def predict(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
+        """The prior's mean."""
+        return self._prior(latent, action)[0]
+
+    def imagine(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
+        """A sample of the prior by reparameterisation."""
+        mean, std = self._prior(latent, action)
+        return mean + std * torch.randn_like(std)
+
+    def losses(
+        self, belief: Belief, action: Float[Tensor, "B T A"], is_first: Bool[Tensor, "B T"]
+    ) -> dict[str, Tensor]:
+        """The ELBO's KL of every row, and the filter's from the smoother, which is held still."""
+        stats = belief.statistics
+        smoothed = stats["posterior_mean"], stats["posterior_std"]
+        filtered = stats["filter_mean"], stats["filter_std"]
+        # stop-grad: the smoother must not give up what the filter cannot know
+        still = smoothed[0].detach(), smoothed[1].detach()
+        return {
+            "kl": gaussian_kl(smoothed, (stats["prior_mean"], stats["prior_std"])),
+            "filter": gaussian_kl(still, filtered),
+        }
+
+    def _filter(self, embed: Tensor, action: Tensor, keep: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        """g_t of every row, and the last."""
+        inputs, states = self.forward_in(torch.cat([embed, action], -1)), []
+        for t in range(embed.shape[1]):
+            g = self.forward_cell(inputs[:, t], g * keep[:, t])
+            states.append(g)
+        return torch.stack(states, 1), g
+
+    def _look_back(self, embed: Tensor, action: Tensor, keep: Tensor) -> Tensor:
+        """b_t of every row; an episode's last row knows nothing of the next episode."""
+        after = F.pad(action[:, 1:], (0, 0, 0, 1))  # what was done at row t, a reset's being nothing
+        inputs, states = self.backward_in(torch.cat([embed, after], -1)), []
+        same = F.pad(keep[:, 1:], (0, 0, 0, 1))
+        b = keep.new_zeros(len(embed), self.carry_dim)
+        for t in reversed(range(embed.shape[1])):
+            b = self.backward_cell(inputs[:, t], b * same[:, t])
+            states.append(b)
+        return torch.stack(states[::-1], 1)
+
+    def _smooth(self, future: Tensor, action: Tensor, keep: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Latents by ancestral sampling, and the moments of posterior and prior."""
+        keep = torch.cat([torch.zeros_like(keep[:, :1]), keep[:, 1:]], 1)  # nothing is known of the row before
+        latent, rows = future.new_zeros(len(future), self.latent_dim), []
+        for t in range(future.shape[1]):
+            latent = latent * keep[:, t]
+            control = action[:, t] * keep[:, t]
+            prior_mean, prior_std = self._prior(latent, control)
+            prior = prior_mean * keep[:, t], torch.where(keep[:, t] > 0, prior_std, 1.0)
+            change, std = self._moments(self.smoother(torch.cat([latent, control, future[:, t]], -1)))
+            mean = latent + change
+            latent = mean + std * torch.randn_like(std)
+            rows.append((latent, mean, std, *prior))
+        stacked = [torch.stack(column, 1) for column in zip(*rows, strict=True)]
+        names = ("posterior_mean", "posterior_std", "prior_mean", "prior_std")
+        return stacked[0], dict(zip(names, stacked[1:], strict=True))
+
+    def _prior(self, latent: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        change, std = self._moments(self.change(torch.cat([latent, action], -1)))
+        return latent + change, std
+
+    def _moments(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
+        mean, raw = statistics.float().chunk(2, -1)
+        return mean, F.softplus(raw) + self.min_std
+
+
+make = SmoothingDynamics
