@@ -32,7 +32,7 @@ class Recorded:
     A run may go on writing there: rows that come later are not seen. seed: of the windows drawn, where no sampler is
     given. holdout: share of the episodes, evenly spread in their order, of which no window is drawn.
     rows, episodes, env_steps: what is stored; the pieces of an episode that lost rows count as episodes. lengths:
-    rows of each episode [episodes]. held_out: numbers of the episodes held out. damaged_blocks: blocks left out.
+    rows of each episode [episodes]. held_out: numbers of the episodes held out. damaged_blocks, lost_rows: left out.
     Raises ReplayMismatch where there is no such folder or their specs differ, and OSError.
     """
 
@@ -72,6 +72,7 @@ class Recorded:
         self._content = _without(content, set(self.held_out))
         self.lengths = np.array([stop - start for _, start, stop in self._spans], np.int64)
         self.damaged_blocks = sum(broken for _, broken in headers) + sum(reader.damaged_blocks for reader in readers)
+        self.lost_rows = sum(reader.lost_rows for reader in readers)
         self.rows = sum(reader.stream.rows for reader in readers)
         self.episodes = len(self._spans)
         self.env_steps = sum(readers[i].env_steps(start, stop) for i, start, stop in self._spans)
@@ -177,6 +178,7 @@ class _Reader:
         reader = LogReader(log, manifest_expected=manifest_expected)
         reader.read(self._take)
         self.damaged_blocks = reader.account.damaged_blocks + reader.broken_manifests
+        self.lost_rows = reader.account.lost_rows
 
     def _take(self, found: Found, path: Path) -> None:
         block, expected = found.block, self._next_row

@@ -7,10 +7,11 @@ import pytorch_lightning as pl
 
 from datamodules.replay import Replay
 from datamodules.rollout import Episode
-from trainers.collect import Collector
+from trainers.collect import Collector, sum_over_ranks
 from trainers.cycle import Cycle, Surroundings, fit_pixels
 from trainers.module import WorldModelModule
 from trainers.promise import promise
+from trainers.tally import damage
 
 
 class Algorithm26(Cycle):
@@ -36,6 +37,7 @@ class Algorithm26(Cycle):
         super().__init__(surroundings)
         self.collector, self.replay = collector, replay
         self.env_steps, self.update_ratio, self.seed_rounds = env_steps, update_ratio, seed_rounds
+        self._damage: dict[str, int] = {}
         self.progress.update(total_env_steps=env_steps)
 
     def begin(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
@@ -45,6 +47,7 @@ class Algorithm26(Cycle):
             self._report([episode], {})
         fit_pixels(module, self.replay.sample(min(512, self.replay.rows), 1))
         self.updates_due = self.update_ratio * self.collector.decisions
+        self._count_damage()
         self.log_row(trainer, module, {})
 
     def between_updates(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
@@ -97,11 +100,11 @@ class Algorithm26(Cycle):
 
     @property
     def counters(self) -> dict[str, int]:
-        """The collector's, over all ranks."""
-        return self.collector.counters
+        """The collector's and what the replay lost, over all ranks."""
+        return self.collector.counters | self._damage
 
     def restore_counters(self, counters: dict[str, int]) -> None:
-        """Into the collector."""
+        """Into the collector; what is lost is counted on the disk."""
         self.collector.counters = counters
 
     def rank_state(self) -> dict[str, Any]:
@@ -115,4 +118,9 @@ class Algorithm26(Cycle):
         self.replay.load_state_dict(rank["replay"])
         self.collector.load_state_dict(rank["collector"])
         self._bring_due(before)
+        self._count_damage()
         self.progress.update(env_steps=self.collector.env_steps, decisions=self.collector.decisions)
+
+    def _count_damage(self) -> None:
+        """Damage is found when a folder is opened and rolled back, never later; called on all ranks."""
+        self._damage = damage(*sum_over_ranks([self.replay.damaged_blocks, self.replay.lost_rows]))

@@ -11,6 +11,7 @@ from trainers.cycle import Cycle, Surroundings, fit_pixels, own_random
 from trainers.held_out import HeldOut
 from trainers.loggers import log_films
 from trainers.module import WorldModelModule
+from trainers.tally import damage
 
 PICTURED = 4
 
@@ -126,10 +127,11 @@ class Offline(Cycle):
 
     @property
     def counters(self) -> dict[str, int]:
-        """The recorded rows': nothing is added to them."""
+        """The recorded rows', which every rank reads alike: nothing is added to them."""
         recorded = self.recorded
         decisions = recorded.rows - recorded.episodes
-        return {"env_steps": recorded.env_steps, "decisions": decisions, "episodes": recorded.episodes}
+        size = {"env_steps": recorded.env_steps, "decisions": decisions, "episodes": recorded.episodes}
+        return size | damage(recorded.damaged_blocks, recorded.lost_rows)
 
     def restore_counters(self, counters: dict[str, int]) -> None:
         """Nothing: they are counted from what is recorded."""

@@ -6,6 +6,11 @@ COUNTS = ("env_steps", "decisions", "episodes")
 _KINDS = tuple(f"faults/{kind}" for kind in FAULT_KINDS)
 
 
+def damage(blocks: int, rows: int) -> dict[str, int]:
+    """`replay/damaged_blocks` and `replay/lost_rows`, only where there is damage."""
+    return {"replay/damaged_blocks": blocks, "replay/lost_rows": rows} if blocks or rows else {}
+
+
 class Tally:
     """Counts of rows and faults; `counters` names them, a kind of fault only where there was one."""
 
