@@ -21,7 +21,7 @@ from datamodules.samplers.uniform import Uniform
 from datamodules.shards import Shards
 from datamodules.stream import Stream
 from datamodules.trajectory import Trajectory
-from datamodules.windows import Content, Sampler
+from datamodules.windows import Content, Sampler, require_same_sampler
 from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec
 
@@ -119,6 +119,7 @@ class Recorded:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Return to the draws of `state`; raises ReplayMismatch where other rows are stored now."""
         require_same(state, {"rows": self.rows, "episodes": self.episodes})
+        require_same_sampler(self._sampler, state["sampler"])
         self._sampler.load_state_dict(state["sampler"])
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from datamodules.rows import ReplayMismatch, ReplayRowInvalid, empty_table, fram
 from datamodules.samplers.uniform import Uniform
 from datamodules.shards import Shards
 from datamodules.stream import Stream
-from datamodules.windows import Content, Sampler
+from datamodules.windows import Content, Sampler, require_same_sampler
 from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec
 
@@ -237,9 +237,7 @@ class Replay:
         """
         mine = {"format": STATE_FORMAT, "capacity": self.capacity}
         require_same({**state, "streams": len(state["streams"])}, {**mine, "streams": len(self._streams)})
-        if state["sampler"].keys() != self._sampler.state_dict().keys():
-            name = type(self._sampler).__name__.lower()
-            raise ReplayMismatch(f"data.sampler: expected {name} as in this run, got a checkpoint of another sampler")
+        require_same_sampler(self._sampler, state["sampler"])
         self._content = None
         self._losses += 1
         for stream, stored in zip(self._streams, state["streams"], strict=True):

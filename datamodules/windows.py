@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datamodules.rows import ReplayMismatch
+
 
 class ReplayEmpty(RuntimeError):
     """No window of the requested length is stored; names the rows needed and stored."""
@@ -126,3 +128,10 @@ class Sampler(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state`; the rows are those of the moment when it was taken, less what the disk lost."""
+
+
+def require_same_sampler(sampler: Sampler, state: dict[str, Any]) -> None:
+    """Raise ReplayMismatch where `state` is another kind of sampler's."""
+    if state.keys() != sampler.state_dict().keys():
+        name = type(sampler).__name__.lower()
+        raise ReplayMismatch(f"data.sampler: expected {name} as in this run, got a checkpoint of another sampler")

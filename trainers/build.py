@@ -12,6 +12,7 @@ from datamodules.envs.sources import has_lanes, takes
 from datamodules.envs.vector_pool import VectorPool
 from datamodules.online import OnlineData
 from datamodules.replay import Replay
+from datamodules.windows import Sampler
 from trainers import components
 from trainers.module import WorldModelModule, require_fit
 from trainers.run_paths import RunPaths
@@ -94,11 +95,22 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
     )
 
 
+def build_sampler(config: Config, *, rank: int) -> Sampler:
+    """What chooses this rank's windows."""
+    return components.make("datamodules.samplers", config["data"]["sampler"], seed=config["seed"] * 1009 + rank)
+
+
+def prefetches(config: Config) -> bool:
+    """Whether the next batch is prepared while the learner computes."""
+    ahead = config["data"]["prefetch"]
+    return torch.cuda.is_available() if ahead == "auto" else ahead
+
+
 def build_replay(
     config: Config, spec: EnvSpec, paths: RunPaths, *, rank: int, world_size: int, ranks_here: int = 1
 ) -> Replay:
     """This rank's shard of the replay, on disk in the run folder; `ranks_here` ranks share this machine."""
-    data, seed = config["data"], config["seed"] * 1009 + rank
+    data = config["data"]
     longest = spec.episode_decisions + 1
     share = rows_of(data["capacity"], spec) // world_size
     if share < 2 * longest * data["envs"]:
@@ -111,7 +123,7 @@ def build_replay(
         capacity=share,
         streams=data["envs"],
         folder=paths.replay(rank),
-        sampler=components.make("datamodules.samplers", data["sampler"], seed=seed),
+        sampler=build_sampler(config, rank=rank),
         flush_rows=data["flush_rows"],
         memory_limit_bytes=memory_budget(data["memory_budget"]) // ranks_here,
         processes=ranks_here,
@@ -126,9 +138,7 @@ def build_data(config: Config, replay: Replay, *, world_size: int) -> OnlineData
         raise ValueError(f"data.batch: expected a multiple of {world_size} ranks, got {batch}")
     if length > longest:
         raise ValueError(f"data.length: expected at most the {longest} rows of an episode, got {length}")
-    ahead = config["data"]["prefetch"]
-    prefetch = torch.cuda.is_available() if ahead == "auto" else ahead
-    return OnlineData(replay, batch=batch // world_size, length=length, prefetch=prefetch)
+    return OnlineData(replay, batch=batch // world_size, length=length, prefetch=prefetches(config))
 
 
 def build_module(config: Config, agent: LatentMPC, kind: type[WorldModelModule] = WorldModelModule) -> WorldModelModule:

@@ -47,8 +47,8 @@ def _open(session: Session, uri: str) -> tuple[Recorded, dict[str, Any]]:
     """Segments at `uri`, or a copy of another format's episodes in the cache, and what is to be said about them."""
     data, length = session.config["data"], session.config["data"]["length"]
     folder, imported = _segments(session, uri)
-    seed = session.config["seed"] * 1009 + session.rank
-    recorded = Recorded(folder, seed=seed, holdout=data["validation_share"])
+    sampler = build.build_sampler(session.config, rank=session.rank)
+    recorded = Recorded(folder, sampler=sampler, holdout=data["validation_share"])
     session.stack.callback(recorded.close)
     longest = int(recorded.lengths.max(initial=0))
     if length > longest:
@@ -63,7 +63,7 @@ def _batches(session: Session, recorded: Recorded) -> OnlineData:
     batch, length, ranks = session.config["data"]["batch"], session.config["data"]["length"], session.trainer.world_size
     if batch % ranks:
         raise BadConfig(f"data.batch: expected a multiple of {ranks} ranks, got {batch}")
-    return OnlineData(recorded, batch=batch // ranks, length=length)
+    return OnlineData(recorded, batch=batch // ranks, length=length, prefetch=build.prefetches(session.config))
 
 
 def _held_out(recorded: Recorded) -> HeldOut | None:

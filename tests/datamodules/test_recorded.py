@@ -12,6 +12,8 @@ from datamodules.recorded import Recorded
 from datamodules.recording import SegmentWriter
 from datamodules.replay import Replay
 from datamodules.rows import ReplayMismatch
+from datamodules.samplers.prioritised import Prioritised
+from datamodules.samplers.recent import Recent
 from datamodules.samplers.uniform import Uniform
 from datamodules.trajectory import TrajectoryInvalid
 from datamodules.windows import ReplayEmpty
@@ -181,3 +183,47 @@ def test_a_holdout_keeps_one_and_leaves_one(tmp_path):
         writer.write(trajectory(5, 0))
         writer.write(trajectory(5, 1))
     assert [Recorded(tmp_path, holdout=share).held_out for share in (0.0, 0.01, 0.99)] == [[], [1], [1]]
+
+
+SAMPLERS = {"uniform": Uniform, "prioritised": Prioritised, "recent": lambda seed: Recent(seed=seed, half_life=20.0)}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_no_sampler_draws_what_is_held_out(written, name):
+    recorded = Recorded(written[0], sampler=SAMPLERS[name](seed=1), holdout=0.4)
+    assert len(recorded.held_out) == 2
+    kept = {i for i in range(len(LENGTHS)) if i not in recorded.held_out and LENGTHS[i] >= 5}
+    begins = np.cumsum(LENGTHS) - LENGTHS
+    seen = set()
+    for _ in range(30):
+        batch = recorded.sample(40, 5)
+        first = batch.windows[:, 2].numpy()
+        found = np.searchsorted(begins, first, side="right") - 1
+        assert (first + 5 <= (begins + LENGTHS)[found]).all()
+        seen |= set(found.tolist())
+        recorded.feedback(batch.windows, torch.rand(40) * 100)
+    assert seen == kept
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_state_continues_the_draws_of_its_sampler(written, name):
+    make = SAMPLERS[name]
+    one, two = (Recorded(written[0], sampler=make(seed=seed), holdout=0.4) for seed in (1, 2))
+    for _ in range(5):
+        batch = one.sample(20, 4)
+        one.feedback(batch.windows, torch.rand(20) * 100)
+    cursor = one.cursor()
+    one.sample(20, 4)
+    one.rewind(cursor)
+    two.load_state_dict(one.state_dict())
+    for _ in range(5):
+        batches = [data.sample(20, 4) for data in (one, two)]
+        assert torch.equal(batches[0].windows, batches[1].windows)
+        for data in (one, two):
+            data.feedback(batches[0].windows, batches[0].reward.abs().sum(1) * 100)
+
+
+def test_a_state_of_another_sampler_is_refused(written):
+    state = Recorded(written[0], sampler=Prioritised()).state_dict()
+    with pytest.raises(ReplayMismatch, match=r"data\.sampler: expected uniform"):
+        Recorded(written[0]).load_state_dict(state)

@@ -91,6 +91,21 @@ def test_a_run_that_is_stopped_and_continued_is_the_same(runs, learned, tmp_path
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
 
 
+def test_batches_prepared_ahead_change_nothing(runs, finished, tmp_path):
+    """By errors of the model, stopped with a batch prepared, and continued, as without."""
+    arguments = (*OFFLINE, "data.sampler.name=prioritised", f"data.uri={finished / 'replay'}")
+    reference, folder = runs.fit(*arguments, f"run_dir={tmp_path / 'reference'}"), tmp_path / "run"
+    assert reference.wait() == 0, reference.err.read_text()
+    run = runs.fit(*arguments, "data.prefetch=true", f"run_dir={folder}")
+    run.wait_for_rows(folder, 2)
+    os.kill(run.pid, signal.SIGINT)
+    assert run.wait() in (130, 0), run.err.read_text()
+    resumed = runs.fit(f"resume={folder}")
+    assert resumed.wait() == 0, resumed.err.read_text()
+    assert resumed.results()["held_out"] == reference.results()["held_out"]
+    assert differences(checkpoint(folder), checkpoint(tmp_path / "reference")) == []
+
+
 def test_more_updates_continue(runs, learned, tmp_path):
     shutil.copytree(learned[1], tmp_path / "run")
     resumed = runs.fit(f"resume={tmp_path / 'run'}", "data.updates=30")
