@@ -46,8 +46,9 @@ def _import(uri: str, folder: Path, *, insists: bool, say: Callable[[str], None]
         if found.verdict in ("departure", "late") and not insists:
             other = "departure" if found.verdict == "departure" else "arrival"
             raise BadConfig(
-                f"data.alignment: expected an action to lead to the frame it is stored with, as {uri} was read; its "
-                f"frames say {found.verdict} (t={found.t:.1f}): give data.alignment={other}, or the other one to insist"
+                f"data.alignment: expected actions to lead to the frames that {uri} was read with; the frames say "
+                f"{found.verdict} (t={found.t:.1f}): data.alignment={other} reads it otherwise; arrival or departure, "
+                "whichever is given is not questioned"
             )
         say(f"importing {uri} into {folder}, once")
         report = import_trajectories(reader, folder, check=False)

@@ -103,6 +103,8 @@ def _require_task_fits(session: Session, spec: EnvSpec) -> None:
 def _segments(session: Session, uri: str) -> tuple[Path, dict[str, Any]]:
     data, parsed = session.config["data"], parse(uri)
     if parsed.scheme == "segments":  # this project's own pairing needs no check
+        if data["alignment"] is not None or parsed.options:
+            raise BadConfig(f"data.alignment: expected none for segments, which have actions by arrival, got {uri}")
         return parsed.path, {}
     cache = Path(data["cache"] or "cache")
     return import_once(uri, cache, alignment=data["alignment"], say=session.progress.print)

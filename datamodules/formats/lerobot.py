@@ -46,8 +46,9 @@ class LeRobotReader:
     """Reads a LeRobot data set; see Reader, and `open_reader` for the options."""
 
     def __init__(self, root: Path, info: Info, convention: Convention, *, size: int, terminal: str, last: str) -> None:
-        if last not in ("drop", "repeat"):
-            raise FormatError(f"last: expected drop or repeat, got {last!r}")
+        known = ("drop", "repeat") if convention.alignment == "departure" else ("drop",)
+        if last not in known:
+            raise FormatError(f"last: expected {' or '.join(known)}, got {last!r}")
         if terminal and terminal not in info.columns:
             raise FormatError(f"terminal: expected one of {', '.join(sorted(info.columns))}, got {terminal!r}")
         self._root, self._info, self._convention = root, info, convention
@@ -123,10 +124,11 @@ class LeRobotReader:
         columns, table_frames = self._columns(episode)
         frames = self._film_frames(episode) if self._info.in_film else iter(table_frames)
         pixels = stack(frames, rows, self.spec.pixels, name=f"{name} {self._info.camera}", resize=self._resize)
-        # actions that led to a frame: all but the last, or all of them to one frame more
+        # under departure, actions that led to a frame: all but the last, or all of them to one frame more
         if self._repeat:
             pixels = np.concatenate([pixels, pixels[-1:]])
-        led = len(pixels) - 1
+        departs = self._convention.alignment == "departure"
+        led = len(pixels) - departs
         steps = columns.get("next.env_steps", np.full(rows, self._convention.action_repeat))
         trajectory = assemble(
             f"{self._root.resolve().name} {name}",
@@ -135,7 +137,7 @@ class LeRobotReader:
             reward=columns.get("next.reward", np.zeros(rows, np.float32))[:led],
             terminal=self._terminal is not None and bool(columns[self._terminal][max(led - 1, 0)]),
             convention=self._convention,
-            env_steps=np.concatenate([np.zeros(1), steps])[: led + 1],
+            env_steps=np.concatenate([np.zeros(1), steps if departs else steps[1:]])[: led + departs],
         )
         require_spec(self.spec, trajectory)
         return trajectory
@@ -207,6 +209,7 @@ class LeRobotReader:
 def open_reader(
     path: Path,
     *,
+    alignment: str = "departure",
     camera: str = "",
     size: int = 0,
     low: str = "",
@@ -217,12 +220,13 @@ def open_reader(
 ) -> LeRobotReader:
     """Read the data set at `path`; raises FormatError, OSError.
 
-    camera: key of its feature, may be left out where there is one. size: side to which frames are resized by area, 0:
-    as recorded. low, high: bounds of the stored actions, else those of stats.json where they exceed [-1, 1]. terminal:
-    the column that tells a termination, e.g. next.done. last: what becomes of the last line, drop or repeat.
+    alignment: departure as LeRobot has it, or arrival: the action of a line led to its frame. camera: key of its
+    feature, may be left out where there is one. size: side to which frames are resized by area, 0: as recorded. low,
+    high: bounds of the stored actions, else those of stats.json where they exceed [-1, 1]. terminal: the column that
+    tells a termination, e.g. next.done. last: what becomes of the last line, drop or repeat.
     """
     info = read_info(path, camera)
-    convention = convention_of(path, info, low=low, high=high, action_repeat=action_repeat)
+    convention = convention_of(path, info, alignment=alignment, low=low, high=high, action_repeat=action_repeat)
     return LeRobotReader(path, info, convention, size=size, terminal=terminal, last=last)
 
 

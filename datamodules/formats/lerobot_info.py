@@ -105,12 +105,12 @@ def place(template: str, *, chunk: int, file: int, key: str = "") -> Path:
     return Path(path)
 
 
-def convention_of(root: Path, info: Info, *, low: str, high: str, action_repeat: int) -> Convention:
+def convention_of(root: Path, info: Info, *, alignment: str, low: str, high: str, action_repeat: int) -> Convention:
     """How actions are stored: as the options say, else the least and the greatest of stats.json.
 
     Actions that lie in [-1, 1] already are left as they are. Raises FormatError where neither says it.
     """
-    given = Convention.parse(alignment="departure", low=low, high=high, action_repeat=action_repeat)
+    given = Convention.parse(alignment=alignment, low=low, high=high, action_repeat=action_repeat)
     if given.low is not None or not (root / STATS).exists():
         return given
     stats = read_json(root, STATS).get("action")
@@ -121,7 +121,7 @@ def convention_of(root: Path, info: Info, *, low: str, high: str, action_repeat:
         return given
     # a joint that never moved has no range: it becomes 0
     flat = least == most
-    return Convention("departure", np.where(flat, least - 1, least), np.where(flat, most + 1, most), action_repeat)
+    return Convention(alignment, np.where(flat, least - 1, least), np.where(flat, most + 1, most), action_repeat)
 
 
 def _bound(stats: object, key: str, dims: int) -> NDArray[np.float64]:

@@ -105,6 +105,8 @@ class MinariReader:
         steps = None
         if "infos" in h5.names(group, name) and "env_steps" in h5.names(h5.member(group, "infos", name), name):
             steps = h5.read(h5.member(group, "infos/env_steps", name), f"{name} env_steps")
+        if self._convention.alignment == "arrival":
+            pixels, steps = pixels[:-1], steps if steps is None else steps[:-1]
         return assemble(
             name,
             pixels=pixels if pixels.ndim != 3 else pixels[:, None],
@@ -246,19 +248,27 @@ def _facts_of(metadata: dict[str, Any]) -> _Facts:
 
 
 def open_reader(
-    path: Path, *, image_key: str = "", low: str = "", high: str = "", action_repeat: int = 0, task: str = ""
+    path: Path,
+    *,
+    alignment: str = "departure",
+    image_key: str = "",
+    low: str = "",
+    high: str = "",
+    action_repeat: int = 0,
+    task: str = "",
 ) -> MinariReader:
     """Read the data set at `path` (with or without its folder `data`); raises FormatError, OSError.
 
-    image_key: of a Dict observation, as camera or camera/rgb; may be left out where one is uint8 pictures. low, high:
-    bounds of the stored actions, else those of the action space.
+    alignment: departure as Minari has it, or arrival: action t led to observation t, and the last observation, which no
+    action led to, is left out. image_key: of a Dict observation, as camera or camera/rgb; may be left out where one is
+    uint8 pictures. low, high: bounds of the stored actions, else those of the action space.
     """
     folder = _data_folder(path)
     facts = _facts_of(read_json(folder, META) if (folder / META).exists() else {})
     repeat = action_repeat or (facts.spec.action_repeat if facts.spec else 1)
-    convention = Convention.parse(alignment="departure", low=low, high=high, action_repeat=repeat)
+    convention = Convention.parse(alignment=alignment, low=low, high=high, action_repeat=repeat)
     if convention.low is None and facts.low is not None:
-        convention = Convention("departure", facts.low, facts.high, repeat)
+        convention = Convention(alignment, facts.low, facts.high, repeat)
     return MinariReader(folder, facts, convention, image_key=image_key, task=task or path.resolve().name)
 
 
