@@ -1,0 +1,33 @@
+"""Latents and embeddings must agree dimension by dimension, and dimensions must not repeat each other.
+
+Zbontar et al., Barlow Twins: Self-Supervised Learning via Redundancy Reduction (2021).
+"""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Barlow(nn.Module):
+    """Squared distance of the cross-correlation from the identity, off the diagonal times `redundancy`."""
+
+    def __init__(self, *, latent_dim: int, embed_dim: int, redundancy: float = 5e-4) -> None:
+        super().__init__()
+        if redundancy < 0:
+            raise ValueError(f"redundancy: expected a number of at least 0, got {redundancy}")
+        self.project, self.redundancy = nn.Linear(latent_dim, embed_dim), redundancy
+
+    def forward(self, latent: Float[Tensor, "R D"], embed: Float[Tensor, "R E"]) -> Float[Tensor, ""]:
+        """The sum over the correlation's entries; embeddings are held still."""
+        # stop-grad: the frames' side is what the latent is to keep
+        ours, theirs = _standard(self.project(latent).float()), _standard(embed.detach().float())
+        correlation = ours.T @ theirs / len(latent)
+        diagonal = correlation.diagonal()
+        across = correlation.square().sum() - diagonal.square().sum()
+        return (1 - diagonal).square().sum() + self.redundancy * across
+
+
+def _standard(x: Tensor) -> Tensor:
+    return (x - x.mean(0)) / x.std(0, correction=0).clamp_min(1e-6)
+
+
+make = Barlow
