@@ -37,11 +37,12 @@ def test_barlow_is_zero_for_white_rows_that_agree_and_counts_what_is_repeated() 
     assert objective(-white, white).item() == pytest.approx(4 * D, rel=1e-4)
 
 
-def test_sigreg_is_the_epps_pulley_integral() -> None:
-    # of a constant 0, ∫ (1 - φ)² φ dt with φ = exp(-t²/2), over the line but for what lies beyond |t| = 6
-    objective = SIGReg(latent_dim=D, embed_dim=D, knots=200, reach=6.0)
-    expected = math.sqrt(2 * math.pi) * (1 - 2 / math.sqrt(2) + 1 / math.sqrt(3))
-    assert objective(torch.zeros(R, D), torch.zeros(R, D)).item() == pytest.approx(expected, rel=1e-4)
+@pytest.mark.parametrize("c", [0.0, 1.5])
+def test_sigreg_of_a_constant_is_the_epps_pulley_integral(c: float) -> None:
+    # ∫ |exp(ict) - φ|² φ dt with φ = exp(-t²/2); what lies beyond |t| = 6 is nothing
+    objective = SIGReg(latent_dim=1, embed_dim=D, knots=200, reach=6.0)
+    expected = math.sqrt(2 * math.pi) * (1 - math.sqrt(2) * math.exp(-(c**2) / 4) + 1 / math.sqrt(3))
+    assert objective(torch.full((R, 1), c), torch.zeros(R, D)).item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_sigreg_prefers_the_standard_normal() -> None:
