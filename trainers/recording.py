@@ -51,13 +51,14 @@ def record(
     _refuse_to_overwrite(out)
     with build.open_pool(config, width) as pool, closing(open_writer(out, pool.spec)) as writer:
         agent = None if checkpoint is None else _agent(config, pool, checkpoint, policy, device)
+        acts = {} if agent is None else {"act_with": config["agent"]["act_with"]}
         recorder = _Recorder(writer, out)
         for played in range(0, count, width):
             places = range(min(width, count - played))
             seeds = {i: episode_seed(first_seed, RECORDING_RANK, 0, played + i) for i in places}
             act = _policy(pool, agent, [episode_seed(first_seed, RECORDING_RANK, 1, played + i) for i in places], clock)
             recorder.take(play(pool, act, seeds, on_row=recorder.row), total=count)
-        facts = {"task": pool.spec.task, "policy": policy, **recorder.counts(), "out": out, "seed": first_seed}
+        facts = {"task": pool.spec.task, "policy": policy, **acts, **recorder.counts(), "out": out, "seed": first_seed}
     return {**facts, "seconds": round(time.monotonic() - start, 1)}
 
 
@@ -120,7 +121,8 @@ def _policy(pool: EnvPool, agent: LatentMPC | None, seeds: Sequence[int], clock:
 
 
 def _agent(config: dict[str, Any], pool: EnvPool, checkpoint: Path, policy: str, device: str) -> LatentMPC:
-    config["agent"]["act_with"] = policy
+    if policy != "checkpoint":
+        config["agent"]["act_with"] = policy
     agent = build.build_agent(config, pool.spec)
     build.load_weights(agent, DurableCheckpointIO().load_checkpoint(checkpoint)["state_dict"])
     return agent.to(torch.device(device)).eval()

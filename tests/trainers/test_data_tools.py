@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datamodules.envs.counting import decode
+from datamodules.envs.pool import episode_seed
 from datamodules.formats.uri import open_reader
 from trainers import collect_data, fit, inspect_data
 from trainers.imports import import_once
+from trainers.recording import RECORDING_RANK
 
 TOY = ("task=toy_point", "task.env.episode_steps=20", "envs=2")
 
@@ -39,19 +42,42 @@ def test_the_seed_alone_decides_and_not_the_number_of_environments(recorded, tmp
 
 
 def test_an_agent_records_too(finished, tmp_path):
-    for policy in ("planner", "actor"):
-        out = f"segments:{tmp_path / policy}"
-        results = collect_data.main([f"policy={policy}", f"model={finished}", "episodes=1", f"out={out}"])
-        assert (results["rows"], results["policy"]) == (21, policy)
-        assert len(next(open_reader(out).trajectories())) == 21
+    asked = {"planner": ["policy=planner"], "actor": ["policy=actor"], "checkpoint": ["policy=checkpoint"]}
+    asked["checkpoint by its actor"] = [*asked["checkpoint"], "agent.act_with=actor"]
+    actions = {}
+    for name, words in asked.items():
+        out = f"segments:{tmp_path / name}"
+        results = collect_data.main([*words, f"model={finished}", "episodes=1", f"out={out}"])
+        assert (results["rows"], results["policy"]) == (21, name.split()[0])
+        assert results["act_with"] == ("actor" if "actor" in name else "planner")
+        one = next(open_reader(out).trajectories())
+        assert len(one) == 21
+        actions[name] = one.action.tobytes()
+    assert actions["checkpoint"] == actions["planner"] != actions["actor"] == actions["checkpoint by its actor"]
+
+
+def test_an_episode_that_a_fault_cuts_short_is_kept_and_counted(tmp_path):
+    """The environment dies in the second of three episodes, whose seed is known before."""
+    seed = episode_seed(0, RECORDING_RANK, 0, 1)
+    out = f"npz:{tmp_path / 'data'}"
+    task = {"fault": "kill", "fault_at": 4, "fault_seed": seed, "episode_steps": 10, "terminal": "true"}
+    source = ["task=counting", "task.env.action_repeat=1", *(f"++task.env.{key}={task[key]}" for key in task)]
+    results = collect_data.main([*source, "episodes=3", f"out={out}"])
+    counts = {name: results[name] for name in ("episodes", "rows", "env_steps", "faults")}
+    assert counts == {"episodes": 3, "rows": 11 + 4 + 11, "env_steps": 10 + 3 + 10, "faults": 1}
+    reader = open_reader(out)
+    episodes = list(reader.trajectories())
+    assert [(len(one), one.terminal) for one in episodes] == [(11, True), (4, False), (11, True)]
+    assert [decode(row)[0] for row in episodes[1].pixels] == [0, 1, 2, 3] and reader.problems == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
         (["task=toy_point"], ("out",)),
-        (["task=toy_point", "out=npz:x", "policy=best"], ("policy", "planner", "'best'")),
+        (["task=toy_point", "out=npz:x", "policy=best"], ("policy", "checkpoint", "planner", "'best'")),
         (["task=toy_point", "out=npz:x", "policy=planner"], ("model",)),
+        (["task=toy_point", "out=npz:x", "policy=checkpoint"], ("model",)),
         (["task=toy_point", "out=npz:x", "episodes=0"], ("episodes", "at least 1", "'0'")),
         (["task=toy_point", "out=nzp:x"], ("nzp", "npz")),
         (["task=toy_pont", "out=npz:x"], ("toy_point",)),
