@@ -126,6 +126,12 @@ class Replay:
 
     @property
     @one_at_a_time
+    def longest(self) -> int:
+        """Rows in memory of the episode that has the most."""
+        return self._current().longest
+
+    @property
+    @one_at_a_time
     def next_rows(self) -> list[int]:
         """The number of each stream's next row: numbers are given once, discarded rows included."""
         return [stream.written for stream in self._streams]

@@ -77,8 +77,20 @@ class Content:
         index = WindowIndex(self.spans, length=length)
         if index.total == 0:
             rows = sum(int((spans[:, 1] - spans[:, 0]).sum()) for spans in self.spans)
-            raise ReplayEmpty(f"rows: expected {length} consecutive rows of an episode, got {rows} rows in all")
+            raise no_window(length, rows=rows, longest=self.longest)
         return index
+
+    @property
+    def longest(self) -> int:
+        """Rows of the longest run."""
+        return max((int((spans[:, 1] - spans[:, 0]).max(initial=0)) for spans in self.spans), default=0)
+
+
+def no_window(length: int, *, rows: int, longest: int) -> ReplayEmpty:
+    """The error that of `rows` rows, `longest` of them in the longest episode, none begins a window of `length`."""
+    got = f"got {rows} rows in all, {longest} of them in the longest episode"
+    hint = f": set data.length={longest} or less" if 2 <= longest < length else ""
+    return ReplayEmpty(f"rows: expected {length} consecutive rows of an episode, {got}{hint}")
 
 
 class WindowIndex:

@@ -7,7 +7,8 @@ import pytorch_lightning as pl
 
 from datamodules.replay import Replay
 from datamodules.rollout import Episode
-from trainers.collect import Collector, sum_over_ranks
+from datamodules.windows import no_window
+from trainers.collect import Collector, gather_over_ranks, sum_over_ranks
 from trainers.cycle import Cycle, Surroundings, fit_pixels
 from trainers.module import WorldModelModule
 from trainers.promise import promise
@@ -45,6 +46,7 @@ class Algorithm26(Cycle):
         self.progress.update(phase="seed")
         for episode in self.collector.seed_episodes(self.seed_rounds):
             self._report([episode], {})
+        self._require_windows(trainer.datamodule.length)
         fit_pixels(module, self.replay.sample(min(512, self.replay.rows), 1))
         self.updates_due = self.update_ratio * self.collector.decisions
         self._count_damage()
@@ -61,6 +63,12 @@ class Algorithm26(Cycle):
         else:
             self.save(trainer, module)
             self._collect(trainer, module)
+
+    def _require_windows(self, length: int) -> None:
+        """Raise ReplayEmpty on all ranks where one of them has no window of `length` rows to learn from."""
+        longest = min(gather_over_ranks(self.replay.longest))
+        if longest < length:
+            raise no_window(length, rows=self.replay.rows, longest=longest)
 
     def _collect(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
         self.progress.update(phase="collect")

@@ -572,7 +572,9 @@ def test_refuses_another_folder_or_state(tmp_path):
 def test_empty_replay_says_what_is_missing():
     replay = Replay(spec=SPEC, capacity=80)
     Counter(replay).play(5)
-    with pytest.raises(ReplayEmpty, match="expected 6 consecutive rows"):
+    assert replay.longest == 5
+    Counter(replay).play(3)
+    with pytest.raises(ReplayEmpty, match=r"expected 6 consecutive .* 8 rows .* 5 .*set data\.length=5 or less"):
         replay.sample(2, 6)
     assert "80 rows" in replay.summary() and replay.sample(2, 5).reward.shape == (2, 5)
 

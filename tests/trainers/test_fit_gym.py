@@ -24,7 +24,7 @@ DICT = "{observation:dict,lengths:[9]}"
         ("gym:CartPole-v1", ["task.env.kwargs.sutton_barto_reward=true"], True),
         (
             "gym:gym_envs:Watermarked",
-            ["task.env.episode_steps=30", "task.env.kwargs={observation:dict,lengths:[9]}"],
+            ["task.env.episode_steps=30", f"task.env.kwargs={DICT}"],
             True,
         ),
         ("vector:CartPole-v1", ["data.envs=2"], True),
@@ -42,3 +42,13 @@ def test_a_run_from_the_first_row_to_the_report(runs, tmp_path, task, options, t
     ends = {episode.terminal for episode in recorded.trajectories()}
     assert (True in ends) == terminates and recorded.spec.discrete == ("CartPole" in task)
     recorded.close()
+
+
+def test_episodes_shorter_than_a_window_are_said_when_the_seed_episodes_are_over(runs, tmp_path):
+    task = ("task=gym:gym_envs:Watermarked", "task.env.episode_steps=30", f"task.env.kwargs={DICT}", "data.length=12")
+    run = runs.fit(*QUICK, *task, f"run_dir={tmp_path / 'run'}", PYTHONPATH=str(ENVS))
+    assert run.wait() == 2
+    *_, line = run.err.read_text().splitlines()
+    assert line.startswith("ReplayEmpty: rows: expected 12 consecutive rows of an episode, got 30 rows in all")
+    assert line.endswith("10 of them in the longest episode: set data.length=10 or less")
+    assert not (tmp_path / "run/metrics.csv").exists()
