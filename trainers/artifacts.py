@@ -43,8 +43,8 @@ def versions() -> dict[str, str]:
 
 
 def write_pictures(folder: Path, agent: LatentMPC, evaluation: Evaluation, spec: EnvSpec, *, name: str) -> list[Path]:
-    """A film and a strip of the first evaluation episode, and of the model's open-loop prediction of it."""
-    if len(evaluation.frames) < 2:  # cut short by a fault
+    """A film and a strip of the evaluation's filmed episode, and of the model's open-loop prediction of it."""
+    if len(evaluation.frames) < 2:  # every episode that could be filmed was cut short by a fault
         return []
     frames = _enlarged(newest_image(torch.from_numpy(evaluation.frames), spec).numpy())
     fps = max(1.0, min(60.0, spec.episode_decisions / 20))  # a whole episode in 20 s

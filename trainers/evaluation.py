@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,13 +18,17 @@ from trainers.interrupt import Interrupted
 from trainers.metrics import bootstrap_ci95
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.interfaces import Batch
+from worldmodel.spec import EnvSpec
 
 EVALUATION_RANK = 2**31  # no training rank has it: evaluation starts are never trained on
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Returns of the episodes, the first episode's rows, and what its planner promised at every decision."""
+    """Returns of the whole episodes, and of one of them the rows and what its planner promised at every decision.
+
+    That one is the first whole episode of environment 0; T = 0 where it has none.
+    """
 
     returns: list[float]
     seeds: list[int]
@@ -31,10 +36,10 @@ class Evaluation:
     decisions: int
     faults: int
     decision_ms: list[float]  # per batched decision
-    frames: NDArray[np.uint8]  # [T, C, h, w] of the first episode
+    frames: NDArray[np.uint8]  # [T, C, h, w] of the filmed episode
     actions: NDArray[np.float32]  # [T, A], arrival
     rewards: NDArray[np.float32]  # [T]
-    predicted: NDArray[np.float32]  # [T - 1], the planner's predicted return at each decision
+    predicted: NDArray[np.float32]  # [max(T - 1, 0)], the planner's predicted return at each decision
 
     @property
     def return_mean(self) -> float:
@@ -47,7 +52,7 @@ class Evaluation:
         return bootstrap_ci95(self.returns)
 
     def window(self, start: int, length: int) -> Batch:
-        """Rows [start, start + length) of the first episode as a batch of one."""
+        """Rows [start, start + length) of the filmed episode as a batch of one."""
         rows = slice(start, start + length)
         flags = torch.zeros(1, len(self.frames[rows]), dtype=torch.bool)
         is_first = flags.clone()
@@ -84,9 +89,8 @@ class Evaluator:
         """Evaluate; the same seeds and the same planner noise at every call. Raises Interrupted on should_stop()."""
         width = min(self._envs, episodes)
         pool = self._pool_of(width)
-        first = _Recorder()
+        film = _Film(pool.spec)
         played: list[Episode] = []
-        policies: list[AgentPolicy] = []
         latencies: list[float] = []
         for start in range(0, episodes, width):
             count = min(width, episodes - start)
@@ -94,10 +98,12 @@ class Evaluator:
             generators = [torch.Generator().manual_seed(seed) for seed in noise]
             policy = AgentPolicy(agent, generators=generators, clock=clock or Clock())
             seeds = {i: episode_seed(self._seed, EVALUATION_RANK, 0, start + i) for i in range(count)}
-            on_row = first if start == 0 else None
-            played += play(pool, _timed(policy, latencies, should_stop), seeds, on_row=on_row)
-            policies.append(policy)
-        return _summary(played, first, policies[0], latencies)
+            on_row = None if film.is_whole else film
+            batch = play(pool, _timed(policy, latencies, should_stop), seeds, on_row=on_row)
+            if not film.is_whole:
+                film.end(batch[0], policy)
+            played += batch
+        return _summary(played, film, latencies)
 
     def close(self) -> None:
         """End the pool."""
@@ -112,13 +118,35 @@ class Evaluator:
         return self._pool
 
 
-class _Recorder:
-    """Keeps the rows of environment 0."""
+class _Film:
+    """The rows of the first whole episode of environment 0, and what its planner promised."""
 
-    def __init__(self) -> None:
+    def __init__(self, spec: EnvSpec) -> None:
+        self._spec, self.is_whole = spec, False
+        self._clear()
+
+    def _clear(self) -> None:
         self.frames: list[NDArray[np.uint8]] = []
         self.actions: list[NDArray[np.float32]] = []
         self.rewards: list[float] = []
+        self.predicted: list[float] = []
+
+    def end(self, episode: Episode, policy: AgentPolicy) -> None:
+        """Keep the rows if the episode is whole, or forget them."""
+        self.is_whole = episode.fault is None
+        if self.is_whole:
+            self.predicted = [float(policy.predicted[call][0]) for call in episode.calls]
+        else:
+            self._clear()
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What an Evaluation keeps of it."""
+        return {
+            "frames": np.asarray(self.frames, np.uint8).reshape(-1, *self._spec.pixels),
+            "actions": np.asarray(self.actions, np.float32).reshape(-1, self._spec.action_dim),
+            "rewards": np.asarray(self.rewards, np.float32),
+            "predicted": np.asarray(self.predicted, np.float32),
+        }
 
     def __call__(self, index: int, step: Step, action: NDArray[np.float32]) -> None:
         if index == 0:
@@ -139,7 +167,7 @@ def _timed(policy: AgentPolicy, latencies: list[float], should_stop: Callable[[]
     return timed
 
 
-def _summary(played: list[Episode], first: _Recorder, policy: AgentPolicy, latencies: list[float]) -> Evaluation:
+def _summary(played: list[Episode], film: _Film, latencies: list[float]) -> Evaluation:
     """Episodes that a worker's fault cut short are counted, and their returns left out."""
     whole = [e for e in played if e.fault is None]
     if not whole:
@@ -151,8 +179,5 @@ def _summary(played: list[Episode], first: _Recorder, policy: AgentPolicy, laten
         decisions=sum(e.decisions for e in played),
         faults=len(played) - len(whole),
         decision_ms=latencies,
-        frames=np.stack(first.frames),
-        actions=np.stack(first.actions),
-        rewards=np.asarray(first.rewards, np.float32),
-        predicted=np.asarray([policy.predicted[c][0] for c in played[0].calls], np.float32)[: len(first.frames) - 1],
+        **film.arrays(),
     )

@@ -73,13 +73,15 @@ class WorkerLost(EnvError):
     """A worker failed more often than the allowed restarts."""
 
 
+NAME_LIMIT, MESSAGE_LIMIT = 200, 4000  # characters
+
 _REQUESTS = (UnknownSource, UnknownTask, BadOption, BadSpace, BadAction, NotReset, MissingPackage, MissingGL)
 _TRAVELLING = {c.__name__: c for c in (*_REQUESTS, BlankFrame, FrozenFrame, BadObservation, BadReward)}
 
 
 def to_fields(error: BaseException) -> dict[str, Any]:
-    """A JSON-able dict of an error's class name and message; `from_fields` restores it."""
-    return {"error": type(error).__name__, "message": str(error)}
+    """A JSON-able dict of an error's class name and message, cut where it is long; `from_fields` restores it."""
+    return {"error": type(error).__name__[:NAME_LIMIT], "message": str(error)[:MESSAGE_LIMIT]}
 
 
 def from_fields(fields: dict[str, Any]) -> EnvError:

@@ -108,6 +108,8 @@ class EnvPool:
 
     def reset(self, seeds: dict[int, int]) -> dict[int, Step | Fault]:
         """Open an episode in each worker of {index: seed}, in parallel; what is returned is said at `step`."""
+        if not seeds:
+            return {}
         for index, seed in seeds.items():
             self._forget(index)
             self._envs[index].ask_reset(seed)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.envs import wire
-from datamodules.envs.errors import from_fields
+from datamodules.envs.errors import EnvError, from_fields
 from datamodules.envs.protocol import Step
 from datamodules.envs.spawner import spawn
 from worldmodel.spec import EnvSpec
@@ -74,12 +74,15 @@ class RemoteEnv:
     def accept(self, reply: wire.Reply) -> None:
         """Take the worker's first message: `spec` and `renderer`; raises its own EnvError, or Trouble."""
         if reply.status == wire.FAILED:
-            raise from_fields(json.loads(reply.text))
+            raise _error(reply)
         if reply.status != wire.READY:
             raise Trouble("garbage", f"expected the ready message, got status {reply.status}")
-        fields = json.loads(reply.text)
-        self.spec, self.renderer = EnvSpec.from_json(fields["spec"]), str(fields["renderer"])
-        memory = mmap.mmap(self._memory_fd, wire.memory_size(self.spec.pixels, self._lanes))
+        try:
+            fields = json.loads(reply.text)
+            self.spec, self.renderer = EnvSpec.from_json(fields["spec"]), str(fields["renderer"])
+            memory = mmap.mmap(self._memory_fd, wire.memory_size(self.spec.pixels, self._lanes))
+        except (ValueError, TypeError, KeyError, AttributeError, OSError, OverflowError) as error:
+            raise Trouble("garbage", f"expected the ready message, got {type(error).__name__}: {error}") from error
         self._frames, shape = np.frombuffer(memory, np.uint8), (self._lanes, *self.spec.pixels)
         self._pixels = self._frames[: math.prod(shape)].reshape(shape)
         self._nothing = bytes(self._body_size())
@@ -179,8 +182,16 @@ class RemoteEnv:
 def refuse_failure(reply: wire.Reply) -> None:
     """Raise Trouble for the answer of an environment that raised."""
     if reply.status == wire.FAILED:
-        error = from_fields(json.loads(reply.text))
+        error = _error(reply)
         raise Trouble(error.kind, str(error))
+
+
+def _error(reply: wire.Reply) -> EnvError:
+    """What an environment raised; raises Trouble where the text does not say it."""
+    try:
+        return from_fields(json.loads(reply.text))
+    except (ValueError, TypeError, KeyError) as error:
+        raise Trouble("garbage", f"expected an error as JSON, got {reply.text[:80]!r}") from error
 
 
 def _anonymous_memory() -> int:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from datamodules.envs import wire
 from datamodules.envs.protocol import Step
-from datamodules.envs.remote import RemoteEnv, refuse_failure
+from datamodules.envs.remote import RemoteEnv, Trouble, refuse_failure
 
 
 class LaneRows(dict[int, Step]):
@@ -34,8 +34,11 @@ class RemoteLanes(RemoteEnv):
     def read_row(self, reply: wire.Reply) -> LaneRows:
         """The rows of an answer, with their own pixels; raises Trouble."""
         refuse_failure(reply)
-        rows = zip(sorted(self._asked), json.loads(reply.text), strict=True)
-        return LaneRows({lane: self._step(lane, *facts) for lane, facts in rows})
+        try:
+            rows = zip(sorted(self._asked), json.loads(reply.text), strict=True)
+            return LaneRows({lane: self._step(lane, *facts) for lane, facts in rows})
+        except (ValueError, TypeError) as error:
+            raise Trouble("garbage", f"expected a row for each of {len(self._asked)} lanes, got {error}") from error
 
     def _step(self, lane: int, is_first: bool, is_last: bool, is_terminal: bool, reward: float, env_steps: int) -> Step:
         return Step(self._pixels[lane].copy(), reward, is_first, is_last, is_terminal, env_steps)

@@ -1,16 +1,20 @@
 """Failing workers: every kind of fault on purpose, several at once, beside an environment that must not notice."""
 
+import contextlib
 import os
 import signal
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from datamodules.envs import counting
 from datamodules.envs.pool import EnvPool
 from datamodules.envs.protocol import Fault, Step
+from datamodules.rollout import play
 
 VICTIMS, BYSTANDER = (0, 1, 2), 3
 FAULT_SEED = 5
@@ -56,16 +60,11 @@ def run(*, count: int = 50, kinds: tuple[str, ...] = tuple(KINDS), seconds: floa
 
 
 def rate_beside_a_hang(*, seconds: float) -> dict[str, float]:
-    """Decisions per second of two environments, and while a third one hangs."""
-    # a sleep of 4 ms, as long as a rendered frame takes
-    options = {"fault": "slow", "fault_at": 1, "slow_s": 0.004, "episode_steps": 1}
-    with EnvPool(source="counting", kwargs=options, count=3, step_timeout_s=60) as pool:
-        before = _rate(pool, seconds)
-        pool.reset({0: 1})
+    """Rows per second of two environments, and while a third one hangs and they play on."""
+    with EnvPool(source="counting", kwargs={"episode_steps": 20}, count=3, reset_timeout_s=60) as pool:
+        before = _rate(pool, (1, 2), seconds)
         os.kill(pool.pids[0], signal.SIGSTOP)
-        pool.reset({1: 1, 2: 2})
-        pool.step(dict.fromkeys(range(3), ACTION))
-        during = _rate(pool, seconds)
+        during = _rate(pool, (0, 1, 2), seconds)
     return {"others_per_s": before, "others_per_s_in_hang": during, "others_share_in_hang": during / before}
 
 
@@ -148,10 +147,31 @@ class _Run:
         return arrived
 
 
-def _rate(pool: EnvPool, seconds: float) -> float:
-    """Decisions per second of environments 1 and 2, each an episode of one step after the other."""
-    count, begin = 0, time.monotonic()
-    while time.monotonic() < begin + seconds:
-        pool.reset({1: count, 2: count})
-        count += len(pool.step({1: ACTION, 2: ACTION}).keys() & {1, 2})
-    return count / (time.monotonic() - begin)
+def _rate(pool: EnvPool, indices: tuple[int, ...], seconds: float) -> float:
+    """Rows per second of environments 1 and 2, played as a collector plays them."""
+    rows: list[int] = []
+    begin = time.monotonic()
+    with contextlib.suppress(_TimeIsUp):
+        while True:
+            play(
+                pool,
+                partial(_paced, until=begin + seconds),
+                dict.fromkeys(indices, 1),
+                on_row=lambda index, step, action: rows.append(index),
+                spare=lambda index: 1,
+                stall_s=0.05,
+            )
+    return len(rows) / (time.monotonic() - begin)
+
+
+def _paced(
+    pixels: NDArray[np.uint8], is_first: NDArray[np.bool_], ready: NDArray[np.bool_], *, until: float
+) -> NDArray[np.float32]:
+    if time.monotonic() > until:
+        raise _TimeIsUp
+    time.sleep(0.004)  # as long as a rendered frame takes
+    return np.tile(ACTION, (len(ready), 1))
+
+
+class _TimeIsUp(Exception):
+    """The end of a measurement."""

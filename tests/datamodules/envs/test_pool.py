@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.envs import counting, sources, toy
+from datamodules.envs import counting, sources, toy, wire
 from datamodules.envs.errors import BadAction, BadOption, EnvError, NotReset, UnknownSource, WorkerFault, WorkerLost
 from datamodules.envs.pool import EnvPool, episode_seed
 from datamodules.envs.protocol import Fault
+from datamodules.envs.remote import RemoteEnv, Trouble, refuse_failure
 
 ROOT = Path(__file__).parents[3]
 ACTION = np.array([0.5, 0.0], np.float32)
@@ -401,3 +402,48 @@ def test_workers_of_a_thread_outlive_it_and_not_their_parent():
             assert wait_until(lambda: not any(alive(pid) for pid in pids))
         finally:
             parent.kill()
+
+
+def test_nobody_is_waited_for_where_nobody_is_asked_to_reset():
+    with counters(2) as pool:
+        pool.reset({0: 0, 1: 1})
+        os.kill(pool.pids[0], signal.SIGSTOP)
+        assert pool.step({0: ACTION, 1: ACTION}).keys() == {1}
+        begin = time.monotonic()
+        assert pool.reset({}) == {}
+        assert time.monotonic() - begin < 0.05  # Patience waits for 0.1 s at least
+
+
+def test_an_error_with_a_long_message_is_a_fault(tmp_path, monkeypatch):
+    (tmp_path / "long_winded.py").write_text(LONG_WINDED)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with EnvPool(source="gym", kwargs={"task": "long_winded:make", "size": 16, "episode_steps": 9}, count=1) as pool:
+        pool.reset({0: 1})
+        fault = pool.step({0: np.zeros(1, np.float32)})[0]
+        assert fault.kind == "exception" and "xxx" in fault.message and len(fault.message) < 5000
+
+
+LONG_WINDED = """
+import gymnasium as gym, numpy as np
+class LongWinded(gym.Env):
+    observation_space = gym.spaces.Box(0, 255, (16, 16, 3), np.uint8)
+    action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+    def reset(self, *, seed=None, options=None):
+        return np.arange(768).reshape(16, 16, 3).astype(np.uint8), {}
+    def step(self, action):
+        raise ValueError("x" * 1_500_000)
+def make():
+    return LongWinded()
+"""
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"error": "x"}', "3"])
+def test_a_text_that_is_no_json_of_ours_is_garbage(text):
+    remote = object.__new__(RemoteEnv)
+    for use in (remote.accept, refuse_failure):
+        with pytest.raises(Trouble) as caught:
+            use(wire.Reply(1, wire.FAILED, text=text))
+        assert caught.value.kind == "garbage"
+    with pytest.raises(Trouble) as caught:
+        remote.accept(wire.Reply(0, wire.READY, text=text))
+    assert caught.value.kind == "garbage"
