@@ -17,11 +17,13 @@ def component_names(package: str) -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(importlib.import_module(package).__path__))
 
 
-def make(package: str, options: Mapping[str, Any], **facts: Any) -> Any:
+def make(package: str, options: Mapping[str, Any] | str, **facts: Any) -> Any:
     """Build the component that `options["name"]` names from the other options and from facts such as sizes.
 
-    Names are checked against the package's own modules: a config from a file can never import anything else.
+    A name alone takes the component's own defaults. Names are checked against the package's own modules: a config from
+    a file can never import anything else. Raises UnknownComponent.
     """
+    options = {"name": options} if isinstance(options, str) else options
     name = str(options["name"])
     known = component_names(package)
     if name not in known:
@@ -31,8 +33,20 @@ def make(package: str, options: Mapping[str, Any], **facts: Any) -> Any:
     if build is None:
         raise UnknownComponent(f"{package}.{name} is no component: it has no make(...)")
     arguments = {key: value for key, value in options.items() if key != "name"}
+    signature = inspect.signature(build)
     try:
-        inspect.signature(build).bind(**arguments, **facts)
+        signature.bind(**arguments, **facts)
     except TypeError as error:
-        raise UnknownComponent(f"{package}.{name}: {error}; it takes {inspect.signature(build)}") from error
+        taken = ", ".join(key for key in signature.parameters if key not in facts)
+        raise UnknownComponent(f"{package}.{name}: {error}; it takes {taken}") from error
+    _require_numbers(f"{package}.{name}", arguments, signature)
     return build(**arguments, **facts)
+
+
+def _require_numbers(where: str, arguments: Mapping[str, Any], signature: inspect.Signature) -> None:
+    """Raise UnknownComponent for a text where the default is a number."""
+    for key, value in arguments.items():
+        parameter = signature.parameters.get(key)
+        default = None if parameter is None else parameter.default
+        if isinstance(default, int | float) and not isinstance(value, int | float):
+            raise UnknownComponent(f"{where} {key}: expected a number such as {default}, got {value!r}")

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 SUITE_TASKS = Path(__file__).resolve().parent / "data" / "suite_tasks.txt"
 # mappings whose keys no file lists: what is in them is the user's choice
-OPEN = ("task.visuals", "evaluation.visuals", "task.env.kwargs")
+OPEN = ("task.visuals", "evaluation.visuals", "task.env.kwargs", "data.sampler")
 # task files that leave open which: task=gym:CartPole-v1 says it
 TASK_KINDS = ("dmc", "gym", "vector")
 
@@ -145,10 +145,8 @@ def _known_keys() -> list[str]:
     with initialize_config_dir(version_base=None, config_dir=str(CONFIGS)):
         keys = list(_dotted(OmegaConf.to_container(compose("fit"), resolve=False)))
     sources = [OmegaConf.load(CONFIGS / "data" / f"{name}.yaml") for name in groups()["data"]]
-    return [
-        *keys,
-        *(key for source in sources for key in _dotted(OmegaConf.to_container(source, resolve=False), "data")),
-    ]
+    others = (key for source in sources for key in _dotted(OmegaConf.to_container(source, resolve=False), "data"))
+    return list(dict.fromkeys([*keys, *others]))
 
 
 def _dotted(tree: Any, prefix: str = "") -> list[str]:

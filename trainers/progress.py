@@ -176,7 +176,7 @@ class RunProgress(ProgressBar):
             return None
         since, first = self._history[0]
         gained = self._status.position - first
-        return (total - self._status.position) * (now - since) / gained if gained > 0 else None
+        return max(0, total - self._status.position) * (now - since) / gained if gained > 0 else None
 
     def _times(self) -> str:
         left = self._left()

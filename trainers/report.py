@@ -47,7 +47,8 @@ def _header(run: Run) -> str:
     if isinstance(interval, list | tuple) and len(interval) == 2 and all(is_number(edge) for edge in interval):
         note += f", 95% interval {interval[0]:.0f} to {interval[1]:.0f}"
     returns = run.results.get("returns")
-    episodes = run.results.get("episodes", len(returns) if isinstance(returns, list) else None)
+    # of the final evaluation, not of what was collected or recorded
+    episodes = len(returns) if isinstance(returns, list) else None
     if is_number(run.results.get("return_mean")) and is_number(episodes):
         note += f", {episodes:.0f} episodes"
     state = run.results.get("status") or ("finished" if run.results else "not finished: no results yet")
@@ -174,10 +175,9 @@ def _time(run: Run) -> str:
         f'<li><i class="{name}"></i><span>{name}</span><b>{value / total:.1%}</b><em>{_duration(value)}</em></li>'
         for name, value in parts
     )
-    rates = (
-        (short((_counter(run, name) or 0) / total), name.replace("_", " "))
-        for name in ("env_steps", "decisions", "updates")
-    )
+    # without environments nothing was collected: the counters are those of the recording
+    counted = ("env_steps", "decisions", "updates") if run.last("time/env") else ("updates",)
+    rates = ((short((_counter(run, name) or 0) / total), name.replace("_", " ")) for name in counted)
     text = (
         "Wall-clock time by what the process was doing. On average per second: "
         + ", ".join(f"{v} {n}" for v, n in rates)

@@ -103,7 +103,7 @@ def _see_through(env: Env, name: str, options: Mapping[str, Any]) -> Env:
     names = visual_names()
     if name not in names:
         near = difflib.get_close_matches(name, names, n=3) or names
-        raise BadOption(f"visuals: expected {', '.join(near)}; got {name!r}")
+        raise BadOption(f"visuals: no option {name!r}, did you mean {', '.join(near)}?")
     make = importlib.import_module(f"datamodules.envs.visuals.{name}").make
     signature = inspect.signature(make)
     try:

@@ -173,3 +173,12 @@ def test_one_process_at_a_time_in_a_folder(tmp_path):
         paths.lock()
     os.close(handle)
     os.close(paths.lock())
+
+
+def test_a_component_takes_its_name_alone_and_refuses_text_for_numbers() -> None:
+    sampler = components.make("datamodules.samplers", "recent", seed=3)
+    assert sampler.share == components.make("datamodules.samplers", {"name": "recent"}, seed=3).share
+    with pytest.raises(UnknownComponent, match=r"prioritised alpha: expected a number such as 0.4, got 'abc'"):
+        components.make("datamodules.samplers", {"name": "prioritised", "alpha": "abc"}, seed=3)
+    with pytest.raises(UnknownComponent, match=r"it takes share, half_life$"):
+        components.make("datamodules.samplers", {"name": "recent", "shre": 0.5}, seed=3)

@@ -66,7 +66,7 @@ def test_only_modules_of_the_folder_with_make_are_sources(source):
 @pytest.mark.parametrize("name", ["os", "..toy", "visuals", ""])
 def test_only_modules_of_the_folder_are_visual_options(name):
     assert name not in visual_names()
-    with pytest.raises(BadOption, match="visuals: expected"):
+    with pytest.raises(BadOption, match="visuals: no option"):
         opened({name: {}})
 
 
