@@ -58,6 +58,7 @@ def play(
     on_row: OnRow | None = None,
     on_fault: Callable[[Fault], None] | None = None,
     spare: Callable[[int], int] | None = None,
+    on_turn: Callable[[], None] = lambda: None,
     stall_s: float = STALL_S,
 ) -> list[Episode]:
     """Play one episode in every worker of {index: seed}, each until it ends; raises what the pool raises.
@@ -66,11 +67,13 @@ def play(
     ends its episode, and so does an action that is not finite or out of range: on_fault gets it, and the returned
     Episode carries it. The rows of an episode depend on its seed and the policy alone, not on when they arrive.
     spare(index) is the seed of one more episode, played by those that have ended while one that was late by more
-    than stall_s seconds holds up all others.
+    than stall_s seconds holds up all others. on_turn() is called before every decision and every wait for a late
+    answer: what it raises breaks off the play.
     """
     run = _Run(pool, list(seeds), on_row, on_fault)
     run.open(seeds)
     while run.unfinished():
+        on_turn()
         if spare is not None and run.stalls(stall_s):
             run.open({index: spare(index) for index in run.idle()})
         run.decide(policy)

@@ -1,22 +1,21 @@
 """Collection while the learner learns: a thread plays the next round with the weights that were last published."""
 
-import contextlib
 import copy
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from datamodules.rollout import Episode, Policy
+from datamodules.rollout import Episode
 from trainers.acting import AgentPolicy
 from trainers.clock import Clock
 from trainers.collect import Collector
 from trainers.interrupt import Interrupted
 from worldmodel.agents.latent_mpc import LatentMPC
 
+# how often a wait looks whether it is to stop
+LOOK_S = 0.2
 Round = tuple[list[Episode], AgentPolicy]
 
 
@@ -27,6 +26,7 @@ class AsyncCollector(Collector):
     way: the learner never runs ahead of its data, and collection never by more than that round, so the updates per
     decision are what the configuration says. Rows are stored as they arrive; which of them a batch can already
     contain depends on timing, so runs do not repeat bit for bit. What the thread raises, `collect` or `halt` raises.
+    Once should_stop() holds, the round that `collect` waits for is broken off as by `halt`, and no other begins.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -37,18 +37,27 @@ class AsyncCollector(Collector):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="collect", initializer=_tune_thread)
 
     def collect(self, agent: LatentMPC) -> Round:
-        """The round under way, or one that is played now."""
+        """The round under way, or one that is played now; without episodes if it was broken off."""
         if self._under_way is None:
-            self.ahead(agent)
+            self._begin(agent)
         assert self._under_way is not None
         with self._clock.measure("env"):
+            while not self._should_stop() and not wait([self._under_way], timeout=LOOK_S).done:
+                pass
+            if not self._under_way.done():
+                self._stop.set()
             played = self._under_way.result()
         self._under_way = None
+        self._close_open()
         self._settle()
         return played
 
     def ahead(self, agent: LatentMPC) -> None:
         """Publish the agent's weights and begin the next round."""
+        if not self._should_stop():
+            self._begin(agent)
+
+    def _begin(self, agent: LatentMPC) -> None:
         assert self._under_way is None, "one round at a time"
         if self._actor is None:
             self._actor = copy.deepcopy(agent).eval().requires_grad_(False)
@@ -60,8 +69,7 @@ class AsyncCollector(Collector):
         """Break off the round under way: its episodes are closed as truncated and counted."""
         if self._under_way is not None:
             self._stop.set()
-            with contextlib.suppress(Interrupted):
-                self._under_way.result()
+            self._under_way.result()
             self._under_way = None
         self._close_open()
         self._settle()
@@ -72,21 +80,14 @@ class AsyncCollector(Collector):
         self._thread.shutdown()
 
     def _play(self, policy: AgentPolicy) -> Round:
-        return self._round(_Stoppable(policy, self._stop)), policy
+        try:
+            return self._round(policy, self._break_off), policy
+        except Interrupted:
+            return [], policy
 
-
-class _Stoppable:
-    """A policy that decides no more once it is told to stop."""
-
-    def __init__(self, policy: Policy, stop: threading.Event) -> None:
-        self._policy, self._stop = policy, stop
-
-    def __call__(
-        self, pixels: NDArray[np.uint8], is_first: NDArray[np.bool_], ready: NDArray[np.bool_]
-    ) -> NDArray[np.float32]:
+    def _break_off(self) -> None:
         if self._stop.is_set():
             raise Interrupted
-        return self._policy(pixels, is_first, ready)
 
 
 def _tune_thread() -> None:

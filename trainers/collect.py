@@ -24,7 +24,7 @@ class Collector:
 
     Counters (env_steps, decisions, episodes, faults) are global: summed over ranks after every round.
     noise_std: exploration noise of the agent's actions. report: is told of every fault. max_faults: of one
-    environment within fault_window_s seconds; one more raises WorkerLost.
+    environment within fault_window_s seconds; one more raises WorkerLost. should_stop: whether to break off a round.
     """
 
     def __init__(
@@ -40,10 +40,11 @@ class Collector:
         report: Callable[[Fault], None] = lambda fault: None,
         max_faults: int = 3,
         fault_window_s: float = 300.0,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._pool, self._replay, self._envs = pool, replay, envs
         self._seed, self._rank, self._clock, self._noise_std = seed, rank, clock, noise_std
-        self._report = report
+        self._report, self._should_stop = report, should_stop
         self._limits = [FaultLimit(most=max_faults, window_s=fault_window_s) for _ in range(envs)]
         self._next_episode = [0] * envs
         self._total, self._fresh = Tally(), Tally()
@@ -113,10 +114,16 @@ class Collector:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         return AgentPolicy(agent, generators=generators, clock=clock, noise_std=self._noise_std)
 
-    def _round(self, policy: Policy) -> list[Episode]:
+    def _round(self, policy: Policy, on_turn: Callable[[], None] = lambda: None) -> list[Episode]:
         seeds = {i: self._take_seed(i) for i in range(self._envs)}
         episodes = play(
-            self._pool, policy, seeds, on_row=self._append, on_fault=self._close_faulty, spare=self._take_seed
+            self._pool,
+            policy,
+            seeds,
+            on_row=self._append,
+            on_fault=self._close_faulty,
+            spare=self._take_seed,
+            on_turn=on_turn,
         )
         self._replay.flush()
         return episodes

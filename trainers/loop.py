@@ -81,7 +81,8 @@ class Algorithm26(Cycle):
         self._bring_due(before)
         kept = promise(policy.predicted, episodes, discount=module.agent.discount)
         self._report(episodes, module.latest)
-        self.log_row(trainer, module, {"train/return": float(np.mean([e.total_return for e in episodes])), **kept})
+        returns = [episode.total_return for episode in episodes]  # none of a round that a signal broke off
+        self.log_row(trainer, module, {"train/return": float(np.mean(returns)), **kept} if returns else kept)
         self.progress.update(phase="learn")
 
     def _bring_due(self, decisions_before: int) -> None:

@@ -28,8 +28,7 @@ class FrameWatch:
 
     def see(self, pixels: NDArray[np.uint8], last: NDArray[np.uint8], *, opens: bool) -> None:
         """Look at a frame [C, h, w] and at the one before it; raises BlankFrame or FrozenFrame."""
-        if opens:
-            self._blank, self._states = 0, set()
+        # counted across episodes: those of some tasks are shorter than `blank_frames`
         self._blank = self._blank + 1 if is_blank(pixels) else 0
         if 0 < self._blank_frames <= self._blank:
             raise BlankFrame(f"{self._blank} frames in a row are one constant colour")

@@ -29,7 +29,7 @@ class _Spawner:
             start, answer = self._jobs.get()
             try:
                 answer.set_result(start())
-            except (OSError, ValueError) as error:
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the asker waits for it
                 answer.set_exception(error)
 
 

@@ -7,13 +7,14 @@ from functools import partial
 import pytest
 import torch
 
-from datamodules.envs.pool import EnvPool
+from datamodules.envs.pool import EnvPool, episode_seed
 from datamodules.replay import Replay
 from tests.conftest import small_agent
 from trainers.async_collect import AsyncCollector
 from trainers.checkpoint import DurableCheckpointIO, newest
 from trainers.clock import Clock
 from trainers.collect import Collector
+from trainers.interrupt import Interrupt
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +23,9 @@ def pool():
         yield pool
 
 
-def collector(pool, folder=None, kind=AsyncCollector):
+def collector(pool, folder=None, kind=AsyncCollector, **options):
     replay = Replay(spec=pool.spec, capacity=400, streams=2, folder=folder)
-    return kind(pool, replay, envs=2, seed=3, rank=0, clock=Clock(), noise_std=0.3), replay
+    return kind(pool, replay, envs=2, seed=3, rank=0, clock=Clock(), noise_std=0.3, **options), replay
 
 
 class Gated:
@@ -145,6 +146,37 @@ def test_halting_keeps_and_counts_what_was_played(pool):
     collect.collect(agent)
     assert counted(collect, replay) in (20, 22)
     collect.close()
+
+
+def test_a_signal_breaks_off_the_round_that_is_waited_for(pool):
+    interrupt, agent = Interrupt(), Gated(4)
+    collect, replay = collector(pool, should_stop=interrupt.is_set)
+    with interrupt:
+        collect.ahead(agent)
+        assert agent.waiting.wait(10)
+        # one decision is under way, and no other is allowed: the whole round would wait for 10 s at each
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        threading.Timer(0.6, agent.left.release).start()
+        begin = time.monotonic()
+        episodes, _ = collect.collect(agent)
+        assert time.monotonic() - begin < 5 and episodes == []
+        collect.ahead(agent)
+    assert counted(collect, replay) in (8, 10) and collect._next_episode == [1, 1]
+    assert not replay.is_open(0) and not replay.is_open(1)
+    collect.close()
+
+
+def test_a_signal_breaks_off_the_wait_for_a_late_environment():
+    interrupt = Interrupt()
+    options = {"fault": "hang", "fault_at": 2, "fault_seed": episode_seed(3, 0, 0, 0), "size": 16, "episode_steps": 6}
+    with EnvPool(source="counting", kwargs=options, count=2, step_timeout_s=20) as pool, interrupt:
+        collect, replay = collector(pool, should_stop=interrupt.is_set)
+        threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        begin = time.monotonic()
+        assert collect.collect(small_agent())[0] == [] and interrupt.is_set()
+        assert time.monotonic() - begin < 10
+        assert counted(collect, replay) == 1 + 6
+        collect.close()
 
 
 def test_an_error_of_the_thread_is_raised_where_its_round_is_asked_for(pool):

@@ -40,6 +40,7 @@ def make(*, session: Session) -> Course:
         report=lambda fault: session.progress.print(_line(fault)),
         max_faults=data.get("max_restarts", 3),
         fault_window_s=data.get("restart_window_s", 300.0),
+        should_stop=session.interrupt.is_set,
     )
     stack.enter_context(closing(collector))
     cycle = Algorithm26(
