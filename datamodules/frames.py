@@ -1,12 +1,14 @@
 """Where the frames of numbered rows are: in a ring of memory, or mapped from the segment files that hold them."""
 
-import mmap
 from bisect import bisect_right
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from datamodules.mapping import map_file
 
 Rows = NDArray[np.uint8]  # [n, bytes of a frame]
 
@@ -115,6 +117,10 @@ class MappedFrames:
         if in_files < len(out):
             self._tail.copy(row + in_files, out[in_files:])
 
+    def hold(self, maps: Mapping[Path, NDArray[np.uint8]]) -> None:
+        """Serve these files as they were when they were mapped."""
+        self._maps.update(maps)
+
     def _copy_files(self, row: int, out: Rows) -> None:
         stop, flat = row + len(out), out.reshape(-1)
         i = bisect_right(self._firsts, row) - 1
@@ -132,9 +138,7 @@ class MappedFrames:
         """Bytes [begin, begin + size) of a file, which may have grown since it was mapped."""
         whole = self._maps.get(path)
         if whole is None or len(whole) < begin + size:
-            with path.open("rb") as file:
-                whole = np.frombuffer(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ), np.uint8)
-            self._maps[path] = whole
+            whole = self._maps[path] = map_file(path)
         piece = whole[begin : begin + size]
         assert len(piece) == size, (path, begin, size, len(whole))
         return piece

@@ -1,7 +1,10 @@
 """Reads the segments of a log, oldest block first, and finds out what is missing; changes nothing."""
 
-from collections.abc import Callable
+import errno
+import stat
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from datamodules import manifest
@@ -13,8 +16,10 @@ from datamodules.sealed import Broken
 
 # far above what is ever written: such a file is not this log's
 LARGEST_BYTES = 1 << 33
+GLANCES = 20  # at a log that another process changes, until nothing changed between two looks
 
 Visit = Callable[[Found, Path], None]
+Source = Callable[[], bytes]  # reads a segment, or raises OSError
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,17 @@ def segment_paths(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("segment_*.bin") if path.stem.removeprefix("segment_").isdecimal())
 
 
+def later(paths: Sequence[Path]) -> dict[Path, Source]:
+    """Sources that read files as they are then: for the process that writes them, which nobody disturbs."""
+    return {path: partial(retried, path.read_bytes) for path in paths}
+
+
+def is_regular(path: Path) -> bool:
+    """Whether a segment can be this log's: a file of its own, of a possible size; raises FileNotFoundError."""
+    found = path.lstat()
+    return stat.S_ISREG(found.st_mode) and found.st_size <= LARGEST_BYTES
+
+
 def number_of(path: Path) -> int:
     """The number of a segment's first block."""
     return int(path.stem.removeprefix("segment_"))
@@ -61,27 +77,49 @@ def number_of(path: Path) -> int:
 class LogReader:
     """One pass over a log's folder.
 
+    take: makes a source of each segment that is there, all before the first is read. Where another process writes, the
+    log is taken as it was at one moment; raises OSError (EBUSY) where it never rests.
     account: the numbers that come next and what is missing, once `read` is done. first: the number of the oldest
     block and of the oldest row that should be there. broken_manifests: 1 where the manifest is unreadable, missing or
     older than the segments; the log is then judged by its segments alone, which cannot betray a loss at its ends.
     torn: the newest segment ends in a write that was never finished, which is no damage.
     """
 
-    def __init__(self, folder: Path, *, manifest_expected: bool) -> None:
-        self._folder, self._paths = folder, segment_paths(folder)
+    def __init__(
+        self, folder: Path, *, manifest_expected: bool, take: Callable[[Sequence[Path]], dict[Path, Source]] = later
+    ) -> None:
+        self._folder = folder
+        manifest_bytes, self._paths, self._sources = self._look(take)
         self.account, self.segments = Account(), list[Segment]()
         self.broken_manifests, self.torn = 0, False
-        self.manifest = self._read_manifest(expected=manifest_expected and len(self._paths) > 0)
+        self.manifest = self._parse(manifest_bytes, expected=manifest_expected and len(self._paths) > 0)
         self.first = (number_of(self._paths[0]), 0) if self._paths else (0, 0)
 
-    def _read_manifest(self, *, expected: bool) -> Manifest | None:
+    def _look(
+        self, take: Callable[[Sequence[Path]], dict[Path, Source]]
+    ) -> tuple[bytes | None, list[Path], dict[Path, Source]]:
+        """The manifest and the segments of one moment: a segment goes, or comes back, between two manifests."""
+        for _ in range(GLANCES):
+            before, paths = self._load_manifest(), segment_paths(self._folder)
+            try:
+                sources = take([path for path in paths if is_regular(path)])
+            except FileNotFoundError:  # dropped by the process that writes here
+                continue
+            if self._load_manifest() == before:
+                return before, paths, sources
+        raise OSError(errno.EBUSY, f"{self._folder}: the log changes faster than it can be opened")
+
+    def _load_manifest(self) -> bytes | None:
+        return retried(lambda: manifest.load(self._folder))
+
+    def _parse(self, data: bytes | None, *, expected: bool) -> Manifest | None:
+        if data is None:
+            self.broken_manifests += expected
+            return None
         try:
-            found = retried(lambda: manifest.read(self._folder))
+            found = manifest.parse(data)
         except Broken:
             self.broken_manifests += 1
-            return None
-        if found is None:
-            self.broken_manifests += expected
             return None
         if self._paths and found[0].blocks < number_of(self._paths[-1]):
             # a segment is begun after a manifest that names all blocks before it
@@ -91,14 +129,9 @@ class LogReader:
 
     def read(self, visit: Visit) -> list[Segment]:
         """Hand every intact block to `visit`; returns the segments, oldest first."""
-        vanished, tail = False, b""
+        tail = b""
         for path in self._paths:
-            try:
-                tail = self._read_segment(path, visit)
-            except FileNotFoundError:  # dropped by the process that writes here
-                vanished = True
-        if vanished:
-            self.manifest = self._read_manifest(expected=True)
+            tail = self._read_segment(path, visit)
         self._judge(memoryview(tail))
         return self.segments
 
@@ -106,10 +139,10 @@ class LogReader:
         """Take in one file; returns the bytes after its last intact block."""
         segment, end = Segment(path), 0
         self.segments.append(segment)
-        if path.is_symlink() or path.stat().st_size > LARGEST_BYTES:
+        if path not in self._sources:
             segment.rubble.append((0, 1))
             return b""
-        content = retried(path.read_bytes)
+        content = self._sources[path]()
         segment.bytes = len(content)
         for found in intact_blocks(content):
             if not any(earlier.entries for earlier in self.segments):

@@ -28,12 +28,23 @@ def commit(folder: Path, manifest: Manifest, *, header: Mapping[str, Any]) -> No
     write_atomic(folder / NAME, seal({**asdict(manifest), "header": header}))
 
 
-def read(folder: Path) -> tuple[Manifest, dict[str, Any]] | None:
-    """A log's manifest and the copy of the folder's header, None where there is none; raises Broken, OSError."""
+def load(folder: Path) -> bytes | None:
+    """A log's manifest as it is in the file, None where there is none; raises OSError."""
     try:
-        content = unseal((folder / NAME).read_bytes())
+        return (folder / NAME).read_bytes()
     except FileNotFoundError:
         return None
+
+
+def read(folder: Path) -> tuple[Manifest, dict[str, Any]] | None:
+    """A log's manifest and the copy of the folder's header, None where there is none; raises Broken, OSError."""
+    data = load(folder)
+    return None if data is None else parse(data)
+
+
+def parse(data: bytes) -> tuple[Manifest, dict[str, Any]]:
+    """The manifest and the copy of the folder's header that `load` gave; raises Broken."""
+    content = unseal(data)
     numbers = {key: content.get(key) for key in _KEYS}
     if not all(type(number) is int and number >= 0 for number in numbers.values()):
         raise Broken(f"expected {', '.join(_KEYS)}, got {content}")

@@ -4,6 +4,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.blocks import Found, Kind
+from datamodules.durable import retried
 from datamodules.folder import HEADER, read_header, require_same
 from datamodules.frames import MappedFrames
 from datamodules.locking import one_at_a_time
-from datamodules.log_reader import LogReader, segment_paths
+from datamodules.log_reader import LogReader, Source
+from datamodules.mapping import HeldFile
 from datamodules.rows import ReplayMismatch, empty_table, frame_bytes, row_bytes
 from datamodules.samplers.uniform import Uniform
 from datamodules.shards import Shards
@@ -29,8 +32,9 @@ from worldmodel.spec import EnvSpec
 class Recorded:
     """All intact rows of one or several segment folders, or of the `rank_*` folders within them; read-only.
 
-    A run may go on writing there: rows that come later are not seen. seed: of the windows drawn, where no sampler is
-    given. holdout: share of the episodes, evenly spread in their order, of which no window is drawn.
+    A run may go on there, and go back: what was there stays as it was, later rows are not seen. seed: of the windows
+    drawn, where no sampler is given. holdout: share of the episodes, evenly spread in their order, of which no window
+    is drawn.
     rows, episodes, env_steps: what is stored; the pieces of an episode that lost rows count as episodes. lengths:
     rows of each episode [episodes]. held_out: numbers of the episodes held out. damaged_blocks, lost_rows: left out.
     Raises ReplayMismatch where there is no such folder or their specs differ, and OSError.
@@ -49,22 +53,22 @@ class Recorded:
         headers = [read_header(rank) for rank in self.folders]
         self.spec = _one_spec(self.folders, [EnvSpec.from_json(header["spec"]) for header, _ in headers])
         logs = [
-            (path, header["format"] > 1)
+            _Log(path, manifest_expected=header["format"] > 1)
             for rank, (header, _) in zip(self.folders, headers, strict=True)
             for path in sorted(rank.glob("stream_*"))
         ]
         if not logs:
             raise ReplayMismatch(f"{self.folders[0]}: expected folders stream_*, got none")
         # every row takes its bytes on disk, which bounds the rows before they are read
-        rings = [_size(log) // row_bytes(self.spec) + 1 for log, _ in logs]
-        self._table = empty_table(self.spec, sum(rings))
-        readers, base = [], 0
-        for (log, has_manifest), ring in zip(logs, rings, strict=True):
-            table = {key: values[base : base + ring] for key, values in self._table.items()}
-            readers.append(_Reader(self.spec, table, log, manifest_expected=has_manifest))
+        rings = [log.bytes // row_bytes(self.spec) + 1 for log in logs]
+        table = empty_table(self.spec, sum(rings))
+        self._readers, base = list[_Reader](), 0
+        for log, ring in zip(logs, rings, strict=True):
+            slots = {key: values[base : base + ring] for key, values in table.items()}
+            self._readers.append(_Reader(self.spec, slots, log))
             base += ring
-        self._readers = readers
-        self._shards = Shards(self.spec, self._table, [reader.stream for reader in readers])
+        readers = self._readers
+        self._shards = Shards(self.spec, table, [reader.stream for reader in readers])
         self._sampler = Uniform(seed=seed) if sampler is None else sampler
         content = self._shards.content(losses=0)
         self._spans = [(i, *span) for i, spans in enumerate(content.spans) for span in spans.tolist()]
@@ -163,23 +167,35 @@ def _one_spec(folders: Sequence[Path], specs: Sequence[EnvSpec]) -> EnvSpec:
     return specs[0]
 
 
-def _size(log: Path) -> int:
-    return sum(path.stat().st_size for path in segment_paths(log))
+class _Log:
+    """The segments of one log as they were at one moment. bytes: of them all."""
+
+    def __init__(self, path: Path, *, manifest_expected: bool) -> None:
+        self.path = path
+        self.maps: dict[Path, NDArray[np.uint8]] = {}
+        self.reader = LogReader(path, manifest_expected=manifest_expected, take=self._hold)
+        self.bytes = sum(len(whole) for whole in self.maps.values())
+
+    def _hold(self, paths: Sequence[Path]) -> dict[Path, Source]:
+        held = [retried(partial(HeldFile, path)) for path in paths]
+        self.maps = {file.path: file.whole for file in held}
+        return {file.path: partial(retried, file.read) for file in held}
 
 
 class _Reader:
     """One log read into a stream that numbers its rows anew, without the gaps."""
 
-    def __init__(self, spec: EnvSpec, table: dict[str, NDArray[Any]], log: Path, *, manifest_expected: bool) -> None:
+    def __init__(self, spec: EnvSpec, table: dict[str, NDArray[Any]], log: _Log) -> None:
         frames = MappedFrames(frame_bytes=frame_bytes(spec), capacity=1)
         self.stream = Stream(spec, table, frames, flush_rows=1, log=None)
-        self._table, self._log = table, log
+        frames.hold(log.maps)
+        self._table, self._path = table, log.path
         self._numbers: list[tuple[int, int]] = []  # (first row in the log, first row here) of every block
         self._next_row = 0  # in the log
-        reader = LogReader(log, manifest_expected=manifest_expected)
-        reader.read(self._take)
-        self.damaged_blocks = reader.account.damaged_blocks + reader.broken_manifests
-        self.lost_rows = reader.account.lost_rows
+        log.reader.read(self._take)
+        account = log.reader.account
+        self.damaged_blocks = account.damaged_blocks + log.reader.broken_manifests
+        self.lost_rows = account.lost_rows
 
     def _take(self, found: Found, path: Path) -> None:
         block, expected = found.block, self._next_row
@@ -216,6 +232,6 @@ class _Reader:
         return Trajectory(
             pixels=pixels.reshape(-1, *self.stream.spec.pixels),
             terminal=bool(self._table["is_terminal"][stop - 1]),
-            name=f"{self._log} rows {start} to {stop - 1}",
+            name=f"{self._path} rows {start} to {stop - 1}",
             **fields,
         )

@@ -42,7 +42,7 @@ class SegmentLog:
         self._fd: int | None = None
         self._synced = (0, 0, 0)
         self._committed: Manifest | None = None
-        self._dirty = False
+        self._mend: Callable[[], None] | None = None  # before the file takes another block
         self._keep_from = 0
         self._dropped: list[Path] = []
         folder.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ class SegmentLog:
 
     def _open_last(self) -> None:
         """Reopen the newest segment for appending, cut after its last intact block."""
-        self._dirty = False
+        self._mend = None
         if self._segments:
             self._fd = os.open(self._segments[-1].path, os.O_WRONLY | os.O_APPEND)
             os.ftruncate(self._fd, self._segments[-1].size)
@@ -115,18 +115,18 @@ class SegmentLog:
         Returns the file and the byte where the payload begins.
         """
         assert block.number == self.blocks and block.first_row >= self.rows, (block, self.blocks, self.rows)
-        if self._dirty:
-            self._cut()
+        if self._mend is not None:
+            self._mend()
         if self._fd is None or self._segments[-1].size >= self._segment_bytes:
             self._start_segment()
         assert self._fd is not None
         header, size, crc = encode_header(block, parts)
         # until the block is whole, the end of the file is not to be trusted
-        self._dirty = True
+        self._mend = self._cut
         write_all(self._fd, header)
         for part in parts:
             write_all(self._fd, part)
-        self._dirty = False
+        self._mend = None
         segment = self._segments[-1]
         begin = segment.size + HEADER_BYTES
         segment.enter(Found(block, begin, begin + size, crc))
@@ -163,7 +163,15 @@ class SegmentLog:
         """Remove what a failed write left behind the last whole block."""
         assert self._fd is not None
         os.ftruncate(self._fd, self._segments[-1].size)
-        self._dirty = False
+        self._mend = None
+
+    def _replace(self) -> None:
+        """A new file without the blocks that were taken back: another process may have the old one mapped."""
+        segment = self._segments[-1]
+        write_atomic(segment.path, segment.path.read_bytes()[: segment.size])
+        self.close()
+        self._fd = os.open(segment.path, os.O_WRONLY | os.O_APPEND)
+        self._mend = None
 
     def sync(self) -> None:
         """Make every appended block durable; on failure the blocks since the last sync count as not appended."""
@@ -176,7 +184,7 @@ class SegmentLog:
             # after a failed fsync the kernel may have dropped the pages: only writing them again is safe
             entries, self._account.blocks, self._account.rows = self._synced
             del self._segments[-1].entries[entries:]
-            self._dirty, self._committed = True, None
+            self._mend, self._committed = self._replace, None
             raise
         self._mark_synced()
 
@@ -211,9 +219,7 @@ class SegmentLog:
             segment.entries = [entry for entry in segment.entries if entry.number < blocks]
             newest = segment.entries[-1]
             self._commit_up_to(newest.number + 1, newest.next_row, newest.crc)
-            # a new file in place of a shorter one: another process may have this one mapped
-            write_atomic(segment.path, segment.path.read_bytes()[: segment.size])
-            self._open_last()
+            self._replace()
 
     def skip_to(self, *, blocks: int, rows: int) -> None:
         """Continue at these numbers after losing the end of the log; the blocks between count as damaged."""
@@ -228,5 +234,6 @@ class SegmentLog:
     def close(self) -> None:
         """Release the file; blocks since the last `sync` stay in the hands of the operating system."""
         if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+            # a number that was closed, though with an error, may be another file's by now
+            fd, self._fd = self._fd, None
+            os.close(fd)

@@ -1,6 +1,7 @@
 """Segment folders read back what was written, in one piece or what is left of it, and leave the writer alone."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules import log_reader
+from datamodules.log_reader import LogReader
 from datamodules.recorded import Recorded
 from datamodules.recording import SegmentWriter
 from datamodules.replay import Replay
@@ -88,6 +91,60 @@ def test_a_folder_that_is_being_written_is_read_and_left_alone(tmp_path, written
     assert torch.equal(recorded.sample(40, 5).pixels, batch.pixels) and recorded.episodes == len(episodes)
     with pytest.raises(ReplayMismatch, match="rows"):
         Recorded(tmp_path / "live").load_state_dict(state)
+
+
+def constant(tag, rows=50):
+    """An episode whose frames and rewards all say its number."""
+    episode = trajectory(rows, tag)
+    return replace(episode, pixels=np.full_like(episode.pixels, tag), reward=np.where(np.arange(rows), tag, 0.0))
+
+
+def play(replay, tags):
+    for tag in tags:
+        for step, action in constant(tag).rows():
+            replay.append(0, replace(step, reward=float(step.reward)), action)
+
+
+def tags_of(recorded):
+    """The numbers of the episodes, each of whose rows must agree on it."""
+    found = []
+    for episode in recorded.trajectories():
+        assert set(episode.pixels.reshape(-1).tolist()) == set(episode.reward[1:].tolist()), found
+        found.append(int(episode.reward[1]))
+    return found
+
+
+@pytest.mark.parametrize("moment", ["between listing and reading", "while it is listed"])
+def test_rows_that_come_while_a_folder_is_opened_are_not_seen(tmp_path, monkeypatch, moment):
+    replay = Replay(spec=SPEC, folder=tmp_path, capacity=2000, flush_rows=7)
+    play(replay, range(1, 21))
+    if moment == "while it is listed":  # segments are begun and dropped under the reader's eyes
+        lists, changes = log_reader.segment_paths, iter([range(21, 61)])
+        listed = lambda log: (lists(log), play(replay, next(changes, ())))[0]  # noqa: E731
+        monkeypatch.setattr(log_reader, "segment_paths", listed)
+    else:
+        reads = LogReader.read
+        monkeypatch.setattr(LogReader, "read", lambda *args: (play(replay, range(21, 81)), reads(*args))[1])
+    recorded = Recorded(tmp_path)
+    found = tags_of(recorded)
+    assert found == list(range(found[0], found[-1] + 1)) and recorded.damaged_blocks == 0
+    assert found[-1] == (60 if moment == "while it is listed" else 20)
+
+
+@pytest.mark.parametrize("goes_back", [False, True])
+def test_what_was_opened_stays_whatever_the_run_does(tmp_path, goes_back):
+    replay = Replay(spec=SPEC, folder=tmp_path, capacity=2000, flush_rows=7)
+    play(replay, range(1, 21))
+    state = replay.state_dict()
+    play(replay, range(21, 31))
+    open_files = len(os.listdir("/proc/self/fd"))
+    recorded = Recorded(tmp_path)
+    assert len(os.listdir("/proc/self/fd")) == open_files, "thousands of segments must be possible"
+    if goes_back:
+        replay.load_state_dict(state)
+    play(replay, range(101, 201))
+    assert tags_of(recorded) == list(range(1, 31))
+    assert recorded.sample(50, 5).pixels.shape == (50, 5, *SPEC.pixels)
 
 
 def test_dropped_and_cut_episodes_read_as_the_replay_serves_them(tmp_path, written):

@@ -8,6 +8,7 @@ import pytest
 from datamodules import manifest
 from datamodules.blocks import HEADER_BYTES, Block, Kind
 from datamodules.log_reader import number_of, segment_paths
+from datamodules.mapping import HeldFile
 from datamodules.sealed import Broken
 from datamodules.segments import SegmentLog
 
@@ -217,6 +218,7 @@ def test_drop_before_deletes_whole_old_segments_only(tmp_path):
 def test_failed_fsync_takes_the_blocks_back(tmp_path, monkeypatch):
     log = filled(tmp_path, blocks=3, segment_bytes=10**6)
     append(log, 3)
+    held = HeldFile(segment_paths(tmp_path)[0])
 
     def fails(fd: int) -> None:
         raise OSError("no")
@@ -226,7 +228,10 @@ def test_failed_fsync_takes_the_blocks_back(tmp_path, monkeypatch):
         with pytest.raises(OSError):
             log.sync()
     assert (log.blocks, log.rows) == (3, 9)
-    append(log, 3)
+    before = held.read()
+    append(log, 4)
+    # cut in place, the file would end this process where another block reached over a page
+    assert held.whole.tobytes() == held.read() == before and len(segment_paths(tmp_path)) == 1
     log.sync()
     log.close()
     log, numbers = recovered(tmp_path)
