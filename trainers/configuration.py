@@ -1,5 +1,6 @@
 """Command-line overrides to one plain, resolved configuration."""
 
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,6 +19,8 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 SUITE_TASKS = Path(__file__).resolve().parent / "data" / "suite_tasks.txt"
 # mappings whose keys no file lists: what is in them is the user's choice
 OPEN = ("task.visuals", "evaluation.visuals", "task.env.kwargs", "data.sampler")
+# paths and addresses: any text, whatever it means to the grammar of overrides
+PLAIN = ("data.uri", "data.model", "data.cache", "run_dir", "resume")
 # task files that leave open which: task=gym:CartPole-v1 says it
 TASK_KINDS = ("dmc", "gym", "vector")
 
@@ -109,6 +112,8 @@ def _expand(override: str) -> list[str]:
     key, _, name = override.partition("=")
     if key in OPEN or key.startswith(tuple(f"{mapping}." for mapping in OPEN)):
         return [f"++{override}"]
+    if key.lstrip("+") in PLAIN:
+        return [f"{key}={_quoted(name)}"]
     if key != "task" or name in groups()["task"]:
         return [override]
     kind, _, which = name.partition(":")
@@ -120,12 +125,29 @@ def _expand(override: str) -> list[str]:
     return ["task=dmc", f"task.env.task={name}"]
 
 
+def _quoted(text: str) -> str:
+    """Text that the grammar of overrides takes as one string, or as null, as it is; any other in quotes."""
+    found = _parsed(f"key={text}")
+    if found is not None and not found.is_sweep_override() and isinstance(found.value(), str | None):
+        return text
+    # the grammar reads backslashes as escapes only before a quote, which here ends with every text
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text) + "'"
+
+
+def _parsed(override: str) -> Override | None:
+    try:
+        return OverridesParser.create().parse_overrides([override])[0]
+    except HydraException:
+        return None
+
+
 def _explain(message: str, overrides: Sequence[str]) -> str:
     """The library's message in one line, with near names for whatever an override misspelt."""
     first = " ".join(message.split("\n")[0].split())
     hints = [hint for text in overrides if (hint := _near(text))]
     named = hints or any(text.partition("=")[0] in first for text in overrides)
-    return "; ".join([first, *hints] if named else [first, "in " + " ".join(overrides)])
+    wrong = [text for text in overrides if _parsed(_expand(text)[0]) is None] or overrides
+    return "; ".join([first, *hints] if named else [first, "in " + " ".join(wrong)])
 
 
 def _near(override: str) -> str:

@@ -116,3 +116,35 @@ def test_overrides_of_a_saved_run():
 def test_wrong_overrides_of_a_saved_run(override, message):
     with pytest.raises(BadConfig, match=message):
         override_saved(load_config(["experiment=smoke"]), [override])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "npz:/x?alignment=departure",
+        "hdf5:/x?low=-2,-1&high=2,1&image_key=a/b",
+        "data/a (copy), b's \\",
+        "x\\' = {y}",
+        "[a]",
+        "2024",
+        "1e3",
+        "true",
+        "plain/path with spaces",
+    ],
+)
+def test_an_address_needs_no_quotes(text):
+    override = f"data.uri={text}"
+    assert load_config(["data=offline", override])["data"]["uri"] == text
+    saved = load_config(["data=offline", "data.uri=x"])
+    assert override_saved(saved, [override, f"run_dir={text}"])["run_dir"] == text
+    assert override_saved(saved, [override])["data"]["uri"] == text
+
+
+@pytest.mark.parametrize(("said", "meant"), [("'npz:/x?a=b'", "npz:/x?a=b"), ('"a,b"', "a,b"), ("null", None)])
+def test_quotes_and_null_mean_what_they_did(said, meant):
+    assert load_config(["data=offline", f"data.uri={said}"])["data"]["uri"] == meant
+
+
+def test_the_argument_that_cannot_be_read_is_named_alone():
+    with pytest.raises(BadConfig, match=r"in trainer.devices=a=b$"):
+        load_config(["seed=3", "trainer.devices=a=b", "planner=cem"])
