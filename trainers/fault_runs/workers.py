@@ -140,7 +140,7 @@ class _Run:
         if BYSTANDER in arrived:
             self._time += 1
             row = arrived[BYSTANDER]
-            whole = not isinstance(row, Fault) and counting.decode(row.pixels) == (self._time, 7)
+            whole = not isinstance(row, Fault) and counting.decode(row.pixels) == (self._time % 65536, 7)
             self.bystander_is_whole = self.bystander_is_whole and whole
         if only is None:
             self._rows |= arrived
