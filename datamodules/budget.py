@@ -72,12 +72,14 @@ class Budget:
 def footprint(spec: EnvSpec, rows: int, *, streams: int, flush_rows: int, memory_limit: int, on_disk: bool) -> Budget:
     """What `rows` rows over `streams` take; frames are mapped where memory is too small and there is a disk."""
     whole, ring = rows * row_bytes(spec), rows // streams
-    # a segment is deleted as a whole, when the next one begins
+    # a segment is deleted as a whole, when the next one begins: at both ends there is up to one more
     segment = min(MAX_SEGMENT_BYTES, max(1, ring // 8) * row_bytes(spec))
     tail = max(min(ring, 4 * flush_rows), min(ring // 8, TAIL_BYTES // frame_bytes(spec)))
     mapped = whole > memory_limit and on_disk
+    # the ring, and another that a roll-back to a recent state would need
+    disk = 2 * whole + 2 * streams * segment if on_disk else 0
     memory = whole - (rows - streams * tail) * frame_bytes(spec) if mapped else whole
-    return Budget(rows, memory, whole + 2 * streams * segment if on_disk else 0, segment, mapped, tail)
+    return Budget(rows, memory, disk, segment, mapped, tail)
 
 
 def plan(

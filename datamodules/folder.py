@@ -27,6 +27,7 @@ class ReplayFolder:
 
     def __init__(self, path: Path, spec: EnvSpec, *, streams: int, capacity: int | None = None) -> None:
         self.path, self.broken_headers = path, 0
+        self._logs: list[SegmentLog] = []
         path.mkdir(parents=True, exist_ok=True)
         self._lock: int | None = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         # through JSON, so that tuples compare as what they become
@@ -66,13 +67,15 @@ class ReplayFolder:
         return FORMAT
 
     def log(self, i: int, *, segment_bytes: int) -> SegmentLog:
-        """The log of stream `i`, still to be recovered."""
-        return SegmentLog(
+        """The log of stream `i`, still to be recovered; `close` closes it."""
+        log = SegmentLog(
             self.path / f"stream_{i:02d}",
             segment_bytes=segment_bytes,
             header=self._mine,
             manifest_expected=self._format > 1,
         )
+        self._logs.append(log)
+        return log
 
     def recovered(self) -> None:
         """All logs have manifests now: a folder of an older format becomes one of this format. Raises OSError."""
@@ -82,7 +85,9 @@ class ReplayFolder:
             self._format = FORMAT
 
     def close(self) -> None:
-        """Let others write."""
+        """Close the logs and let others write."""
+        while self._logs:
+            self._logs.pop().close()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

@@ -7,7 +7,7 @@ import numpy as np
 
 from datamodules.blocks import Block, Kind
 from datamodules.folder import ReplayFolder
-from datamodules.rows import columns
+from datamodules.rows import ReplayMismatch, columns
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
 from worldmodel.spec import EnvSpec
 
@@ -30,6 +30,13 @@ class SegmentWriter:
         self.episodes = self.rows = self._env_steps = 0
         self._half_rows = 0  # of an episode that was not finished
         self._failed = False
+        try:
+            self._recover()
+        except (OSError, ReplayMismatch):
+            self._folder.close()
+            raise
+
+    def _recover(self) -> None:
         self._log.recover(self._visit)
         self._folder.recovered()
         if self._half_rows:
@@ -80,7 +87,6 @@ class SegmentWriter:
         try:
             self._log.sync()
         finally:
-            self._log.close()
             self._folder.close()
 
     def __enter__(self) -> "SegmentWriter":

@@ -36,13 +36,14 @@ class ReplayDamaged(RuntimeError):
 class Replay:
     """Rows of `streams` environments in one preallocated store, on disk as well when a `folder` is given.
 
-    capacity: rows over all streams, each having an equal share. flush_rows: rows of a block on disk; a crash loses
-    at most the open block of each stream, a power loss at most its open episode. sampler: chooses the windows, by
-    default uniformly. memory_limit_bytes: where the rows take more, frames stay on disk and are mapped (default: half
-    of what is available). processes: replays like this one on the machine. damage_limit: share of rows that may be
-    lost. path: the folder. budget: what is taken. Raises ReplayTooLarge, ReplayMismatch, ReplayDamaged, OSError. Disk
-    errors that pass are waited for; ReplayWriteFailed, an OSError, leaves every method without effect, to be called
-    again. One process at a time uses a folder.
+    capacity: rows over all streams, each having an equal share. flush_rows: rows of a block on disk; the files lose at
+    most the open block of each stream by a crash, its open episode by a power loss, but a resumed run goes back to its
+    last checkpoint and drops later rows. sampler: chooses the windows, by default uniformly. memory_limit_bytes: where
+    the rows take more, frames stay on disk and are mapped (default: half of what is available). processes: replays
+    like this one on the machine. damage_limit: share of rows that may be lost. path: the folder. budget: what is taken.
+    Raises ReplayTooLarge, ReplayMismatch, ReplayDamaged, OSError. Disk errors that pass are waited for;
+    ReplayWriteFailed, an OSError, leaves every method but `load_state_dict` without effect, to be called again.
+    One process at a time uses a folder.
     Threads may share it: each method runs alone; hold `lock` around what must see nothing change between two calls.
     """
 
@@ -238,8 +239,8 @@ class Replay:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Return to the rows and the draws of `state`, dropping later rows, on disk too.
 
-        Raises ReplayMismatch for a state of another replay, and OSError; rows that the disk lost are left out and
-        counted in `damaged_blocks`.
+        Raises ReplayMismatch for a state of another replay, and OSError: then open the folder anew, which is as it was
+        or partly rolled back. Rows that the disk lost are left out and counted in `damaged_blocks`.
         """
         mine = {"format": STATE_FORMAT, "capacity": self.capacity}
         require_same({**state, "streams": len(state["streams"])}, {**mine, "streams": len(self._streams)})
@@ -263,10 +264,9 @@ class Replay:
     @insisting
     def close(self) -> None:
         """Make every row durable and let go of the folder; raises OSError."""
-        self.flush()
+        # not by `flush`, which would insist as well
         for stream in self._streams:
-            if stream.log:
-                stream.log.close()
+            stream.flush()
         self._leave()
 
     def _leave(self) -> None:

@@ -126,6 +126,19 @@ def test_files_that_left_the_ring_are_unmapped(tmp_path, monkeypatch):
     assert sum(path.stat().st_size for path in tmp_path.rglob("segment_*")) <= replay.budget.disk_bytes
 
 
+@pytest.mark.parametrize("capacity", [400, 2000])
+def test_the_disk_budget_holds_while_a_state_is_pinned(tmp_path, capacity):
+    replay, most = opened(tmp_path, mapped=False, streams=1, capacity=capacity), 0
+    for n in range(4 * capacity):
+        step = Step(np.zeros(SPEC.pixels, np.uint8), 0.0, n % 20 == 0, n % 20 == 19, False, 1)
+        replay.append(0, step, np.zeros(1, np.float32))
+        if n == capacity:
+            replay.state_dict()
+        if n % 20 == 0:
+            most = max(most, sum(path.stat().st_size for path in tmp_path.rglob("segment_*")))
+    assert 0.7 * replay.budget.disk_bytes < most <= replay.budget.disk_bytes
+
+
 def test_rolling_back_leaves_another_reader_s_map_readable(tmp_path):
     replay = opened(tmp_path, mapped=True, streams=1, capacity=2000)
     state = None

@@ -18,6 +18,7 @@ from datamodules.rows import ReplayMismatch
 from datamodules.samplers.prioritised import Prioritised
 from datamodules.samplers.recent import Recent
 from datamodules.samplers.uniform import Uniform
+from datamodules.segments import SegmentLog
 from datamodules.trajectory import TrajectoryInvalid
 from datamodules.windows import ReplayEmpty
 from tests.datamodules.recorded_data import SPEC, same, trajectory
@@ -284,3 +285,20 @@ def test_a_state_of_another_sampler_is_refused(written):
     state = Recorded(written[0], sampler=Prioritised()).state_dict()
     with pytest.raises(ReplayMismatch, match=r"data\.sampler: expected uniform"):
         Recorded(written[0]).load_state_dict(state)
+
+
+def test_a_writer_that_fails_to_open_lets_go_of_the_folder(written, monkeypatch):
+    folder, _ = written
+
+    def fails(self):
+        raise OSError("for a moment")
+
+    open_files = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentLog, "_commit", fails)
+        with pytest.raises(OSError, match="moment"):
+            SegmentWriter(folder, SPEC)
+        with pytest.raises(OSError, match="moment"):
+            Replay(spec=SPEC, folder=folder, capacity=1000)
+    assert len(os.listdir("/proc/self/fd")) == open_files
+    SegmentWriter(folder, SPEC).close()

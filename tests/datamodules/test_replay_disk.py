@@ -173,6 +173,22 @@ def test_a_lasting_error_is_said_at_once(tmp_path, monkeypatch, waits):
     assert caught.value.errno == errno.ENOSPC and waits == []
 
 
+def test_closing_insists_once(tmp_path, monkeypatch, waits):
+    replay = Replay(spec=SPEC, capacity=100, folder=tmp_path, flush_rows=4)
+    Counter(replay).play(3, last=False)
+
+    def fails(fd: int) -> None:
+        raise OSError(errno.EIO, "injected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fails)
+        with pytest.raises(ReplayWriteFailed, match="injected"):
+            replay.close()
+    assert len(waits) == durable.RETRIES
+    replay.close()
+    assert Replay(spec=SPEC, capacity=100, folder=tmp_path).rows == 3
+
+
 LIMITED = 3000  # bytes that a file may have: above a manifest's, below a segment's
 
 

@@ -26,7 +26,7 @@ MAX_SECONDS = 4.0  # of a run before it is killed
 AIMED = 0.25  # share of the kills that wait for a save to be under way
 ALONE = 0.25  # share of the kills that take the run's first process only, not its group
 ORPHAN_GRACE_S = 10.0
-_COUNT = struct.Struct(f"<{ENVS}q")
+_COUNT = struct.Struct(f"<{ENVS + 1}q")  # rows handed to each stream; rows that the start dropped
 
 OPTIONS = (
     "experiment=smoke",
@@ -51,6 +51,7 @@ class Toll:
     failed_restarts: int = 0
     corrupt_reads: int = 0
     rows_lost_max: int = 0
+    rows_rolled_back_max: int = 0
     orphans: int = 0
     complaints: list[str] = field(default_factory=list)
 
@@ -77,6 +78,7 @@ def run(folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
         "corrupt_reads": toll.corrupt_reads,
         "rows_lost_max": toll.rows_lost_max,
         "rows_lost_bound": FLUSH_ROWS * ENVS,
+        "rows_rolled_back_max": toll.rows_rolled_back_max,
         "orphans": toll.orphans,
         "finished_runs": toll.finished_runs,
         "kill_complaints": toll.complaints,
@@ -96,7 +98,8 @@ def _life(root: Path, rng: np.random.Generator, toll: Toll, *, seed: int) -> boo
         if code is None:
             toll.kills += 1
             _kill(child, rng, toll)
-        written = _COUNT.unpack(count[:])
+        *written, rolled_back = _COUNT.unpack(count[:])
+    toll.rows_rolled_back_max = max(toll.rows_rolled_back_max, rolled_back)
     if code is None:
         _inspect(root, written, toll)
         return False
@@ -127,15 +130,20 @@ def _kill(child: Forked, rng: np.random.Generator, toll: Toll) -> None:
 
 
 def _train(arguments: list[str], count: mmap.mmap) -> int:
-    """The child's life: a whole run that reports in shared memory how many rows it has handed to replay."""
+    """The child's life: a whole run that counts in shared memory the rows handed to replay, and those dropped."""
     assert training.train  # loaded before the fork, so that a start costs milliseconds
-    append = Replay.append
+    append, load = Replay.append, Replay.load_state_dict
 
     def counted(self: Replay, stream: int, *rest: Any) -> None:
         append(self, stream, *rest)
         count[8 * stream : 8 * stream + 8] = struct.pack("<q", self.next_rows[stream])
 
-    Replay.append = counted  # type: ignore[method-assign]
+    def returning(self: Replay, state: dict[str, Any]) -> None:
+        before = sum(self.next_rows)
+        load(self, state)
+        count[8 * ENVS :] = struct.pack("<q", before - sum(self.next_rows))
+
+    Replay.append, Replay.load_state_dict = counted, returning  # type: ignore[method-assign]
     torch.set_num_threads(1)
     return int(fit.main(arguments).get("exit_code", 0))
 
@@ -144,12 +152,12 @@ def _train(arguments: list[str], count: mmap.mmap) -> int:
 def _counter(path: Path) -> Iterator[mmap.mmap]:
     """Numbers that outlive the process that writes them; -1 before the first row."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(_COUNT.pack(*[-1] * ENVS))
+    path.write_bytes(_COUNT.pack(*[-1] * (ENVS + 1)))
     with path.open("r+b") as file, mmap.mmap(file.fileno(), _COUNT.size) as count:
         yield count
 
 
-def _inspect(root: Path, written: tuple[int, ...], toll: Toll) -> None:
+def _inspect(root: Path, written: list[int], toll: Toll) -> None:
     """Open a copy of the replay as a restart does: nothing damaged, every row right, and few missing."""
     folder = RunPaths(root).replay(0)
     if not (folder / "replay.json").exists():

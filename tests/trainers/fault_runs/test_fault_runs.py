@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datamodules.envs.protocol import Step
 from datamodules.replay import Replay
 from trainers.checkpoint import DurableCheckpointIO, newest
 from trainers.fault_runs import flips, io_points, kills
 from trainers.fault_runs.forked import Forked
 from trainers.fault_runs.io_calls import EXIT_CODE, NthCall, failing
 from trainers.fault_runs.marked_rows import SPEC, Mark, row, served
+from worldmodel.spec import EnvSpec
 
 
 def in_place(self, checkpoint, path, storage_options=None) -> None:
@@ -98,6 +100,24 @@ def test_runs_survive_kills(tmp_path):
     assert result["kills"] == 3
     assert result["failed_restarts"] == result["corrupt_reads"] == result["orphans"] == 0, result
     assert result["rows_lost_max"] <= result["rows_lost_bound"]
+
+
+def test_a_start_tells_how_many_rows_it_drops(tmp_path, monkeypatch):
+    def main(arguments):
+        spec = EnvSpec(task="count", pixels=(1, 2, 2), action_dim=1, action_repeat=1, episode_steps=20)
+        replay = Replay(spec=spec, capacity=100, streams=kills.ENVS)
+        state = replay.state_dict()
+        for n in range(10):
+            step = Step(np.zeros(spec.pixels, np.uint8), 0.0, n < 2, False, False, 1)
+            replay.append(n % 2, step, np.zeros(1, np.float32))
+            state = replay.state_dict() if n == 2 else state
+        replay.load_state_dict(state)
+        return {}
+
+    monkeypatch.setattr(kills.fit, "main", main)
+    with kills._counter(tmp_path / "count") as count:
+        assert Forked(lambda: kills._train([], count), log=tmp_path / "log").wait(timeout_s=20) == 0
+        assert kills._COUNT.unpack(count[:]) == (5, 5, 7)
 
 
 def test_a_run_that_cannot_be_resumed_is_a_failed_restart(tmp_path, monkeypatch):
