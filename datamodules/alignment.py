@@ -44,6 +44,22 @@ class Alignment:
         """arrival (as read), departure (a[t] was taken at image[t]), late (the reverse), or undecided."""
         return "undecided" if self.shift is None else SHIFTS[self.shift]
 
+    @property
+    def other(self) -> str | None:
+        """The reading, departure or arrival, that the frames speak for against the one in use, if they do."""
+        return {"departure": "departure", "late": "arrival"}.get(self.verdict)
+
+    def in_words(self, *, given: str | None, remedy: str) -> str:
+        """Whether the reading is right; given: the one that was asked for; remedy: what to write before another."""
+        if self.shift is None:
+            return "undecided: too few episodes, or too still, to tell how actions are paired"
+        if self.other is None:
+            return "actions are paired as read: it fits"
+        if given == self.other:
+            return f"actions do not look paired as {given}, as read, but one row further off"
+        read = "arrival" if self.other == "departure" else "departure"
+        return f"actions look paired as {self.other}, read as {read}: {remedy}{self.other}"
+
     def to_json(self) -> dict[str, object]:
         """For reports: the verdict, and the scores by what they speak for."""
         scores = {SHIFTS[shift]: round(score, 4) for shift, score in self.scores.items()}

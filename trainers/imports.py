@@ -34,20 +34,20 @@ def import_once(
     with _alone(folder):
         done = folder / DONE
         if not done.exists():
-            facts = _import(uri, folder, insists="alignment" in parsed.options, say=say)
+            facts = _import(uri, folder, say=say)
             write_atomic(done, json.dumps(facts, indent=1).encode())
         return folder, json.loads(done.read_bytes())
 
 
-def _import(uri: str, folder: Path, *, insists: bool, say: Callable[[str], None]) -> dict[str, Any]:
+def _import(uri: str, folder: Path, *, say: Callable[[str], None]) -> dict[str, Any]:
     with closing(open_reader(uri)) as reader:
         found = check_alignment(reader.trajectories())
-        say(f"alignment of actions: {found.verdict} ({', '.join(f'{s:+d}: {v:.3f}' for s, v in found.scores.items())})")
-        if found.verdict in ("departure", "late") and not insists:
-            other = "departure" if found.verdict == "departure" else "arrival"
+        given = parse(uri).options.get("alignment")
+        words = found.in_words(given=given, remedy="data.alignment=")
+        say(f"alignment: {words} ({', '.join(f'{s:+d}: {v:.3f}' for s, v in found.scores.items())})")
+        if found.other is not None and given is None:
             raise BadConfig(
-                f"data.alignment: expected actions to lead to the frames that {uri} was read with; the frames say "
-                f"{found.verdict} (t={found.t:.1f}): data.alignment={other} reads it otherwise; arrival or departure, "
+                f"data.alignment: expected the frames of {uri} to bear out how it was read; {words} (t={found.t:.1f}); "
                 "whichever is given is not questioned"
             )
         say(f"importing {uri} into {folder}, once")

@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.alignment import check_alignment
-from datamodules.formats.protocol import Reader
+from datamodules.alignment import Alignment, check_alignment
+from datamodules.formats.protocol import Reader, in_short
 from datamodules.formats.uri import open_reader, parse
 from datamodules.trajectory import Trajectory
 from trainers.artifacts import newest_image, write_json
@@ -83,9 +83,9 @@ def inspect(uri: str, *, out: str | None, episodes: str | None) -> dict[str, Any
     with closing(open_reader(uri)) as reader:
         found = _read(reader, limit=int(episodes) if episodes else None)
         if not found.lengths:
-            reasons = "; ".join(problem.reason for problem in reader.problems[:3])
+            reasons = in_short([problem.reason for problem in reader.problems])
             raise BadConfig(f"{uri}: expected an episode that can be read, got none ({reasons})")
-        alignment = check_alignment(reader.trajectories()).to_json()
+        alignment = _paired(uri, check_alignment(reader.trajectories()))
         facts = _facts(uri, reader, found, alignment)
     files = _write(folder, found, reader.spec)
     write_json(folder / "findings.json", facts)
@@ -100,6 +100,13 @@ def _read(reader: Reader, *, limit: int | None) -> _Findings:
     for episode in islice(reader.trajectories(), limit):
         found.add(episode, reader.spec, spread=spread)
     return found
+
+
+def _paired(uri: str, found: Alignment) -> dict[str, Any]:
+    """The check's findings, with what they say of this reading in words."""
+    parsed = parse(uri)
+    words = found.in_words(given=parsed.options.get("alignment"), remedy="add ?alignment=")
+    return {**found.to_json(), "words": words}
 
 
 def _facts(uri: str, reader: Reader, found: _Findings, alignment: dict[str, Any]) -> dict[str, Any]:
@@ -142,7 +149,7 @@ def _table(facts: dict[str, Any], found: _Findings) -> Table:
     table.add_row("actions", ", ".join(f"{low:.2f} to {high:.2f}" for low, high in list(ranges)[:8]))
     table.add_row("rewards", "{:.3g} to {:.3g}".format(*facts["reward_range"]))
     scores = ", ".join(f"{name} {score:.3f}" for name, score in facts["alignment"]["scores"].items())
-    table.add_row("alignment", f"[bold]{facts['alignment']['verdict']}[/bold] ({scores})", end_section=True)
+    table.add_row("alignment", f"[bold]{facts['alignment']['words']}[/bold] ({scores})", end_section=True)
     table.add_row("left out", f"{facts['skipped']:,}" if facts["skipped"] else "nothing")
     for problem in facts["problems"]:
         table.add_row("", problem)
@@ -190,4 +197,4 @@ def _sheet(found: _Findings) -> NDArray[np.uint8]:
 
 def _colour(pixels: NDArray[np.uint8], spec: EnvSpec) -> NDArray[np.uint8]:
     """Frames [T, C, h, w] as [T, h, w, 3]."""
-    return np.ascontiguousarray(newest_image(torch.from_numpy(pixels), spec).numpy().transpose(0, 2, 3, 1))
+    return np.ascontiguousarray(newest_image(torch.from_numpy(pixels.copy()), spec).numpy().transpose(0, 2, 3, 1))

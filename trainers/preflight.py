@@ -137,6 +137,8 @@ def _check_source(config: Mapping[str, Any]) -> None:
         raise BadConfig("data.uri: expected scheme:path of recorded episodes, got none; see docs/offline.md")
     if kind == "imagined" and _mapping(config, "data")["model"] is None:
         raise BadConfig("data.model: expected a run folder or a checkpoint, got none")
+    if kind == "imagined" and _mapping(config, "data")["evaluate"] and _mapping(config, "task").get("source") is None:
+        raise BadConfig("task: expected task=NAME to act in for data.evaluate=true, the model knows recordings alone")
     if kind == "imagined" and _mapping(config, "policy").get("name") is None:
         raise BadConfig("policy: expected one to learn, such as policy=backprop, got none")
 

@@ -15,7 +15,7 @@ from trainers.checkpoint import DurableCheckpointIO
 from trainers.configuration import BadConfig, override_saved, read_yaml
 from trainers.entry import silence_advice
 from trainers.evaluation import Evaluation, Evaluator
-from trainers.locate import locate
+from trainers.locate import locate, require_task_fits
 from trainers.metrics import iqm
 from trainers.preflight import check
 from worldmodel.spec import EnvSpec
@@ -43,6 +43,7 @@ def evaluate(
     with build.open_evaluation_pool(config, width) as pool:
         if config["evaluation"].get("visuals") is not None:
             build.require_same_frames(pool.spec, _trained(root))
+        require_task_fits(root, pool.spec, key="checkpoint")
         agent = build.build_agent(config, pool.spec)
         build.load_weights(agent, weights)
         agent = agent.to(where).eval()

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from rich.console import Console
 from datamodules.envs.pool import EnvPool, episode_seed
 from datamodules.envs.protocol import Step
 from datamodules.formats.protocol import Writer
-from datamodules.formats.uri import open_writer, parse
+from datamodules.formats.uri import open_writer, parse_output
 from datamodules.rollout import Episode, Policy, SmoothRandom, play
 from datamodules.trajectory import Trajectory
 from trainers import build
@@ -23,7 +23,7 @@ from trainers.acting import AgentPolicy
 from trainers.checkpoint import DurableCheckpointIO
 from trainers.clock import Clock
 from trainers.configuration import BadConfig, load_config, override_saved, read_yaml
-from trainers.locate import locate
+from trainers.locate import locate, require_task_fits
 from trainers.preflight import check
 from worldmodel.agents.latent_mpc import LatentMPC
 
@@ -49,8 +49,11 @@ def record(
     config, checkpoint = _configuration(model, overrides)
     check(config)
     _refuse_to_overwrite(out)
-    with build.open_pool(config, width) as pool, closing(open_writer(out, pool.spec)) as writer:
+    with ExitStack() as stack:
+        pool = stack.enter_context(build.open_pool(config, width))
+        # what does not fit is refused before anything is created
         agent = None if checkpoint is None else _agent(config, pool, checkpoint, policy, device)
+        writer = stack.enter_context(closing(open_writer(out, pool.spec)))
         acts = {} if agent is None else {"act_with": config["agent"]["act_with"]}
         recorder = _Recorder(writer, out)
         for played in range(0, count, width):
@@ -123,6 +126,7 @@ def _policy(pool: EnvPool, agent: LatentMPC | None, seeds: Sequence[int], clock:
 def _agent(config: dict[str, Any], pool: EnvPool, checkpoint: Path, policy: str, device: str) -> LatentMPC:
     if policy != "checkpoint":
         config["agent"]["act_with"] = policy
+    require_task_fits(checkpoint.resolve().parent.parent, pool.spec, key="model")
     agent = build.build_agent(config, pool.spec)
     build.load_weights(agent, DurableCheckpointIO().load_checkpoint(checkpoint)["state_dict"])
     return agent.to(torch.device(device)).eval()
@@ -140,8 +144,7 @@ def _refuse_to_overwrite(out: str) -> None:
     path = Path(out.partition("?")[0].partition(":")[2] or out.partition("?")[0])
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise BadConfig(f"out: expected a path where nothing is yet, got {path}; choose another or move it away")
-    if ":" in out:
-        parse(out)
+    parse_output(out)
 
 
 def _whole(text: str, key: str, least: int = 1) -> int:

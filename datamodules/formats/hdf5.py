@@ -10,7 +10,7 @@ from datamodules.durable import sync_folder
 from datamodules.formats import h5, h5_demos, h5_rows
 from datamodules.formats.assemble import Convention, require_spec
 from datamodules.formats.guard import find_files
-from datamodules.formats.protocol import FormatError, Problem
+from datamodules.formats.protocol import FormatError, Problem, in_short
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
 from worldmodel.spec import EnvSpec
 
@@ -53,6 +53,8 @@ def open_reader(
     path = path.resolve()
     root, only = (path, None) if path.is_dir() else (path.parent, Path(path.name))
     files, problems = ([only], []) if only else find_files(root, [".hdf5", ".h5"])
+    # before the files: a wrong option is no file's fault
+    Convention.parse(alignment=alignment or h5_rows.ALIGNMENT, low=low, high=high, action_repeat=action_repeat or 1)
     options = _Options(alignment, low, high, action_repeat, image_key, terminal_key)
     return Hdf5Reader(root, files, problems, options, task=task)
 
@@ -94,7 +96,7 @@ class Hdf5Reader:
                 continue
             self._count, longest, first = self._count + len(rows), max(longest, *rows, 0), first or found
         if first is None:
-            reasons = "; ".join(problem.reason for problem in self.problems[:3])
+            reasons = in_short([problem.reason for problem in self.problems])
             raise FormatError(f"{root}: expected a readable HDF5 episode, got none: {reasons}")
         self.spec = self._spec_of(first, longest, task)
 

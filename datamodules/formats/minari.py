@@ -19,7 +19,7 @@ from datamodules.formats import h5
 from datamodules.formats.assemble import Convention, assemble, ends_by_termination, require_spec
 from datamodules.formats.documents import read_json, spec_from, write_json
 from datamodules.formats.guard import inside, refuse_above
-from datamodules.formats.protocol import FormatError, Problem
+from datamodules.formats.protocol import FormatError, Problem, in_short
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
 from worldmodel.spec import EnvSpec
 
@@ -71,7 +71,7 @@ class MinariReader:
             steps = max(1, *(self._length(other) for _, other in self._episodes)) * repeat
             discrete = self._facts.actions > 0
             return EnvSpec(task, first.pixels.shape[1:], first.action.shape[1], repeat, steps, discrete=discrete)
-        raise FormatError(f"{FILE}: expected a readable episode, got none: {'; '.join(reasons[:3])}")
+        raise FormatError(f"{FILE}: expected a readable episode, got none: {in_short(reasons)}")
 
     def _length(self, name: str) -> int:
         try:

@@ -20,7 +20,7 @@ from datamodules.formats.assemble import Convention, assemble, ends_by_terminati
 from datamodules.formats.documents import read_json, spec_from, write_json
 from datamodules.formats.guard import find_files, open_inside, read_inside, require_array
 from datamodules.formats.pictures import stack
-from datamodules.formats.protocol import FormatError, Problem
+from datamodules.formats.protocol import FormatError, Problem, in_short
 from datamodules.formats.video import Film, encode, require_codec
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
 from worldmodel.spec import EnvSpec
@@ -59,7 +59,7 @@ class Mp4Reader:
             repeat = self._convention.action_repeat
             shape = (3, film.height, film.width)
             return self._resized(EnvSpec(task, shape, action.shape[1], repeat, max(1, len(action) - 1) * repeat))
-        raise FormatError(f"{self._root}: expected a readable mp4 with csv, got none: {'; '.join(reasons[:3])}")
+        raise FormatError(f"{self._root}: expected a readable mp4 with csv, got none: {in_short(reasons)}")
 
     def trajectories(self) -> Iterator[Trajectory]:
         """Every readable episode in the order of the names."""

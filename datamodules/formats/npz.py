@@ -26,7 +26,7 @@ from datamodules.formats.archive import Archive
 from datamodules.formats.assemble import Convention, assemble, ends_by_termination, episodes, flags, require_spec
 from datamodules.formats.documents import read_json, spec_from, write_json
 from datamodules.formats.guard import find_files
-from datamodules.formats.protocol import FormatError, Problem
+from datamodules.formats.protocol import FormatError, Problem, in_short
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
 from worldmodel.spec import EnvSpec
 
@@ -132,7 +132,7 @@ class NpzReader:
             repeat = self._convention.action_repeat
             steps = max(1, rows - 1) * repeat
             return EnvSpec(task, shape, first.action.shape[1], action_repeat=repeat, episode_steps=steps)
-        raise FormatError(f"{self._root}: expected a readable npz episode, got none: {'; '.join(reasons[:3])}")
+        raise FormatError(f"{self._root}: expected a readable npz episode, got none: {in_short(reasons)}")
 
     def trajectories(self) -> Iterator[Trajectory]:
         """Every readable episode in the order of the file names; afterwards `problems` names the others."""

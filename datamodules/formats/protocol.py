@@ -4,7 +4,7 @@ Each such module has `open_reader(path, **options) -> Reader` and, where it can 
 `open_writer(path, spec, **options) -> Writer`. Heavy libraries are imported inside these functions.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +26,12 @@ class Problem:
 
     name: str
     reason: str
+
+
+def in_short(reasons: Sequence[str]) -> str:
+    """The first reason, and how many there are beside it: what is wrong with one file is mostly wrong with all."""
+    more = len(reasons) - 1
+    return (reasons[0] if reasons else "there is none") + (f" (and {more} more)" if more > 0 else "")
 
 
 class Reader(Protocol):

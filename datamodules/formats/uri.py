@@ -67,21 +67,32 @@ def recognise(path: Path) -> str:
         if scheme is not None:
             return scheme
     else:
-        raise FormatError(f"{path}: expected a data set, got no such file or folder")
+        raise FormatError(f"no such file or folder: {path}")
     raise FormatError(f"{path}: expected a known data set, got none of them; say which: one of {_known()}")
 
 
 def open_reader(uri: str) -> Reader:
     """A reader of what lies at `uri`; raises FormatError, OSError."""
     parsed = parse(uri)
+    if not parsed.path.exists():
+        raise FormatError(f"no such file or folder: {parsed.path}")
     return _open(parsed, "open_reader", parsed.path)
+
+
+def parse_output(uri: str) -> Uri:
+    """As `parse`, for what need not exist: without a scheme the suffix tells it. Raises FormatError."""
+    path = uri.partition("?")[0]
+    if ":" not in uri and not Path(path).exists():
+        scheme = _SUFFIXES.get(Path(path).suffix)
+        if scheme is None:
+            raise FormatError(f"{uri}: say a scheme, such as npz:{uri}")
+        uri = f"{scheme}:{uri}"
+    return parse(uri)
 
 
 def open_writer(uri: str, spec: EnvSpec) -> Writer:
     """A writer of episodes of `spec` to `uri`, whose scheme may be left to the suffix; raises FormatError, OSError."""
-    if ":" not in uri and (scheme := _SUFFIXES.get(Path(uri.partition("?")[0]).suffix)):
-        uri = f"{scheme}:{uri}"
-    parsed = parse(uri)
+    parsed = parse_output(uri)
     return _open(parsed, "open_writer", parsed.path, spec)
 
 

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datamodules.alignment import Alignment
 from datamodules.envs.counting import decode
 from datamodules.envs.pool import episode_seed
 from datamodules.formats.uri import open_reader
-from trainers import collect_data, fit, inspect_data
+from trainers import collect_data, evaluate, fit, inspect_data
+from trainers.configuration import BadConfig, load_config
 from trainers.imports import import_once
+from trainers.preflight import check
 from trainers.recording import RECORDING_RANK
 
 TOY = ("task=toy_point", "task.env.episode_steps=20", "envs=2")
@@ -80,6 +83,7 @@ def test_an_episode_that_a_fault_cuts_short_is_kept_and_counted(tmp_path):
         (["task=toy_point", "out=npz:x", "policy=checkpoint"], ("model",)),
         (["task=toy_point", "out=npz:x", "episodes=0"], ("episodes", "at least 1", "'0'")),
         (["task=toy_point", "out=nzp:x"], ("nzp", "npz")),
+        (["task=toy_point", "out=no/scheme"], ("say a scheme", "npz:no/scheme")),
         (["task=toy_pont", "out=npz:x"], ("toy_point",)),
         (["task=toy_point", "out=TAKEN"], ("out", "nothing is yet")),
     ],
@@ -106,7 +110,8 @@ def test_an_inspection(recorded, tmp_path, capsys):
     best = list(open_reader(uri).trajectories())[int(np.argmax(returns))]
     tile = sheet[24 : 24 + 96, 120 : 120 + 96][::6, ::6]
     assert np.array_equal(tile, best.pixels[0].transpose(1, 2, 0))
-    assert "alignment" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "alignment" in said and "warning" not in said.lower()
 
 
 def test_an_unreadable_file_is_left_out_and_named(recorded, tmp_path):
@@ -144,3 +149,41 @@ def test_departures_stop_a_run_until_somebody_insists(recorded, tmp_path, monkey
     for alignment in ("arrival", "departure"):
         folder, facts = import_once(recorded[0], tmp_path / alignment, alignment=alignment, say=lambda _: None)
         assert facts["skipped"] == 0 and folder.is_dir()
+
+
+def test_a_model_of_other_frames_leaves_nothing_behind(refused, finished, tmp_path):
+    words = ("policy=planner", f"model={finished}", "task.env.size=24", f"out=npz:{tmp_path / 'data'}")
+    line = refused(collect_data.main, *words).splitlines()[-1]
+    assert "model: the model was trained on 16x16 frames, the task gives 24x24" in line
+    assert not (tmp_path / "data").exists()
+    line = refused(evaluate.main, f"checkpoint={finished}", "task.env.size=24").splitlines()[-1]
+    assert "checkpoint: the model was trained on 16x16 frames, the task gives 24x24" in line
+
+
+@pytest.mark.parametrize(
+    ("shift", "given", "words"),
+    [
+        (0, None, "it fits"),
+        (0, "departure", "it fits"),
+        (-1, None, "paired as departure, read as arrival: add ?alignment=departure"),
+        (1, None, "paired as arrival, read as departure: add ?alignment=arrival"),
+        (-1, "departure", "one row further off"),
+        (None, None, "undecided"),
+    ],
+)
+def test_a_verdict_in_words(shift, given, words):
+    assert words in Alignment({}, shift, 9.0, 100).in_words(given=given, remedy="add ?alignment=")
+
+
+def test_a_model_without_a_task_is_not_evaluated():
+    config = load_config(["data=imagined", "data.model=x", "task=none", "data.evaluate=true"])
+    with pytest.raises(BadConfig, match=r"task: expected task=NAME to act in for data\.evaluate=true"):
+        check(config)
+    check(config | {"data": config["data"] | {"evaluate": False}})
+
+
+def test_a_wrong_option_is_said_once(recorded, refused):
+    uri = recorded[0]
+    for option, named in (("image_key=nope", "expected key nope"), ("alignment=foo", "got 'foo'")):
+        line = refused(inspect_data.main, f"{uri}?{option}").splitlines()[-1]
+        assert line.count(named) == 1

@@ -76,11 +76,11 @@ class Module:
 
 def test_options_take_the_types_of_the_defaults(monkeypatch):
     monkeypatch.setitem(sys.modules, "datamodules.formats.npz", Module)
-    opened = uri.open_reader("npz:a?rows=3&scale=1e-2&flag=true&task=12")
-    assert opened == (Path("a"), 3, 0.01, True, "12")
+    opened = uri.open_reader("npz:.?rows=3&scale=1e-2&flag=true&task=12")
+    assert opened == (Path("."), 3, 0.01, True, "12")
     for text, named in (("row=3", "rows"), ("rows=x", "expected int"), ("flag=yes", "expected bool")):
         with pytest.raises(FormatError, match=named):
-            uri.open_reader(f"npz:a?{text}")
+            uri.open_reader(f"npz:.?{text}")
     with pytest.raises(FormatError, match="has open_writer"):
         uri.open_writer("npz:a", None)
 
@@ -93,4 +93,17 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "datamodules.formats.hdf5", NeedsPackage)
     with pytest.raises(FormatError, match=r"no_such_package.*worldmodel\[hdf5\]"):
-        uri.open_reader("hdf5:a.hdf5")
+        uri.open_reader("hdf5:.")
+
+
+@pytest.mark.parametrize("address", ["no/such", *(f"{scheme}:no/such" for scheme in uri.SCHEMES)])
+def test_a_path_that_is_not_there_is_said_in_one_line(address):
+    with pytest.raises(FormatError, match=r"^no such file or folder: no/such$") as caught:
+        uri.open_reader(address)
+    assert caught.type is FormatError
+
+
+def test_an_output_needs_a_scheme_or_a_suffix():
+    assert uri.parse_output("no/such.npz") == Uri("npz", Path("no/such.npz"))
+    with pytest.raises(FormatError, match="say a scheme, such as npz:no/such"):
+        uri.parse_output("no/such")
