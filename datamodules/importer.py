@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from datamodules.alignment import Alignment, check_alignment
-from datamodules.durable import write_atomic
 from datamodules.formats.protocol import FormatError, Problem, Reader
 from datamodules.formats.segments import open_writer
-from datamodules.recording import SegmentWriter
+from datamodules.storage.durable import write_atomic
+from datamodules.storage.segment_writer import SegmentWriter
 from datamodules.trajectory import Trajectory
 
 # beside the segments: of what the folder is the import

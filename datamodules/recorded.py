@@ -12,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.blocks import Found, Kind
-from datamodules.durable import retried
-from datamodules.folder import HEADER, read_header, require_same
-from datamodules.frames import MappedFrames
-from datamodules.locking import one_at_a_time
-from datamodules.log_reader import LogReader, Source
-from datamodules.mapping import HeldFile
-from datamodules.rows import ReplayMismatch, empty_table, frame_bytes, row_bytes
 from datamodules.samplers.uniform import Uniform
-from datamodules.shards import Shards
-from datamodules.stream import Stream
+from datamodules.storage.blocks import Found, Kind
+from datamodules.storage.durable import retried
+from datamodules.storage.folder import HEADER, read_header, require_same
+from datamodules.storage.frames import MappedFrames
+from datamodules.storage.locking import one_at_a_time
+from datamodules.storage.log_reader import LogReader, Source
+from datamodules.storage.mapping import HeldFile
+from datamodules.storage.rows import ReplayMismatch, empty_table, frame_bytes, row_bytes
+from datamodules.storage.shards import Shards
+from datamodules.storage.stream import Stream
 from datamodules.trajectory import Trajectory
 from datamodules.windows import Content, Sampler, require_same_sampler
 from worldmodel.interfaces import Batch

@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.budget import plan
 from datamodules.envs.protocol import Step
-from datamodules.folder import ReplayFolder, require_same
-from datamodules.frames import Frames, MappedFrames, MemoryFrames
-from datamodules.insisting import insisting
-from datamodules.locking import one_at_a_time
-from datamodules.rows import ReplayMismatch, ReplayRowInvalid, empty_table, frame_bytes, row_bytes
 from datamodules.samplers.uniform import Uniform
-from datamodules.shards import Shards
-from datamodules.stream import Stream
+from datamodules.storage.budget import plan
+from datamodules.storage.folder import ReplayFolder, require_same
+from datamodules.storage.frames import Frames, MappedFrames, MemoryFrames
+from datamodules.storage.insisting import insisting
+from datamodules.storage.locking import one_at_a_time
+from datamodules.storage.rows import ReplayMismatch, ReplayRowInvalid, empty_table, frame_bytes, row_bytes
+from datamodules.storage.shards import Shards
+from datamodules.storage.stream import Stream
 from datamodules.windows import Content, Sampler, require_same_sampler
 from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec

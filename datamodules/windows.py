@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.rows import ReplayMismatch
+from datamodules.storage.rows import ReplayMismatch
 
 
 class ReplayEmpty(RuntimeError):

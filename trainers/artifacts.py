@@ -12,7 +12,7 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.durable import write_atomic
+from datamodules.storage.durable import write_atomic
 from trainers.evaluation import Evaluation
 from trainers.video import filmstrip, open_loop_still, open_loop_strip, write_mp4, write_png
 from worldmodel.agents.latent_mpc import LatentMPC

@@ -5,13 +5,13 @@ from typing import Any
 
 import torch
 
-from datamodules.budget import memory_budget, rows_of
 from datamodules.envs.pool import EnvPool
 from datamodules.envs.protocol import Pool
 from datamodules.envs.sources import has_lanes, takes
 from datamodules.envs.vector_pool import VectorPool
 from datamodules.online import OnlineData
 from datamodules.replay import Replay
+from datamodules.storage.budget import memory_budget, rows_of
 from datamodules.windows import Sampler
 from trainers import components
 from trainers.module import WorldModelModule, require_fit

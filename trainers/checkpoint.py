@@ -20,7 +20,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from safetensors import SafetensorError
 from torch import Tensor
 
-from datamodules.durable import sync_folder, write_new
+from datamodules.storage.durable import sync_folder, write_new
 from trainers.serialization import Packer, plain, unpack
 
 FORMAT = 1

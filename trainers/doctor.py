@@ -17,7 +17,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from datamodules.budget import parse_bytes
+from datamodules.storage.budget import parse_bytes
 from trainers.check_table import show
 from trainers.gl_install import ensure_gl
 from trainers.render_check import BACKENDS, Check, check_backend, check_render, verdict, wanted_backends
@@ -151,7 +151,7 @@ def check_replay(config: Mapping[str, Any], runs: Path) -> Iterator[Check]:
     """Memory and disk against what the replay of the configured capacity takes."""
     capacity = _capacity(config)
     try:
-        from datamodules.budget import MEMORY_SHARE, available_bytes, footprint, memory_budget, rows_of
+        from datamodules.storage.budget import MEMORY_SHARE, available_bytes, footprint, memory_budget, rows_of
         from worldmodel.spec import EnvSpec
     except (ImportError, OSError) as error:
         yield Check("replay", f"cannot be imported: {error}", "fail", SETUP)

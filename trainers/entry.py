@@ -74,10 +74,10 @@ def _mendable(error: Exception) -> bool:
     if isinstance(error, ValueError | EnvError | RunFolderInUse | RunFolderReadOnly):
         return True
     # whoever raises these has loaded torch already; a wrong word on the command line is answered without it
-    from datamodules.budget import ReplayTooLarge
-    from datamodules.insisting import ReplayWriteFailed
     from datamodules.replay import ReplayDamaged
-    from datamodules.rows import ReplayMismatch
+    from datamodules.storage.budget import ReplayTooLarge
+    from datamodules.storage.insisting import ReplayWriteFailed
+    from datamodules.storage.rows import ReplayMismatch
     from datamodules.windows import ReplayEmpty
     from trainers.checkpoint import CheckpointDamaged
     from trainers.module import NonFiniteTraining

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.alignment import check_alignment
-from datamodules.durable import write_atomic
 from datamodules.formats.uri import Uri, open_reader, parse
 from datamodules.importer import ImportReport, import_trajectories
+from datamodules.storage.durable import write_atomic
 from trainers.configuration import BadConfig
 
 # beside the segments, once all of them are there

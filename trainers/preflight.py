@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from datamodules.budget import parse_bytes
+from datamodules.storage.budget import parse_bytes
 from trainers.configuration import BadConfig
 
 # whole numbers and the least that each may be; a key that the chosen parts do not have is left out

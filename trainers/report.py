@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.durable import write_atomic
+from datamodules.storage.durable import write_atomic
 from trainers import report_template as html
 from trainers.charts import Series, line_chart, short, stacked_bar, thin
 from trainers.reference import Curve, published_curves

@@ -14,7 +14,7 @@ import torch
 import yaml
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from datamodules.durable import write_atomic
+from datamodules.storage.durable import write_atomic
 from trainers import components
 from trainers.artifacts import versions, write_json
 from trainers.checkpoint import DurableCheckpointIO, newest

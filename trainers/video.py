@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.utils import make_grid
 
-from datamodules.durable import write_atomic
+from datamodules.storage.durable import write_atomic
 
 SEEN = (0.18, 0.65, 0.38)  # the model still receives this frame
 IMAGINED = (0.86, 0.24, 0.24)  # the model is on its own

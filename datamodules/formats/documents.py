@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from datamodules.durable import write_atomic
 from datamodules.formats.guard import LIMITS, read_inside, refuse_above
 from datamodules.formats.protocol import FormatError, HostileFile
+from datamodules.storage.durable import write_atomic
 from worldmodel.spec import EnvSpec
 
 # parsed, a document can take thirty times its bytes

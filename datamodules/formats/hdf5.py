@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from datamodules.durable import sync_folder
 from datamodules.formats import h5, h5_demos, h5_rows
 from datamodules.formats.assemble import Convention, require_spec
 from datamodules.formats.guard import find_files
 from datamodules.formats.protocol import FormatError, Problem, in_short
+from datamodules.storage.durable import sync_folder
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
 from worldmodel.spec import EnvSpec
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.durable import sync_folder
 from datamodules.formats import pictures, video
 from datamodules.formats.assemble import require_spec
 from datamodules.formats.documents import write_json
 from datamodules.formats.lerobot_info import DATA_PATH, INFO, OWN, STATS, VIDEO_PATH, place
 from datamodules.formats.moments import Moments, Shades
 from datamodules.formats.protocol import FormatError
+from datamodules.storage.durable import sync_folder
 from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
 

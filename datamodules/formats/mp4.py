@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.durable import write_atomic
 from datamodules.formats.assemble import Convention, assemble, ends_by_termination, require_spec
 from datamodules.formats.documents import read_json, spec_from, write_json
 from datamodules.formats.guard import find_files, open_inside, read_inside, require_array
 from datamodules.formats.pictures import stack
 from datamodules.formats.protocol import FormatError, Problem, in_short
 from datamodules.formats.video import Film, encode, require_codec
+from datamodules.storage.durable import write_atomic
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
 from worldmodel.spec import EnvSpec
 

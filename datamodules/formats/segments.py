@@ -6,8 +6,8 @@ from pathlib import Path
 from datamodules.formats.guard import inside
 from datamodules.formats.protocol import FormatError, Problem
 from datamodules.recorded import Recorded
-from datamodules.recording import SegmentWriter
-from datamodules.rows import ReplayMismatch
+from datamodules.storage.rows import ReplayMismatch
+from datamodules.storage.segment_writer import SegmentWriter
 from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
 

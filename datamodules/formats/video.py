@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.durable import sync_folder
 from datamodules.formats.guard import LIMITS, require_image
 from datamodules.formats.protocol import FormatError, HostileFile
+from datamodules.storage.durable import sync_folder
 
 # no B-frames: a decoder then gives frames in the order of their time; small groups make a seek cheap
 _LOSSLESS = ("libx264rgb", {"qp": "0", "preset": "ultrafast", "bf": "0", "threads": "1"})

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.budget import ReplayTooLarge, available_bytes, parse_bytes, plan, rows_of
 from datamodules.envs.protocol import Step
-from datamodules.frames import MappedFrames, MemoryFrames
 from datamodules.replay import Replay
-from datamodules.rows import row_bytes
 from datamodules.samplers.uniform import Uniform
+from datamodules.storage.budget import ReplayTooLarge, available_bytes, parse_bytes, plan, rows_of
+from datamodules.storage.frames import MappedFrames, MemoryFrames
+from datamodules.storage.rows import row_bytes
 from datamodules.windows import ReplayEmpty
 from worldmodel.spec import EnvSpec
 
@@ -53,7 +53,7 @@ class Pair:
 
     def __init__(self, root: Path, seed: int, monkeypatch) -> None:
         # frames of a few rows only are in memory, so that most are read from files
-        monkeypatch.setattr("datamodules.budget.TAIL_BYTES", 0)
+        monkeypatch.setattr("datamodules.storage.budget.TAIL_BYTES", 0)
         self.rng, self.root = np.random.default_rng(seed), root
         self.replays = [opened(root / name, mapped=name == "mapped") for name in ("memory", "mapped")]
         self.states: list[list[dict]] = []
@@ -110,7 +110,7 @@ def test_mapped_equals_memory_through_any_life(tmp_path, monkeypatch, seed):
 
 
 def test_files_that_left_the_ring_are_unmapped(tmp_path, monkeypatch):
-    monkeypatch.setattr("datamodules.budget.TAIL_BYTES", 0)
+    monkeypatch.setattr("datamodules.storage.budget.TAIL_BYTES", 0)
     replay = opened(tmp_path, mapped=True, streams=1)
     for n in range(3000):
         t = n % 20

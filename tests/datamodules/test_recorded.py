@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules import log_reader
-from datamodules.log_reader import LogReader
 from datamodules.recorded import Recorded
-from datamodules.recording import SegmentWriter
 from datamodules.replay import Replay
-from datamodules.rows import ReplayMismatch
 from datamodules.samplers.prioritised import Prioritised
 from datamodules.samplers.recent import Recent
 from datamodules.samplers.uniform import Uniform
-from datamodules.segments import SegmentLog
+from datamodules.storage import log_reader
+from datamodules.storage.log_reader import LogReader
+from datamodules.storage.rows import ReplayMismatch
+from datamodules.storage.segment_writer import SegmentWriter
+from datamodules.storage.segments import SegmentLog
 from datamodules.trajectory import TrajectoryInvalid
 from datamodules.windows import ReplayEmpty
 from tests.datamodules.recorded_data import SPEC, same, trajectory

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.budget import ReplayTooLarge
 from datamodules.envs.protocol import Step
 from datamodules.replay import Replay
-from datamodules.rows import ReplayMismatch, ReplayRowInvalid
 from datamodules.samplers.uniform import Uniform
+from datamodules.storage.budget import ReplayTooLarge
+from datamodules.storage.rows import ReplayMismatch, ReplayRowInvalid
 from datamodules.windows import ReplayEmpty
 from tests.io_faults import Crash, Faults
 from worldmodel.spec import EnvSpec

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from datamodules import durable
-from datamodules.blocks import intact_blocks
-from datamodules.folder import FORMAT, HEADER
-from datamodules.insisting import ReplayWriteFailed
 from datamodules.recorded import Recorded
 from datamodules.replay import Replay, ReplayDamaged
-from datamodules.rows import ReplayMismatch
-from datamodules.sealed import seal
+from datamodules.storage import durable
+from datamodules.storage.blocks import intact_blocks
+from datamodules.storage.folder import FORMAT, HEADER
+from datamodules.storage.insisting import ReplayWriteFailed
+from datamodules.storage.rows import ReplayMismatch
+from datamodules.storage.sealed import seal
 from tests.datamodules.test_replay import SPEC, Counter, check, served
 
 ROWS = 400  # in blocks of 10

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from datamodules.replay import Replay
-from datamodules.shards import Shards
+from datamodules.storage.shards import Shards
 from trainers import benchmark
 from trainers.benchmarks.samples import mismatches
 from trainers.segment_reference import Reference

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.budget import parse_bytes
-from datamodules.recording import SegmentWriter
 from datamodules.replay import Replay
+from datamodules.storage.budget import parse_bytes
+from datamodules.storage.segment_writer import SegmentWriter
 from datamodules.trajectory import Trajectory
 from trainers.configuration import BadConfig
 from trainers.timing import alternate, median_ms

@@ -3,8 +3,8 @@ import threading
 import numpy as np
 
 from datamodules.envs.protocol import Step
-from datamodules.locking import one_at_a_time
 from datamodules.replay import Replay
+from datamodules.storage.locking import one_at_a_time
 from worldmodel.spec import EnvSpec
 
 SPEC = EnvSpec(task="count", pixels=(1, 8, 8), action_dim=1, action_repeat=1, episode_steps=20)

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.mapping import map_file
+from datamodules.storage.mapping import map_file
 
 Rows = NDArray[np.uint8]  # [n, bytes of a frame]
 

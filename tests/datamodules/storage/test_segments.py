@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from datamodules import manifest
-from datamodules.blocks import HEADER_BYTES, Block, Kind
-from datamodules.log_reader import number_of, segment_paths
-from datamodules.mapping import HeldFile
-from datamodules.sealed import Broken
-from datamodules.segments import SegmentLog
+from datamodules.storage import manifest
+from datamodules.storage.blocks import HEADER_BYTES, Block, Kind
+from datamodules.storage.log_reader import number_of, segment_paths
+from datamodules.storage.mapping import HeldFile
+from datamodules.storage.sealed import Broken
+from datamodules.storage.segments import SegmentLog
 
 
 def filled(folder: Path, blocks: int = 10, segment_bytes: int = 300) -> SegmentLog:

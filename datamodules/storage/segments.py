@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datamodules import manifest
-from datamodules.account import Account
-from datamodules.blocks import HEADER_BYTES, Block, Found, encode_header
-from datamodules.durable import sync_folder, write_all, write_atomic
-from datamodules.log_reader import LogReader, Segment
-from datamodules.manifest import Manifest
-from datamodules.quarantine import set_aside
+from datamodules.storage import manifest
+from datamodules.storage.account import Account
+from datamodules.storage.blocks import HEADER_BYTES, Block, Found, encode_header
+from datamodules.storage.durable import sync_folder, write_all, write_atomic
+from datamodules.storage.log_reader import LogReader, Segment
+from datamodules.storage.manifest import Manifest
+from datamodules.storage.quarantine import set_aside
 
 # what a log's reader is called with: a block, the file it is in, and the byte where its payload begins
 Visit = Callable[[Block, Path, int], None]

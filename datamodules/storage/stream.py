@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.blocks import Block, Kind
 from datamodules.envs.protocol import Step
-from datamodules.frames import Frames
-from datamodules.rows import ReplayMismatch, ReplayRowInvalid, check_row, decode, frame_bytes
-from datamodules.segments import SegmentLog
+from datamodules.storage.blocks import Block, Kind
+from datamodules.storage.frames import Frames
+from datamodules.storage.rows import ReplayMismatch, ReplayRowInvalid, check_row, decode, frame_bytes
+from datamodules.storage.segments import SegmentLog
 from datamodules.windows import Spans
 from worldmodel.spec import EnvSpec
 

@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from datamodules import manifest
-from datamodules.durable import retried, write_atomic
-from datamodules.rows import ReplayMismatch
-from datamodules.sealed import Broken, seal, unseal
-from datamodules.segments import SegmentLog
+from datamodules.storage import manifest
+from datamodules.storage.durable import retried, write_atomic
+from datamodules.storage.rows import ReplayMismatch
+from datamodules.storage.sealed import Broken, seal, unseal
+from datamodules.storage.segments import SegmentLog
 from worldmodel.spec import EnvSpec
 
 FORMAT = 2  # 1: neither manifests nor a CRC in the header

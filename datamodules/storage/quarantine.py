@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from datamodules.durable import sync_folder, write_atomic
-from datamodules.log_reader import Segment
+from datamodules.storage.durable import sync_folder, write_atomic
+from datamodules.storage.log_reader import Segment
 
 FOLDER = "damaged"
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from datamodules.durable import retried
+from datamodules.storage.durable import retried
 
 P, R = ParamSpec("P"), TypeVar("R")
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from datamodules.blocks import Block
+from datamodules.storage.blocks import Block
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from datamodules.rows import frame_bytes, row_bytes
+from datamodules.storage.rows import frame_bytes, row_bytes
 from worldmodel.spec import EnvSpec
 
 MAX_SEGMENT_BYTES = 1 << 26

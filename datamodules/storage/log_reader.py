@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from datamodules import manifest
-from datamodules.account import Account
-from datamodules.blocks import HEADER_BYTES, Found, intact_blocks, is_torn
-from datamodules.durable import retried
-from datamodules.manifest import Manifest
-from datamodules.sealed import Broken
+from datamodules.storage import manifest
+from datamodules.storage.account import Account
+from datamodules.storage.blocks import HEADER_BYTES, Found, intact_blocks, is_torn
+from datamodules.storage.durable import retried
+from datamodules.storage.manifest import Manifest
+from datamodules.storage.sealed import Broken
 
 # far above what is ever written: such a file is not this log's
 LARGEST_BYTES = 1 << 33

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from datamodules.rows import frame_bytes
-from datamodules.stream import Stream
+from datamodules.storage.rows import frame_bytes
+from datamodules.storage.stream import Stream
 from datamodules.windows import Content
 from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec

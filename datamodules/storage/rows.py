@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.blocks import Block
 from datamodules.envs.protocol import Step
+from datamodules.storage.blocks import Block
 from worldmodel.spec import EnvSpec
 
 

@@ -5,9 +5,9 @@ from types import TracebackType
 
 import numpy as np
 
-from datamodules.blocks import Block, Kind
-from datamodules.folder import ReplayFolder
-from datamodules.rows import ReplayMismatch, columns
+from datamodules.storage.blocks import Block, Kind
+from datamodules.storage.folder import ReplayFolder
+from datamodules.storage.rows import ReplayMismatch, columns
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
 from worldmodel.spec import EnvSpec
 

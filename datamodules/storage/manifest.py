@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from datamodules.durable import write_atomic
-from datamodules.sealed import Broken, seal, unseal
+from datamodules.storage.durable import write_atomic
+from datamodules.storage.sealed import Broken, seal, unseal
 
 NAME = "manifest.json"
 _KEYS = ("first_block", "first_row", "blocks", "rows", "crc")
