@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.samplers.sumtree import SumTree
+from datamodules.sumtree import SumTree
 from datamodules.windows import Content, ReplayEmpty
 
 

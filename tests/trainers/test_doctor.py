@@ -78,7 +78,7 @@ def test_a_replay_beyond_the_memory_budget_is_mapped(tmp_path):
     config = {**TOY, "task": {**TOY["task"], "env": {"size": 64}}, "data": {"capacity": "2GB", "memory_budget": "1GB"}}
     found = _checks(doctor.check_replay(config, tmp_path))
     assert found["memory"].state == "ok" and "mapped" in found["memory"].finding
-    assert "takes 2" in found["disk"].finding
+    assert "takes 4" in found["disk"].finding
 
 
 @pytest.mark.parametrize("capacity", [0, -5, 1.5, True, "many", None])

@@ -108,7 +108,7 @@ def test_resize_shrinks_to_means_and_grows_to_nearest():
         ({"grayscale": None}, "visuals.grayscale"),
         (
             {"grayscale": {}, "frame_stack": {"count": 3}, "resize": {}, "greyscale": {}},
-            "expected grayscale.*'greyscale'",
+            "no option 'greyscale'.*grayscale",
         ),
     ],
 )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from datamodules.samplers.sumtree import SumTree
+from datamodules.sumtree import SumTree
 
 
 @pytest.mark.parametrize("size", [1, 5, 32, 33, 1025, 40_000])
