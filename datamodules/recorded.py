@@ -21,8 +21,8 @@ from datamodules.storage.locking import one_at_a_time
 from datamodules.storage.log_reader import LogReader, Source
 from datamodules.storage.mapping import HeldFile
 from datamodules.storage.rows import ReplayMismatch, empty_table, frame_bytes, row_bytes
-from datamodules.storage.shards import Shards
 from datamodules.storage.stream import Stream
+from datamodules.storage.stream_table import StreamTable
 from datamodules.trajectory import Trajectory
 from datamodules.windows import Content, Sampler, require_same_sampler
 from worldmodel.interfaces import Batch
@@ -68,9 +68,9 @@ class Recorded:
             self._readers.append(_Reader(self.spec, slots, log))
             base += ring
         readers = self._readers
-        self._shards = Shards(self.spec, table, [reader.stream for reader in readers])
+        self._stream_table = StreamTable(self.spec, table, [reader.stream for reader in readers])
         self._sampler = Uniform(seed=seed) if sampler is None else sampler
-        content = self._shards.content(losses=0)
+        content = self._stream_table.content(losses=0)
         self._spans = [(i, *span) for i, spans in enumerate(content.spans) for span in spans.tolist()]
         self.held_out = _spread(holdout, len(self._spans))
         self._content = _without(content, set(self.held_out))
@@ -84,7 +84,7 @@ class Recorded:
     @one_at_a_time
     def sample(self, batch: int, length: int) -> Batch:
         """Windows [batch, length] that the sampler chose; raises ReplayEmpty. The tensors are the caller's own."""
-        return self._shards.gather(self._sampler.draw(self._content, batch, length), length)
+        return self._stream_table.gather(self._sampler.draw(self._content, batch, length), length)
 
     @one_at_a_time
     def feedback(self, windows: Tensor, error: Tensor) -> None:

@@ -20,8 +20,8 @@ from datamodules.storage.frames import Frames, MappedFrames, MemoryFrames
 from datamodules.storage.insisting import insisting
 from datamodules.storage.locking import one_at_a_time
 from datamodules.storage.rows import ReplayMismatch, ReplayRowInvalid, empty_table, frame_bytes, row_bytes
-from datamodules.storage.shards import Shards
 from datamodules.storage.stream import Stream
+from datamodules.storage.stream_table import StreamTable
 from datamodules.windows import Content, Sampler, require_same_sampler
 from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec
@@ -88,7 +88,7 @@ class Replay:
         except (OSError, ReplayMismatch, ReplayDamaged):
             self._leave()
             raise
-        self._shards = Shards(spec, self._table, self._streams)
+        self._stream_table = StreamTable(spec, self._table, self._streams)
 
     def _make_stream(self, i: int, flush_rows: int) -> Stream:
         budget, slots = self.budget, slice(i * self._ring, (i + 1) * self._ring)
@@ -205,11 +205,11 @@ class Replay:
         Open episodes take part. The tensors are the caller's own.
         """
         windows = self._sampler.draw(self._current(), batch, length)
-        return self._shards.gather(windows, length)
+        return self._stream_table.gather(windows, length)
 
     def _current(self) -> Content:
         if self._content is None:
-            self._content = self._shards.content(self._losses)
+            self._content = self._stream_table.content(self._losses)
         return self._content
 
     @one_at_a_time

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from datamodules.replay import Replay
-from datamodules.storage.shards import Shards
+from datamodules.storage.stream_table import StreamTable
 from trainers import benchmark
 from trainers.benchmarks.samples import mismatches
 from trainers.segment_reference import Reference
@@ -83,11 +83,11 @@ def test_a_window_across_two_episodes_is_found(stored):
     replay, reference = stored
     ends = [int(stop) for _, stop in replay._current().spans[0]][:-1]
     windows = np.array([[0, 0, end - 5] for end in ends if end - 5 >= replay._streams[0].tail])
-    assert len(windows) and mismatches(replay._shards.gather(windows, 10), reference, numbered=True).any(1).all()
+    assert len(windows) and mismatches(replay._stream_table.gather(windows, 10), reference, numbered=True).any(1).all()
 
 
 def test_batches_that_share_memory_are_found(monkeypatch):
-    gather, last = Shards.gather, []
+    gather, last = StreamTable.gather, []
 
     def shared(*arguments):
         batch = gather(*arguments)
@@ -96,7 +96,7 @@ def test_batches_that_share_memory_are_found(monkeypatch):
         last[:] = [batch]
         return batch
 
-    monkeypatch.setattr(Shards, "gather", shared)
+    monkeypatch.setattr(StreamTable, "gather", shared)
     assert benchmark.main(SMALL)["mismatches"] > 0
 
 

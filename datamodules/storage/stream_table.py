@@ -14,7 +14,7 @@ from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec
 
 
-class Shards:
+class StreamTable:
     """Where the bytes of rows are: stream i has the slots [bases[i], bases[i] + its ring) of `table`."""
 
     def __init__(self, spec: EnvSpec, table: dict[str, NDArray[Any]], streams: Sequence[Stream]) -> None:
@@ -28,12 +28,12 @@ class Shards:
 
     def gather(self, windows: NDArray[np.int64], length: int) -> Batch:
         """The windows named by (draw, stream, first row) [batch, 3], copied: a batch is the caller's own."""
-        shard, first = windows[:, 1], windows[:, 2]
+        stream, first = windows[:, 1], windows[:, 2]
         rows = first[:, None] + np.arange(length)
-        slots = self._bases[shard][:, None] + rows % self._rings[shard][:, None]
+        slots = self._bases[stream][:, None] + rows % self._rings[stream][:, None]
         fields = {f: torch.from_numpy(np.take(v, slots, axis=0)) for f, v in self._table.items() if f != "env_steps"}
         pixels = np.empty((len(first), length, frame_bytes(self._spec)), np.uint8)
-        for out, i, row in zip(pixels, shard.tolist(), first.tolist(), strict=True):
+        for out, i, row in zip(pixels, stream.tolist(), first.tolist(), strict=True):
             self._streams[i].frames.copy(row, out)
         fields["pixels"] = torch.from_numpy(pixels).reshape(*slots.shape, *self._spec.pixels)
         return Batch(**fields, windows=torch.from_numpy(windows))
