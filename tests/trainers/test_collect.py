@@ -28,7 +28,7 @@ def collector(pool, *, rank=0, noise_std=0.3, **options):
 
 def rows(replay):
     """Actions of the first environment's rows, [n, A]."""
-    return replay._shards.gather(np.zeros((1, 3), int), replay.rows // 2).action[0]
+    return replay._stream_table.gather(np.zeros((1, 3), int), replay.rows // 2).action[0]
 
 
 def test_rounds_are_counted_and_stored(pool):

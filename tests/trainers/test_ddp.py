@@ -62,7 +62,7 @@ def test_each_rank_has_its_own_rows(trained, tmp_path):
     for rank, state in enumerate(states):
         replay = Replay(spec=SPEC, capacity=1000, folder=trained[1] / "replay" / f"rank_{rank:02d}")
         replay.load_state_dict(state["replay"])
-        batches.append(replay._shards.gather(np.zeros((1, 3), int), replay.rows))
+        batches.append(replay._stream_table.gather(np.zeros((1, 3), int), replay.rows))
         replay.close()
     assert [batch.reward.shape[1] for batch in batches] == [63, 63]
     first, second = (state["replay"]["sampler"]["rng"] for state in states)

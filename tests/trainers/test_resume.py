@@ -50,7 +50,7 @@ def rows(folder, copy):
     spec = EnvSpec(task="toy_point", pixels=(3, 16, 16), action_dim=2, action_repeat=1, episode_steps=20)
     replay = Replay(spec=spec, capacity=2000, folder=copy / "rank_00")
     replay.load_state_dict({**state, "sampler": replay.state_dict()["sampler"]})
-    batch = replay._shards.gather(np.zeros((1, 3), int), replay.rows)
+    batch = replay._stream_table.gather(np.zeros((1, 3), int), replay.rows)
     replay.close()
     return batch
 
