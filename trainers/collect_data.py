@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
             "model: expected model=<run folder or checkpoint> with policy=checkpoint, planner or actor, and only then"
         )
     # torch takes seconds to load: help is answered before
-    from trainers.recording import record
+    from trainers.episode_recorder import record
 
     return record(**own, overrides=[text for text in arguments if text.split("=", 1)[0] not in OWN_KEYS])
 

@@ -14,7 +14,7 @@ from datamodules.envs import gl
 from datamodules.envs.checks import checked_action, require_open
 from datamodules.envs.dmc_tasks import own_loader, random_of, step_limit
 from datamodules.envs.errors import BadOption, UnknownTask
-from datamodules.envs.importing import is_import_path
+from datamodules.envs.import_path import is_import_path
 from datamodules.envs.protocol import Step
 from worldmodel.spec import EnvSpec
 

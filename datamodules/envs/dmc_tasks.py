@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.envs.errors import BadOption, BadSpace, UnknownTask
-from datamodules.envs.importing import import_callable
+from datamodules.envs.import_path import import_callable
 
 
 def own_loader(path: str, kwargs: Mapping[str, Any]) -> Callable[[], Any]:

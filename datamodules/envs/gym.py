@@ -15,7 +15,7 @@ from datamodules.envs.actions import actions_of
 from datamodules.envs.checks import checked_action, checked_reward, require_open, require_whole
 from datamodules.envs.errors import BadObservation, BadOption, BadSpace, MissingGL, MissingPackage, UnknownTask
 from datamodules.envs.images import ImageReader, area_resized, as_colour, find_image
-from datamodules.envs.importing import import_callable, is_import_path
+from datamodules.envs.import_path import import_callable, is_import_path
 from datamodules.envs.protocol import Step
 from worldmodel.spec import EnvSpec
 

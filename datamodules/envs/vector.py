@@ -33,7 +33,7 @@ from datamodules.envs.gym import (
     typed_errors,
 )
 from datamodules.envs.images import ImageReader, area_resized, as_colour
-from datamodules.envs.importing import import_callable, is_import_path
+from datamodules.envs.import_path import import_callable, is_import_path
 from datamodules.envs.protocol import Step
 from worldmodel.spec import EnvSpec
 

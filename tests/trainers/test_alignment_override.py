@@ -17,7 +17,7 @@ from datamodules.trajectory import Trajectory
 from tests.datamodules.test_alignment import POLICIES, play
 from trainers import fit
 from trainers.configuration import BadConfig
-from trainers.imports import import_once
+from trainers.segment_cache import import_once
 
 SPEC = toy.make(size=16, episode_steps=40).spec
 

@@ -1,15 +1,61 @@
 """Learn value and policy in a trained model's imagination; the model stays as it is, no environment is opened."""
 
 from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
 
 from trainers import build
 from trainers.checkpoint import DurableCheckpointIO
-from trainers.imagined import Imagined, PolicyModule, load_model
 from trainers.locate import locate
-from trainers.module import WorldModelModule
-from trainers.recordings import lead
+from trainers.module import WorldModelModule, require_fit
+from trainers.offline_cycle import Offline
+from trainers.recorded_course import lead
 from trainers.session import Course, Session
+from worldmodel.agents.latent_mpc import LatentMPC
+from worldmodel.interfaces import Batch, Loss
 from worldmodel.spec import EnvSpec
+
+MODEL = ("pixels.", "encoder.", "decoder.", "dynamics.", "reward.")
+
+
+class PolicyModule(WorldModelModule):
+    """Every batch is one update of value and policy from rollouts imagined from its rows; the model is frozen."""
+
+    def __init__(self, agent: LatentMPC, **options: Any) -> None:
+        super().__init__(agent, **options)
+        for name, weight in agent.named_parameters():
+            weight.requires_grad_(weight.requires_grad and not name.startswith(MODEL))
+
+    def parameter_groups(self) -> dict[str, list[torch.nn.Parameter]]:
+        """Without the model's."""
+        return {name: weights for name, weights in self.agent.parameter_groups().items() if name != "model"}
+
+    def losses(self, batch: Batch) -> Loss:
+        """Of value and policy."""
+        with torch.no_grad():
+            belief = self.agent.observe(batch)
+        return self.agent.imagined_losses(belief)
+
+
+class Imagined(Offline):
+    """As `Offline`, with a model that knows its frames already."""
+
+    def begin(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
+        """Nothing is measured."""
+        self.plan_updates()
+
+
+def load_model(agent: LatentMPC, state_dict: dict[str, Tensor]) -> None:
+    """The model's weights of a training checkpoint into an agent, whose policy stays as it is; a ValueError names what
+    does not fit."""
+    found = {name.removeprefix("agent."): weight for name, weight in state_dict.items()}
+    found = {name: weight for name, weight in found.items() if name.startswith(MODEL)}
+    mine = {name: weight for name, weight in agent.state_dict().items() if name.startswith(MODEL)}
+    require_fit(mine, found)
+    agent.load_state_dict(found, strict=False)
 
 
 def make(*, session: Session) -> Course:

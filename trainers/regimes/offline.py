@@ -1,7 +1,7 @@
 """Learn from recorded episodes; no environment is opened, unless a task is named to be evaluated in."""
 
 from trainers import build
-from trainers.recordings import lead
+from trainers.recorded_course import lead
 from trainers.session import Course, Session
 
 

@@ -10,9 +10,9 @@ from datamodules.recorded import Recorded
 from trainers import build
 from trainers.configuration import BadConfig
 from trainers.held_out import HeldOut
-from trainers.imports import import_once
 from trainers.module import WorldModelModule
-from trainers.offline import Offline
+from trainers.offline_cycle import Offline
+from trainers.segment_cache import import_once
 from trainers.session import Course, Session
 from worldmodel.spec import EnvSpec
 
