@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.distributions import uniform
-from worldmodel.interfaces import Noise, Plan, Simulator
-from worldmodel.planners.deadline import Deadline
+from worldmodel.interfaces import Noise, Simulator
 from worldmodel.planners.gumbel_rules import completed_values, halving, improved_policy, preference
+from worldmodel.planners.search import Problem, Search, require
 
 
 @dataclass(slots=True)
@@ -30,7 +30,8 @@ class Tree:
     returns: Tensor
 
 
-class GumbelMCTS:
+@dataclass(kw_only=True, eq=False)
+class GumbelMCTS(Search):
     """Search with `iterations` simulations over `samples` actions a node; executes the root's best survivor.
 
     horizon: greatest depth. considered: root actions that sequential halving starts with. policy_candidates: samples
@@ -38,64 +39,35 @@ class GumbelMCTS:
     improved policy, 0 takes its mode. visit_scale, value_scale: c_visit and c_scale of the transformation of values.
     """
 
-    def __init__(
-        self,
-        *,
-        horizon: int = 8,
-        iterations: int = 32,
-        samples: int = 16,
-        considered: int = 16,
-        policy_candidates: int = 8,
-        gumbel_scale: float = 0.0,
-        visit_scale: float = 50.0,
-        value_scale: float = 0.1,
-    ) -> None:
-        for name, number, least, most in (
-            ("horizon", horizon, 1, 10**6),
-            ("iterations", iterations, 1, 10**6),
-            ("samples", samples, 1, 10**6),
-            ("considered", considered, 1, samples),
-            ("policy_candidates", policy_candidates, 0, samples),
-        ):
-            if not least <= number <= most:
-                raise ValueError(f"{name}: expected {least} to {most}, got {number}")
-        self.horizon, self.iterations, self.samples, self.considered = horizon, iterations, samples, considered
-        self.policy_candidates, self.gumbel_scale = policy_candidates, gumbel_scale
-        self.visit_scale, self.value_scale = visit_scale, value_scale
+    horizon: int = 8
+    iterations: int = 32
+    samples: int = 16
+    considered: int = 16
+    policy_candidates: int = 8
+    gumbel_scale: float = 0.0
+    visit_scale: float = 50.0
+    value_scale: float = 0.1
 
-    def plan(
-        self,
-        simulator: Simulator,
-        latent: Float[Tensor, "B D"],
-        *,
-        warm: Float[Tensor, "B H A"] | None = None,
-        generator: Noise = None,
-        deadline: float | None = None,
-        iterations: int | None = None,
-    ) -> Plan:
-        """A plan [B H A] from latents [B D]: the best path, zeros beyond it; `warm`'s first action is a candidate."""
-        usable = latent.isfinite().all(-1)
-        latent = torch.where(usable[:, None], latent, 0.0)
-        simulations = self.iterations if iterations is None else iterations
-        tree = self._root(simulator, latent, warm, simulations, generator)
-        gumbel = self.gumbel_scale * _gumbel(tree.visits[:, 0].shape, generator, latent.device)
-        timer, rows = Deadline(deadline, latent.device), torch.arange(len(latent), device=latent.device)
-        for number, visited in enumerate(halving(min(self.considered, self.samples), simulations), start=1):
-            if not timer.allows_another():
-                break
-            self._simulate(simulator, tree, rows, gumbel, number, visited, generator)
-        return self._decide(tree, rows, gumbel, usable)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(samples=self.samples)
+        require(considered=self.considered, most=self.samples)
+        require(policy_candidates=self.policy_candidates, least=0, most=self.samples)
 
-    def _root(
-        self,
-        simulator: Simulator,
-        latent: Tensor,
-        warm: Tensor | None,
-        simulations: int,
-        generator: Noise,
-    ) -> Tree:
+    def search(self, problem: Problem) -> tuple[Float[Tensor, "B H A"], Float[Tensor, "B"]]:
+        """The best path, zeros beyond it, and its mean return; the warm start's first action is a candidate."""
+        tree = self._root(problem)
+        gumbel = self.gumbel_scale * _gumbel(tree.visits[:, 0].shape, problem.generator, tree.visits.device)
+        rows = torch.arange(len(gumbel), device=gumbel.device)
+        schedule = halving(min(self.considered, self.samples), problem.iterations)
+        for number, visited in problem.rounds(enumerate(schedule, start=1)):
+            self._simulate(problem, tree, rows, gumbel, number, visited)
+        return self._decide(tree, rows, gumbel)
+
+    def _root(self, problem: Problem) -> Tree:
+        simulator, latent, warm = problem.simulator, problem.latent, problem.warm
         B, D = latent.shape
-        M, K, A = simulations + 1, self.samples, simulator.action_dim
+        M, K, A = problem.iterations + 1, self.samples, simulator.action_dim
         tree = Tree(
             latent=latent.new_zeros(B, M, D),
             reward=latent.new_zeros(B, M),
@@ -106,7 +78,7 @@ class GumbelMCTS:
             returns=latent.new_zeros(B, M, K),
         )
         tree.latent[:, 0], tree.value[:, 0] = latent, _sound(simulator.value(latent))
-        tree.actions[:, 0] = self._sample(simulator, latent, generator)
+        tree.actions[:, 0] = self._sample(simulator, latent, problem.generator)
         if warm is not None:
             tree.actions[:, 0, 0] = torch.where(warm[:, 0].isfinite(), warm[:, 0], tree.actions[:, 0, 0]).clamp(-1, 1)
         return tree
@@ -123,17 +95,9 @@ class GumbelMCTS:
         policy = rearrange(drawn, "(B P) A -> B P A", B=B).nan_to_num(0.0).clamp(-1, 1)
         return torch.cat([policy.to(actions), actions[:, self.policy_candidates :]], 1)
 
-    def _simulate(
-        self,
-        simulator: Simulator,
-        tree: Tree,
-        rows: Tensor,
-        gumbel: Tensor,
-        number: int,
-        visited: int,
-        generator: Noise,
-    ) -> None:
+    def _simulate(self, problem: Problem, tree: Tree, rows: Tensor, gumbel: Tensor, number: int, visited: int) -> None:
         """Descend to an edge that has no child yet, or to the greatest depth; add the child; back up its value."""
+        simulator = problem.simulator
         node = torch.zeros_like(rows)
         going = torch.ones_like(rows, dtype=torch.bool)
         path = []
@@ -154,7 +118,7 @@ class GumbelMCTS:
         state = torch.where(broken[:, None], 0.0, state)
         tree.latent[:, number], tree.reward[:, number] = state, torch.where(broken, _WORST, reward)
         tree.value[:, number] = torch.where(broken, 0.0, _sound(simulator.value(state)))
-        tree.actions[:, number] = self._sample(simulator, state, generator)
+        tree.actions[:, number] = self._sample(simulator, state, problem.generator)
         tree.children[rows[new], last[new], taken[new]] = number
         # a path that ended at the greatest depth evaluates the node that is there already
         leaf = tree.children[rows, last, taken]
@@ -200,14 +164,14 @@ class GumbelMCTS:
             tree.visits[rows, node, edge] += on_path
             tree.returns[rows, node, edge] += torch.where(on_path, total, 0.0)
 
-    def _decide(self, tree: Tree, rows: Tensor, gumbel: Tensor, usable: Tensor) -> Plan:
+    def _decide(self, tree: Tree, rows: Tensor, gumbel: Tensor) -> tuple[Tensor, Tensor]:
         node = torch.zeros_like(rows)
         visits = tree.visits[:, 0]
         scores = gumbel + self._preference(tree, node)
         edge = torch.where(visits == visits.amax(1, keepdim=True), scores, -torch.inf).argmax(1)
         value = tree.returns[rows, node, edge] / tree.visits[rows, node, edge].clamp_min(1)
-        value = torch.where(usable & (visits.amax(1) > 0) & (value > _WORST / 2), value, -torch.inf)
-        inside, mean = torch.ones_like(usable), []
+        value = torch.where((visits.amax(1) > 0) & (value > _WORST / 2), value, -torch.inf)
+        inside, mean = torch.ones_like(rows, dtype=torch.bool), []
         for _ in range(self.horizon):
             mean.append(torch.where(inside[:, None], tree.actions[rows, node, edge], 0.0))
             child = tree.children[rows, node, edge]
@@ -215,8 +179,7 @@ class GumbelMCTS:
             node = torch.where(inside, child, node)
             edge = tree.visits[rows, node].argmax(1)
             inside = inside & (tree.visits[rows, node].amax(1) > 0)
-        stacked = torch.stack(mean, 1)
-        return Plan(action=stacked[:, 0], mean=stacked, value=value)
+        return torch.stack(mean, 1), value
 
 
 # the return of a path on which the model breaks down: finite, and below what any model means

@@ -4,6 +4,7 @@ Pinneri et al., Sample-efficient Cross-Entropy Method for Real-time Planning (20
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -12,8 +13,10 @@ from torch import Tensor
 from worldmodel.interfaces import Noise
 from worldmodel.planners.cem import CEM
 from worldmodel.planners.noise import colour, mixing
+from worldmodel.planners.search import require
 
 
+@dataclass(kw_only=True, eq=False)
 class ICEM(CEM):
     """CEM whose samples are correlated over time, whose elites compete again, and which executes the best candidate.
 
@@ -21,43 +24,24 @@ class ICEM(CEM):
     of the next, down to twice the elites. keep: share of the elites that compete in the next iteration.
     """
 
+    candidates: int = 128
+    elites: int = 12
+    iterations: int = 5
+    momentum: float = 0.1
+    init_std: float = 0.7
+    beta: float = 1.0
+    decay: float = 1.25
+    keep: float = 0.3
+
     execute_best = True
 
-    def __init__(
-        self,
-        *,
-        horizon: int = 12,
-        candidates: int = 128,
-        elites: int = 12,
-        iterations: int = 5,
-        momentum: float = 0.1,
-        init_std: float = 0.7,
-        min_std: float = 0.0,
-        policy_candidates: int = 0,
-        beta: float = 1.0,
-        decay: float = 1.25,
-        keep: float = 0.3,
-    ) -> None:
-        super().__init__(
-            horizon=horizon,
-            candidates=candidates,
-            elites=elites,
-            iterations=iterations,
-            momentum=momentum,
-            init_std=init_std,
-            min_std=min_std,
-            policy_candidates=policy_candidates,
-        )
-        for name, holds, expected, got in (
-            ("beta", beta >= 0, "at least 0", beta),
-            ("decay", decay >= 1, "at least 1", decay),
-            ("keep", 0 <= keep <= 1, "0 to 1", keep),
-        ):
-            if not holds:
-                raise ValueError(f"{name}: expected {expected}, got {got}")
-        self.beta, self.decay = beta, decay
-        self.kept = round(keep * elites)
-        self._mixing = mixing(horizon, beta)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(beta=self.beta, least=0)
+        require(decay=self.decay)
+        require(keep=self.keep, least=0, most=1)
+        self.kept = round(self.keep * self.elites)
+        self._mixing = mixing(self.horizon, self.beta)
 
     def counts(self, iterations: int) -> Sequence[int]:
         """Samples of every iteration, falling."""

@@ -11,10 +11,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.func import jacrev, vmap
 
-from worldmodel.interfaces import Noise, Plan, Simulator
-from worldmodel.planners.deadline import Deadline
+from worldmodel.interfaces import Simulator
 from worldmodel.planners.lqr import Gains, cost_to_go
-from worldmodel.simulator import propose_sequences
+from worldmodel.planners.search import Problem, Search, require
 
 _STEPS = 0.5 ** torch.arange(11)
 _ACCEPTED = 1e-4  # of the improvement that the quadratic model promises
@@ -39,7 +38,8 @@ class _Expansion:
     curvature: Tensor
 
 
-class ILQR:
+@dataclass(kw_only=True, eq=False)
+class ILQR(Search):
     """Regulator steps along a path until it no longer improves; states are the model's latents.
 
     Rewards are functions of the arriving latent; their Hessians are made negative semidefinite. bounded: actions stay
@@ -48,61 +48,33 @@ class ILQR:
     policy_candidates: 1 to start from the policy's sequence where there is no warm start.
     """
 
-    def __init__(
-        self,
-        *,
-        horizon: int = 12,
-        iterations: int = 10,
-        damping: float = 1e-6,
-        bounded: bool = True,
-        policy_candidates: int = 0,
-    ) -> None:
-        for name, number in {"horizon": horizon, "iterations": iterations}.items():
-            if number < 1:
-                raise ValueError(f"{name}: expected at least 1, got {number}")
-        if policy_candidates not in (0, 1):
-            raise ValueError(f"policy_candidates: expected 0 or 1, got {policy_candidates}")
-        self.horizon, self.iterations, self.damping = horizon, iterations, damping
-        self.bounded, self.policy_candidates = bounded, policy_candidates
+    horizon: int = 12
+    iterations: int = 10
+    damping: float = 1e-6
+    bounded: bool = True
+    policy_candidates: int = 0
 
-    def plan(
-        self,
-        simulator: Simulator,
-        latent: Float[Tensor, "B D"],
-        *,
-        warm: Float[Tensor, "B H A"] | None = None,
-        generator: Noise = None,
-        deadline: float | None = None,
-        iterations: int | None = None,
-    ) -> Plan:
-        """A plan [B H A] from latents [B D]; `warm` is the last plan, shifted by one decision."""
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(policy_candidates=self.policy_candidates, least=0, most=1)
+
+    def search(self, problem: Problem) -> tuple[Float[Tensor, "B H A"], Float[Tensor, "B"]]:
+        """The best path, and its return."""
+        simulator = problem.simulator
         with torch.inference_mode(False), torch.no_grad():
-            usable = latent.isfinite().all(-1)
-            start = torch.where(usable[:, None], latent.clone(), 0.0)
-            actions = self._first(simulator, start, warm, generator)
-            path = self._rollout(simulator, start, actions)
+            start = problem.latent.clone()
+            path = self._rollout(simulator, start, self._first(problem))
             damping = start.new_full((len(start),), self.damping)
-            timer = Deadline(deadline, start.device)
-            for _ in range(self.iterations if iterations is None else iterations):
-                if not timer.allows_another():
-                    break
+            for _ in problem.rounds(range(problem.iterations)):
                 path, damping, improved = self._improve(simulator, path, damping)
                 if not improved.any() and (damping >= _MAX_DAMPING).all():
                     break
-        mean = path.actions.nan_to_num(0.0)
-        value = torch.where(path.total.isfinite() & usable, path.total, -torch.inf)
-        return Plan(action=mean[:, 0], mean=mean, value=value)
+        return path.actions.nan_to_num(0.0), path.total
 
-    def _first(
-        self, simulator: Simulator, start: Tensor, warm: Tensor | None, generator: Noise
-    ) -> Float[Tensor, "B H A"]:
-        fresh = None
-        if self.policy_candidates:
-            sequences = propose_sequences(simulator, start, count=1, horizon=self.horizon, generator=generator)
-            fresh = None if sequences is None else sequences[:, 0].nan_to_num(0.0)
-        if fresh is None:
-            fresh = start.new_zeros(start.shape[0], self.horizon, simulator.action_dim)
-        actions = fresh if warm is None else torch.where(warm.isfinite(), warm, fresh)
+    def _first(self, problem: Problem) -> Float[Tensor, "B H A"]:
+        policy = problem.policy(self.policy_candidates, self.horizon)
+        size = (len(problem.latent), self.horizon, problem.simulator.action_dim)
+        actions = problem.warm_or(problem.latent.new_zeros(size) if policy is None else policy[:, 0])
         return actions.clamp(-1, 1) if self.bounded else actions
 
     def _improve(self, simulator: Simulator, path: _Path, damping: Tensor) -> tuple[_Path, Tensor, Bool[Tensor, "B"]]:

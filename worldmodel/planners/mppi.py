@@ -3,11 +3,15 @@
 Williams et al. (2017); restricted to elites as in TD-MPC2, Hansen et al. (2024).
 """
 
+from dataclasses import dataclass
+
 import torch
 
+from worldmodel.planners.search import require
 from worldmodel.planners.shooting import Proposal, Scored, Shooting, finite, moments
 
 
+@dataclass(kw_only=True, eq=False)
 class MPPI(Shooting):
     """Refit a Gaussian to the elites weighted by exp(score / temperature), and execute its mean.
 
@@ -15,33 +19,19 @@ class MPPI(Shooting):
     elites: candidates that are weighted at all. min_std, max_std: bounds of the refitted std.
     """
 
-    def __init__(
-        self,
-        *,
-        horizon: int = 12,
-        candidates: int = 512,
-        elites: int = 64,
-        iterations: int = 6,
-        temperature: float = 0.5,
-        init_std: float = 1.0,
-        min_std: float = 0.05,
-        max_std: float = 2.0,
-        policy_candidates: int = 0,
-    ) -> None:
-        super().__init__(
-            horizon=horizon,
-            candidates=candidates,
-            iterations=iterations,
-            init_std=init_std,
-            policy_candidates=policy_candidates,
-        )
-        if not 0 < elites <= candidates:
-            raise ValueError(f"elites: expected 1 to candidates={candidates}, got {elites}")
-        if not temperature > 0:
-            raise ValueError(f"temperature: expected above 0, got {temperature}")
-        if not 0 <= min_std <= max_std:
-            raise ValueError(f"min_std: expected 0 to max_std={max_std}, got {min_std}")
-        self.elites, self.temperature, self.min_std, self.max_std = elites, temperature, min_std, max_std
+    candidates: int = 512
+    elites: int = 64
+    iterations: int = 6
+    temperature: float = 0.5
+    min_std: float = 0.05
+    max_std: float = 2.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(elites=self.elites, most=self.candidates)
+        require(min_std=self.min_std, least=0, most=self.max_std)
+        if not self.temperature > 0:
+            raise ValueError(f"temperature: expected above 0, got {self.temperature}")
 
     def refit(self, proposal: Proposal, pool: Scored) -> Proposal:
         """Weighted mean and std of the best candidates; where none is finite, the proposal as it was."""

@@ -1,5 +1,7 @@
 """Random shooting: the best of uniformly drawn sequences, the baseline of every planner."""
 
+from dataclasses import dataclass, field
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -8,25 +10,18 @@ from worldmodel.interfaces import Noise
 from worldmodel.planners.shooting import Proposal, Scored, Shooting
 
 
+@dataclass(kw_only=True, eq=False)
 class RandomShooting(Shooting):
-    """Score uniform sequences once and execute the best; the warm start and the policy's sequences compete too.
+    """Score uniform sequences and execute the best; the warm start and the policy's sequences compete too.
 
     Its predicted return is a maximum over many scores, hence optimistic.
     """
 
+    iterations: int = 1
+    init_std: float = field(default=0.0, init=False)  # samples are not around the mean
+
     execute_best = True
     kept = 1
-
-    def __init__(
-        self, *, horizon: int = 12, candidates: int = 1000, iterations: int = 1, policy_candidates: int = 0
-    ) -> None:
-        super().__init__(
-            horizon=horizon,
-            candidates=candidates,
-            iterations=iterations,
-            init_std=0.0,
-            policy_candidates=policy_candidates,
-        )
 
     def sample(self, proposal: Proposal, count: int, generator: Noise) -> Float[Tensor, "B N H A"]:
         """Uniform sequences, the warm start first."""

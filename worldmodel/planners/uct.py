@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.distributions import uniform
-from worldmodel.interfaces import Noise, Plan, Simulator
-from worldmodel.planners.deadline import Deadline
+from worldmodel.interfaces import Noise, Simulator
+from worldmodel.planners.search import Problem, Search, require
 
 MAX_ACTIONS = 512
 
@@ -30,7 +30,8 @@ class _Tree:
     high: Tensor
 
 
-class UCT:
+@dataclass(kw_only=True, eq=False)
+class UCT(Search):
     """Grow a tree by `iterations` simulations and execute the most visited action of its root.
 
     horizon: decisions of a simulation, beyond the tree those of the policy where there is one, else uniform over the
@@ -39,53 +40,28 @@ class UCT:
     by the range seen in the tree.
     """
 
-    def __init__(
-        self,
-        *,
-        horizon: int = 8,
-        iterations: int = 64,
-        actions: str = "grid",
-        levels: int = 3,
-        exploration: float = 0.5,
-        normalise: bool = True,
-        policy_candidates: int = 0,
-    ) -> None:
-        for name, number, least in (
-            ("horizon", horizon, 1),
-            ("iterations", iterations, 1),
-            ("levels", levels, 2),
-            ("policy_candidates", policy_candidates, 0),
-        ):
-            if number < least:
-                raise ValueError(f"{name}: expected at least {least}, got {number}")
-        if actions not in ("grid", "one_hot"):
-            raise ValueError(f"actions: expected 'grid' or 'one_hot', got {actions!r}")
-        self.horizon, self.iterations, self.actions, self.levels = horizon, iterations, actions, levels
-        self.exploration, self.normalise = exploration, normalise
-        self.with_policy = policy_candidates > 0
+    horizon: int = 8
+    iterations: int = 64
+    actions: str = "grid"
+    levels: int = 3
+    exploration: float = 0.5
+    normalise: bool = True
+    policy_candidates: int = 0
 
-    def plan(
-        self,
-        simulator: Simulator,
-        latent: Float[Tensor, "B D"],
-        *,
-        warm: Float[Tensor, "B H A"] | None = None,
-        generator: Noise = None,
-        deadline: float | None = None,
-        iterations: int | None = None,
-    ) -> Plan:
-        """A plan [B H A] from latents [B D]: the most visited path, zeros beyond it. `warm` is not used."""
-        usable = latent.isfinite().all(-1)
-        latent = torch.where(usable[:, None], latent, 0.0)
-        choices = self.action_set(simulator.action_dim).to(latent)
-        simulations = self.iterations if iterations is None else iterations
-        tree = _empty(len(latent), simulations + 1, len(choices), latent)
-        timer = Deadline(deadline, latent.device)
-        for number in range(1, simulations + 1):
-            if not timer.allows_another():
-                break
-            self._simulate(simulator, latent, choices, tree, number, generator)
-        return self._decide(tree, choices, usable)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(levels=self.levels, least=2)
+        require(policy_candidates=self.policy_candidates, least=0)
+        if self.actions not in ("grid", "one_hot"):
+            raise ValueError(f"actions: expected 'grid' or 'one_hot', got {self.actions!r}")
+
+    def search(self, problem: Problem) -> tuple[Float[Tensor, "B H A"], Float[Tensor, "B"]]:
+        """The most visited path, zeros beyond it, and its first edge's mean return. The warm start is not used."""
+        choices = self.action_set(problem.simulator.action_dim).to(problem.latent)
+        tree = _empty(len(problem.latent), problem.iterations + 1, len(choices), problem.latent)
+        for number in problem.rounds(range(1, problem.iterations + 1)):
+            self._simulate(problem, choices, tree, number)
+        return self._decide(tree, choices)
 
     def action_set(self, action_dim: int) -> Float[Tensor, "K A"]:
         """The actions of every node; a ValueError where a grid has too many."""
@@ -98,16 +74,9 @@ class UCT:
             )
         return torch.tensor(list(product(torch.linspace(-1, 1, self.levels).tolist(), repeat=action_dim)))
 
-    def _simulate(
-        self,
-        simulator: Simulator,
-        latent: Tensor,
-        choices: Tensor,
-        tree: _Tree,
-        number: int,
-        generator: Noise,
-    ) -> None:
+    def _simulate(self, problem: Problem, choices: Tensor, tree: _Tree, number: int) -> None:
         """One simulation of every environment: select, expand one node, evaluate by the default policy, back up."""
+        simulator, latent, generator = problem.simulator, problem.latent, problem.generator
         rows = torch.arange(len(latent), device=latent.device)
         node, state = torch.zeros_like(rows), latent
         inside = torch.ones_like(rows, dtype=torch.bool)
@@ -145,7 +114,7 @@ class UCT:
         )
 
     def _default(self, simulator: Simulator, state: Tensor, choices: Tensor, draw: Tensor, generator: Noise) -> Tensor:
-        if self.with_policy:
+        if self.policy_candidates:
             action = simulator.propose(state, generator)
             if action is not None:
                 return action.nan_to_num(0.0).clamp(-1, 1)
@@ -175,9 +144,9 @@ class UCT:
             tree.visits[rows, node, edge] += inside
             tree.returns[rows, node, edge] += torch.where(inside, booked, 0.0)
 
-    def _decide(self, tree: _Tree, choices: Tensor, usable: Tensor) -> Plan:
-        rows = torch.arange(len(usable), device=usable.device)
-        node, inside = torch.zeros_like(rows), torch.ones_like(usable)
+    def _decide(self, tree: _Tree, choices: Tensor) -> tuple[Tensor, Tensor]:
+        rows = torch.arange(len(tree.low), device=choices.device)
+        node, inside = torch.zeros_like(rows), torch.ones_like(rows, dtype=torch.bool)
         mean, value = [], torch.full_like(tree.low, -torch.inf)
         for depth in range(self.horizon):
             visits = tree.visits[rows, node]
@@ -185,13 +154,12 @@ class UCT:
             inside = inside & (visits.amax(1) > 0)
             if depth == 0:
                 root = tree.returns[rows, node, edge] / visits.amax(1).clamp_min(1)
-                value = torch.where(inside & usable & root.isfinite() & tree.low.isfinite(), root, -torch.inf)
+                value = torch.where(inside & tree.low.isfinite(), root, -torch.inf)
             mean.append(torch.where(inside[:, None], choices[edge], 0.0))
             child = tree.children[rows, node, edge]
             inside = inside & (child >= 0)
             node = torch.where(inside, child, node)
-        stacked = torch.stack(mean, 1)
-        return Plan(action=stacked[:, 0], mean=stacked, value=value)
+        return torch.stack(mean, 1), value
 
 
 def _empty(batch: int, nodes: int, actions: int, like: Tensor) -> _Tree:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,19 @@ from torch import Tensor
 from worldmodel.planners.gumbel import GumbelMCTS
 from worldmodel.planners.gumbel_rules import completed_values, halving, improved_policy, preference
 from worldmodel.planners.uct import UCT
+
+
+def grown(planner: UCT | GumbelMCTS, simulator: object, latent: Tensor, *, seed: int) -> Any:
+    """The tree that a planner decides by."""
+    trees, decide = [], planner._decide
+
+    def watch(tree: Any, *rest: Any) -> tuple[Tensor, Tensor]:
+        trees.append(tree)
+        return decide(tree, *rest)
+
+    planner._decide = watch  # type: ignore[method-assign]
+    planner.plan(simulator, latent, generator=torch.Generator().manual_seed(seed))
+    return trees[0]
 
 
 class Bandit:
@@ -38,10 +52,7 @@ class Bandit:
 def test_uct_finds_the_best_arm_in_200_trees() -> None:
     """Environments of a batch are the seeds: 200 independent trees of 2000 simulations."""
     planner = UCT(horizon=1, iterations=2000, exploration=0.5, normalise=False)
-    trees = []
-    planner._decide = lambda tree, choices, usable: trees.append(tree)  # type: ignore[assignment]
-    planner.plan(Bandit(0), torch.zeros(200, 1), generator=torch.Generator().manual_seed(1))
-    visits = trees[0].visits[:, 0]
+    visits = grown(planner, Bandit(0), torch.zeros(200, 1), seed=1).visits[:, 0]
     assert (visits.sum(1) == 2000).all()
     assert (visits.argmax(1) == 0).float().mean() >= 0.99
     assert 0.72 < visits[:, 0].mean() / 2000 < 0.84
@@ -161,11 +172,8 @@ def test_a_deeper_search_earns_more_than_a_random_plan() -> None:
 def test_gumbel_tree_holds_what_a_replay_of_its_paths_gives() -> None:
     """Every node's latent, reward and mean return, against a recursion over the finished tree."""
     planner = GumbelMCTS(horizon=4, iterations=40, samples=5, considered=4, policy_candidates=0)
-    trees = []
-    planner._decide = lambda tree, *_: trees.append(tree)  # type: ignore[assignment]
     model = Peak()
-    planner.plan(model, torch.zeros(3, 2), generator=torch.Generator().manual_seed(3))
-    tree = trees[0]
+    tree = grown(planner, model, torch.zeros(3, 2), seed=3)
     assert (tree.visits[:, 0].sum(1) == 40).all()
     for b, m, k in itertools.product(range(3), range(41), range(5)):
         child = int(tree.children[b, m, k])

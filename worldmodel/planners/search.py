@@ -1,0 +1,106 @@
+"""What every planner does around its own search: start from what is finite, stop in time, promise no nonsense."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from worldmodel.interfaces import Noise, Plan, Simulator
+from worldmodel.planners.deadline import Deadline
+from worldmodel.simulator import propose_sequences
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One call of a planner.
+
+    latent: finite, zeros where it was not. usable: the rows where it was. warm: the last plan, shifted by one
+    decision. iterations: the caller's number, or the planner's own.
+    """
+
+    simulator: Simulator
+    latent: Float[Tensor, "B D"]
+    usable: Bool[Tensor, "B"]
+    warm: Float[Tensor, "B H A"] | None
+    generator: Noise
+    iterations: int
+    timer: Deadline
+
+    def rounds(self, items: Iterable[T]) -> Iterator[T]:
+        """The items, for as long as the deadline allows."""
+        for item in items:
+            if not self.timer.allows_another():
+                return
+            yield item
+
+    def warm_or(self, fresh: Float[Tensor, "B H A"]) -> Float[Tensor, "B H A"]:
+        """The warm start, and `fresh` where there is none."""
+        return fresh if self.warm is None else torch.where(self.warm.isfinite(), self.warm, fresh)
+
+    def policy(self, count: int, horizon: int) -> Float[Tensor, "B P H A"] | None:
+        """`count` sequences of the learned policy, valid ones; None for none or without a policy."""
+        if not count:
+            return None
+        actions = propose_sequences(self.simulator, self.latent, count=count, horizon=horizon, generator=self.generator)
+        return None if actions is None else actions.nan_to_num(0.0).clamp(-1, 1)
+
+
+@dataclass(kw_only=True, eq=False)
+class Search(ABC):
+    """A planner whose `search` finds actions; `plan` is the same for all.
+
+    horizon: decisions looked ahead. iterations: rounds of the search, after each of which it can stop. Rows of a
+    batch are planned for independently. Raises ValueError for budgets below 1.
+    """
+
+    horizon: int
+    iterations: int
+
+    def __post_init__(self) -> None:
+        require(horizon=self.horizon, iterations=self.iterations)
+
+    @abstractmethod
+    def search(self, problem: Problem) -> tuple[Float[Tensor, "B H A"], Float[Tensor, "B"]]:
+        """Actions, finite and within bounds, and the return that the model predicts for them."""
+
+    def plan(
+        self,
+        simulator: Simulator,
+        latent: Float[Tensor, "B D"],
+        *,
+        warm: Float[Tensor, "B H A"] | None = None,
+        generator: Noise = None,
+        deadline: float | None = None,
+        iterations: int | None = None,
+    ) -> Plan:
+        """A plan [B H A] from latents [B D], as `interfaces.Planner` says.
+
+        A latent that is not finite gets actions within bounds and the value -inf.
+        """
+        usable = latent.isfinite().all(-1)
+        problem = Problem(
+            simulator=simulator,
+            latent=torch.where(usable[:, None], latent, 0.0),
+            usable=usable,
+            warm=warm,
+            generator=generator,
+            iterations=self.iterations if iterations is None else iterations,
+            timer=Deadline(deadline, latent.device),
+        )
+        mean, value = self.search(problem)
+        return Plan(action=mean[:, 0], mean=mean, value=torch.where(usable & value.isfinite(), value, -torch.inf))
+
+
+def require(*, least: float = 1, most: float = math.inf, **numbers: float) -> None:
+    """Raise ValueError for the first number outside [least, most]."""
+    for name, number in numbers.items():
+        if not least <= number <= most:
+            bounds = f"at least {least}" if most == math.inf else f"{least} to {most}"
+            raise ValueError(f"{name}: expected {bounds}, got {number}")
