@@ -3,9 +3,10 @@
 import inspect
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ from trainers.session import Course, Session
 from worldmodel.spec import EnvSpec
 
 Config = dict[str, Any]
+
+# how long the first rank waits for the end of those that Lightning launched
+RANK_EXIT_S = 30.0
 
 # Lightning's own ways of doing what this project does itself
 OURS = ("callbacks", "logger", "plugins", "default_root_dir", "enable_checkpointing", "use_distributed_sampler")
@@ -63,7 +67,16 @@ def train(config: Config, paths: RunPaths) -> dict[str, Any]:
     if trainer.is_global_zero:
         write_json(paths.root / "results.json", results)
         results["report"] = str(write_report(paths.root))
+    _await_ranks(trainer)
     return results
+
+
+def _await_ranks(trainer: pl.Trainer) -> None:
+    """Wait for the ranks that this process launched: what follows the command must not meet their remains."""
+    end = time.monotonic() + RANK_EXIT_S
+    for process in getattr(trainer.strategy.launcher, "procs", ()):
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(end - time.monotonic(), 0.0))
 
 
 @contextmanager

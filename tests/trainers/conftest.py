@@ -27,6 +27,10 @@ TOY = (
 )
 
 
+# far more than what is waited for takes, on a slow machine too: only a failure waits as long
+GONE_S, WAIT_S = 60.0, 300.0
+
+
 @dataclass
 class Started:
     """A run under way; `pid` leads its process group."""
@@ -37,7 +41,7 @@ class Started:
     poll: Callable[[int], int | None]
     code: int | None = field(default=None)
 
-    def wait(self, timeout_s: float = 120) -> int:
+    def wait(self, timeout_s: float = WAIT_S) -> int:
         """Exit code, negative for a signal; kills the group and fails when it takes too long."""
         until(lambda: self.finished(), timeout_s=timeout_s, what=self)
         assert self.code is not None
@@ -55,7 +59,7 @@ class Started:
         """Until metrics.csv in `folder` has that many rows, or the run is over."""
         path = folder / "metrics.csv"
         rows = lambda: len(path.read_text().splitlines()) - 1 if path.exists() else 0  # noqa: E731
-        until(lambda: rows() >= count or self.finished(), timeout_s=60, what=self)
+        until(lambda: rows() >= count or self.finished(), timeout_s=WAIT_S, what=self)
 
     def results(self) -> dict:
         """The last line of standard output, which must be all there is on it."""
@@ -104,6 +108,8 @@ class Runs:
         out, err = (self._folder / f"{self._count:03d}.{kind}" for kind in ("out", "err"))
         job = {"main": main, "arguments": arguments, "environ": environ, "group": group}
         pid = self._ask({**job, "out": str(out), "err": str(err)})
+        if not group:
+            until(lambda: os.getpgid(pid) == pid, timeout_s=WAIT_S, what=f"the group of {arguments}")
         return Started(pid, out, err, poll=lambda pid: self._ask({"poll": pid}))
 
     def cli(self, module: str, *arguments: str, **environ: str) -> Started:
@@ -160,9 +166,16 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> C
 
 
 @pytest.fixture(scope="session")
-def in_group() -> Callable[[int], list[int]]:
-    """Processes of a group that are alive."""
-    return alive
+def gone() -> Callable[[int], bool]:
+    """Whether all processes of a group end within a generous time: the last ones may end after their leader."""
+
+    def ends(group: int) -> bool:
+        end = time.monotonic() + GONE_S
+        while alive(group) and time.monotonic() < end:
+            time.sleep(0.02)
+        return alive(group) == []
+
+    return ends
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@ import json
 import os
 import signal
 import socket
-import time
 
 import numpy as np
 import pytest
@@ -30,7 +29,6 @@ def start_apart(runs, *arguments):
         port = str(free.getsockname()[1])
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "NODE_RANK": "0"}
     first = runs.fit(*arguments, **common, LOCAL_RANK="0", RANK="0")
-    time.sleep(0.1)  # the group exists once its leader has made it
     return first, runs.start("fit", *arguments, group=first.pid, **common, LOCAL_RANK="1", RANK="1")
 
 
@@ -43,7 +41,7 @@ def trained(runs, toy, tmp_path_factory):
     return run, folder
 
 
-def test_one_run_of_two_ranks(trained, in_group):
+def test_one_run_of_two_ranks(trained, gone):
     run, folder = trained
     results = run.results()
     # rounds of two episodes: 40 steps a round, 8 updates due for them
@@ -53,7 +51,7 @@ def test_one_run_of_two_ranks(trained, in_group):
     assert read_metrics(folder / "metrics.csv")["env_steps"].tolist() == [80, 80, 120, 120]
     lines = run.err.read_text().splitlines()
     assert lines[0].startswith("replay: 1000 rows") and all(" env steps" in line for line in lines[1:]), lines
-    assert in_group(run.pid) == []
+    assert gone(run.pid)
 
 
 def test_each_rank_has_its_own_rows(trained, tmp_path):
@@ -84,7 +82,7 @@ def test_diverged_weights_are_seen():
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_both_and_the_run_resumes(runs, toy, trained, tmp_path, in_group, number):
+def test_a_signal_ends_both_and_the_run_resumes(runs, toy, trained, tmp_path, gone, number):
     folder = tmp_path / "run"
     endless = ["task.env_steps=100000"] if number == signal.SIGINT else []
     first, second = start_apart(runs, *toy, *DDP, f"run_dir={folder}", *endless)
@@ -93,7 +91,7 @@ def test_a_signal_ends_both_and_the_run_resumes(runs, toy, trained, tmp_path, in
     assert first.wait() == 128 + number, first.err.read_text()
     # the launcher would kill rank 0 while it still writes if another rank's code were not 0
     assert second.wait() == 0, second.err.read_text()
-    assert in_group(first.pid) == []
+    assert gone(first.pid)
     assert first.results()["status"] == "interrupted" and second.out.read_text() == ""
     assert json.loads((folder / "results.json").read_text())["status"] == "interrupted"
     if endless:
@@ -108,15 +106,12 @@ def test_a_signal_ends_both_and_the_run_resumes(runs, toy, trained, tmp_path, in
 
 
 @pytest.mark.parametrize("lost", [0, 1])
-def test_one_rank_killed(runs, toy, tmp_path, in_group, lost):
+def test_one_rank_killed(runs, toy, tmp_path, gone, lost):
     """The other must not wait for it forever."""
     folder = tmp_path / "run"
     both = start_apart(runs, *toy, *DDP, f"run_dir={folder}", "task.env_steps=100000")
     both[0].wait_for_rows(folder, 1)
     os.kill(both[lost].pid, signal.SIGKILL)
-    assert both[1 - lost].wait(timeout_s=30) not in (0, None)
+    assert both[1 - lost].wait() not in (0, None)
     assert both[lost].wait() == -signal.SIGKILL
-    end = time.monotonic() + 10
-    while in_group(both[0].pid) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert in_group(both[0].pid) == []
+    assert gone(both[0].pid)

@@ -50,10 +50,10 @@ def offline(runs, toy, tmp_path_factory):
     """A run without a key, and its continuation with one that must not be written anywhere."""
     folder = tmp_path_factory.mktemp("wandb") / "run"
     run = runs.fit(*toy, f"run_dir={folder}", "logger=wandb", **NOWHERE)
-    assert run.wait(timeout_s=60) == 0, run.err.read_text()
+    assert run.wait() == 0, run.err.read_text()
     environ = {**NOWHERE, "WANDB_MODE": "offline", "WANDB_API_KEY": KEY}
     resumed = runs.fit(f"resume={folder}", "task.env_steps=140", **environ)
-    assert resumed.wait(timeout_s=60) == 0, resumed.err.read_text()
+    assert resumed.wait() == 0, resumed.err.read_text()
     return run, folder
 
 

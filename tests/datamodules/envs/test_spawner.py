@@ -21,5 +21,5 @@ def test_what_a_start_raises_reaches_the_thread_that_asked(error):
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
-    thread.join(5)
+    thread.join(60)
     assert caught == [error, error]

@@ -109,7 +109,7 @@ def fail_and_recover(envs, pool, kind, text):
     ("number", "kind", "text"), [(signal.SIGKILL, "death", "SIGKILL"), (signal.SIGSTOP, "timeout", "no answer")]
 )
 def test_a_lost_worker_is_a_fault_of_every_lane(envs, number, kind, text):
-    with open_pool(step_timeout_s=0.3) as pool:
+    with open_pool(step_timeout_s=1.0) as pool:
         pool.reset({0: 1, 1: 2})
         os.kill(pool.pids[0], number)
         fail_and_recover(envs, pool, kind, text)

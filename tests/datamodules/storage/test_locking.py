@@ -26,9 +26,9 @@ class Account:
 
 def test_a_second_thread_waits_until_the_first_has_left():
     account, inside, go_on = Account(), threading.Event(), threading.Event()
-    first = threading.Thread(target=account.pay_in, args=(lambda: (inside.set(), go_on.wait(5)),))
+    first = threading.Thread(target=account.pay_in, args=(lambda: (inside.set(), go_on.wait(60)),))
     first.start()
-    assert inside.wait(5)
+    assert inside.wait(60)
     second = threading.Thread(target=account.pay_in, args=(lambda: None,))
     second.start()
     second.join(0.05)

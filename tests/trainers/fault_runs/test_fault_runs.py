@@ -91,7 +91,7 @@ def test_an_exit_ends_the_child_without_cleaning_up(tmp_path):
             (tmp_path / "never").mkdir()
         return 0
 
-    assert Forked(act, log=tmp_path / "log").wait(timeout_s=20) == EXIT_CODE
+    assert Forked(act, log=tmp_path / "log").wait(timeout_s=120) == EXIT_CODE
     assert not (tmp_path / "never").exists()
 
 
@@ -116,7 +116,7 @@ def test_a_start_tells_how_many_rows_it_drops(tmp_path, monkeypatch):
 
     monkeypatch.setattr(kills.fit, "main", main)
     with kills._counter(tmp_path / "count") as count:
-        assert Forked(lambda: kills._train([], count), log=tmp_path / "log").wait(timeout_s=20) == 0
+        assert Forked(lambda: kills._train([], count), log=tmp_path / "log").wait(timeout_s=120) == 0
         assert kills._COUNT.unpack(count[:]) == (5, 5, 7)
 
 
