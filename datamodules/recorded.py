@@ -14,6 +14,7 @@ from torch import Tensor
 
 from datamodules.samplers.uniform import Uniform
 from datamodules.storage.blocks import Found, Kind
+from datamodules.storage.budget import folder_bytes, stays_cached
 from datamodules.storage.durable import retried
 from datamodules.storage.folder import HEADER, read_header, require_same
 from datamodules.storage.frames import MappedFrames
@@ -52,8 +53,9 @@ class Recorded:
         self.folders = [rank for path in folders for rank in _ranks(Path(path))]
         headers = [read_header(rank) for rank in self.folders]
         self.spec = _one_spec(self.folders, [EnvSpec.from_json(header["spec"]) for header, _ in headers])
+        resident = stays_cached(sum(map(folder_bytes, self.folders)))
         logs = [
-            _Log(path, manifest_expected=header["format"] > 1)
+            _Log(path, manifest_expected=header["format"] > 1, resident=resident)
             for rank, (header, _) in zip(self.folders, headers, strict=True)
             for path in sorted(rank.glob("stream_*"))
         ]
@@ -170,14 +172,14 @@ def _one_spec(folders: Sequence[Path], specs: Sequence[EnvSpec]) -> EnvSpec:
 class _Log:
     """The segments of one log as they were at one moment. bytes: of them all."""
 
-    def __init__(self, path: Path, *, manifest_expected: bool) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, manifest_expected: bool, resident: bool) -> None:
+        self.path, self._resident = path, resident
         self.maps: dict[Path, NDArray[np.uint8]] = {}
         self.reader = LogReader(path, manifest_expected=manifest_expected, take=self._hold)
         self.bytes = sum(len(whole) for whole in self.maps.values())
 
     def _hold(self, paths: Sequence[Path]) -> dict[Path, Source]:
-        held = [retried(partial(HeldFile, path)) for path in paths]
+        held = [retried(partial(HeldFile, path, resident=self._resident)) for path in paths]
         self.maps = {file.path: file.whole for file in held}
         return {file.path: partial(retried, file.read) for file in held}
 

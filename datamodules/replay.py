@@ -96,7 +96,8 @@ class Replay:
         table = {key: values[slots] for key, values in self._table.items()}
         frames: Frames
         if budget.mapped:
-            frames = MappedFrames(frame_bytes=frame_bytes(self.spec), capacity=budget.tail_rows)
+            sizes = {"frame_bytes": frame_bytes(self.spec), "capacity": budget.tail_rows}
+            frames = MappedFrames(**sizes, resident=budget.resident)
         else:
             frames = MemoryFrames(np.empty((self._ring, frame_bytes(self.spec)), np.uint8))
         return Stream(self.spec, table, frames, flush_rows=flush_rows, log=log)

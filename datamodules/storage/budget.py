@@ -12,6 +12,7 @@ from worldmodel.spec import EnvSpec
 MAX_SEGMENT_BYTES = 1 << 26
 TAIL_BYTES = 1 << 24  # memory for the newest frames of a stream whose frames are mapped
 MEMORY_SHARE = 0.5  # of what is available: the learner and the page cache need the rest
+CACHED_SHARE = 0.75  # of what is available: larger files would push each other out of the page cache
 _UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
@@ -55,7 +56,10 @@ def memory_budget(budget: float | str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What one replay takes. mapped: frames stay in the files. tail_rows: newest frames a stream keeps in memory."""
+    """What one replay takes. mapped: frames stay in the files. tail_rows: newest frames a stream keeps in memory.
+
+    resident: the files stay in the system's page cache.
+    """
 
     rows: int
     memory_bytes: int
@@ -63,13 +67,17 @@ class Budget:
     segment_bytes: int
     mapped: bool
     tail_rows: int
+    resident: bool
 
     def __str__(self) -> str:
-        where = "frames mapped from disk" if self.mapped else "frames in memory"
+        cached = "and cached" if self.resident else "and read when they are drawn"
+        where = f"frames mapped from disk {cached}" if self.mapped else "frames in memory"
         return f"{self.memory_bytes / 1e9:.2f} GB of memory, {self.disk_bytes / 1e9:.2f} GB of disk, {where}"
 
 
-def footprint(spec: EnvSpec, rows: int, *, streams: int, flush_rows: int, memory_limit: int, on_disk: bool) -> Budget:
+def footprint(
+    spec: EnvSpec, rows: int, *, streams: int, flush_rows: int, memory_limit: int, on_disk: bool, processes: int = 1
+) -> Budget:
     """What `rows` rows over `streams` take; frames are mapped where memory is too small and there is a disk."""
     whole, ring = rows * row_bytes(spec), rows // streams
     # a segment is deleted as a whole, when the next one begins: at both ends there is up to one more
@@ -79,7 +87,12 @@ def footprint(spec: EnvSpec, rows: int, *, streams: int, flush_rows: int, memory
     # the ring, and another that a roll-back to a recent state would need
     disk = 2 * whole + 2 * streams * segment if on_disk else 0
     memory = whole - (rows - streams * tail) * frame_bytes(spec) if mapped else whole
-    return Budget(rows, memory, disk, segment, mapped, tail)
+    return Budget(rows, memory, disk, segment, mapped, tail, resident=stays_cached(processes * whole))
+
+
+def stays_cached(size: int) -> bool:
+    """Whether files of that many bytes stay in the page cache, read or written once."""
+    return size <= CACHED_SHARE * available_bytes()
 
 
 def plan(
@@ -99,7 +112,7 @@ def plan(
     """
     limit = memory_budget(MEMORY_SHARE) // processes if memory_limit is None else memory_limit
     sizes = {"streams": streams, "flush_rows": flush_rows, "memory_limit": limit}
-    budget = footprint(spec, rows, **sizes, on_disk=folder is not None)
+    budget = footprint(spec, rows, **sizes, on_disk=folder is not None, processes=processes)
     if budget.memory_bytes > limit:
         raise ReplayTooLarge(
             f"replay of {rows} rows needs {budget.memory_bytes} bytes, {limit} are available: choose a capacity of at "

@@ -2,12 +2,14 @@
 
 from bisect import bisect_right
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.storage import page_cache
 from datamodules.storage.mapping import map_file
 
 Rows = NDArray[np.uint8]  # [n, bytes of a frame]
@@ -20,6 +22,9 @@ class Frames(Protocol):
 
     def put(self, row: int, frame: NDArray[np.uint8]) -> None:
         """Keep the bytes of the newest row, in place of the row `capacity` before it."""
+
+    def read(self, path: Path) -> bytes:
+        """A segment file whose blocks are about to be taken in; raises OSError."""
 
     def load(self, row: int, frames: Rows) -> None:
         """Take in rows [row, row + n), read from a block that is about to be `located`."""
@@ -47,6 +52,12 @@ class MemoryFrames:
         """Overwrite the oldest frame."""
         self._ring[row % self.capacity] = frame.reshape(-1)
 
+    def read(self, path: Path) -> bytes:
+        """Nobody reads the file again: its place is needed for the ring."""
+        content = path.read_bytes()
+        page_cache.drop(path)
+        return content
+
     def load(self, row: int, frames: Rows) -> None:
         """Copy them; of more than `capacity` rows, the newest."""
         newest = frames[-self.capacity :]
@@ -73,11 +84,12 @@ class MemoryFrames:
 class MappedFrames:
     """Frames read where the blocks of a log lie; a ring of `capacity` rows holds those that may not be durable yet.
 
+    resident: all files together stay in the system's cache, and are brought there when they are complete.
     A file that is mapped must never be cut below its intact blocks: reading there would end the process.
     """
 
-    def __init__(self, *, frame_bytes: int, capacity: int) -> None:
-        self.capacity, self._bytes = capacity, frame_bytes
+    def __init__(self, *, frame_bytes: int, capacity: int, resident: bool = False) -> None:
+        self.capacity, self._bytes, self._resident = capacity, frame_bytes, resident
         self._tail = MemoryFrames(np.empty((capacity, frame_bytes), np.uint8))
         self.clear()
 
@@ -97,6 +109,15 @@ class MappedFrames:
         self._tail_stop = row + 1
         self._tail_first = max(self._tail_first, self._tail_stop - self.capacity)
 
+    def read(self, path: Path) -> bytes:
+        """Through the cache that serves the frames later."""
+        self._complete(path)
+        return path.read_bytes()
+
+    def _complete(self, path: Path) -> None:
+        if self._resident:
+            self._maps[path] = map_file(path, resident=True)
+
     def load(self, row: int, frames: Rows) -> None:
         """They stay where they are."""
 
@@ -105,6 +126,10 @@ class MappedFrames:
         while self._firsts and self._firsts[-1] >= row:
             self._firsts.pop()
             self._places.pop()
+        if self._places and self._places[-1][0] not in (path, *self._maps):
+            # the rows are safe already; what fails now is mapped when it is read
+            with suppress(OSError):
+                self._complete(self._places[-1][0])
         self._firsts.append(row)
         self._places.append((path, offset))
 

@@ -20,6 +20,7 @@ GLANCES = 20  # at a log that another process changes, until nothing changed bet
 
 Visit = Callable[[Found, Path], None]
 Source = Callable[[], bytes]  # reads a segment, or raises OSError
+Read = Callable[[Path], bytes]  # reads the segment at a path, or raises OSError
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +59,9 @@ def segment_paths(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("segment_*.bin") if path.stem.removeprefix("segment_").isdecimal())
 
 
-def later(paths: Sequence[Path]) -> dict[Path, Source]:
+def later(paths: Sequence[Path], *, read: Read = Path.read_bytes) -> dict[Path, Source]:
     """Sources that read files as they are then: for the process that writes them, which nobody disturbs."""
-    return {path: partial(retried, path.read_bytes) for path in paths}
+    return {path: partial(retried, partial(read, path)) for path in paths}
 
 
 def is_regular(path: Path) -> bool:

@@ -8,11 +8,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from datamodules.storage import page_cache
 
-def map_file(path: Path) -> NDArray[np.uint8]:
-    """All bytes of a file, read-only [bytes]; raises OSError. Reading where it has been cut since ends the process."""
+
+def map_file(path: Path, *, resident: bool = False) -> NDArray[np.uint8]:
+    """All bytes of a file, read-only [bytes]; raises OSError. Reading where it has been cut since ends the process.
+
+    resident: bring it into memory at once, which is for files that will stay there.
+    """
+    if resident:
+        # what is cached already is cached in small pages
+        page_cache.drop(path)
     with path.open("rb") as file:
-        return _map(file)
+        whole = _map(file)
+    if resident:
+        page_cache.bring_in(whole)
+    return whole
 
 
 def _map(file: BinaryIO) -> NDArray[np.uint8]:
@@ -30,12 +41,17 @@ def _map(file: BinaryIO) -> NDArray[np.uint8]:
 
 
 class HeldFile:
-    """A file's bytes as they were when it was held, though it is replaced, removed or appended to; raises OSError."""
+    """A file's bytes as they were when it was held, though it is replaced, removed or appended to; raises OSError.
 
-    def __init__(self, path: Path) -> None:
+    resident: bring it into memory at once.
+    """
+
+    def __init__(self, path: Path, *, resident: bool = False) -> None:
         self.path = path
         with path.open("rb") as file:
             self._inode, self.whole = os.fstat(file.fileno()).st_ino, _map(file)
+        if resident:
+            page_cache.bring_in(self.whole)
 
     def read(self) -> bytes:
         """The bytes, from the file where it still has its name: a disk's error is an OSError then, no signal."""

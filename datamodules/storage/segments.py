@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from datamodules.storage import manifest
 from datamodules.storage.account import Account
 from datamodules.storage.blocks import HEADER_BYTES, Block, Found, encode_header
 from datamodules.storage.durable import sync_folder, write_all, write_atomic
-from datamodules.storage.log_reader import LogReader, Segment
+from datamodules.storage.log_reader import LogReader, Read, Segment, later
 from datamodules.storage.manifest import Manifest
 from datamodules.storage.quarantine import set_aside
 
@@ -82,10 +83,13 @@ class SegmentLog:
         """CRC of the newest block's header, 0 for an empty log."""
         return next((segment.entries[-1].crc for segment in reversed(self._segments) if segment.entries), 0)
 
-    def recover(self, visit: Visit) -> None:
-        """Hand every intact block to `visit`, oldest first; set aside what cannot be read, and count it."""
+    def recover(self, visit: Visit, read: Read = Path.read_bytes) -> None:
+        """Hand every intact block to `visit`, oldest first; set aside what cannot be read, and count it.
+
+        read: returns the bytes of a segment.
+        """
         self.close()
-        reader = LogReader(self.folder, manifest_expected=self._manifest_expected)
+        reader = LogReader(self.folder, manifest_expected=self._manifest_expected, take=partial(later, read=read))
         segments = reader.read(lambda found, path: visit(found.block, path, found.begin))
         self._account, self._first = reader.account, reader.first
         self._broken_manifests += reader.broken_manifests

@@ -39,7 +39,7 @@ class Stream:
         self._pins: deque[tuple[int, int]] = deque(maxlen=PINNED_STATES)
         self._clear()
         if log is not None:
-            log.recover(self.visit)
+            log.recover(self.visit, self.frames.read)
             self._settle()
 
     def _clear(self) -> None:
@@ -219,7 +219,7 @@ class Stream:
         if (log.blocks, self.written) != (state["blocks"], state["rows"]):
             log.rollback(state["blocks"])
             self._clear()
-            log.recover(self.visit)
+            log.recover(self.visit, self.frames.read)
             log.skip_to(blocks=state["blocks"], rows=state["rows"])
             self._settle()
 
