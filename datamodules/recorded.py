@@ -1,6 +1,5 @@
 """Segment folders opened for reading: verified once, frames left on disk and mapped, other processes undisturbed."""
 
-import threading
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
@@ -10,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from datamodules.samplers.uniform import Uniform
 from datamodules.storage.blocks import Found, Kind
@@ -25,12 +23,12 @@ from datamodules.storage.rows import ReplayMismatch, empty_table, frame_bytes, r
 from datamodules.storage.stream import Stream
 from datamodules.storage.stream_table import StreamTable
 from datamodules.trajectory import Trajectory
+from datamodules.window_source import WindowSource
 from datamodules.windows import Content, Sampler, require_same_sampler
-from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec
 
 
-class Recorded:
+class Recorded(WindowSource):
     """All intact rows of one or several segment folders, or of the `rank_*` folders within them; read-only.
 
     A run may go on there, and go back: what was there stays as it was, later rows are not seen. seed: of the windows
@@ -48,8 +46,8 @@ class Recorded:
         sampler: Sampler | None = None,
         holdout: float = 0.0,
     ) -> None:
+        super().__init__(Uniform(seed=seed) if sampler is None else sampler)
         folders = [folder] if isinstance(folder, Path | str) else list(folder)
-        self.lock = threading.RLock()
         self.folders = [rank for path in folders for rank in _ranks(Path(path))]
         headers = [read_header(rank) for rank in self.folders]
         self.spec = _one_spec(self.folders, [EnvSpec.from_json(header["spec"]) for header, _ in headers])
@@ -71,7 +69,6 @@ class Recorded:
             base += ring
         readers = self._readers
         self._stream_table = StreamTable(self.spec, table, [reader.stream for reader in readers])
-        self._sampler = Uniform(seed=seed) if sampler is None else sampler
         content = self._stream_table.content(losses=0)
         self._spans = [(i, *span) for i, spans in enumerate(content.spans) for span in spans.tolist()]
         self.held_out = _spread(holdout, len(self._spans))
@@ -83,25 +80,8 @@ class Recorded:
         self.episodes = len(self._spans)
         self.env_steps = sum(readers[i].env_steps(start, stop) for i, start, stop in self._spans)
 
-    @one_at_a_time
-    def sample(self, batch: int, length: int) -> Batch:
-        """Windows [batch, length] that the sampler chose; raises ReplayEmpty. The tensors are the caller's own."""
-        return self._stream_table.gather(self._sampler.draw(self._content, batch, length), length)
-
-    @one_at_a_time
-    def feedback(self, windows: Tensor, error: Tensor) -> None:
-        """Tell the sampler the model's error [B] on `windows` [B, 3] of an earlier batch."""
-        self._sampler.feedback(windows, error)
-
-    @one_at_a_time
-    def cursor(self) -> dict[str, Any]:
-        """Where the sequence of batches stands."""
-        return self._sampler.cursor()
-
-    @one_at_a_time
-    def rewind(self, cursor: dict[str, Any]) -> None:
-        """Undo the draws since `cursor` was taken."""
-        self._sampler.rewind(cursor)
+    def _current(self) -> Content:
+        return self._content
 
     def trajectories(self) -> Iterator[Trajectory]:
         """Every episode in the order of recording, one at a time in memory.

@@ -4,16 +4,13 @@ Each stream is a ring of its own. Rows carry a number that never repeats within 
 identified while the ring turns, and the log on disk needs no index.
 """
 
-import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from datamodules.envs.protocol import Step
-from datamodules.samplers.uniform import Uniform
 from datamodules.storage.budget import plan
 from datamodules.storage.folder import ReplayFolder, require_same
 from datamodules.storage.frames import Frames, MappedFrames, MemoryFrames
@@ -22,8 +19,8 @@ from datamodules.storage.locking import one_at_a_time
 from datamodules.storage.rows import ReplayMismatch, ReplayRowInvalid, empty_table, frame_bytes, row_bytes
 from datamodules.storage.stream import Stream
 from datamodules.storage.stream_table import StreamTable
+from datamodules.window_source import WindowSource
 from datamodules.windows import Content, Sampler, require_same_sampler
-from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec
 
 STATE_FORMAT = 1
@@ -33,7 +30,7 @@ class ReplayDamaged(RuntimeError):
     """More rows are lost than may be; names how many, the limit, and where what is left of them lies."""
 
 
-class Replay:
+class Replay(WindowSource):
     """Rows of `streams` environments in one preallocated store, on disk as well when a `folder` is given.
 
     capacity: rows over all streams, each having an equal share. flush_rows: rows of a block on disk; the files lose at
@@ -44,7 +41,6 @@ class Replay:
     Raises ReplayTooLarge, ReplayMismatch, ReplayDamaged, OSError. Disk errors that pass are waited for;
     ReplayWriteFailed, an OSError, leaves every method but `load_state_dict` without effect, to be called again.
     One process at a time uses a folder.
-    Threads may share it: each method runs alone; hold `lock` around what must see nothing change between two calls.
     """
 
     def __init__(
@@ -62,8 +58,8 @@ class Replay:
     ) -> None:
         if streams < 1 or capacity < 2 * streams or flush_rows < 1:
             raise ValueError(f"capacity: expected 2 rows a stream or more, got {capacity=} {streams=} {flush_rows=}")
+        super().__init__(sampler)
         self.spec, self.capacity = spec, capacity
-        self.lock = threading.RLock()
         self._ring = capacity // streams
         self.path = None if folder is None else Path(folder)
         self.budget = plan(
@@ -76,7 +72,6 @@ class Replay:
             processes=processes,
         )
         self._table = empty_table(spec, self._ring * streams)
-        self._sampler = Uniform() if sampler is None else sampler
         self._content: Content | None = None
         self._losses = 0
         self._folder = None
@@ -199,34 +194,10 @@ class Replay:
         for stream in self._streams:
             stream.flush()
 
-    @one_at_a_time
-    def sample(self, batch: int, length: int) -> Batch:
-        """Windows [batch, length] that the sampler chose among all that fit in an episode; raises ReplayEmpty.
-
-        Open episodes take part. The tensors are the caller's own.
-        """
-        windows = self._sampler.draw(self._current(), batch, length)
-        return self._stream_table.gather(windows, length)
-
     def _current(self) -> Content:
         if self._content is None:
             self._content = self._stream_table.content(self._losses)
         return self._content
-
-    @one_at_a_time
-    def feedback(self, windows: Tensor, error: Tensor) -> None:
-        """Tell the sampler the model's error [B] on `windows` [B, 3] of an earlier batch."""
-        self._sampler.feedback(windows, error)
-
-    @one_at_a_time
-    def cursor(self) -> dict[str, Any]:
-        """Where the sequence of batches stands."""
-        return self._sampler.cursor()
-
-    @one_at_a_time
-    def rewind(self, cursor: dict[str, Any]) -> None:
-        """Undo the draws since `cursor` was taken."""
-        self._sampler.rewind(cursor)
 
     @one_at_a_time
     @insisting

@@ -30,8 +30,11 @@ class Convention:
     action_repeat: int = 1
 
     @classmethod
-    def parse(cls, *, alignment: str, low: str = "", high: str = "", action_repeat: int = 1) -> "Convention":
-        """From a URI's options, bounds as "-2" or "-2,-1,0"; raises FormatError."""
+    def parse(
+        cls, *, alignment: str, low: str = "", high: str = "", action_repeat: int = 0, stored: EnvSpec | None = None
+    ) -> "Convention":
+        """From a URI's options, bounds as "-2" or "-2,-1,0", and from what a writer left there; raises FormatError."""
+        action_repeat = action_repeat or (stored.action_repeat if stored else 1)
         if alignment not in ALIGNMENTS:
             raise FormatError(f"alignment: expected {' or '.join(ALIGNMENTS)}, got {alignment!r}")
         if action_repeat < 1:

@@ -130,6 +130,17 @@ def find_files(
     return sorted(files), problems
 
 
+def files_at(path: Path, suffixes: Sequence[str]) -> tuple[Path, list[Path], list[Problem]]:
+    """The folder, the files below it and what is left out; of a path to a file its folder, and that file alone.
+
+    Raises HostileFile, OSError.
+    """
+    path = path.resolve()
+    if path.is_dir():
+        return path, *find_files(path, suffixes)
+    return path.parent, [Path(path.name)], []
+
+
 def _walk(folder: Path, depth: int, problems: list[Problem]) -> Iterator["os.DirEntry[str]"]:
     with os.scandir(folder) as entries:
         for entry in entries:

@@ -8,7 +8,7 @@ from typing import Any
 
 from datamodules.formats import h5, h5_demos, h5_rows
 from datamodules.formats.assemble import Convention, require_spec
-from datamodules.formats.guard import find_files
+from datamodules.formats.guard import files_at
 from datamodules.formats.protocol import FormatError, Problem, in_short
 from datamodules.storage.durable import sync_folder
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
@@ -29,9 +29,9 @@ class _Options:
     terminal_key: str
 
     def convention(self, layout: Any, stored: EnvSpec | None) -> Convention:
-        repeat = self.action_repeat or (stored.action_repeat if stored else 1)
+        bounds = {"low": self.low, "high": self.high}
         alignment = self.alignment or layout.ALIGNMENT
-        return Convention.parse(alignment=alignment, low=self.low, high=self.high, action_repeat=repeat)
+        return Convention.parse(alignment=alignment, action_repeat=self.action_repeat, stored=stored, **bounds)
 
 
 def open_reader(
@@ -50,12 +50,9 @@ def open_reader(
     alignment: by default departure in groups, arrival in tables. low, high: bounds of the stored actions. image_key:
     which frames, where there are several. terminal_key: what marks termination. Raises FormatError, OSError.
     """
-    path = path.resolve()
-    root, only = (path, None) if path.is_dir() else (path.parent, Path(path.name))
-    files, problems = ([only], []) if only else find_files(root, [".hdf5", ".h5"])
-    # before the files: a wrong option is no file's fault
-    Convention.parse(alignment=alignment or h5_rows.ALIGNMENT, low=low, high=high, action_repeat=action_repeat or 1)
+    root, files, problems = files_at(path, [".hdf5", ".h5"])
     options = _Options(alignment, low, high, action_repeat, image_key, terminal_key)
+    options.convention(h5_rows, None)  # before the files: a wrong option is no file's fault
     return Hdf5Reader(root, files, problems, options, task=task)
 
 

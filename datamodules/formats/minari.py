@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -265,10 +265,10 @@ def open_reader(
     """
     folder = _data_folder(path)
     facts = _facts_of(read_json(folder, META) if (folder / META).exists() else {})
-    repeat = action_repeat or (facts.spec.action_repeat if facts.spec else 1)
-    convention = Convention.parse(alignment=alignment, low=low, high=high, action_repeat=repeat)
+    given = {"alignment": alignment, "low": low, "high": high}
+    convention = Convention.parse(**given, action_repeat=action_repeat, stored=facts.spec)
     if convention.low is None and facts.low is not None:
-        convention = Convention(alignment, facts.low, facts.high, repeat)
+        convention = replace(convention, low=facts.low, high=facts.high)
     return MinariReader(folder, facts, convention, image_key=image_key, task=task or path.resolve().name)
 
 

@@ -180,8 +180,7 @@ def open_reader(
     if not path.is_dir():
         raise FormatError(f"{path}: expected a folder of mp4 and csv files, got none")
     stored = stored_spec(path)
-    repeat = action_repeat or (stored.action_repeat if stored else 1)
-    convention = Convention.parse(alignment=alignment, low=low, high=high, action_repeat=repeat)
+    convention = Convention.parse(alignment=alignment, low=low, high=high, action_repeat=action_repeat, stored=stored)
     return Mp4Reader(path, convention, size=size, task=task)
 
 

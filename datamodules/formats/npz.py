@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from datamodules.formats.archive import Archive
 from datamodules.formats.assemble import Convention, assemble, ends_by_termination, episodes, flags, require_spec
 from datamodules.formats.documents import read_json, spec_from, write_json
-from datamodules.formats.guard import find_files
+from datamodules.formats.guard import files_at
 from datamodules.formats.protocol import FormatError, Problem, in_short
 from datamodules.storage.durable import write_atomic
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
@@ -56,22 +56,17 @@ def open_reader(
     alignment: arrival (default) or departure. low, high: bounds of the stored actions. threads: that unpack
     (0: as many as cores, 4 at most). Raises FormatError where nothing can be read, OSError.
     """
-    path = path.resolve()
-    root, only = (path, None) if path.is_dir() else (path.parent, Path(path.name))
+    root, files, problems = files_at(path, [".npz"])
     stored = _stored_spec(root)
     convention = Convention.parse(
-        alignment=alignment or "arrival",
-        low=low,
-        high=high,
-        action_repeat=action_repeat or (stored.action_repeat if stored else 1),
+        alignment=alignment or "arrival", low=low, high=high, action_repeat=action_repeat, stored=stored
     )
-    files, problems = ([only], []) if only else find_files(root, [".npz"])
     return NpzReader(
         root,
         files,
         problems,
         convention=convention,
-        task=task or path.name.removesuffix(".npz"),
+        task=task or path.resolve().name.removesuffix(".npz"),
         stored=replace(stored, task=task or stored.task) if stored else None,
         image_keys=(image_key,) if image_key else _IMAGE_KEYS,
         threads=threads or min(4, os.cpu_count() or 1),

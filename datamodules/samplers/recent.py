@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from datamodules.windows import Content, WindowIndex
+from datamodules.samplers.uniform import Uniform
+from datamodules.windows import WindowIndex
 
 
-class Recent:
+class Recent(Uniform):
     """Draws recent windows more often.
 
     share: expected share of the batch that is drawn by age. half_life: newer windows of a stream that halve the chance.
@@ -30,22 +30,13 @@ class Recent:
             raise ValueError(f"data.sampler.share: expected a number in [0, 1], got {share}")
         if not half_life > 0:
             raise ValueError(f"data.sampler.half_life: expected a number of windows above 0, got {half_life}")
+        super().__init__(seed=seed)
         self.share, self.half_life = share, half_life
-        self._rng = np.random.Generator(np.random.PCG64(seed))
-        self._content: Content | None = None
-        self._index: dict[int, WindowIndex] = {}
 
-    def draw(self, content: Content, batch: int, length: int) -> NDArray[np.int64]:
-        """Windows [batch, 3], each independent of the others; raises ReplayEmpty."""
-        if content is not self._content:
-            self._content, self._index = content, {}
-        if length not in self._index:
-            self._index[length] = content.index(length)
-        index = self._index[length]
+    def _choose(self, index: WindowIndex, batch: int) -> NDArray[np.int64]:
         # all numbers are drawn every time, so that a seed's sequence does not depend on which are used
         by_age, old = self._rng.random(batch) < self.share, self._rng.integers(0, index.total, size=batch)
-        stream, first = index.locate(np.where(by_age, self._recent(index, self._rng.random((2, batch))), old))
-        return np.stack([np.zeros_like(first), stream, first], 1)
+        return np.where(by_age, self._recent(index, self._rng.random((2, batch))), old)
 
     def _recent(self, index: WindowIndex, chance: NDArray[np.float64]) -> NDArray[np.int64]:
         """Numbers of windows whose age is geometrically distributed, cut off at the oldest; from chances [2, B]."""
@@ -57,24 +48,9 @@ class Recent:
         age = np.log1p(chance[1] * np.expm1(decay * windows[stream])) / decay
         return index.ends[stream] - 1 - np.minimum(age.astype(np.int64), windows[stream] - 1)
 
-    def feedback(self, windows: Tensor, error: Tensor) -> None:
-        """Nothing: age alone decides."""
-
-    def cursor(self) -> dict[str, Any]:
-        """The state of the random numbers."""
-        return {"rng": self._rng.bit_generator.state}
-
-    def rewind(self, cursor: dict[str, Any]) -> None:
-        """Return to an earlier state of the random numbers."""
-        self._rng.bit_generator.state = cursor["rng"]
-
     def state_dict(self) -> dict[str, Any]:
-        """The cursor is all there is."""
-        return self.cursor()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from an earlier state."""
-        self.rewind(state)
+        """The cursor, and what tells it from a uniform sampler's; those of the run that goes on count."""
+        return {**super().state_dict(), "share": self.share, "half_life": self.half_life}
 
 
 make = Recent

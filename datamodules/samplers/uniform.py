@@ -24,11 +24,15 @@ class Uniform:
         if length not in self._index:
             self._index[length] = content.index(length)
         index = self._index[length]
-        stream, first = index.locate(self._rng.integers(0, index.total, size=batch))
+        stream, first = index.locate(self._choose(index, batch))
         return np.stack([np.zeros_like(first), stream, first], 1)
 
+    def _choose(self, index: WindowIndex, batch: int) -> NDArray[np.int64]:
+        """Numbers [batch] of windows."""
+        return self._rng.integers(0, index.total, size=batch)
+
     def feedback(self, windows: Tensor, error: Tensor) -> None:
-        """Nothing: a uniform draw has no opinion."""
+        """Nothing: what was learned from a window does not count."""
 
     def cursor(self) -> dict[str, Any]:
         """The state of the random numbers."""

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from datamodules.samplers.prioritised import Prioritised
 from datamodules.samplers.recent import Recent
 from datamodules.samplers.uniform import Uniform
-from datamodules.windows import Content, ReplayEmpty
+from datamodules.storage.rows import ReplayMismatch
+from datamodules.windows import Content, ReplayEmpty, require_same_sampler
 
 LENGTH = 4
 CONTENT = Content(
@@ -73,6 +75,13 @@ def test_rewinding_and_restoring_repeat_the_draws(make):
     other.load_state_dict(state)
     assert all((other.draw(CONTENT, 5, LENGTH) == windows).all() for windows in expected)
     assert not (make(seed=8).draw(CONTENT, 50, LENGTH) == make(seed=7).draw(CONTENT, 50, LENGTH)).all()
+
+
+@pytest.mark.parametrize(("mine", "other"), [(Uniform, Recent), (Recent, Uniform), (Recent, Prioritised)])
+def test_another_samplers_state_is_refused(mine, other):
+    require_same_sampler(mine(seed=1), mine(seed=2).state_dict())
+    with pytest.raises(ReplayMismatch, match=f"data.sampler: expected {mine.__name__.lower()}"):
+        require_same_sampler(mine(), other().state_dict())
 
 
 @pytest.mark.parametrize("make", [Uniform, Recent])

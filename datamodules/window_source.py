@@ -1,0 +1,53 @@
+"""Stored rows as a source of batches: a sampler chooses the windows, a table of streams has their bytes."""
+
+import threading
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor
+
+from datamodules.samplers.uniform import Uniform
+from datamodules.storage.locking import one_at_a_time
+from datamodules.storage.stream_table import StreamTable
+from datamodules.windows import Content, Sampler
+from worldmodel.interfaces import Batch
+
+
+class WindowSource(ABC):
+    """Windows of rows in the order that a sampler decides (default: uniformly).
+
+    Threads may share it: each method runs alone; hold `lock` around what must see nothing change between two calls.
+    """
+
+    _stream_table: StreamTable
+
+    def __init__(self, sampler: Sampler | None) -> None:
+        self.lock = threading.RLock()
+        self._sampler = Uniform() if sampler is None else sampler
+
+    @abstractmethod
+    def _current(self) -> Content:
+        """What can be drawn now."""
+
+    @one_at_a_time
+    def sample(self, batch: int, length: int) -> Batch:
+        """Windows [batch, length] that the sampler chose among all that fit in an episode; raises ReplayEmpty.
+
+        Open episodes take part. The tensors are the caller's own.
+        """
+        return self._stream_table.gather(self._sampler.draw(self._current(), batch, length), length)
+
+    @one_at_a_time
+    def feedback(self, windows: Tensor, error: Tensor) -> None:
+        """Tell the sampler the model's error [B] on `windows` [B, 3] of an earlier batch."""
+        self._sampler.feedback(windows, error)
+
+    @one_at_a_time
+    def cursor(self) -> dict[str, Any]:
+        """Where the sequence of batches stands."""
+        return self._sampler.cursor()
+
+    @one_at_a_time
+    def rewind(self, cursor: dict[str, Any]) -> None:
+        """Undo the draws since `cursor` was taken."""
+        self._sampler.rewind(cursor)
