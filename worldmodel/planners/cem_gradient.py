@@ -18,7 +18,7 @@ from worldmodel.planners.shooting import Proposal, Scored, finite
 class GradientCEM(CEM):
     """CEM, then `steps` gradient steps from its mean and its `refined` best candidates; executes the best.
 
-    The deadline covers CEM's iterations; the gradient steps come on top.
+    Before a deadline CEM's iterations come first; gradient steps have the time that is left.
     """
 
     refined: int = 4
@@ -35,9 +35,8 @@ class GradientCEM(CEM):
     def _execute(self, problem: Problem, proposal: Proposal, best: Scored) -> tuple[Tensor, Tensor]:
         sound = torch.where(finite(best.scores)[:, :, None, None], best.actions, proposal.mean[:, None])
         starts = torch.cat([proposal.mean[:, None].clamp(-1, 1), sound], 1)
-        finished = ascend(
-            problem.simulator, problem.latent, starts, rounds=range(1, self.steps + 1), rate=self.learning_rate
-        )
+        rounds = problem.rounds(range(1, self.steps + 1))
+        finished = ascend(problem.simulator, problem.latent, starts, rounds=rounds, rate=self.learning_rate)
         return super()._execute(problem, proposal, finished.best(1))
 
 
