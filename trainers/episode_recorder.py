@@ -55,7 +55,7 @@ def record(
         agent = None if checkpoint is None else _agent(config, pool, checkpoint, policy, device)
         writer = stack.enter_context(closing(open_writer(out, pool.spec)))
         acts = {} if agent is None else {"act_with": config["agent"]["act_with"]}
-        recorder = _Recorder(writer, out)
+        recorder = Recorder(writer, out)
         for played in range(0, count, width):
             places = range(min(width, count - played))
             seeds = {i: episode_seed(first_seed, RECORDING_RANK, 0, played + i) for i in places}
@@ -65,7 +65,7 @@ def record(
     return {**facts, "seconds": round(time.monotonic() - start, 1)}
 
 
-class _Recorder:
+class Recorder:
     """Collects the rows of running episodes and writes those that ended."""
 
     def __init__(self, writer: Writer, out: str) -> None:

@@ -33,3 +33,9 @@ def test_planet_shapes_have_planet_s_size() -> None:
 def test_an_unknown_benchmark_names_the_known_ones() -> None:
     with pytest.raises(BadConfig, match=r"expected one of act, env.*update"):
         benchmark.main(["speed"])
+
+
+def test_an_unknown_family_names_the_known_ones(tmp_path) -> None:
+    with pytest.raises(BadConfig, match=r"families.*deterministic.*smoothing.*got rssm"):
+        benchmark.main(["models", "families=rssm", f"out={tmp_path / 'models'}"])
+    assert not list(tmp_path.iterdir())
