@@ -1,6 +1,7 @@
 """Collection: episodes from this rank's environments into this rank's replay, counted over all ranks."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from datamodules.replay import Replay
 from datamodules.rollout import Episode, Policy, SmoothRandom, play
 from trainers.acting import AgentPolicy
 from trainers.clock import Clock
+from trainers.interrupt import Interrupted
 from trainers.tally import Tally
 from worldmodel.agents.latent_mpc import LatentMPC
 
@@ -24,7 +26,8 @@ class Collector:
 
     Counters (env_steps, decisions, episodes, faults) are global: summed over ranks after every round.
     noise_std: exploration noise of the agent's actions. report: is told of every fault. max_faults: of one
-    environment within fault_window_s seconds; one more raises WorkerLost. should_stop: whether to break off a round.
+    environment within fault_window_s seconds; one more raises WorkerLost. should_stop: asked before every decision,
+    whether to break off what is played; then nothing of it counts, and Interrupted is raised on all ranks.
     """
 
     def __init__(
@@ -60,21 +63,15 @@ class Collector:
         return self._total["decisions"]
 
     def seed_episodes(self, rounds: int) -> list[Episode]:
-        """Line 1: rounds of the base policy."""
+        """Line 1: rounds of the base policy; raises Interrupted."""
         rngs = [np.random.default_rng(self._draw_seed(2, i, 0)) for i in range(self._envs)]
         policy = SmoothRandom(self._pool.spec, rngs=rngs)
-        with self._clock.measure("env"):
-            episodes = [episode for _ in range(rounds) for episode in self._round(policy)]
-        self._settle()
-        return episodes
+        return self._whole(lambda: [e for _ in range(rounds) for e in self._round(policy, self._look)])
 
     def collect(self, agent: LatentMPC) -> tuple[list[Episode], AgentPolicy]:
-        """Lines 4 to 7: one round of the agent, with what its planner predicted."""
+        """Lines 4 to 7: one round of the agent, with what its planner predicted; raises Interrupted."""
         policy = self._policy(agent, self._clock)
-        with self._clock.measure("env"):
-            episodes = self._round(policy)
-        self._settle()
-        return episodes, policy
+        return self._whole(lambda: self._round(policy, self._look)), policy
 
     def ahead(self, agent: LatentMPC) -> None:
         """The learner is about to learn; a round that this collector plays is played when it is asked for."""
@@ -114,7 +111,23 @@ class Collector:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         return AgentPolicy(agent, generators=generators, clock=clock, noise_std=self._noise_std)
 
-    def _round(self, policy: Policy, on_turn: Callable[[], None] = lambda: None) -> list[Episode]:
+    def _whole(self, play: Callable[[], list[Episode]]) -> list[Episode]:
+        """What is played to its end on all ranks; raises Interrupted on all of them where one broke it off."""
+        played: list[Episode] | None = None
+        with self._clock.measure("env"), suppress(Interrupted):
+            played = play()
+        whole = sum_over_ranks([int(played is None)]) == [0]
+        if played is None or not whole:
+            self._fresh = Tally()
+            raise Interrupted
+        self._settle()
+        return played
+
+    def _look(self) -> None:
+        if self._should_stop():
+            raise Interrupted
+
+    def _round(self, policy: Policy, on_turn: Callable[[], None]) -> list[Episode]:
         seeds = {i: self._take_seed(i) for i in range(self._envs)}
         episodes = play(
             self._pool,

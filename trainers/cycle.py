@@ -6,14 +6,13 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 
 from trainers.artifacts import write_pictures
 from trainers.checkpoint import prune
 from trainers.collect import broadcast_from_rank_zero, gather_over_ranks, sum_over_ranks
-from trainers.evaluation import Evaluation, Evaluator
+from trainers.evaluation import Evaluator
 from trainers.interrupt import Interrupt, Interrupted
 from trainers.loggers import log_films
 from trainers.memory import resident_mb
@@ -186,7 +185,7 @@ class Cycle(pl.Callback):
         if final:
             self.final_returns = evaluation.returns
         self.progress.update(eval_return=evaluation.return_mean)
-        self.log_row(trainer, module, _evaluation_metrics(evaluation))
+        self.log_row(trainer, module, evaluation.metrics)
         log_films(trainer.loggers, pictures, axis=self.axis, position=self.position)
         return True
 
@@ -204,13 +203,22 @@ class Cycle(pl.Callback):
         if not self.interrupt.requested(sum_over_ranks):
             return False
         self.stop(trainer, module)
-        self.progress.print(f"stopped; python -m trainers.fit resume={self.paths.root} continues")
+        self._say_how_to_continue()
         return True
 
     def stop(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
         """Save and end the run."""
         self.save(trainer, module)
         trainer.should_stop = True
+
+    def abandon(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
+        """End the run without saving what began after the last checkpoint: it is there that the run continues."""
+        self._saved = self._place(module.updates)
+        trainer.should_stop = True
+        self._say_how_to_continue()
+
+    def _say_how_to_continue(self) -> None:
+        self.progress.print(f"stopped; python -m trainers.fit resume={self.paths.root} continues")
 
     def save(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
         """Write a checkpoint unless nothing happened since the last one."""
@@ -283,15 +291,3 @@ def fingerprint(module: torch.nn.Module) -> str:
 def own_random(device: torch.device) -> AbstractContextManager[None]:
     """What is drawn within changes nothing outside."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-
-
-def _evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
-    low, high = evaluation.return_ci95
-    return {
-        "eval/return_mean": evaluation.return_mean,
-        "eval/return_ci95_low": low,
-        "eval/return_ci95_high": high,
-        "eval/episodes": len(evaluation.returns),
-        "eval/faults": evaluation.faults,
-        "eval/decision_ms": float(np.median(evaluation.decision_ms)),
-    }

@@ -51,6 +51,19 @@ class Evaluation:
         """Bootstrap interval of the mean."""
         return bootstrap_ci95(self.returns)
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What a row of metrics says of it."""
+        low, high = self.return_ci95
+        return {
+            "eval/return_mean": self.return_mean,
+            "eval/return_ci95_low": low,
+            "eval/return_ci95_high": high,
+            "eval/episodes": len(self.returns),
+            "eval/faults": self.faults,
+            "eval/decision_ms": float(np.median(self.decision_ms)),
+        }
+
     def window(self, start: int, length: int) -> Batch:
         """Rows [start, start + length) of the filmed episode as a batch of one."""
         rows = slice(start, start + length)

@@ -10,6 +10,7 @@ from datamodules.rollout import Episode
 from datamodules.windows import no_window
 from trainers.collect import Collector, gather_over_ranks, sum_over_ranks
 from trainers.cycle import Cycle, Surroundings, fit_pixels
+from trainers.interrupt import Interrupted
 from trainers.module import WorldModelModule
 from trainers.promise import promise
 from trainers.tally import damage
@@ -20,7 +21,7 @@ class Algorithm26(Cycle):
 
     env_steps: control steps at which the run ends. update_ratio: updates per decision, over all ranks.
     Checkpoints are written between rounds, when every episode is closed: that is what makes a resumed run equal to an
-    uninterrupted one.
+    uninterrupted one. A synchronous round that a signal breaks off is played again from the checkpoint before it.
     """
 
     axis = "env_steps"
@@ -44,7 +45,12 @@ class Algorithm26(Cycle):
     def begin(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
         """Line 1."""
         self.progress.update(phase="seed")
-        for episode in self.collector.seed_episodes(self.seed_rounds):
+        try:
+            seeds = self.collector.seed_episodes(self.seed_rounds)
+        except Interrupted:
+            self.abandon(trainer, module)
+            return
+        for episode in seeds:
             self._report([episode], {})
         self._require_windows(trainer.datamodule.length)
         fit_pixels(module, self.replay.sample(min(512, self.replay.rows), 1))
@@ -74,7 +80,11 @@ class Algorithm26(Cycle):
         self.progress.update(phase="collect")
         before, self.final_returns = self.collector.decisions, None
         module.eval()
-        episodes, policy = self.collector.collect(module.agent)
+        try:
+            episodes, policy = self.collector.collect(module.agent)
+        except Interrupted:
+            self.abandon(trainer, module)
+            return
         if self.collector.env_steps < self.env_steps:
             self.collector.ahead(module.agent)
         module.train()

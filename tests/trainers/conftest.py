@@ -28,7 +28,7 @@ TOY = (
 
 
 # far more than what is waited for takes, on a slow machine too: only a failure waits as long
-GONE_S, WAIT_S = 60.0, 300.0
+GONE_S, WAIT_S = 60.0, 200.0
 
 
 @dataclass
@@ -60,6 +60,10 @@ class Started:
         path = folder / "metrics.csv"
         rows = lambda: len(path.read_text().splitlines()) - 1 if path.exists() else 0  # noqa: E731
         until(lambda: rows() >= count or self.finished(), timeout_s=WAIT_S, what=self)
+
+    def wait_for(self, path: Path) -> None:
+        """Until a file is there, or the run is over."""
+        until(lambda: path.exists() or self.finished(), timeout_s=WAIT_S, what=self)
 
     def results(self) -> dict:
         """The last line of standard output, which must be all there is on it."""

@@ -68,6 +68,19 @@ def test_a_state_continues_as_if_nothing_had_happened(pool):
     assert torch.equal(last, rows(resumed_replay)) and last.any()
 
 
+@pytest.mark.parametrize("seeding", [True, False])
+def test_a_round_that_is_broken_off_counts_for_nothing(pool, seeding):
+    looks = []
+    collect, replay = collector(pool, should_stop=lambda: looks.append(1) or len(looks) > 10 + 3)
+    collect.seed_episodes(2)
+    before = collect.counters
+    with pytest.raises(Interrupted):
+        collect.seed_episodes(1) if seeding else collect.collect(small_agent())
+    # three decisions, and none after the signal
+    assert len(looks) == 14 and replay.env_steps == 2 * (10 + 3)
+    assert collect.counters == before and collect.state_dict()["fresh"]["env_steps"] == 0
+
+
 def test_a_fault_closes_its_episode_as_truncated(pool, monkeypatch):
     collect, replay = collector(pool)
     original, calls = pool.step, []

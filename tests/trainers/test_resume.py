@@ -144,6 +144,19 @@ def test_terminated_during_the_last_evaluation(runs, toy, finished, tmp_path, go
     assert_same_run(folder, finished, tmp_path)
 
 
+def test_terminated_during_the_seed_episodes(runs, toy, finished, tmp_path, gone):
+    folder = tmp_path / "run"
+    run = runs.fit(*toy, f"run_dir={folder}", "data.seed_episodes=1000000")
+    run.wait_for(folder / "config.yaml")
+    run.send(signal.SIGTERM)
+    assert run.wait() == 143, run.err.read_text()
+    assert gone(run.pid) and run.results()["env_steps"] == 0
+    assert not any((folder / "checkpoints").glob("*"))
+    resumed = runs.fit(f"resume={folder}", "data.seed_episodes=2")
+    assert resumed.wait() == 0, resumed.err.read_text()
+    assert_same_run(folder, finished, tmp_path)
+
+
 def test_killed_before_the_first_checkpoint(runs, toy, finished, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
