@@ -1,0 +1,152 @@
+"""Every planner and its peers, quality and milliseconds, in turns: models with known optima and a trained one."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainers.configuration import BadConfig
+from trainers.planning import peers
+from trainers.planning.budgets import PLANNERS, build_planner
+from trainers.planning.model_clock import ModelClock
+from trainers.planning.plot import Dot, scatter
+from trainers.planning.problems import PROBLEMS, Problem, trained
+from trainers.planning.table import as_text, write_csv
+
+OPTIONS = {
+    "planners": ",".join(PLANNERS),
+    "peers": "installed",
+    "problems": "reference,quadratic,pendulum",
+    "candidates": "1000,32",
+    "iterations": 10,
+    "repeats": 3,
+    "checkpoint": "",
+    "out": "",
+}
+COLUMNS = ["problem", "planner", "precision", "candidates", "batch", "device", "ms", "rollout_ms", "overhead", "gap"]
+
+
+@dataclass(kw_only=True, eq=False)
+class Contestant:
+    """A planner in a problem, and what was measured of it. plan: from latent [1 D] and seed to actions [1 H A]."""
+
+    row: dict[str, Any]
+    plan: Callable[[Tensor, int], Tensor | None]
+    clock: ModelClock
+    ms: list[float] = field(default_factory=list)
+    model_ms: list[float] = field(default_factory=list)
+    gaps: list[float] = field(default_factory=list)
+
+    def measure(self, problem: Problem, seed: int) -> None:
+        """One plan from one latent."""
+        index = seed % len(problem.latents)
+        self.clock.seconds, start = 0.0, time.thread_time()
+        actions = self.plan(problem.latents[index : index + 1], seed)
+        self.ms.append(1e3 * (time.thread_time() - start))
+        self.model_ms.append(1e3 * self.clock.seconds)
+        if actions is not None:
+            self.gaps.append(problem.gap(index, actions))
+
+    def result(self) -> dict[str, Any]:
+        """Medians; rollout_ms is what of ms was spent in the model, overhead the rest over that."""
+        ms, rollout = median(self.ms), median(self.model_ms)
+        overhead = median(a / b - 1 for a, b in zip(self.ms, self.model_ms, strict=True)) if rollout else None
+        gap = median(self.gaps) if self.gaps else None
+        return {**self.row, "ms": ms, "rollout_ms": rollout, "overhead": overhead, "gap": gap}
+
+
+def measure(
+    overrides: list[str],
+    *,
+    planners: str,
+    peers: str,
+    problems: str,
+    candidates: str,
+    iterations: int,
+    repeats: int,
+    checkpoint: str,
+    out: str,
+) -> dict[str, Any]:
+    """Each planner `repeats` times with other seeds, all in turns, one environment; milliseconds of CPU time."""
+    if overrides:
+        raise BadConfig(f"expected {', '.join(OPTIONS)} only, got {overrides[0]}")
+    names = {"planners": _chosen("planners", planners, PLANNERS), "peers": _peers(peers)}
+    rows = []
+    for problem in _problems(problems, checkpoint):
+        for count in (int(number) for number in candidates.split(",")):
+            rows += _compare(problem, names, count, iterations, repeats)
+    print(as_text(rows, COLUMNS), flush=True)
+    if out:
+        folder = Path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_csv(folder / "planners.csv", rows, COLUMNS)
+        (folder / "planners.txt").write_text(as_text(rows, COLUMNS) + "\n")
+        dots = [Dot(row["ms"], row["gap"], _label(row), row["problem"]) for row in rows if row["gap"] is not None]
+        scatter(folder / "planners.png", dots, x_label="milliseconds", y_label="share of the gain missed")
+    return {"rows": rows, "iterations": iterations, "repeats": repeats, "device": "cpu"}
+
+
+def _compare(
+    problem: Problem, names: dict[str, list[str]], count: int, iterations: int, repeats: int
+) -> list[dict[str, Any]]:
+    entered = [*_planners(problem, names["planners"], count, iterations)]
+    entered += _others(problem, names["peers"], count, iterations)
+    for seed in range(-1, repeats):  # the first is warm-up
+        for one in entered:
+            one.measure(problem, max(seed, 0))
+    for one in entered:
+        one.ms, one.model_ms, one.gaps = one.ms[1:], one.model_ms[1:], one.gaps[1:]
+    return [one.result() for one in entered]
+
+
+def _planners(problem: Problem, names: list[str], count: int, iterations: int) -> list[Contestant]:
+    found = []
+    for name in names:
+        planner = build_planner(name, candidates=count, iterations=iterations, horizon=problem.horizon)
+        clock = ModelClock(problem.simulator, time.thread_time)
+
+        def plan(latent: Tensor, seed: int, planner: Any = planner, clock: Any = clock) -> Tensor:
+            with torch.inference_mode():
+                return planner.plan(clock, latent, generator=torch.Generator().manual_seed(seed)).mean.clone()
+
+        found.append(Contestant(row=_row(problem, name, "float32", count), plan=plan, clock=clock))
+    return found
+
+
+def _others(problem: Problem, names: list[str], count: int, iterations: int) -> list[Contestant]:
+    found, budget = [], peers.Budget(count, iterations, problem.horizon)
+    for name in names:
+        clock = ModelClock(problem.simulator, time.thread_time)
+        row = _row(problem, f"peer:{name}", "float32", count)
+        found.append(Contestant(row=row, plan=peers.PEERS[name](clock, budget), clock=clock))
+    return found
+
+
+def _row(problem: Problem, planner: str, precision: str, count: int) -> dict[str, Any]:
+    what = {"problem": problem.name, "planner": planner, "precision": precision, "candidates": count}
+    return {**what, "batch": 1, "device": "cpu"}
+
+
+def _problems(names: str, checkpoint: str) -> list[Problem]:
+    chosen = [PROBLEMS[name]() for name in _chosen("problems", names, PROBLEMS)]
+    return [*chosen, trained(Path(checkpoint))] if checkpoint else chosen
+
+
+def _peers(names: str) -> list[str]:
+    return peers.installed() if names == "installed" else _chosen("peers", names, peers.PEERS)
+
+
+def _chosen(key: str, names: str, known: Any) -> list[str]:
+    chosen = [name for name in names.split(",") if name]
+    if unknown := [name for name in chosen if name not in known]:
+        raise BadConfig(f"{key}: expected some of {', '.join(known)}, got {', '.join(unknown)}")
+    return chosen
+
+
+def _label(row: dict[str, Any]) -> str:
+    return f"{row['planner']} {row['candidates']}"
