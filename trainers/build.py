@@ -8,6 +8,7 @@ import torch
 from datamodules.envs.pool import EnvPool
 from datamodules.envs.protocol import Pool
 from datamodules.envs.sources import has_lanes, takes
+from datamodules.envs.states.protocol import StateEnv
 from datamodules.envs.vector_pool import VectorPool
 from datamodules.online import OnlineData
 from datamodules.replay import Replay
@@ -17,9 +18,10 @@ from trainers import components
 from trainers.module import WorldModelModule, require_fit
 from trainers.run_paths import RunPaths
 from worldmodel.agents.latent_mpc import LatentMPC, LossWeights
+from worldmodel.agents.state_mpc import StateMPC
 from worldmodel.pixels import PixelNorm
 from worldmodel.policies.actor import Actor
-from worldmodel.spec import EnvSpec
+from worldmodel.spec import EnvSpec, StateSpec
 
 Config = Mapping[str, Any]
 
@@ -95,6 +97,27 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
     )
 
 
+def open_states(config: Config) -> StateEnv:
+    """The configured task with its state observed; what the task says about frames is left out."""
+    task = config["task"]
+    pictures = ("size", "look", "camera")
+    options = {key: value for key, value in task["env"].items() if key not in pictures}
+    return components.make("datamodules.envs.states", {"name": task["source"], **options})
+
+
+def build_state_agent(config: Config, spec: StateSpec) -> StateMPC:
+    """The agent of Algorithms 23 to 25 with freshly initialised weights."""
+    options, sizes = config["agent"], {"state_dim": spec.state_dim, "action_dim": spec.action_dim}
+    return StateMPC(
+        dynamics=components.make("worldmodel.state_dynamics", config["dynamics"], **sizes),
+        reward=components.make("worldmodel.rewards", options["reward"], **sizes, repeat=spec.action_repeat),
+        planner=components.make("worldmodel.planners", _plain_planner(config)),
+        action_dim=spec.action_dim,
+        discount=options["discount"],
+        replan=options["replan"],
+    )
+
+
 def build_sampler(config: Config, *, rank: int) -> Sampler:
     """What chooses this rank's windows."""
     return components.make("datamodules.samplers", config["data"]["sampler"], seed=config["seed"] * 1009 + rank)
@@ -141,7 +164,9 @@ def build_data(config: Config, replay: Replay, *, world_size: int) -> OnlineData
     return OnlineData(replay, batch=batch // world_size, length=length, prefetch=prefetches(config))
 
 
-def build_module(config: Config, agent: LatentMPC, kind: type[WorldModelModule] = WorldModelModule) -> WorldModelModule:
+def build_module(
+    config: Config, agent: LatentMPC | StateMPC, kind: type[WorldModelModule] = WorldModelModule
+) -> WorldModelModule:
     """The LightningModule around an agent."""
     options = config["optimizer"]
     return kind(agent, learning_rates=options["learning_rates"], grad_clip=options["grad_clip"], eps=options["eps"])

@@ -20,6 +20,8 @@ COUNTS = {
     "data.blank_frames": 0,
     "data.frozen_frames": 0,
     "data.updates": 1,
+    "data.base_episodes": 1,
+    "data.updates_per_episode": 0,
     "data.log_every": 1,
     "data.validate_every": 1,
     "data.save_every": 1,
@@ -44,6 +46,7 @@ COUNTS = {
     "policy.actor.hidden": 1,
     "policy.actor.layers": 1,
     "agent.unroll": 0,
+    "agent.replan": 1,
     "agent.heads.hidden": 1,
     "agent.heads.layers": 1,
     "agent.heads.bins": 3,
@@ -63,6 +66,7 @@ ABOVE_ZERO = (
     "data.step_timeout_s",
     "data.reset_timeout_s",
     "data.restart_window_s",
+    "data.base_std",
     "planner.init_std",
     "planner.temperature",
     "planner.learning_rate",
@@ -81,6 +85,7 @@ CHOICES = {
     "agent.act_with": ("planner", "actor"),
     "data.alignment": (None, "arrival", "departure"),
     "data.evaluate": (False, True),
+    "data.on_policy": (False, True),
     # float16 would need loss scaling that knows of gradients clipped by group, bfloat16 does not
     "trainer.precision": ("32-true", "32", 32, "bf16-mixed", "bf16"),
 }
@@ -131,7 +136,9 @@ def _check_elites(planner: Mapping[str, Any]) -> None:
 def _check_source(config: Mapping[str, Any]) -> None:
     """Every kind of data needs what it is made of."""
     kind = _mapping(config, "data").get("name")
-    if kind == "online" and _mapping(config, "task").get("source") is None:
+    if (kind == "states") != (_mapping(config, "agent").get("name") == "state_mpc"):
+        raise BadConfig("agent: expected state_mpc with data=states and only there, as experiment=chapter/alg25 has it")
+    if kind in ("online", "states") and _mapping(config, "task").get("source") is None:
         raise BadConfig("task: expected an environment to act in, got none; data=offline learns without")
     if kind == "offline" and _mapping(config, "data")["uri"] is None:
         raise BadConfig("data.uri: expected scheme:path of recorded episodes, got none; see docs/offline.md")

@@ -55,7 +55,9 @@ def _header(run: Run) -> str:
     error, agent = run.last("held_out/image"), run.find("agent")
     agent = (agent.get("name") or "") if isinstance(agent, Mapping) else agent or ""
     return html.header(
-        eyebrow="Latent world model, learned from pixels",
+        eyebrow="World model, learned from states"
+        if "state" in run.spec
+        else "Latent world model, learned from pixels",
         title=run.task,
         subtitle=" · ".join(str(piece) for piece in (agent, run.run_dir.resolve().name, state) if piece),
         value=f"{mean:.0f}" if is_number(mean) else f"{error:.2f}" if is_number(error) else "",

@@ -53,6 +53,24 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Transitions:
+    """Rows (s, a, s', r) where states are observed: here, and only here, the action and reward leave from `state`."""
+
+    state: Float[Tensor, "R D"]
+    action: Float[Tensor, "R A"]
+    following: Float[Tensor, "R D"]
+    reward: Float[Tensor, "R"]
+
+    def to(self, device: torch.device | str) -> "Transitions":
+        """The same rows on another device."""
+        return Transitions(*(getattr(self, f.name).to(device) for f in fields(self)))
+
+    def rows(self, index: Int64[Tensor, "B"]) -> "Transitions":
+        """The rows with these numbers."""
+        return Transitions(*(getattr(self, f.name)[index] for f in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
 class Belief:
     """What a dynamics model holds to be true after watching a window.
 

@@ -3,10 +3,10 @@ import re
 import pytest
 
 from trainers import configuration, evaluate, fit
-from trainers.build import build_agent, build_module
+from trainers.build import build_agent, build_module, build_state_agent
 from trainers.configuration import TASK_KINDS, BadConfig, groups, load_config, override_saved, task_names
 from trainers.preflight import check
-from worldmodel.spec import EnvSpec
+from worldmodel.spec import EnvSpec, StateSpec
 
 # some files are templates, not choices
 CHOICES = [(group, name) for group, names in groups().items() for name in names if name not in TASK_KINDS]
@@ -18,6 +18,8 @@ def overrides_of(group, name):
         "data=offline": ["data.uri=x"],
         "data=imagined": ["data.model=x"],
         "task=none": ["data=offline", "data.uri=x"],
+        **{key: ["data=states", "agent=state_mpc", "dynamics=state_mlp"] for key in ["data=states", "agent=state_mpc"]},
+        **{f"dynamics={name}": ["data=states", "agent=state_mpc"] for name in ("state_mlp", "state_linear")},
     }
     return [f"{group}={name}", *needed.get(f"{group}={name}", [])]
 
@@ -28,8 +30,14 @@ def test_every_shipped_file_composes_and_its_agent_is_built(group, name):
     check(config)
     size = config["task"]["env"].get("size", 64)
     repeat = config["task"]["env"].get("action_repeat", 1)
-    spec = EnvSpec("x", pixels=(3, size, size), action_dim=2, action_repeat=repeat, episode_steps=1000)
-    agent = build_agent(config, spec)
+    if config["data"]["name"] == "states":
+        spec = StateSpec(
+            "x", state={"position": 3, "velocity": 2}, action_dim=1, action_repeat=repeat, episode_steps=1000
+        )
+        agent = build_state_agent(config, spec)
+    else:
+        spec = EnvSpec("x", pixels=(3, size, size), action_dim=2, action_repeat=repeat, episode_steps=1000)
+        agent = build_agent(config, spec)
     module = build_module(config, agent)
     rates = {group["lr"] for group in module.configure_optimizers().param_groups}
     assert rates <= set(config["optimizer"]["learning_rates"].values())
