@@ -49,14 +49,19 @@ class Alignment:
         """The reading, departure or arrival, that the frames speak for against the one in use, if they do."""
         return {"departure": "departure", "late": "arrival"}.get(self.verdict)
 
-    def in_words(self, *, given: str | None, remedy: str) -> str:
-        """Whether the reading is right; given: the one that was asked for; remedy: what to write before another."""
+    def in_words(self, *, given: str | None, remedy: str | None) -> str:
+        """Whether the reading is right.
+
+        given: the one that was asked for. remedy: what to write before another, None where there is no other.
+        """
         if self.shift is None:
             return "undecided: too few episodes, or too still, to tell how actions are paired"
         if self.other is None:
             return "actions are paired as read: it fits"
         if given == self.other:
             return f"actions do not look paired as {given}, as read, but one row further off"
+        if remedy is None:
+            return f"actions look paired as {self.other}, which these files cannot be: import their source anew"
         read = "arrival" if self.other == "departure" else "departure"
         return f"actions look paired as {self.other}, read as {read}: {remedy}{self.other}"
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from datamodules.samplers.uniform import Uniform
 from datamodules.storage.blocks import Found, Kind
 from datamodules.storage.budget import folder_bytes, stays_cached
+from datamodules.storage.damage import LIMIT, require_most
 from datamodules.storage.durable import retried
 from datamodules.storage.folder import HEADER, read_header, require_same
 from datamodules.storage.frames import MappedFrames
@@ -36,7 +37,8 @@ class Recorded(WindowSource):
     is drawn.
     rows, episodes, env_steps: what is stored; the pieces of an episode that lost rows count as episodes. lengths:
     rows of each episode [episodes]. held_out: numbers of the episodes held out. damaged_blocks, lost_rows: left out.
-    Raises ReplayMismatch where there is no such folder or their specs differ, and OSError.
+    damage_limit: share of all rows that may be lost.
+    Raises ReplayMismatch where there is no such folder or their specs differ, ReplayDamaged, and OSError.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Recorded(WindowSource):
         seed: int = 0,
         sampler: Sampler | None = None,
         holdout: float = 0.0,
+        damage_limit: float = LIMIT,
     ) -> None:
         super().__init__(Uniform(seed=seed) if sampler is None else sampler)
         folders = [folder] if isinstance(folder, Path | str) else list(folder)
@@ -68,15 +71,22 @@ class Recorded(WindowSource):
             self._readers.append(_Reader(self.spec, slots, log))
             base += ring
         readers = self._readers
+        self.damaged_blocks = sum(broken for _, broken in headers) + sum(reader.damaged_blocks for reader in readers)
+        self.lost_rows = sum(reader.lost_rows for reader in readers)
+        self.rows = sum(reader.stream.rows for reader in readers)
+        require_most(
+            self.folders,
+            lost=self.lost_rows,
+            stored=self.rows + self.lost_rows,
+            blocks=self.damaged_blocks,
+            limit=damage_limit,
+        )
         self._stream_table = StreamTable(self.spec, table, [reader.stream for reader in readers])
         content = self._stream_table.content(losses=0)
         self._spans = [(i, *span) for i, spans in enumerate(content.spans) for span in spans.tolist()]
         self.held_out = _spread(holdout, len(self._spans))
         self._content = _without(content, set(self.held_out))
         self.lengths = np.array([stop - start for _, start, stop in self._spans], np.int64)
-        self.damaged_blocks = sum(broken for _, broken in headers) + sum(reader.damaged_blocks for reader in readers)
-        self.lost_rows = sum(reader.lost_rows for reader in readers)
-        self.rows = sum(reader.stream.rows for reader in readers)
         self.episodes = len(self._spans)
         self.env_steps = sum(readers[i].env_steps(start, stop) for i, start, stop in self._spans)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from datamodules.envs.protocol import Step
 from datamodules.storage.budget import plan
+from datamodules.storage.damage import LIMIT, ReplayDamaged, require_most
 from datamodules.storage.folder import ReplayFolder, require_same
 from datamodules.storage.frames import Frames, MappedFrames, MemoryFrames
 from datamodules.storage.insisting import insisting
@@ -24,10 +25,6 @@ from datamodules.windows import Content, Sampler, require_same_sampler
 from worldmodel.spec import EnvSpec
 
 STATE_FORMAT = 1
-
-
-class ReplayDamaged(RuntimeError):
-    """More rows are lost than may be; names how many, the limit, and where what is left of them lies."""
 
 
 class Replay(WindowSource):
@@ -54,7 +51,7 @@ class Replay(WindowSource):
         flush_rows: int = 100,
         memory_limit_bytes: int | None = None,
         processes: int = 1,
-        damage_limit: float = 0.05,
+        damage_limit: float = LIMIT,
     ) -> None:
         if streams < 1 or capacity < 2 * streams or flush_rows < 1:
             raise ValueError(f"capacity: expected 2 rows a stream or more, got {capacity=} {streams=} {flush_rows=}")
@@ -101,12 +98,7 @@ class Replay(WindowSource):
         """Go on with what was found on disk, unless too much of it is lost; raises ReplayDamaged, OSError."""
         logs = [stream.log for stream in self._streams if stream.log is not None]
         lost, stored = sum(log.lost_rows for log in logs), sum(log.rows - log.first_row for log in logs)
-        if lost > damage_limit * stored:
-            raise ReplayDamaged(
-                f"{self.path}: {lost} of {stored} rows are lost in {self.damaged_blocks} damaged blocks, "
-                f"expected at most {damage_limit:.0%}; what could not be read is in stream_*/damaged. "
-                f"To go on with the rest, set data.damage_limit={min(1.0, lost / stored + 0.01):.2f}"
-            )
+        require_most([self.path], lost=lost, stored=stored, blocks=self.damaged_blocks, limit=damage_limit)
         if self._folder is not None:
             self._folder.recovered()
 

@@ -226,7 +226,9 @@ class Cycle(pl.Callback):
         if place == self._saved:
             return
         trainer.datamodule.put_back()
-        trainer.save_checkpoint(self.paths.checkpoint(module.updates, self.counters["env_steps"]))
+        # where env_steps stand still, updates alone name a checkpoint
+        collected = 0 if self.axis == "updates" else self.counters["env_steps"]
+        trainer.save_checkpoint(self.paths.checkpoint(module.updates + collected))
         self._saved = place
         if trainer.is_global_zero:
             prune(self.paths.checkpoints, keep=self.keep_checkpoints)

@@ -105,7 +105,9 @@ def _read(reader: Reader, *, limit: int | None) -> _Findings:
 def _paired(uri: str, found: Alignment) -> dict[str, Any]:
     """The check's findings, with what they say of this reading in words."""
     parsed = parse(uri)
-    words = found.in_words(given=parsed.options.get("alignment"), remedy="add ?alignment=")
+    # this project's own files are by arrival, whatever is asked for
+    remedy = None if parsed.scheme == "segments" else f"add {'&' if parsed.options else '?'}alignment="
+    words = found.in_words(given=parsed.options.get("alignment"), remedy=remedy)
     return {**found.to_json(), "words": words}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from datamodules.formats.uri import parse
 from datamodules.online import OnlineData
 from datamodules.recorded import Recorded
+from datamodules.storage.damage import LIMIT
 from trainers import build
 from trainers.configuration import BadConfig
 from trainers.held_out import HeldOut
@@ -48,7 +49,8 @@ def _open(session: Session, uri: str) -> tuple[Recorded, dict[str, Any]]:
     data, length = session.config["data"], session.config["data"]["length"]
     folder, imported = _segments(session, uri)
     sampler = build.build_sampler(session.config, rank=session.rank)
-    recorded = Recorded(folder, sampler=sampler, holdout=data["validation_share"])
+    shares = {"holdout": data["validation_share"], "damage_limit": data.get("damage_limit", LIMIT)}
+    recorded = Recorded(folder, sampler=sampler, **shares)
     session.stack.callback(recorded.close)
     longest = int(recorded.lengths.max(initial=0))
     if length > longest:
@@ -83,7 +85,9 @@ def _summary(recorded: Recorded, uri: str, imported: Mapping[str, Any], *, lengt
         f"{len(recorded.held_out)} held out",
         f"{short} shorter than {length} rows and left out" if short else "",
         f"{left_out} unreadable and left out" if left_out else "",
-        f"{recorded.damaged_blocks} damaged blocks left out" if recorded.damaged_blocks else "",
+        f"{recorded.damaged_blocks} damaged blocks with {recorded.lost_rows} rows left out"
+        if recorded.damaged_blocks
+        else "",
     ]
     return "; ".join(part for part in parts if part)
 

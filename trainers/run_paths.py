@@ -39,9 +39,9 @@ class RunPaths:
         """Folder of a rank's replay shard."""
         return self.root / "replay" / f"rank_{rank:02d}"
 
-    def checkpoint(self, updates: int, env_steps: int) -> Path:
+    def checkpoint(self, progress: int) -> Path:
         """A checkpoint's folder; names order by progress, not by the clock."""
-        return self.checkpoints / f"step_{updates + env_steps:010d}"
+        return self.checkpoints / f"step_{progress:010d}"
 
     def create(self) -> bool:
         """Make the folder and its parts; whether it was not there before. Raises RunFolderReadOnly."""

@@ -17,7 +17,7 @@ def open_reader(path: Path) -> "SegmentsReader":
     for file in path.rglob("*"):
         inside(path, file.relative_to(path))
     try:
-        return SegmentsReader(Recorded(path))
+        return SegmentsReader(Recorded(path, damage_limit=1.0))  # whoever reads is told what is left out
     except ReplayMismatch as error:
         raise FormatError(f"{path}: {error}") from error
 
@@ -36,9 +36,9 @@ class SegmentsReader:
     def __init__(self, recorded: Recorded) -> None:
         self._recorded = recorded
         self.spec = recorded.spec
-        damaged = recorded.damaged_blocks
+        damaged, lost = recorded.damaged_blocks, recorded.lost_rows
         folders = ", ".join(str(folder) for folder in recorded.folders)
-        self.problems = [Problem(folders, f"{damaged} damaged blocks are left out")] if damaged else []
+        self.problems = [Problem(folders, f"{damaged} damaged blocks with {lost} rows are left out")] if damaged else []
 
     def __len__(self) -> int:
         return self._recorded.episodes

@@ -140,5 +140,7 @@ def require_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
         # visual options count as a whole: what is in them, nothing else, and their order
         if isinstance(value, dict) and key != "visuals":
             require_same(found.get(key, {}), value)
+        elif key == "streams" and found.get(key) != value:
+            raise ReplayMismatch(f"data.envs: expected {found.get(key)} as stored there, got {value}")
         elif json.dumps(found.get(key)) != json.dumps(value):
             raise ReplayMismatch(f"{key}: expected {value}, got {found.get(key)}")

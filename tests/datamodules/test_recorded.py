@@ -170,7 +170,7 @@ def test_a_flipped_bit_costs_one_block(written, seed):
     # the last block is the last episode's 7 rows
     content[rng.integers(len(content) - 600)] ^= 1 << int(rng.integers(8))
     path.write_bytes(content)
-    recorded = Recorded(folder)
+    recorded = Recorded(folder, damage_limit=1.0)
     assert recorded.damaged_blocks == 1 and sum(LENGTHS) - 128 <= recorded.rows < sum(LENGTHS)
     rows = {frame.tobytes() for episode in episodes for frame in episode.pixels}
     for piece in recorded.trajectories():

@@ -556,7 +556,7 @@ def test_refuses_another_folder_or_state(tmp_path):
     replay.close()
     with pytest.raises(ReplayMismatch, match="action_dim: expected 3, got 2"):
         Replay(spec=replace(SPEC, action_dim=3), capacity=80, folder=tmp_path)
-    with pytest.raises(ReplayMismatch, match="streams: expected 2, got 1"):
+    with pytest.raises(ReplayMismatch, match=r"data\.envs: expected 1 as stored there, got 2"):
         Replay(spec=SPEC, capacity=80, streams=2, folder=tmp_path)
     with pytest.raises(ReplayMismatch, match="capacity"):
         Replay(spec=SPEC, capacity=90, folder=tmp_path).load_state_dict(state)

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from datamodules.recorded import Recorded
-from datamodules.replay import Replay, ReplayDamaged
+from datamodules.replay import Replay
 from datamodules.storage import durable
 from datamodules.storage.blocks import intact_blocks
+from datamodules.storage.damage import ReplayDamaged
 from datamodules.storage.folder import FORMAT, HEADER
 from datamodules.storage.insisting import ReplayWriteFailed
 from datamodules.storage.rows import ReplayMismatch
@@ -61,6 +62,19 @@ def spoil(folder: Path, blocks: int) -> None:
 
 def _ends(content: bytes) -> list[int]:
     return [found.end for found in intact_blocks(content)]
+
+
+@pytest.mark.parametrize(("blocks", "refused"), [(2, False), (3, True)])
+def test_more_than_a_twentieth_lost_is_not_learned_from(stored, tmp_path, blocks, refused):
+    shutil.copytree(stored[0], tmp_path / "replay")
+    spoil(tmp_path / "replay", blocks)
+    limit = 0.05
+    if refused:
+        with pytest.raises(ReplayDamaged, match=r"30 of 400 rows .* 3 damaged blocks, expected at most 5%") as caught:
+            Recorded(tmp_path / "replay")
+        limit = float(str(caught.value).rpartition("data.damage_limit=")[2])
+    recorded = Recorded(tmp_path / "replay", damage_limit=limit)
+    assert (recorded.damaged_blocks, recorded.lost_rows) == (blocks, 10 * blocks)
 
 
 @pytest.mark.parametrize(("blocks", "refused"), [(2, False), (3, True)])

@@ -175,6 +175,11 @@ def test_a_verdict_in_words(shift, given, words):
     assert words in Alignment({}, shift, 9.0, 100).in_words(given=given, remedy="add ?alignment=")
 
 
+def test_what_cannot_be_read_otherwise_is_not_advised_to_be():
+    words = Alignment({}, -1, 9.0, 100).in_words(given=None, remedy=None)
+    assert "paired as departure, which these files cannot be" in words and "alignment=" not in words
+
+
 def test_a_model_without_a_task_is_not_evaluated():
     config = load_config(["data=imagined", "data.model=x", "task=none", "data.evaluate=true"])
     with pytest.raises(BadConfig, match=r"task: expected task=NAME to act in for data\.evaluate=true"):

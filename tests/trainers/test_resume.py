@@ -212,7 +212,7 @@ def test_other_parts_than_the_checkpoint_has(refused, finished, tmp_path):
     for override, names in {
         "dynamics.hidden=32": ("checkpoint:", "expected (32, 64)", "got (64, 64)"),
         "policy=none": ("checkpoint:", "surplus"),
-        "data.envs=2": ("streams", "expected 2", "got 1"),
+        "data.envs=2": ("data.envs", "expected 1", "got 2"),
         "task.env.size=32": ("pixels", "expected [3, 32, 32]", "got [3, 16, 16]"),
         "trainer.devices=2": ("trainer.devices: expected 1",),
         "experiment=toy": ("experiment=toy: expected key=value",),
