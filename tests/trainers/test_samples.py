@@ -35,7 +35,7 @@ def stored(tmp_path_factory):
 def test_nothing_differs():
     found = benchmark.main(SMALL)
     assert found["mismatches"] == 0 and found["rings_turned"] >= 2
-    assert found["transitions"] == 4000 * 6 and set(found["samplers"]) == {"uniform", "prioritised", "recent"}
+    assert found["transitions"] == 4000 * 9 and set(found["samplers"]) == {"uniform", "prioritised", "recent"}
 
 
 def shifted(key):

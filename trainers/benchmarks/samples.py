@@ -1,6 +1,7 @@
-"""Sampled transitions beside a slow reader of the files: every sampler, frames in memory and mapped; 0 may differ."""
+"""Sampled transitions beside a slow reader of the files: every sampler and storage; 0 may differ."""
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ import torch
 
 from datamodules.recorded import Recorded
 from datamodules.replay import Replay
+from datamodules.storage.rows import row_bytes
 from trainers import components
 from trainers.segment_reference import Reference
 from trainers.watermarks import SPEC, Life, marks, wrong_rows
 from worldmodel.interfaces import Batch
 
 OPTIONS = {"transitions": 1_000_000, "rows": 12_000, "seed": 0}
-STREAMS, BATCH, LENGTH, ROUNDS = 3, 50, 20, 4
+STREAMS, BATCH, LENGTH, ROUNDS, FLUSH_ROWS = 3, 50, 20, 4, 20
 SAMPLERS = "datamodules.samplers"
 
 
@@ -31,32 +33,55 @@ def measure(overrides: list[str], *, transitions: int, rows: int, seed: int) -> 
 
 
 def _sample(name: str, folder: Path, *, transitions: int, rows: int, seed: int) -> dict[str, dict[str, int]]:
-    def reopen() -> Replay:
-        return Replay(spec=SPEC, capacity=rows, streams=STREAMS, folder=folder, sampler=_sampler(name, seed))
+    """Two replays' lives, with frames in memory and mapped, and the first one's files opened as a recording."""
+    sizes = {"spec": SPEC, "capacity": rows, "streams": STREAMS, "flush_rows": FLUSH_ROWS}
+    # a byte less than all rows take: frames stay in the files
+    limits = {"memory": rows * row_bytes(SPEC), "mapped": rows * row_bytes(SPEC) - 1}
 
-    life, kept = Life(reopen, seed=seed), []
-    life.fill(2 * rows // STREAMS)
-    cells = {storage: {"transitions": 0, "mismatches": 0} for storage in ("memory", "mapped")}
+    def reopen(storage: str) -> Replay:
+        options = {"folder": folder / storage, "memory_limit_bytes": limits[storage]}
+        return Replay(**sizes, **options, sampler=_sampler(name, seed))
+
+    lives = {storage: Life(partial(reopen, storage), seed=seed) for storage in limits}
+    assert [life.replay.budget.mapped for life in lives.values()] == [False, True]
+    for life in lives.values():
+        life.fill(2 * rows // STREAMS)
+    cells = {storage: {"transitions": 0, "mismatches": 0} for storage in (*lives, "recorded")}
+    kept = []
     for round_ in range(1, ROUNDS + 1):
-        life.fill(rows // STREAMS // 4)
-        life.replay.flush()
-        reference = Reference(folder, SPEC)
-        recorded = Recorded(folder, sampler=_sampler(name, seed + round_))
-        for storage, source in (("memory", life.replay), ("mapped", recorded)):
-            cell = cells[storage]
-            while cell["transitions"] < transitions * round_ / ROUNDS:
-                batch = source.sample(BATCH, LENGTH)
-                cell["transitions"] += BATCH * LENGTH
-                cell["mismatches"] += int(mismatches(batch, reference, numbered=storage == "memory").sum())
-                _learn(source, batch)
-            kept.append((cell, source.sample(BATCH, LENGTH)))
+        for life in lives.values():
+            life.fill(rows // STREAMS // 4)
+            life.replay.flush()
+        recorded = Recorded(folder / "memory", sampler=_sampler(name, seed + round_))
+        sources = {storage: life.replay for storage, life in lives.items()} | {"recorded": recorded}
+        references = {storage: Reference(folder / storage, SPEC) for storage in lives}
+        for storage, source in sources.items():
+            # a recording numbers its rows anew
+            reference, numbered = references.get(storage, references["memory"]), storage in references
+            kept.append(
+                (storage, _compare(source, reference, cells[storage], transitions * round_ // ROUNDS, numbered))
+            )
         recorded.close()
-    life.fill(rows // STREAMS + 1)
-    for cell, batch in kept:  # every row behind them has been overwritten or unmapped since
-        cell["mismatches"] += int(wrong_rows(batch).sum())
-        cell["rings_turned"] = min(life.replay.next_rows) * STREAMS // rows
-    life.replay.close()
-    return cells
+    for life in lives.values():
+        life.fill(rows // STREAMS + 1)
+    for storage, batch in kept:  # every row behind them has been overwritten or unmapped since
+        cells[storage]["mismatches"] += int(wrong_rows(batch).sum())
+    for life in lives.values():
+        life.replay.close()
+    turned = min(min(life.replay.next_rows) for life in lives.values()) * STREAMS // rows
+    return {storage: {**cell, "rings_turned": turned} for storage, cell in cells.items()}
+
+
+def _compare(
+    source: Replay | Recorded, reference: Reference, cell: dict[str, int], transitions: int, *, numbered: bool
+) -> Batch:
+    """Bring a cell to `transitions` compared; returns one more batch, to be compared when its rows are gone."""
+    while cell["transitions"] < transitions:
+        batch = source.sample(BATCH, LENGTH)
+        cell["transitions"] += BATCH * LENGTH
+        cell["mismatches"] += int(mismatches(batch, reference, numbered=numbered).sum())
+        _learn(source, batch)
+    return source.sample(BATCH, LENGTH)
 
 
 def _sampler(name: str, seed: int) -> Any:
