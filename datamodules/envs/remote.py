@@ -26,7 +26,7 @@ from datamodules.envs.spawner import spawn
 from worldmodel.spec import EnvSpec
 
 ROOT = Path(__file__).resolve().parents[2]
-_CHUNK = 1 << 16
+_CHUNK = 1 << 12
 
 
 class Trouble(RuntimeError):
@@ -87,13 +87,13 @@ class RemoteEnv:
         self._pixels = self._frames[: math.prod(shape)].reshape(shape)
         self._nothing = bytes(self._body_size())
 
-    def send_reset(self, seed: int) -> None:
-        """Ask for a reset; raises Trouble."""
-        self._send(wire.OP_RESET, seed, self._nothing)
+    def send_reset(self, seed: int, *, deadline: float) -> None:
+        """Ask for a reset; raises Trouble, of kind timeout where the request is not taken until `deadline`."""
+        self._send(wire.OP_RESET, seed, self._nothing, deadline)
 
-    def send_step(self, action: NDArray[np.float32]) -> None:
-        """Ask for a step with a checked action [A]; raises Trouble."""
-        self._send(wire.OP_STEP, 0, action.tobytes())
+    def send_step(self, action: NDArray[np.float32], *, deadline: float) -> None:
+        """Ask for a step with a checked action [A]; raises Trouble as `send_reset`."""
+        self._send(wire.OP_STEP, 0, action.tobytes(), deadline)
 
     def take(self) -> wire.Reply | None:
         """The answer to the last request if it has arrived; raises Trouble."""
@@ -133,7 +133,7 @@ class RemoteEnv:
 
     def render(self, size: int, *, deadline: float, lane: int = 0) -> NDArray[np.uint8]:
         """A frame [size, size, 3] of the present state; raises Trouble."""
-        self._send(wire.OP_RENDER, wire.pack_view(lane, size), self._nothing)
+        self._send(wire.OP_RENDER, wire.pack_view(lane, size), self._nothing, deadline)
         refuse_failure(self.receive(deadline))
         offset = wire.render_offset(self.spec.pixels, self._lanes)
         return self._frames[offset : offset + size * size * 3].reshape(size, size, 3).copy()
@@ -158,13 +158,30 @@ class RemoteEnv:
     def _body_size(self) -> int:
         return 4 * self.spec.action_dim
 
-    def _send(self, operation: int, argument: int, body: bytes) -> None:
+    def _send(self, operation: int, argument: int, body: bytes, deadline: float) -> None:
         # wraps like the unsigned field that carries it
         self._sequence = (self._sequence + 1) % 2**32
+        data = wire.REQUEST.pack(operation, self._sequence, argument) + body
         try:
-            self._end.sendall(wire.REQUEST.pack(operation, self._sequence, argument) + body)
+            sent = self._send_some(data)
+            # more than the socket holds, to a worker that does not read
+            while sent < len(data):
+                self._await_room(deadline)
+                sent += self._send_some(data[sent:])
         except (BrokenPipeError, ConnectionResetError) as error:
             raise self._death() from error
+
+    def _send_some(self, data: bytes) -> int:
+        try:
+            return self._end.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+
+    def _await_room(self, deadline: float) -> None:
+        poll = select.poll()
+        poll.register(self._end, select.POLLOUT)
+        if not poll.poll(max(deadline - time.monotonic(), 0.0) * 1000):
+            raise Trouble("timeout", "no request taken in time")
 
     def _reap(self) -> None:
         # within a driver's call even SIGKILL can take for ever: subprocess collects such a process later

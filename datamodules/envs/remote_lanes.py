@@ -19,17 +19,17 @@ class LaneRows(dict[int, Step]):
 class RemoteLanes(RemoteEnv):
     """A worker whose requests and answers concern any of its lanes at once."""
 
-    def send_reset(self, seeds: dict[int, int]) -> None:
-        """Ask for a reset of {lane: seed}; raises Trouble."""
+    def send_reset(self, seeds: dict[int, int], *, deadline: float) -> None:
+        """Ask for a reset of {lane: seed}; raises Trouble as with one environment."""
         body = self._body(seeds)
         body["seed"][self._asked] = list(seeds.values())
-        self._send(wire.OP_RESET, 0, body.tobytes())
+        self._send(wire.OP_RESET, 0, body.tobytes(), deadline)
 
-    def send_step(self, actions: dict[int, NDArray[np.float32]]) -> None:
-        """Ask for a step with checked actions {lane: [A]}; raises Trouble."""
+    def send_step(self, actions: dict[int, NDArray[np.float32]], *, deadline: float) -> None:
+        """Ask for a step with checked actions {lane: [A]}; raises Trouble as with one environment."""
         body = self._body(actions)
         body["action"][self._asked] = list(actions.values())
-        self._send(wire.OP_STEP, 0, body.tobytes())
+        self._send(wire.OP_STEP, 0, body.tobytes(), deadline)
 
     def read_row(self, reply: wire.Reply) -> LaneRows:
         """The rows of an answer, with their own pixels; raises Trouble."""

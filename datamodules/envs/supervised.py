@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.envs.errors import EnvError, NotReset, WorkerLost
+from datamodules.envs.errors import EnvError, NotReset, WorkerFault, WorkerLost
 from datamodules.envs.fault_limit import FaultLimit
 from datamodules.envs.protocol import Fault, Step
 from datamodules.envs.remote import RemoteEnv, Trouble
@@ -37,7 +37,7 @@ class Supervised:
         self._restarts, self._limit = 0, FaultLimit(most=limits.max_restarts, window_s=limits.restart_window_s)
         self._spec: EnvSpec | None = None
         self.fault: Fault | None = None
-        self.late = self._is_open = False
+        self.late = self._is_open = self._awaited = False
         self.asked = 0.0
         self._launch()
 
@@ -73,7 +73,7 @@ class Supervised:
         self._expect_answer(None)
         self.deadline = self.asked + self._limits.step_timeout_s
         try:
-            self.worker.send_step(action)
+            self.worker.send_step(action, deadline=self.deadline)
         except Trouble as trouble:
             self._replace(trouble)
 
@@ -87,8 +87,11 @@ class Supervised:
         return self.fault or row
 
     def render(self, size: int, *, lane: int = 0) -> NDArray[np.uint8] | None:
-        """A frame [size, size, 3] of the present state, None after a fault."""
+        """A frame [size, size, 3] of the present state, None after a fault; raises WorkerFault while it is busy."""
         if self.fault is None:
+            if self._awaited:
+                state = "starts again" if self._starting else "has not answered yet"
+                raise WorkerFault(f"worker {self.index} {state}: there is no frame to draw")
             try:
                 deadline = time.monotonic() + self._limits.step_timeout_s
                 return self.worker.render(size, deadline=deadline, lane=lane)
@@ -99,7 +102,7 @@ class Supervised:
     def _expect_answer(self, seed: int | None) -> None:
         # supersedes a request that was broken off, by Ctrl-C for example
         self._seed, self.asked = seed, time.monotonic()
-        self.late, self.fault = False, None
+        self.late, self.fault, self._awaited = False, None, True
 
     def _row(self, now: float) -> Step | None:
         reply = self.worker.take()
@@ -112,7 +115,7 @@ class Supervised:
             self._send_reset()
             return None
         step = self.worker.read_row(reply)
-        self._is_open = not step.is_last
+        self._is_open, self._awaited = not step.is_last, False
         return step
 
     def _accept(self, reply: object) -> None:
@@ -124,7 +127,7 @@ class Supervised:
     def _send_reset(self) -> None:
         assert self._seed is not None
         self.deadline = time.monotonic() + self._limits.reset_timeout_s
-        self.worker.send_reset(self._seed)
+        self.worker.send_reset(self._seed, deadline=self.deadline)
 
     def _launch(self) -> None:
         # not waited for: the other workers go on while this one starts
@@ -134,6 +137,7 @@ class Supervised:
     def _replace(self, error: Trouble | EnvError) -> None:
         kind = error.kind if isinstance(error, Trouble) else "start"
         self.fault, self._is_open = Fault(index=self.index, kind=kind, message=str(error)), False
+        self._awaited = False
         self.worker.kill()
         self._limit.count(self.fault)
         self._restarts += 1

@@ -4,7 +4,6 @@ The parent (remote.py) sends a JSON config, then reset, step and render requests
 torch: Mesa's and Triton's LLVM crash when they share a process.
 """
 
-import ctypes
 import faulthandler
 import json
 import mmap
@@ -16,11 +15,10 @@ import sys
 from datamodules.envs import wire
 from datamodules.envs.errors import to_fields
 from datamodules.envs.frame_watch import FrameWatch
+from datamodules.envs.lineage import follow, lead_forks
 from datamodules.envs.protocol import Env, Lanes
 from datamodules.envs.server import LaneServer, Server
 from datamodules.envs.sources import open_env, open_lanes
-
-_PR_SET_PDEATHSIG = 1
 
 
 def main(argv: list[str]) -> None:
@@ -33,18 +31,11 @@ def main(argv: list[str]) -> None:
     with socket.socket(fileno=socket_fd) as end:
         try:
             config = wire.receive_json(end)
-            _follow(parent)
-            _serve(end, memory_fd, config)
+            if follow(parent):
+                lead_forks()
+                _serve(end, memory_fd, config)
         except (wire.Closed, BrokenPipeError, ConnectionResetError):
             return
-
-
-def _follow(parent: int) -> None:
-    # end of file does not reach an environment that hangs in C code; the kernel's signal does
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        raise wire.Closed
 
 
 def _serve(end: socket.socket, memory_fd: int, config: dict) -> None:

@@ -1,5 +1,7 @@
 """Gymnasium environments for tests, named by import path: frames are watermarked with lane, episode and step."""
 
+import time
+from functools import partial
 from typing import ClassVar
 
 import gymnasium
@@ -93,6 +95,19 @@ def sync_lanes(num_envs, mode="NextStep", **kwargs):
     """Watermarked lanes in Gymnasium's own vector environment."""
     lanes = [lambda lane=lane: Watermarked(lane, **kwargs) for lane in range(num_envs)]
     return gymnasium.vector.SyncVectorEnv(lanes, autoreset_mode=gymnasium.vector.AutoresetMode(mode))
+
+
+class Hanging(Watermarked):
+    """Never answers a step, whoever is left to hear it."""
+
+    def step(self, action):
+        while True:
+            time.sleep(3600)
+
+
+def async_lanes(num_envs, **kwargs):
+    """A process for each lane, as Gymnasium forks them."""
+    return gymnasium.vector.AsyncVectorEnv([partial(Hanging, lane, **kwargs) for lane in range(num_envs)])
 
 
 class NativeLanes(gymnasium.vector.VectorEnv):

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,49 @@ def test_a_stopped_worker_times_out_and_the_others_answers_are_kept():
         assert counting.decode(rows[1].pixels) == (1, 1)
         assert not alive(stopped)
         after_a_fault(pool)
+
+
+def test_a_request_that_nobody_reads_is_given_up():
+    with counters() as pool:
+        worker = pool._envs[0].worker
+        os.kill(worker.pid, signal.SIGSTOP)
+        with pytest.raises(Trouble, match="taken in time") as caught:
+            for _ in range(100_000):  # more than a socket holds
+                worker.send_step(ACTION, deadline=time.monotonic() + 0.2)
+        assert caught.value.kind == "timeout"
+
+
+def test_where_all_are_late_the_first_answer_is_waited_for_and_no_other():
+    options = {"fault": "slow", "fault_at": 1, "fault_seed": 7, "slow_s": 0.5}
+    with counters(2, options=options, step_timeout_s=600) as pool:
+        pool.reset({0: 7, 1: 1})
+        os.kill(pool.pids[1], signal.SIGSTOP)
+        pool._patience["step"] = Patience(least=0.0, most=0.0)
+        assert pool.step({0: ACTION, 1: ACTION}).keys() == {0}
+        os.kill(pool.pids[1], signal.SIGKILL)
+    with counters(2, step_timeout_s=600) as pool:
+        pool.reset({0: 0, 1: 1})
+        for pid in pool.pids:
+            os.kill(pid, signal.SIGSTOP)
+        pool._envs[1]._limits = replace(pool._envs[1]._limits, step_timeout_s=0.5)
+        rows = pool.step({0: ACTION, 1: ACTION})
+        assert {index: row.kind for index, row in rows.items()} == {1: "timeout"}
+        os.kill(pool.pids[0], signal.SIGKILL)
+
+
+def test_a_busy_worker_draws_nothing():
+    options = {"fault": "slow", "fault_at": 0, "fault_seed": 5, "slow_s": 0.5}
+    with counters(2, options=options) as pool:
+        os.kill(pool.pids[0], signal.SIGKILL)
+        assert pool.reset({0: 5, 1: 1})[0].kind == "death"
+        with pytest.raises(WorkerFault, match="death"):
+            pool.render(0, 16)
+        rows = pool.reset({0: 5})
+        while not rows:
+            with pytest.raises(WorkerFault, match=r"worker 0 (starts again|has not answered yet)"):
+                pool.render(0, 16)
+            rows = pool.step({})
+        assert counting.decode(rows[0].pixels) == (0, 5) and pool.render(0, 16).shape == (16, 16, 3)
 
 
 @pytest.mark.parametrize(

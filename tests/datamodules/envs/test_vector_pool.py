@@ -1,5 +1,8 @@
 import os
 import signal
+import subprocess
+import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from trainers import build
 
 pytest.importorskip("gymnasium")
 
-FOLDER = Path(__file__).parent
+FOLDER, ROOT = Path(__file__).parent, Path(__file__).parents[3]
 ZERO, HALF = np.zeros(2, np.float32), np.full(2, 0.5, np.float32)
 LENGTHS = (4, 2, 3, 7)
 
@@ -113,6 +116,57 @@ def test_a_lost_worker_is_a_fault_of_every_lane(envs, number, kind, text):
         pool.reset({0: 1, 1: 2})
         os.kill(pool.pids[0], number)
         fail_and_recover(envs, pool, kind, text)
+
+
+LEARNER = """
+import numpy as np, sys
+from datamodules.envs.vector_pool import VectorPool
+pool = VectorPool(source="vector", kwargs={kwargs!r}, count=2, step_timeout_s=600)
+pool.reset({{0: 0, 1: 1}})
+print(pool.pids[0], flush=True)
+{then}
+"""
+
+
+def children(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def gone(pids):
+    """Whether processes end in a time that is always enough."""
+    end = time.monotonic() + 60
+    while any(running(pid) for pid in pids) and time.monotonic() < end:
+        time.sleep(0.02)
+    return not any(running(pid) for pid in pids)
+
+
+def running(pid):
+    """Whether a process runs (a zombie does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_the_lanes_own_processes_end_with_a_worker_that_is_given_up(envs):
+    with open_pool(kwargs=options("async_lanes"), step_timeout_s=1.0) as pool:
+        pool.reset({0: 1, 1: 2})
+        lanes = children(pool.pids[0])
+        assert len(lanes) == 2 and all(running(pid) for pid in lanes)
+        assert [row.kind for row in all_steps(pool).values()] == ["timeout", "timeout"]
+        assert gone(lanes)
+
+
+@pytest.mark.parametrize("then", ["pool.step({0: np.zeros(2), 1: np.zeros(2)})", "sys.exit()"])
+def test_the_lanes_own_processes_end_with_the_learner(envs, then):
+    code = LEARNER.format(kwargs=options("async_lanes"), then=then)
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as learner:
+        worker = int(learner.stdout.readline())
+        lanes = children(worker) if "step" in then else []
+        if "step" in then:
+            assert len(lanes) == 2
+            learner.kill()
+        assert gone([worker, *lanes])
 
 
 def test_a_bad_value_of_one_lane_is_a_fault_of_every_lane(envs):
