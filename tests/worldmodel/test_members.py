@@ -8,11 +8,11 @@ from worldmodel.nets import mlp
 
 def test_members_equal_a_loop_of_networks() -> None:
     M, R = 4, 7
-    batched = member_mlp(M, 5, 8, 2, 3)
+    batched = member_mlp(M, 5, 8, 2, 3).double()
     for weight in batched.parameters():
         torch.nn.init.normal_(weight)
-    x = torch.randn(M, R, 5)
-    for m, member in enumerate(mlp(5, 8, 2, 3) for _ in range(M)):
+    x = torch.randn(M, R, 5, dtype=torch.float64)
+    for m, member in enumerate(mlp(5, 8, 2, 3).double() for _ in range(M)):
         with torch.no_grad():
             for mine, its in zip(batched, member, strict=True):
                 if isinstance(mine, MemberLinear):
@@ -21,7 +21,7 @@ def test_members_equal_a_loop_of_networks() -> None:
                 elif isinstance(mine, MemberNorm):
                     its.weight.copy_(mine.gain[m, 0])
                     its.bias.copy_(mine.shift[m, 0])
-        torch.testing.assert_close(batched(x)[m], member(x[m]), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(batched(x)[m], member(x[m]), rtol=0, atol=1e-12)
 
 
 def test_a_bootstrap_is_poisson_and_its_members_are_independent() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.conftest import DYNAMICS, small_agent
 from worldmodel.planners.gradient import GradientShooting
 from worldmodel.planners.ilqr import ILQR
 from worldmodel.planners.lqr import infinite_horizon, regulator
@@ -120,6 +121,38 @@ def test_bounds_are_met_as_the_optimality_conditions_say() -> None:
     assert found.mean.abs().max() <= 1 and (~inside).any()
     assert slope[inside].abs().max() < 1e-3 * slope.abs().max()
     assert (slope[~inside] * found.mean[~inside] > 0).all()
+
+
+@pytest.mark.parametrize("name", DYNAMICS)
+def test_derivatives_through_every_latent_model_are_those_of_finite_differences(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, found, planner = small_agent(name), {}, ILQR(horizon=2)
+    for weight in agent.reward.parameters():  # heads start at zero
+        torch.nn.init.normal_(weight, std=0.3)
+    n = agent.dynamics.latent_dim
+    z = double(1, n + 2 * A, seed=1).tanh()
+
+    def expanded(kind: torch.dtype) -> tuple[Tensor, Tensor]:
+        simulator, start = agent.to(kind).simulator(), z.to(kind)
+        path = planner._rollout(simulator, start[:, :n], start[:, n:].view(1, 2, A))
+        along = planner._expand(simulator, path)
+        return along.transition[0, 0].double(), along.slope[0, 0].double()
+
+    with torch.no_grad():
+        found[1e-4] = expanded(torch.float32)
+        monkeypatch.setattr(torch.Tensor, "float", lambda self: self)  # models compute states in float32 under autocast
+        found[1e-7] = expanded(torch.float64)
+        simulator, step = agent.simulator(), 1e-5
+        first, nudge = z[0, : n + A], step * torch.eye(n + A, dtype=torch.float64)
+        ends = [simulator.step(*(first + sign * nudge).split([n, A], 1)) for sign in (1, -1)]
+        arrival = simulator.step(z[:, :n], z[:, n : n + A])
+        around = [simulator.reward(arrival + sign * nudge[:n, :n]) for sign in (1, -1)]
+    transition, slope = (ends[0] - ends[1]).mT / (2 * step), (around[1] - around[0]) / (2 * step)
+    for tolerance, (along, downhill) in found.items():
+        torch.testing.assert_close(along, transition, rtol=0, atol=tolerance)
+        torch.testing.assert_close(downhill, slope, rtol=0, atol=tolerance)
+    assert transition.abs().max() > 0.1 and slope.abs().max() > 1e-3
 
 
 class Pendulum:
