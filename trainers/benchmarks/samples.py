@@ -58,9 +58,8 @@ def _sample(name: str, folder: Path, *, transitions: int, rows: int, seed: int) 
         for storage, source in sources.items():
             # a recording numbers its rows anew
             reference, numbered = references.get(storage, references["memory"]), storage in references
-            kept.append(
-                (storage, _compare(source, reference, cells[storage], transitions * round_ // ROUNDS, numbered))
-            )
+            goal = transitions * round_ // ROUNDS
+            kept.append((storage, _compare(source, reference, cells[storage], goal, numbered=numbered)))
         recorded.close()
     for life in lives.values():
         life.fill(rows // STREAMS + 1)
