@@ -93,6 +93,7 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
         unroll=options["unroll"],
         decode_fraction=options["decode_fraction"],
         act_with=options["act_with"],
+        plan_precision=options.get("plan_precision", "float32"),  # runs of the past have none
         weights=LossWeights(**options["weights"]),
     )
 

@@ -1,4 +1,4 @@
-"""A learned world as planners and policies see it: step, reward, value, propose."""
+"""A learned world as planners and policies see it: step, reward, value, propose, and the returns of candidates."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +12,15 @@ from worldmodel.heads import Head
 from worldmodel.interfaces import Dynamics, Noise
 from worldmodel.interfaces import Simulator as SimulatorProtocol
 from worldmodel.policies.actor import Actor
+from worldmodel.rollouts.scorer import Scorer
 
 
 class LatentSimulator:
     """Dynamics and heads composed into a simulator in latent space.
 
     discount is per decision. Without a value head, value is zero (the chapter's planner, rewards alone);
-    without an actor, nothing is proposed.
+    without an actor, nothing is proposed. precision: of the products in `returns`, whose weights are those of its
+    first call.
     """
 
     def __init__(
@@ -30,9 +32,11 @@ class LatentSimulator:
         actor: Actor | None,
         action_dim: int,
         discount: float,
+        precision: torch.dtype = torch.float32,
     ) -> None:
         self.dynamics, self._reward, self._value, self._actor = dynamics, reward, value, actor
-        self.action_dim, self.discount = action_dim, discount
+        self.action_dim, self.discount, self.precision = action_dim, discount, precision
+        self._scorer: Scorer | None = None
 
     def step(self, latent: Float[Tensor, "R D"], action: Float[Tensor, "R A"]) -> Float[Tensor, "R D"]:
         """The mean of the next latent."""
@@ -50,11 +54,40 @@ class LatentSimulator:
         """A sample of the actor, or None without one."""
         return None if self._actor is None else self._actor.sample(latent, generator=generator)
 
+    def returns(self, latent: Float[Tensor, "B D"], actions: Float[Tensor, "B N H A"]) -> Float[Tensor, "B N"]:
+        """What `score` computes step by step, without gradients: by the dynamics' own rollout where it has one."""
+        rollout = getattr(self.dynamics, "rollout", None)
+        if rollout is None:
+            with torch.autocast(latent.device.type, self.precision, enabled=self.precision != torch.float32):
+                return score_by_steps(self, latent, actions).float()
+        if self._scorer is None:
+            self._scorer = Scorer(
+                rollout=rollout(self.precision),
+                reward=self._reward,
+                value=self._value,
+                discount=self.discount,
+                precision=self.precision,
+            )
+        return self._scorer(latent, actions)
+
 
 def score(
     simulator: SimulatorProtocol, latent: Float[Tensor, "B D"], actions: Float[Tensor, "B N H A"]
 ) -> Float[Tensor, "B N"]:
     """Discounted return of every candidate: Σ γ^k r_k + γ^H v(s_H)  (equation 5.2.5's J).
+
+    Where no gradients are wanted and the simulator has a way of its own, `returns`, that is taken.
+    """
+    returns = None if torch.is_grad_enabled() else getattr(simulator, "returns", None)
+    if returns is not None:
+        return returns(latent, actions)  # type: ignore[no-any-return]
+    return score_by_steps(simulator, latent, actions)
+
+
+def score_by_steps(
+    simulator: SimulatorProtocol, latent: Float[Tensor, "B D"], actions: Float[Tensor, "B N H A"]
+) -> Float[Tensor, "B N"]:
+    """`score` by the simulator's `step`, with gradients.
 
     Rewards of all steps are read in one call after the rollout: one large product instead of H small ones.
     """

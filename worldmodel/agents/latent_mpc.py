@@ -47,7 +47,8 @@ class LatentMPC(nn.Module):
     unroll: rows predicted open-loop from every row, whose latents and rewards must match; 0 leaves that to the KL.
     decode_fraction: share of a batch's frames that is decoded, a random subset: the decoder is the costliest part.
     imagination: trains the value and the actor; None is the chapter's version, which plans on rewards alone.
-    act_with: "planner", or "actor" to act without looking ahead.
+    act_with: "planner", or "actor" to act without looking ahead. plan_precision: "float32", or "bfloat16" for the
+    products of what planners roll out.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class LatentMPC(nn.Module):
         unroll: int = 0,
         decode_fraction: float = 0.25,
         act_with: str = "planner",
+        plan_precision: str = "float32",
         weights: LossWeights = LossWeights(),
     ) -> None:
         super().__init__()
@@ -79,6 +81,7 @@ class LatentMPC(nn.Module):
         self.action_dim, self.discount = action_dim, discount
         self.unroll, self.decode_fraction = unroll, decode_fraction
         self.act_with, self.weights = act_with, weights
+        self.plan_precision = _precision(plan_precision)
 
     def simulator(self) -> LatentSimulator:
         """The learned world, as planners and policies see it."""
@@ -90,6 +93,7 @@ class LatentMPC(nn.Module):
             actor=self.actor,
             action_dim=self.action_dim,
             discount=self.discount,
+            precision=self.plan_precision,
         )
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
@@ -206,3 +210,10 @@ class LatentMPC(nn.Module):
             return self.actor.mode(latent), warm, simulator.value(latent)
         plan = self.planner.plan(simulator, latent, warm=warm, generator=generator)
         return plan.action, plan.mean, plan.value
+
+
+def _precision(name: str) -> torch.dtype:
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    if name not in known:
+        raise ValueError(f"agent.plan_precision: expected one of {', '.join(known)}, got {name!r}")
+    return known[name]

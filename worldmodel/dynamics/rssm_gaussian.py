@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from worldmodel.distributions import balanced_kl
 from worldmodel.interfaces import Belief
 from worldmodel.nets import NormGRUCell, mlp
+from worldmodel.rollouts.gaussian import GaussianRollout
 from worldmodel.scan import ScanWeights, scan
 
 
@@ -91,6 +92,12 @@ class GaussianRSSM(nn.Module):
         h = self._recur(latent, action)
         mean, std = self._moments(self.prior(h))
         return torch.cat([h, mean + std * torch.randn_like(std)], -1)
+
+    def rollout(self, dtype: torch.dtype) -> GaussianRollout:
+        """`predict` for planners: many rows, no gradients, products in `dtype`; keeps the weights of now."""
+        return GaussianRollout(
+            inputs=self.inputs, cell=self.cell, prior=self.prior, stochastic=self.stochastic, dtype=dtype
+        )
 
     def losses(
         self, belief: Belief, action: Float[Tensor, "B T A"], is_first: Bool[Tensor, "B T"]

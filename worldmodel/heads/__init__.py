@@ -7,14 +7,21 @@ from torch import Tensor, nn
 
 
 class Head(nn.Module, ABC):
-    """What rewards and values are read with; `make` takes latent_dim, scale, hidden and layers.
+    """What rewards and values are read with: a perceptron `net`, whose outputs `read` makes a number of.
 
-    scale is what a number of order 1 stands for: the action repeat for rewards, that over 1-γ for values.
+    `make` takes latent_dim, scale, hidden and layers. scale is what a number of order 1 stands for: the action repeat
+    for rewards, that over 1-γ for values.
     """
 
-    @abstractmethod
+    net: nn.Sequential
+
     def forward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
         """The number in its own unit."""
+        return self.read(self.net(latent))
+
+    @abstractmethod
+    def read(self, outputs: Float[Tensor, "*R O"]) -> Float[Tensor, "*R"]:
+        """The number that the perceptron's outputs stand for, in its own unit."""
 
     @abstractmethod
     def loss(self, latent: Float[Tensor, "*R D"], target: Float[Tensor, "*R"]) -> Float[Tensor, "*R"]:

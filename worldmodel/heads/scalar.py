@@ -18,9 +18,9 @@ class ScalarHead(Head):
         self.net = zero_last(mlp(latent_dim, hidden, layers, 1))
         self.scale = scale
 
-    def forward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
+    def read(self, outputs: Float[Tensor, "*R 1"]) -> Float[Tensor, "*R"]:
         """The number in its own unit."""
-        return self.normalised(latent) * self.scale
+        return outputs.squeeze(-1).float() * self.scale
 
     def normalised(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
         """The number in units of `scale`."""

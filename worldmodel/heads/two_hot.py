@@ -60,9 +60,9 @@ class TwoHotHead(Head):
         self.net = zero_last(mlp(latent_dim, hidden, layers, bins))
         self.code, self.scale = TwoHot(bins=bins, reach=reach), scale
 
-    def forward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
+    def read(self, outputs: Float[Tensor, "*R K"]) -> Float[Tensor, "*R"]:
         """The mean over bins, in its own unit; 0 before any training."""
-        return self.code.decode(self.net(latent).float().softmax(-1)) * self.scale
+        return self.code.decode(outputs.float().softmax(-1)) * self.scale
 
     def loss(self, latent: Float[Tensor, "*R D"], target: Float[Tensor, "*R"]) -> Float[Tensor, "*R"]:
         """The cross-entropy to the target's two bins, in nats."""

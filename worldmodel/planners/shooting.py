@@ -81,6 +81,7 @@ class Shooting(Search):
         """Standard noise, white over time."""
         return standard_normal(*shape, generator=generator, device=device)
 
+    @torch.no_grad()
     def search(self, problem: Problem) -> tuple[Float[Tensor, "B H A"], Float[Tensor, "B"]]:
         """Algorithm 21; it starts around the warm start, or where there is none around the policy's mean sequence."""
         policy = pool = self._policy(problem)

@@ -10,7 +10,7 @@ from trainers.planning.budgets import PLANNERS
 from trainers.planning.gru_world import random_world
 from trainers.planning.plain import PlainCEM, plain_returns
 from trainers.planning.problems import Quadratic, quadratic
-from worldmodel.simulator import LatentSimulator, score
+from worldmodel.simulator import LatentSimulator, score, score_by_steps
 
 
 def test_the_reference_workload_has_its_published_size() -> None:
@@ -52,3 +52,12 @@ def test_every_planner_has_a_row_with_the_promised_keys(tmp_path: Path) -> None:
     assert len((tmp_path / "planners.csv").read_text().splitlines()) == len(rows) + 1
     with Image.open(tmp_path / "planners.png") as image:
         assert len(image.getcolors(1 << 16) or []) > 4
+
+
+def test_the_reference_workload_s_rollout_equals_its_single_steps() -> None:
+    dynamics, reward, latent = random_world()
+    world = LatentSimulator(dynamics=dynamics, reward=reward, value=None, actor=None, action_dim=6, discount=0.9)
+    actions = 2 * torch.rand(1, 40, 12, 6, generator=torch.Generator().manual_seed(0)) - 1
+    expected = score_by_steps(world, latent, actions)
+    with torch.inference_mode():
+        torch.testing.assert_close(world.returns(latent, actions), expected, rtol=1e-5, atol=1e-4)

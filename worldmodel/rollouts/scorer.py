@@ -1,0 +1,59 @@
+"""Discounted returns of many candidates, in chunks of rows that stay near the processor."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from worldmodel.heads import Head
+from worldmodel.rollouts import Rollout
+from worldmodel.rollouts.perceptron import Perceptron
+
+# Measured on one core, GRU of 200: fewer rows make products slower, more rows fall out of the cache.
+ROWS = 1024  # of a rollout at once
+STATES = 2048  # whose rewards are read at once
+
+
+class Scorer:
+    """J of action sequences by a `Rollout` and the heads' perceptrons, products in `precision`, sums in float32."""
+
+    def __init__(
+        self, *, rollout: Rollout, reward: Head, value: nn.Module | None, discount: float, precision: torch.dtype
+    ) -> None:
+        self._rollout, self._discount, self._precision = rollout, discount, precision
+        self._reward = _Reader(reward, precision)
+        self._value = None if value is None else _Reader(value, precision)
+
+    def __call__(self, latent: Float[Tensor, "B D"], actions: Float[Tensor, "B N H A"]) -> Float[Tensor, "B N"]:
+        """The return of every candidate."""
+        share = actions.shape[1] if latent.device.type != "cpu" else max(1, ROWS // len(latent))
+        return torch.cat([self._returns(latent, chunk) for chunk in actions.split(share, 1)], 1)
+
+    def _returns(self, latent: Tensor, actions: Tensor) -> Tensor:
+        B, N, H, A = actions.shape
+        R, by_time = B * N, actions.permute(2, 0, 1, 3).reshape(H, B * N, A)
+        group = min(H, max(1, STATES // R))
+        states = torch.empty(group, R, latent.shape[1], dtype=self._precision, device=latent.device)
+        total = torch.zeros(R, device=latent.device)
+        for k, _ in enumerate(self._rollout(latent, by_time, states)):
+            slot = k % group
+            if slot == group - 1 or k == H - 1:
+                rewards = self._reward(states[: slot + 1].flatten(0, 1)).view(slot + 1, R)
+                total += self._weights(k - slot, rewards) @ rewards
+        if self._value is not None:
+            total += self._discount**H * self._value(states[(H - 1) % group])
+        return total.view(B, N)
+
+    def _weights(self, start: int, rewards: Tensor) -> Tensor:
+        steps = torch.arange(start, start + len(rewards), device=rewards.device, dtype=rewards.dtype)
+        return self._discount**steps
+
+
+class _Reader:
+    """A head by its perceptron in a precision, read in float32."""
+
+    def __init__(self, head: nn.Module, precision: torch.dtype) -> None:
+        assert isinstance(head, Head), head
+        self._net, self._read = Perceptron(head.net, precision), head.read
+
+    def __call__(self, latent: Float[Tensor, "R D"]) -> Float[Tensor, "R"]:
+        return self._read(self._net(latent))
