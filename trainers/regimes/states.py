@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from datamodules.transitions import StateData, TransitionSet
 from trainers import build
-from trainers.chapter import Ladder
 from trainers.configuration import BadConfig
+from trainers.ladder.loop import Ladder
+from trainers.ladder.play import StateEvaluator
 from trainers.session import Course, Session
-from trainers.state_play import StateEvaluator
 
 
 def make(*, session: Session) -> Course:

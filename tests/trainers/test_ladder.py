@@ -13,9 +13,9 @@ from datamodules.transitions import StateEpisode, TransitionSet, transitions
 from trainers import fit
 from trainers.clock import Clock
 from trainers.configuration import BadConfig
+from trainers.ladder.play import BasePolicy, PlannedPolicy, play_states
+from trainers.ladder.shift import imagined, kept_promises, one_step_error, unit_of
 from trainers.run_folder import read_run
-from trainers.shift import imagined, kept_promises, one_step_error, unit_of
-from trainers.state_play import BasePolicy, PlannedPolicy, play_states
 from worldmodel.agents.state_mpc import StateMPC
 from worldmodel.interfaces import Transitions
 from worldmodel.planners.cem import CEM
@@ -248,10 +248,10 @@ def short_run(name: str, root: Path, *more: str) -> dict:
 
 @pytest.fixture(autouse=True)
 def no_film(monkeypatch: pytest.MonkeyPatch) -> None:
-    from trainers import chapter
+    from trainers.ladder import loop
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # one thread, as the fixture has set
-    monkeypatch.setattr(chapter, "write_film", lambda *_, **__: None)
+    monkeypatch.setattr(loop, "write_film", lambda *_, **__: None)
 
 
 def test_version_0_5_never_collects_again_and_versions_1_do(tmp_path: Path) -> None:

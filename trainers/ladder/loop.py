@@ -9,13 +9,13 @@ import pytorch_lightning as pl
 from datamodules.envs.pool import episode_seed
 from datamodules.envs.states.protocol import StateEnv
 from datamodules.transitions import StateEpisode, TransitionSet, transitions
-from trainers.chapter_records import write_episodes, write_film
 from trainers.cycle import Cycle, Surroundings
 from trainers.interrupt import Interrupted
+from trainers.ladder.play import BasePolicy, PlannedPolicy, StateEvaluator, play_states
+from trainers.ladder.records import write_episodes, write_film
+from trainers.ladder.shift import kept_promises, shift, unit_of
 from trainers.metrics import bootstrap_ci95
 from trainers.module import WorldModelModule
-from trainers.shift import kept_promises, shift, unit_of
-from trainers.state_play import BasePolicy, PlannedPolicy, StateEvaluator, play_states
 
 
 class Ladder(Cycle):

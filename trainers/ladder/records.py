@@ -10,7 +10,7 @@ from datamodules.envs.errors import EnvError
 from datamodules.envs.protocol import Fault
 from datamodules.transitions import StateEpisode
 from trainers import build
-from trainers.shift import imagined
+from trainers.ladder.shift import imagined
 from trainers.video import filmstrip, write_mp4, write_png
 from worldmodel.state_dynamics import StateDynamics
 

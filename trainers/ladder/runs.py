@@ -1,0 +1,57 @@
+"""The runs that a ladder is made of: started, continued or read, and their models tried with other replanning."""
+
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainers import build
+from trainers.checkpoint import DurableCheckpointIO, newest
+from trainers.clock import Clock
+from trainers.configuration import read_yaml
+from trainers.fit import main as fit
+from trainers.ladder.play import StateEvaluator
+from trainers.run_folder import Run, read_run
+
+
+def ladder(name: str, root: Path, *, seeds: int, overrides: Sequence[str]) -> list[Run]:
+    """The finished runs of experiment chapter/`name`, one for each seed."""
+    return [_finished(name, root / f"{name}_{seed}", seed, overrides) for seed in range(seeds)]
+
+
+def replanning(runs: Sequence[Run], every: Sequence[int], *, episodes: int) -> dict[str, list[float]]:
+    """For each number of decisions between two plans, the mean return of each run's final model and planner."""
+    return {str(number): [_replanned(run.run_dir, number, episodes) for run in runs] for number in every}
+
+
+def _finished(name: str, folder: Path, seed: int, overrides: Sequence[str]) -> Run:
+    results = folder / "results.json"
+    done = results.exists() and json.loads(results.read_bytes()).get("status") == "finished"
+    if not done and (folder / "config.yaml").exists():
+        fit([f"resume={folder}"])
+    elif not done:
+        fit([f"experiment=chapter/{name}", f"seed={seed}", *overrides, f"run_dir={folder}"])
+    return read_run(folder)
+
+
+def _replanned(folder: Path, replan: int, episodes: int) -> float:
+    """Kept in the run folder: models that are finished do not change."""
+    path = folder / "evaluations" / f"replan_{replan:03d}_{episodes}.json"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(_evaluated(folder, replan, episodes)))
+    return float(np.mean(json.loads(path.read_bytes())))
+
+
+def _evaluated(folder: Path, replan: int, episodes: int) -> list[float]:
+    config: dict[str, Any] = read_yaml(folder / "config.yaml")
+    config["agent"]["replan"] = replan
+    open_env = lambda: build.open_states(config)  # noqa: E731
+    with closing(open_env()) as env:
+        agent = build.build_state_agent(config, env.spec)
+    build.load_weights(agent, DurableCheckpointIO().load_checkpoint(newest(folder / "checkpoints"))["state_dict"])
+    with closing(StateEvaluator(open_env, envs=episodes, seed=config["seed"])) as evaluator:
+        return [e.total_return for e in evaluator.run(agent.eval(), episodes=episodes, clock=Clock())]
