@@ -70,8 +70,10 @@ def require_same_frames(evaluated: EnvSpec, trained: EnvSpec) -> None:
 
 
 def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
-    """The agent with freshly initialised weights for an environment's spec."""
+    """The agent with freshly initialised weights for an environment's spec; ValueError for one that acts on states."""
     options = config["agent"]
+    if options["name"] == "state_mpc":
+        raise ValueError("agent: expected one that acts on frames, got state_mpc, which acts on states")
     encoder = components.make("worldmodel.encoders", options["encoder"], pixels=spec.pixels)
     model = {key: value for key, value in config["dynamics"].items() if key != "unroll"}  # that is the agent's
     facts = {"embed_dim": encoder.embed_dim, "action_dim": spec.action_dim}

@@ -15,6 +15,7 @@ from trainers.checkpoint import DurableCheckpointIO
 from trainers.configuration import BadConfig, override_saved, read_yaml
 from trainers.entry import silence_advice
 from trainers.evaluation import Evaluation, Evaluator
+from trainers.ladder.receipt import evaluate_states
 from trainers.locate import locate, require_task_fits
 from trainers.metrics import iqm
 from trainers.preflight import check
@@ -40,6 +41,27 @@ def evaluate(
     first_seed = int(config["seed"]) if seed is None else _whole(seed, "seed", least=0)
     folder, name = _output(root)
     weights = DurableCheckpointIO().load_checkpoint(path)["state_dict"]
+    if config["data"]["name"] == "states":
+        receipt = evaluate_states(config, weights, episodes=count, envs=width, seed=first_seed, device=where)
+    else:
+        receipt = _evaluate_frames(config, weights, root, name, count, width, first_seed, where)
+    receipt |= {"checkpoint": str(path), "seconds": round(time.monotonic() - start, 1)}
+    receipt["run_dir"], receipt["receipt"] = str(root), str(folder / f"receipt_{name}.json")
+    write_json(Path(receipt["receipt"]), {**receipt, "config": config, "versions": versions()})
+    return receipt
+
+
+def _evaluate_frames(
+    config: dict[str, Any],
+    weights: dict[str, torch.Tensor],
+    root: Path,
+    name: str,
+    count: int,
+    width: int,
+    seed: int,
+    where: torch.device,
+) -> dict[str, Any]:
+    """What was measured with an agent that sees frames, and the films of it."""
     with build.open_evaluation_pool(config, width) as pool:
         if config["evaluation"].get("visuals") is not None:
             build.require_same_frames(pool.spec, _trained(root))
@@ -47,13 +69,10 @@ def evaluate(
         agent = build.build_agent(config, pool.spec)
         build.load_weights(agent, weights)
         agent = agent.to(where).eval()
-        evaluation = Evaluator(lambda _: pool, envs=width, seed=first_seed).run(agent, episodes=count)
-        pictures = write_pictures(folder, agent, evaluation, pool.spec, name=name)
-        receipt = _receipt(config, path, evaluation, pool.spec, start, first_seed, device=str(where), envs=width)
-    receipt["files"] = [str(p) for p in pictures]
-    receipt["run_dir"], receipt["receipt"] = str(root), str(folder / f"receipt_{name}.json")
-    write_json(Path(receipt["receipt"]), {**receipt, "config": config, "versions": versions()})
-    return receipt
+        evaluation = Evaluator(lambda _: pool, envs=width, seed=seed).run(agent, episodes=count)
+        pictures = write_pictures(root / "evaluations", agent, evaluation, pool.spec, name=name)
+        receipt = _receipt(config, evaluation, pool.spec, seed, device=str(where), envs=width)
+    return {**receipt, "files": [str(p) for p in pictures]}
 
 
 def _trained(root: Path) -> EnvSpec:
@@ -97,10 +116,8 @@ def _whole(text: str, key: str, least: int = 1) -> int:
 
 def _receipt(
     config: dict[str, Any],
-    path: Path,
     evaluation: Evaluation,
     spec: Any,
-    start: float,
     seed: int,
     *,
     device: str,
@@ -109,7 +126,6 @@ def _receipt(
     milliseconds = np.asarray(evaluation.decision_ms)
     return {
         "task": config["task"]["name"],
-        "checkpoint": str(path),
         "return_mean": evaluation.return_mean,
         "return_ci95": list(evaluation.return_ci95),
         "return_iqm": iqm(evaluation.returns),
@@ -122,7 +138,6 @@ def _receipt(
         "faults": evaluation.faults,
         "decision_ms": {q: float(np.percentile(milliseconds, p)) for q, p in (("p50", 50), ("p95", 95), ("p99", 99))},
         "envs_per_decision": envs,
-        "seconds": round(time.monotonic() - start, 1),
         "device": device,
         "threads": torch.get_num_threads(),
         "act_with": config["agent"]["act_with"],

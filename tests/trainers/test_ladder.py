@@ -10,9 +10,10 @@ import torch
 from datamodules.envs.states import dmc
 from datamodules.envs.states.protocol import StateStep
 from datamodules.transitions import StateEpisode, TransitionSet, transitions
-from trainers import fit
+from trainers import evaluate, fit
 from trainers.clock import Clock
 from trainers.configuration import BadConfig
+from trainers.ladder import runs
 from trainers.ladder.play import BasePolicy, PlannedPolicy, play_states
 from trainers.ladder.shift import imagined, kept_promises, one_step_error, unit_of
 from trainers.run_folder import read_run
@@ -278,6 +279,10 @@ def test_a_run_continues_where_it_stopped_and_ends_as_if_it_had_not(tmp_path: Pa
     short_run("alg25", tmp_path / "parts", "task.env_steps=160")
     parts = fit.main([f"resume={tmp_path / 'parts'}", "task.env_steps=240"])
     assert parts["returns"] == whole["returns"] and parts["updates"] == whole["updates"]
+    again = evaluate.main([f"checkpoint={tmp_path / 'parts'}", "episodes=2"])
+    assert again["returns"] == whole["returns"] and again["replan"] == 1
+    swept = runs.replanning([read_run(tmp_path / "whole")], [1, 4], episodes=2)
+    assert swept["1"] == [whole["return_mean"]] and swept["4"] != swept["1"]
 
 
 def test_parts_that_do_not_belong_together_are_refused() -> None:

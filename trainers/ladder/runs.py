@@ -2,18 +2,12 @@
 
 import json
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from trainers import build
-from trainers.checkpoint import DurableCheckpointIO, newest
-from trainers.clock import Clock
-from trainers.configuration import read_yaml
+from trainers.evaluate import main as evaluate
 from trainers.fit import main as fit
-from trainers.ladder.play import StateEvaluator
 from trainers.run_folder import Run, read_run
 
 
@@ -42,16 +36,6 @@ def _replanned(folder: Path, replan: int, episodes: int) -> float:
     path = folder / "evaluations" / f"replan_{replan:03d}_{episodes}.json"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(_evaluated(folder, replan, episodes)))
+        words = {"checkpoint": folder, "episodes": episodes, "agent.replan": replan}
+        path.write_text(json.dumps(evaluate([f"{key}={value}" for key, value in words.items()])["returns"]))
     return float(np.mean(json.loads(path.read_bytes())))
-
-
-def _evaluated(folder: Path, replan: int, episodes: int) -> list[float]:
-    config: dict[str, Any] = read_yaml(folder / "config.yaml")
-    config["agent"]["replan"] = replan
-    open_env = lambda: build.open_states(config)  # noqa: E731
-    with closing(open_env()) as env:
-        agent = build.build_state_agent(config, env.spec)
-    build.load_weights(agent, DurableCheckpointIO().load_checkpoint(newest(folder / "checkpoints"))["state_dict"])
-    with closing(StateEvaluator(open_env, envs=episodes, seed=config["seed"])) as evaluator:
-        return [e.total_return for e in evaluator.run(agent.eval(), episodes=episodes, clock=Clock())]
