@@ -1,5 +1,6 @@
 """Turns the arrays of a recorded episode, in whatever layout and alignment they were stored, into a Trajectory."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +70,17 @@ def channels_first(name: str, values: NDArray[Any]) -> NDArray[np.uint8]:
     elif not first < min(second, last):
         raise FormatError(f"{name}: expected fewer channels than rows and columns, got shape {values.shape}")
     return np.ascontiguousarray(values)
+
+
+def side_by_side(name: str, films: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """The films of several cameras as channels of one, [T, C1 + C2 + ..., h, w]; a single one as it is."""
+    if len(films) == 1:
+        return films[0]
+    frames = [channels_first(name, film) for film in films]
+    shapes = {(len(film), *film.shape[2:]) for film in frames}
+    if len(shapes) > 1:
+        raise FormatError(f"{name}: expected cameras of one length and size, got (T, h, w) {sorted(shapes)}")
+    return np.concatenate(frames, 1)
 
 
 def column(name: str, values: NDArray[Any], rows: int) -> NDArray[Any]:

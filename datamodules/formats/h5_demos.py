@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.formats import h5
-from datamodules.formats.assemble import Convention, assemble, ends_by_termination
+from datamodules.formats.assemble import Convention, assemble, ends_by_termination, side_by_side
 from datamodules.formats.documents import spec_from
 from datamodules.formats.protocol import FormatError
 from datamodules.trajectory import Trajectory
@@ -63,13 +63,14 @@ def stored_spec(file: Any, name: str) -> EnvSpec | None:
 def _read(file: Any, convention: Convention, *, label: str, demo: str, image_key: str, terminal_key: str) -> Trajectory:
     group = h5.member(file, f"data/{demo}", label)
     keys = h5.names(group, label)
-    camera = image_key or _camera(h5.member(group, "obs", label), label)
+    cameras = image_key.split(",") if image_key else [_camera(h5.member(group, "obs", label), label)]
     arrays = {key: h5.read(h5.member(group, key, label), f"{label} {key}") for key in ("actions", "rewards")}
-    pixels = h5.read(h5.member(group, f"obs/{camera}", label), f"{label} {camera}")
-    for folder in ("final_obs", "next_obs"):
-        if folder in keys and convention.alignment == ALIGNMENT:
-            pixels = _with_last(pixels, h5.member(group, f"{folder}/{camera}", label), f"{label} {folder}")
-            break
+    closes = convention.alignment == ALIGNMENT and next((key for key in ("final_obs", "next_obs") if key in keys), None)
+    films = []
+    for camera in cameras:
+        film = h5.read(h5.member(group, f"obs/{camera}", label), f"{label} {camera}")
+        later = h5.member(group, f"{closes}/{camera}", label) if closes else None
+        films.append(_with_last(film, later, f"{label} {closes}") if closes else film)
     terminal = False
     if terminal_key or "terminal" in keys:
         ends = h5.read(h5.member(group, terminal_key or "terminal", label), f"{label} termination")
@@ -77,7 +78,7 @@ def _read(file: Any, convention: Convention, *, label: str, demo: str, image_key
     steps = h5.read(h5.member(group, "env_steps", label), f"{label} env_steps") if "env_steps" in keys else None
     return assemble(
         label,
-        pixels=pixels,
+        pixels=side_by_side(label, films),
         action=arrays["actions"],
         reward=arrays["rewards"],
         terminal=terminal,

@@ -6,7 +6,7 @@ Without `next.reward` rewards are 0; without `next.terminated` and `next.success
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from datamodules.formats.video import Film
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
 from worldmodel.spec import EnvSpec
 
+FAILURES = (FormatError, TrajectoryInvalid, OSError)
 _TERMINAL = ("next.terminated", "next.success")
 _REQUIRED = ("action", "episode_index", "frame_index", "index")
 
@@ -110,15 +111,22 @@ class LeRobotReader:
     def trajectories(self) -> Iterator[Trajectory]:
         """Every readable episode in the order of the metadata."""
         self.problems[:] = self._left_out
-        for episode in self._episodes:
+        for number, index in enumerate(self.indices):
             try:
-                trajectory = self._read(episode)
-            except (FormatError, TrajectoryInvalid, OSError) as error:
-                self.problems.append(Problem(f"episode {episode.index}", str(error)))
+                trajectory = self.read(number)
+            except FAILURES as error:
+                self.problems.append(Problem(f"episode {index}", str(error)))
             else:
                 yield trajectory
 
-    def _read(self, episode: _Episode) -> Trajectory:
+    @property
+    def indices(self) -> list[int]:
+        """What the metadata call the episodes, in their order."""
+        return [episode.index for episode in self._episodes]
+
+    def read(self, number: int) -> Trajectory:
+        """Episode `number` of the metadata's order; raises FormatError, TrajectoryInvalid, OSError."""
+        episode = self._episodes[number]
         name, rows = f"episode {episode.index}", episode.length
         require_array(f"{name} pixels", (rows + 1, *self.spec.pixels), 1)
         columns, table_frames = self._columns(episode)
@@ -206,6 +214,42 @@ class LeRobotReader:
         self._close_film()
 
 
+class SeveralCameras:
+    """The same episodes seen by several cameras, as channels side by side; see Reader."""
+
+    def __init__(self, readers: Sequence[LeRobotReader]) -> None:
+        self._readers, first = readers, readers[0]
+        for reader in readers[1:]:
+            if reader.indices != first.indices or reader.spec.pixels != first.spec.pixels:
+                raise FormatError(
+                    f"camera: expected cameras of the same episodes and size, got {len(reader)} of "
+                    f"{reader.spec.pixels} and {len(first)} of {first.spec.pixels}: see ?size="
+                )
+        _, *size = first.spec.pixels
+        self.spec = replace(first.spec, pixels=(sum(reader.spec.pixels[0] for reader in readers), *size))
+        self.problems = list(first.problems)
+
+    def __len__(self) -> int:
+        return len(self._readers[0])
+
+    def trajectories(self) -> Iterator[Trajectory]:
+        """Every episode that all cameras have."""
+        first = self._readers[0]
+        self.problems[:] = first.problems
+        for number, index in enumerate(first.indices):
+            try:
+                seen = [reader.read(number) for reader in self._readers]
+            except FAILURES as error:
+                self.problems.append(Problem(f"episode {index}", str(error)))
+            else:
+                yield replace(seen[0], pixels=np.concatenate([each.pixels for each in seen], 1))
+
+    def close(self) -> None:
+        """Close the files of all cameras."""
+        for reader in self._readers:
+            reader.close()
+
+
 def open_reader(
     path: Path,
     *,
@@ -217,17 +261,21 @@ def open_reader(
     action_repeat: int = 1,
     terminal: str = "",
     last: str = "drop",
-) -> LeRobotReader:
+) -> "LeRobotReader | SeveralCameras":
     """Read the data set at `path`; raises FormatError, OSError.
 
     alignment: departure as LeRobot has it, or arrival: the action of a line led to its frame. camera: key of its
-    feature, may be left out where there is one. size: side to which frames are resized by area, 0: as recorded. low,
-    high: bounds of the stored actions, else those of stats.json where they exceed [-1, 1]. terminal: the column that
-    tells a termination, e.g. next.done. last: what becomes of the last line, drop or repeat.
+    feature, may be left out where there is one; several as a,b become channels side by side. size: side to which
+    frames are resized by area, 0: as recorded. low, high: bounds of the stored actions, else those of stats.json where
+    they exceed [-1, 1]. terminal: the column that tells a termination, e.g. next.done. last: what becomes of the last
+    line, drop or repeat.
     """
-    info = read_info(path, camera)
-    convention = convention_of(path, info, alignment=alignment, low=low, high=high, action_repeat=action_repeat)
-    return LeRobotReader(path, info, convention, size=size, terminal=terminal, last=last)
+    readers = []
+    for key in camera.split(","):
+        info = read_info(path, key)
+        convention = convention_of(path, info, alignment=alignment, low=low, high=high, action_repeat=action_repeat)
+        readers.append(LeRobotReader(path, info, convention, size=size, terminal=terminal, last=last))
+    return readers[0] if len(readers) == 1 else SeveralCameras(readers)
 
 
 def open_writer(path: Path, spec: EnvSpec, *, codec: str = "h264", fps: float = 30.0) -> LeRobotWriter:

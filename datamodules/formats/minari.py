@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.formats import h5
-from datamodules.formats.assemble import Convention, assemble, ends_by_termination, require_spec
+from datamodules.formats.assemble import Convention, assemble, ends_by_termination, require_spec, side_by_side
 from datamodules.formats.documents import read_json, spec_from, write_json
 from datamodules.formats.guard import inside, refuse_above
 from datamodules.formats.protocol import FormatError, Problem, in_short
@@ -95,8 +95,7 @@ class MinariReader:
         group = h5.member(self._file, name, str(FILE))
         rewards = h5.read(h5.member(group, "rewards", name), f"{name} rewards")
         endings = h5.read(h5.member(group, "terminations", name), f"{name} terminations")
-        image = self._image_of(group, name)
-        pixels = h5.read(image, f"{name} {image.name}")
+        pixels = side_by_side(name, [h5.read(image, f"{name} {image.name}") for image in self._images_of(group, name)])
         if rewards.shape != endings.shape or pixels.ndim < 1 or len(pixels) != rewards.size + 1:
             raise FormatError(
                 f"{name}: expected T + 1 observations of T rewards and terminations, got {pixels.shape[:1]} of "
@@ -129,16 +128,16 @@ class MinariReader:
             )
         return np.eye(self._facts.actions, dtype=np.float32)[taken]
 
-    def _image_of(self, group: Any, name: str) -> Any:
-        """The observation that is named, else the only one of uint8 pictures."""
+    def _images_of(self, group: Any, name: str) -> list[Any]:
+        """The observations that are named, else the only one of uint8 pictures."""
         if self._image_key:
-            return h5.member(group, f"observations/{self._image_key}", name)
+            return [h5.member(group, f"observations/{key}", name) for key in self._image_key.split(",")]
         observations = h5.member(group, "observations", name)
         found = list(_pictures(observations, name, _DEPTH))
         if len(found) != 1:
             keys = ", ".join(str(each.name) for each in found) or "none"
             raise FormatError(f"{name} observations: expected one of uint8 pictures, got {keys}: say ?image_key=...")
-        return found[0]
+        return found
 
     def close(self) -> None:
         """Close the file."""

@@ -134,6 +134,21 @@ def test_several_cameras_must_be_chosen_from(tmp_path):
     assert open_reader(f"hdf5:{tmp_path}/a.hdf5?image_key=wrist").spec.pixels == (3, 8, 8)
 
 
+@pytest.mark.parametrize("next_obs", [True, False])
+def test_several_cameras_become_channels_in_their_order(tmp_path, next_obs):
+    made = robomimic(tmp_path / "a.hdf5", next_obs=next_obs, demos=1)[0]["frames"]
+    with h5py.File(tmp_path / "a.hdf5", "a") as file:
+        group = file["data/demo_0"]
+        group["obs/wrist"], group["obs/small"] = 255 - made[:-1], np.zeros((5, 8, 8, 3), np.uint8)
+        if next_obs:
+            group["next_obs/wrist"], group["next_obs/small"] = 255 - made[1:], np.zeros((5, 8, 8, 3), np.uint8)
+    ((got,), reader) = read(f"hdf5:{tmp_path}/a.hdf5?image_key=wrist,agentview_image")
+    frames = made.transpose(0, 3, 1, 2)[: 5 + next_obs]
+    assert np.array_equal(got.pixels, np.concatenate([255 - frames, frames], 1)) and reader.spec.pixels == (6, 12, 10)
+    with pytest.raises(FormatError, match="expected cameras of one length and size"):
+        open_reader(f"hdf5:{tmp_path}/a.hdf5?image_key=agentview_image,small")
+
+
 def test_bad_demos_and_files_never_stop_a_scan(tmp_path):
     robomimic(tmp_path / "0.hdf5", next_obs=False, demos=7)
     text = h5py.string_dtype()

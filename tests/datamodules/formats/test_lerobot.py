@@ -161,6 +161,23 @@ def test_one_of_several_cameras_has_to_be_named(tmp_path):
         open_reader(f"lerobot:{data_set(tmp_path)}")
 
 
+def test_several_cameras_become_channels_in_their_order(tmp_path):
+    root = data_set(tmp_path, lengths=(5, 3))
+    alone = [list(open_reader(f"lerobot:{root}?camera={key}").trajectories()) for key in CAMERAS]
+    reader = open_reader(f"lerobot:{root}?camera={CAMERAS[1]},{CAMERAS[0]}")
+    both = list(reader.trajectories())
+    assert len(both) == len(reader) == 2 and reader.spec.pixels == (6, 16, 16) and reader.problems == []
+    for got, top, wrist in zip(both, *alone, strict=True):
+        assert np.array_equal(got.pixels, np.concatenate([wrist.pixels, top.pixels], 1))
+        assert np.array_equal(got.action, top.action) and not np.array_equal(top.pixels, wrist.pixels)
+    reader.close()
+    next((root / "videos" / CAMERAS[0]).rglob("*.mp4")).write_bytes(b"no film")
+    reader = open_reader(f"lerobot:{root}?camera={CAMERAS[1]},{CAMERAS[0]}")
+    assert list(reader.trajectories()) == [] and len(reader.problems) == 2
+    with pytest.raises(FormatError, match="camera: expected one of"):
+        open_reader(f"lerobot:{root}?camera={CAMERAS[1]},nope")
+
+
 def test_our_layout_is_the_published_one(tmp_path):
     writer = open_writer(f"lerobot:{tmp_path}?codec=lossless&fps=20", SPEC)
     for rows in (4, 3):

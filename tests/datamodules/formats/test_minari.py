@@ -101,6 +101,9 @@ def test_the_picture_among_observations_is_found_or_named(tmp_path):
         open_reader(data_set(tmp_path / "two", content))
     (got,) = open_reader(f"minari:{tmp_path}/two?image_key=grey").trajectories()
     assert got.pixels.shape == (4, 1, 8, 8) and got.pixels[0, 0, 0, 0] == 9
+    content["observations/wrist"] = 255 - frames
+    (got,) = open_reader(f"{data_set(tmp_path / 'three', content)}?image_key=wrist,camera/rgb").trajectories()
+    assert got.pixels.shape == (4, 6, 8, 8) and np.array_equal(got.pixels[:, 0], 255 - got.pixels[:, 3])
 
 
 def test_bad_episodes_are_left_out_by_name(tmp_path):
