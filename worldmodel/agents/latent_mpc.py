@@ -142,7 +142,10 @@ class LatentMPC(nn.Module):
         if self.unroll:
             means |= self._unrolled_losses(batch, belief)
         total = torch.stack([getattr(self.weights, name) * mean for name, mean in means.items()]).sum()
-        return Loss(total, {f"loss/{name}": mean.detach() for name, mean in means.items()}, torch.stack(errors).sum(0))
+        metrics = {f"loss/{name}": mean.detach() for name, mean in means.items()}
+        if hasattr(self.dynamics, "report"):  # what a model says of itself beside its losses
+            metrics |= self.dynamics.report(belief, batch.action)
+        return Loss(total, metrics, torch.stack(errors).sum(0))
 
     def _unrolled_losses(self, batch: Batch, belief: Belief) -> dict[str, Tensor]:
         predicted = unroll(self.dynamics, belief.latent, batch.action, steps=self.unroll)

@@ -96,6 +96,12 @@ class EnsembleDynamics(nn.Module):
         std = self._of_all(latent, action)[1]
         return (std.log() + 0.5 * math.log(2 * math.pi * math.e)).mean((0, -1))
 
+    @torch.no_grad()
+    def report(self, belief: Belief, action: Float[Tensor, "B T A"]) -> dict[str, Float[Tensor, ""]]:
+        """Both uncertainties of a window's steps, apart: `model/entropy` and `model/disagreement`."""
+        step = belief.latent[:, :-1], action[:, 1:]
+        return {"model/entropy": self.entropy(*step).mean(), "model/disagreement": self.disagreement(*step).mean()}
+
     def losses(
         self, belief: Belief, action: Float[Tensor, "B T A"], is_first: Bool[Tensor, "B T"]
     ) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.conftest import A, small_dynamics
+from tests.conftest import A, random_batch, small_agent, small_dynamics
 from worldmodel.dynamics.ensemble import FILTERS, EnsembleDynamics
 
 E = 10
@@ -54,3 +54,19 @@ def test_disagreement_finds_the_gap_in_the_data_and_entropy_the_noise() -> None:
     assert spread[0] > 5 * spread[1]
     left, right = (model.entropy(z, torch.ones_like(z)).mean() for z in (x[:200], x[200:]))
     assert right > left + 1  # the truth is log 6 = 1.8
+
+
+def test_a_batch_s_report_keeps_noise_and_ignorance_apart() -> None:
+    agent, batch = small_agent("ensemble"), random_batch()
+    plain = agent.losses(batch).metrics
+    with torch.no_grad():
+        last = agent.dynamics.change[-1]
+        last.bias[:, :, agent.dynamics.latent_dim :] += 3.0  # every member says more noise
+        noisy = agent.losses(batch).metrics
+        last.bias[0, :, : agent.dynamics.latent_dim] += 1.0  # one member differs from the others
+        split = agent.losses(batch).metrics
+    assert noisy["model/entropy"] > plain["model/entropy"] + 1
+    assert noisy["model/disagreement"] < 1.5 * plain["model/disagreement"] + 0.01
+    assert split["model/disagreement"] > noisy["model/disagreement"] + 0.05
+    torch.testing.assert_close(split["model/entropy"], noisy["model/entropy"], rtol=0.05, atol=0.05)
+    assert "model/entropy" not in small_agent("rssm_gaussian").losses(batch).metrics
