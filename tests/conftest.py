@@ -33,6 +33,15 @@ DYNAMICS: dict[str, dict[str, object]] = {
     "deterministic": {"latent_dim": 12, "hidden": 16},
 }
 
+OBJECTIVES: dict[str, dict[str, object]] = {
+    "reconstruction": {"decode_fraction": 0.5},
+    "latent_consistency": {"steps": 2},
+    "slow_consistency": {"steps": 2, "rate": 0.1},
+    "info_nce": {},
+    "barlow": {},
+    "sigreg": {"code_dim": 4, "hidden": 8, "projections": 16},
+}
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
@@ -61,16 +70,22 @@ def small_dynamics(name: str, embed_dim: int) -> torch.nn.Module:
     return components.make("worldmodel.dynamics", {"name": name, **DYNAMICS[name]}, embed_dim=embed_dim, action_dim=A)
 
 
-def small_agent(name: str = "rssm_gaussian", *, imagination: bool = True, **options: object) -> LatentMPC:
+def small_agent(
+    name: str = "rssm_gaussian", *, imagination: bool = True, objective: str = "reconstruction", **options: object
+) -> LatentMPC:
     """An agent of a few thousand weights on 16x16 frames."""
     encoder = PatchEncoder(pixels=PIXELS, channels=(8, 8))
     dynamics = small_dynamics(name, encoder.embed_dim)
     sizes = {"latent_dim": dynamics.latent_dim, "hidden": 16}
+    chosen = {"name": objective, **OBJECTIVES[objective]}
+    tied = components.make("worldmodel.objectives", chosen, encoder=encoder, dynamics=dynamics)
+    decoder = PatchDecoder(latent_dim=dynamics.latent_dim, pixels=PIXELS, channels=(8, 8)) if tied.decodes else None
     value = ScalarHead(scale=100.0, **sizes)
     return LatentMPC(
         pixels=PixelNorm(PIXELS),
         encoder=encoder,
-        decoder=PatchDecoder(latent_dim=dynamics.latent_dim, pixels=PIXELS, channels=(8, 8)),
+        decoder=decoder,
+        objective=tied,
         dynamics=dynamics,
         reward=ScalarHead(scale=1.0, **sizes),
         imagination=BackpropImagination(value=value, horizon=3, starts=8) if imagination else None,
@@ -78,6 +93,5 @@ def small_agent(name: str = "rssm_gaussian", *, imagination: bool = True, **opti
         planner=CEM(horizon=3, candidates=16, elites=4, iterations=2, policy_candidates=4 if imagination else 0),
         action_dim=A,
         discount=0.99,
-        unroll=2 if name == "deterministic" else 0,
-        **options,
+        **{"unroll": 2 if name == "deterministic" else 0, **options},
     )

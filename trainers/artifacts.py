@@ -68,9 +68,15 @@ def newest_image(frames: Tensor, spec: EnvSpec) -> Tensor:
 def write_open_loop(
     folder: Path, agent: LatentMPC, batch: Batch, spec: EnvSpec, *, context: int, name: str, fps: float = 10.0
 ) -> list[Path]:
-    """A film of all windows of a batch, and a strip of the first ones: real, imagined after `context` rows, error."""
+    """A film of all windows of a batch, and a strip of the first ones: real, imagined after `context` rows, error.
+
+    Nothing where the model decodes no frames.
+    """
     batch = batch.to(next(agent.parameters()).device)
-    imagined = newest_image(open_loop(agent, batch, context=context).frames.cpu(), spec)
+    frames = open_loop(agent, batch, context=context).frames
+    if frames is None:
+        return []
+    imagined = newest_image(frames.cpu(), spec)
     real = newest_image(batch.pixels.cpu(), spec).float() / 255
     film = open_loop_strip(real, imagined, context=context)
     still = open_loop_still(real, imagined, context=context)

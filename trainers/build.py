@@ -19,6 +19,7 @@ from trainers.module import WorldModelModule, require_fit
 from trainers.run_paths import RunPaths
 from worldmodel.agents.latent_mpc import LatentMPC, LossWeights
 from worldmodel.agents.state_mpc import StateMPC
+from worldmodel.objectives import Objective
 from worldmodel.pixels import PixelNorm
 from worldmodel.policies.actor import Actor
 from worldmodel.spec import EnvSpec, StateSpec
@@ -79,12 +80,15 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
     facts = {"embed_dim": encoder.embed_dim, "action_dim": spec.action_dim}
     dynamics = components.make("worldmodel.dynamics", model, **facts)
     actor, imagination = _build_policy(config, spec, dynamics.latent_dim)
+    objective: Objective = components.make(
+        "worldmodel.objectives", config["objective"], encoder=encoder, dynamics=dynamics
+    )
+    sizes = {"latent_dim": dynamics.latent_dim, "pixels": spec.pixels}
     return LatentMPC(
         pixels=PixelNorm(spec.pixels),
         encoder=encoder,
-        decoder=components.make(
-            "worldmodel.decoders", options["decoder"], latent_dim=dynamics.latent_dim, pixels=spec.pixels
-        ),
+        decoder=components.make("worldmodel.decoders", options["decoder"], **sizes) if objective.decodes else None,
+        objective=objective,
         dynamics=dynamics,
         reward=_build_head(config, dynamics.latent_dim, scale=float(spec.action_repeat)),
         imagination=imagination,
@@ -93,7 +97,6 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
         action_dim=spec.action_dim,
         discount=options["discount"],
         unroll=options["unroll"],
-        decode_fraction=options["decode_fraction"],
         act_with=options["act_with"],
         plan_precision=options.get("plan_precision", "float32"),  # runs of the past have none
         weights=LossWeights(**options["weights"]),

@@ -21,6 +21,9 @@ SUITE_TASKS = Path(__file__).resolve().parent / "data" / "suite_tasks.txt"
 OPEN = ("task.visuals", "evaluation.visuals", "task.env.kwargs", "data.sampler")
 # paths and addresses: any text, whatever it means to the grammar of overrides
 PLAIN = ("data.uri", "data.model", "data.cache", "run_dir", "resume")
+# groups that a run's configuration may lack: experiments change others, a decoder is the agent's, and runs of the past
+# had no choice of an objective
+ELSEWHERE = {"experiment", "decoder", "objective"}
 # task files that leave open which: task=gym:CartPole-v1 says it
 TASK_KINDS = ("dmc", "gym", "vector")
 
@@ -95,10 +98,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise BadConfig(f"{path}: expected a configuration, got {' '.join(str(error).split())}") from error
     if not isinstance(found, dict):
         raise BadConfig(f"{path}: expected a mapping, got {type(found).__name__}")
-    if missing := sorted(groups().keys() - found.keys() - {"experiment"}):
+    if missing := sorted(groups().keys() - found.keys() - ELSEWHERE):
         raise BadConfig(f"{path}: expected the configuration of a run, missing {', '.join(missing)}")
     if isinstance(found["data"], dict):
         found["data"].setdefault("name", "online")  # runs of before there were others
+    if isinstance(found["agent"], dict):
+        share = found["agent"].pop("decode_fraction", 0.25)
+        found.setdefault("objective", {"name": "reconstruction", "decode_fraction": share})
     return found
 
 

@@ -38,27 +38,31 @@ class HeldOut:
     @torch.no_grad()
     def measure(self, agent: LatentMPC) -> dict[str, float]:
         """`image` and `reward` while every frame is seen; `image_k`, `reward_k` k decisions after the last one seen,
-        open-loop; `still_k` for comparison: the last seen frame shown instead."""
+        open-loop; `still_k` for comparison: the last seen frame shown instead. Images only where decoded."""
         device = next(agent.parameters()).device
         batch = self.batch.to(device)
-        real = agent.pixels(batch.pixels)
         latent = agent.observe(batch, sample=False).latent
-        seen = agent.decoder(latent.flatten(0, 1)).float().reshape(real.shape)
         arrived = ~batch.is_first
         rewards = batch.reward[arrived]
-        error = {
-            "image": (seen - real).square().mean(),
-            "reward": (agent.reward(latent)[arrived] - rewards).square().mean() / rewards.var(),
-        }
+        error = {"reward": (agent.reward(latent)[arrived] - rewards).square().mean() / rewards.var()}
         blind = open_loop(agent, batch, context=self.context)
-        imagined = (blind.frames - agent.pixels.mean) / agent.pixels.std
+        for step in self.steps:
+            row = self.context + step - 1
+            missed = blind.rewards[:, row] - batch.reward[:, row]
+            error[f"reward_{step}"] = missed.square().mean() / rewards.var()
+        if agent.decoder is not None and blind.frames is not None:
+            seen = agent.decoder(latent.flatten(0, 1)).float().unflatten(0, latent.shape[:2])
+            imagined = (blind.frames - agent.pixels.mean) / agent.pixels.std
+            error |= self._of_images(agent.pixels(batch.pixels), seen, imagined)
+        return {f"held_out/{name}": float(value) for name, value in error.items() if value.isfinite()}
+
+    def _of_images(self, real: Tensor, seen: Tensor, imagined: Tensor) -> dict[str, Tensor]:
+        error = {"image": (seen - real).square().mean()}
         for step in self.steps:
             row = self.context + step - 1
             error[f"image_{step}"] = (imagined[:, row] - real[:, row]).square().mean()
             error[f"still_{step}"] = (real[:, self.context - 1] - real[:, row]).square().mean()
-            missed = blind.rewards[:, row] - batch.reward[:, row]
-            error[f"reward_{step}"] = missed.square().mean() / rewards.var()
-        return {f"held_out/{name}": float(value) for name, value in error.items() if value.isfinite()}
+        return error
 
     def picture(self, windows: int) -> Batch:
         """Some of the windows, evenly spread, as a batch to draw."""

@@ -112,7 +112,7 @@ class Algorithm26(Cycle):
                 env_steps=self.collector.env_steps,
                 decisions=self.collector.decisions,
                 train_return=episode.total_return,
-                loss=losses.get("loss/image"),
+                loss=losses.get("loss/image", losses.get("loss/reward")),
             )
 
     # --- saving and resuming --------------------------------------------------------------------------------------

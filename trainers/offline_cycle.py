@@ -14,6 +14,7 @@ from trainers.module import WorldModelModule
 from trainers.tally import damage
 
 PICTURED = 4
+SHOWN = ("loss/image", "loss/reward", "loss/value")  # in the panel: the first that there is
 
 
 class Offline(Cycle):
@@ -108,8 +109,11 @@ class Offline(Cycle):
     def _report(self, module: WorldModelModule) -> None:
         latest = module.latest
         self.progress.update(
-            loss=latest.get("loss/image", latest.get("loss/value")), held_out=self.measured.get("held_out/image")
+            loss=next((latest[name] for name in SHOWN if name in latest), None), held_out=self._held_out_error()
         )
+
+    def _held_out_error(self) -> float | None:
+        return self.measured.get("held_out/image", self.measured.get("held_out/reward"))
 
     # --- results, saving and resuming -----------------------------------------------------------------------------
 
@@ -143,7 +147,7 @@ class Offline(Cycle):
     def restore(self, rank: dict[str, Any]) -> None:
         """Draw on; raises ReplayMismatch where other rows are recorded now."""
         self.recorded.load_state_dict(rank["recorded"])
-        self.progress.update(updates=self.updates_done, held_out=self.measured.get("held_out/image"))
+        self.progress.update(updates=self.updates_done, held_out=self._held_out_error())
 
     def state_dict(self) -> dict[str, Any]:
         """With what was measured."""

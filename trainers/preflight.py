@@ -60,6 +60,10 @@ COUNTS = {
     "dynamics.hidden": 1,
     "dynamics.stack": 1,
     "dynamics.unroll": 0,
+    "objective.steps": 1,
+    "objective.code_dim": 1,
+    "objective.hidden": 1,
+    "objective.projections": 1,
 }
 ABOVE_ZERO = (
     "data.update_ratio",
@@ -70,12 +74,16 @@ ABOVE_ZERO = (
     "planner.init_std",
     "planner.temperature",
     "planner.learning_rate",
+    "objective.temperature",
     "optimizer.grad_clip",
     "optimizer.eps",
 )
-AT_LEAST_ZERO = ("planner.min_std", "planner.beta", "planner.exploration", "agent.explore_std")
+AT_LEAST_ZERO = (
+    *("planner.min_std", "planner.beta", "planner.exploration", "agent.explore_std"),
+    *("objective.weight", "objective.normality", "objective.redundancy"),
+)
 # above 0 and at most 1
-SHARES = ("agent.discount", "agent.decode_fraction", "policy.slow_rate")
+SHARES = ("agent.discount", "policy.slow_rate", "objective.rate", "objective.decode_fraction")
 WEIGHTS = ("optimizer.learning_rates", "agent.weights")
 CHANNELS = ("agent.encoder.channels", "agent.decoder.channels")
 CHOICES = {

@@ -14,7 +14,7 @@ from datamodules.storage.durable import write_atomic
 from trainers import report_template as html
 from trainers.charts import Series, line_chart, short, stacked_bar, thin
 from trainers.reference import Curve, published_curves
-from trainers.report_held_out import held_out
+from trainers.report_held_out import held_out, held_out_error
 from trainers.run_folder import Run, is_number, read_run
 
 TIME_PARTS = ("env", "plan", "wait", "update", "evaluation", "rest")
@@ -52,7 +52,8 @@ def _header(run: Run) -> str:
     if is_number(run.results.get("return_mean")) and is_number(episodes):
         note += f", {episodes:.0f} episodes"
     state = run.results.get("status") or ("finished" if run.results else "not finished: no results yet")
-    error, agent = run.last("held_out/image"), run.find("agent")
+    what, error = held_out_error(run)
+    agent = run.find("agent")
     agent = (agent.get("name") or "") if isinstance(agent, Mapping) else agent or ""
     return html.header(
         eyebrow="World model, learned from states"
@@ -61,7 +62,7 @@ def _header(run: Run) -> str:
         title=run.task,
         subtitle=" · ".join(str(piece) for piece in (agent, run.run_dir.resolve().name, state) if piece),
         value=f"{mean:.0f}" if is_number(mean) else f"{error:.2f}" if is_number(error) else "",
-        note=note if is_number(mean) or error is None else "image error on held-out episodes",
+        note=note if is_number(mean) or error is None else f"{what} error on held-out episodes",
     )
 
 

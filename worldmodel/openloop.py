@@ -12,9 +12,12 @@ from worldmodel.interfaces import Batch
 
 
 class OpenLoop(NamedTuple):
-    """Frames in [0, 1] and rewards of every row; before `context` they are reconstructions, then predictions."""
+    """Frames in [0, 1] and rewards of every row; before `context` they are reconstructions, then predictions.
 
-    frames: Float[Tensor, "B T c h w"]
+    A model without a decoder has no frames.
+    """
+
+    frames: Float[Tensor, "B T c h w"] | None
     rewards: Float[Tensor, "B T"]
 
 
@@ -29,5 +32,8 @@ def open_loop(agent: LatentMPC, batch: Batch, *, context: int) -> OpenLoop:
     for t in range(context, T):
         latents.append(agent.dynamics.predict(latents[-1], batch.action[:, t]))
     latent = torch.stack(latents, 1)
-    frames = rearrange(agent.decoder(latent.flatten(0, 1)), "(B T) c h w -> B T c h w", T=T)
-    return OpenLoop(frames=agent.pixels.denormalise(frames.float()), rewards=agent.reward(latent))
+    frames = None
+    if agent.decoder is not None:
+        decoded = rearrange(agent.decoder(latent.flatten(0, 1)), "(B T) c h w -> B T c h w", T=T)
+        frames = agent.pixels.denormalise(decoded.float())
+    return OpenLoop(frames=frames, rewards=agent.reward(latent))

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.distributions import Moments, gaussian_kl
-from worldmodel.objectives import later_rows
+from worldmodel.unrolling import later_rows
 
 
 def latent_overshooting(

@@ -3,12 +3,13 @@ import os
 
 import pytest
 import torch
+import yaml
 
 from datamodules.online import ENDLESS, OnlineData, Windows
 from datamodules.prefetch import Feed
 from trainers import build, components
 from trainers.components import UnknownComponent, component_names
-from trainers.configuration import load_config
+from trainers.configuration import load_config, read_yaml
 from trainers.module import NonFiniteTraining, require_fit
 from trainers.run_paths import RunFolderInUse, RunPaths
 from worldmodel.interfaces import Batch
@@ -61,6 +62,30 @@ def test_metrics_are_means_over_updates(config):
         state = {name: float(value) for name, value in module._sums.items()}
         singles.append(state["loss/image"])
     assert module.drain_metrics()["loss/image"] == pytest.approx(singles[-1] / 3)
+
+
+def test_a_restored_objective_goes_on_exactly():
+    config = load_config(["experiment=smoke", "objective=slow_consistency", "objective.rate=0.3"])
+    module = module_of(config)
+    module.training_step(batch(), 0)
+    saved = copy.deepcopy((module.state_dict(), module.optimizers().state_dict()))
+    rows, restored = batch(), module_of(config)
+    restored.load_state_dict(saved[0])
+    restored.optimizers().load_state_dict(saved[1])
+    restored.on_train_start()
+    for one in (module, restored):
+        torch.manual_seed(3)
+        one.training_step(rows, 0)
+    for name, weight in module.state_dict().items():
+        assert torch.equal(weight, restored.state_dict()[name]), name
+
+
+def test_a_configuration_of_the_past_reconstructs(config, tmp_path):
+    past = {key: value for key, value in config.items() if key != "objective"}
+    past["agent"] = {**config["agent"], "decode_fraction": 0.5}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(past))
+    agent = build.build_agent(read_yaml(tmp_path / "config.yaml"), SPEC)
+    assert agent.decoder is not None and agent.objective.decode_fraction == 0.5
 
 
 def test_gradients_that_are_not_finite_change_nothing(config):

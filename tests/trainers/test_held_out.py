@@ -3,6 +3,7 @@ import torch
 
 from datamodules.trajectory import Trajectory
 from tests.conftest import PIXELS, A, small_agent
+from trainers.artifacts import write_open_loop
 from trainers.held_out import CONTEXT, STEPS, HeldOut
 
 
@@ -64,3 +65,10 @@ def test_a_measurement_repeats():
     agent, held_out = small_agent().eval(), HeldOut([episode(40)])
     assert held_out.measure(agent) == held_out.measure(agent)
     assert held_out.picture(3).reward.shape == (3, CONTEXT + max(STEPS))
+
+
+def test_without_a_decoder_rewards_alone_are_measured(tmp_path):
+    agent, held_out = small_agent(objective="info_nce").eval(), HeldOut([episode(40)])
+    error = held_out.measure(agent)
+    assert error.keys() == {"held_out/reward", *(f"held_out/reward_{step}" for step in STEPS)}
+    assert write_open_loop(tmp_path, agent, held_out.picture(2), None, context=3, name="x") == []

@@ -74,7 +74,7 @@ def test_the_kl_is_zero_where_posterior_and_prior_agree() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_loss_reaches_every_weight_and_no_other(name: str) -> None:
-    agent = small_agent(name, decode_fraction=0.5)
+    agent = small_agent(name)
     getattr(agent.dynamics, "filter", agent.dynamics).free_nats = 0.0  # below the floor the KL trains nothing
     # heads start at zero, where no gradient passes them: move them as the first updates would
     for head in (agent.reward, agent.imagination.value, agent.imagination.slow_value.module):

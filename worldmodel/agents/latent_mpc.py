@@ -3,8 +3,8 @@
 The encoder and the filter serve learning and acting alike: acting is `observe` with one row.
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from worldmodel.distributions import standard_normal
 from worldmodel.heads import Head
 from worldmodel.interfaces import Batch, Belief, Carry, Dynamics, Loss, Noise, Planner
-from worldmodel.objectives import latent_consistency, later_rows, unroll
+from worldmodel.objectives import Objective, Seen
 from worldmodel.pixels import PixelNorm
 from worldmodel.policies.actor import Actor
 from worldmodel.policies.backprop import BackpropImagination
 from worldmodel.simulator import LatentSimulator, frozen
+from worldmodel.unrolling import open_loop_losses
 
 
 class Decision(NamedTuple):
@@ -30,7 +31,7 @@ class Decision(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LossWeights:
-    """The weight of every term; the names are those of `LatentMPC.losses`."""
+    """The weight of every term by its name in `LatentMPC.losses`; an objective brings those of its own terms."""
 
     image: float = 20.0
     reward: float = 500.0
@@ -44,8 +45,8 @@ class LossWeights:
 class LatentMPC(nn.Module):
     """Encoder, decoder, latent dynamics and reward model, planned through by MPC.
 
+    objective: what keeps latents informative of the frames; decoder: None with one that decodes nothing.
     unroll: rows predicted open-loop from every row, whose latents and rewards must match; 0 leaves that to the KL.
-    decode_fraction: share of a batch's frames that is decoded, a random subset: the decoder is the costliest part.
     imagination: trains the value and the actor; None is the chapter's version, which plans on rewards alone.
     act_with: "planner", or "actor" to act without looking ahead. plan_precision: "float32", or "bfloat16" for the
     products of what planners roll out.
@@ -56,7 +57,8 @@ class LatentMPC(nn.Module):
         *,
         pixels: PixelNorm,
         encoder: nn.Module,
-        decoder: nn.Module,
+        decoder: nn.Module | None,
+        objective: Objective,
         dynamics: nn.Module,
         reward: Head,
         imagination: BackpropImagination | None,
@@ -65,7 +67,6 @@ class LatentMPC(nn.Module):
         action_dim: int,
         discount: float,
         unroll: int = 0,
-        decode_fraction: float = 0.25,
         act_with: str = "planner",
         plan_precision: str = "float32",
         weights: LossWeights = LossWeights(),
@@ -73,14 +74,12 @@ class LatentMPC(nn.Module):
         super().__init__()
         if act_with not in ("planner", "actor") or (act_with == "actor" and actor is None):
             raise ValueError(f"act_with: expected 'planner', or 'actor' with an actor, got {act_with!r}")
-        if not 0 < decode_fraction <= 1:
-            raise ValueError(f"decode_fraction: expected a number in (0, 1], got {decode_fraction}")
+        assert objective.decodes == (decoder is not None), objective
         self.pixels, self.encoder, self.decoder, self.reward = pixels, encoder, decoder, reward
         self.dynamics: Dynamics = dynamics  # type: ignore[assignment]
         self.imagination, self.actor, self.planner = imagination, actor, planner
         self.action_dim, self.discount = action_dim, discount
-        self.unroll, self.decode_fraction = unroll, decode_fraction
-        self.act_with, self.weights = act_with, weights
+        self.objective, self.unroll, self.act_with, self.weights = objective, unroll, act_with, weights
         self.plan_precision = _precision(plan_precision)
 
     def simulator(self) -> LatentSimulator:
@@ -98,8 +97,9 @@ class LatentMPC(nn.Module):
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Weights by the loss that trains them: "model", and with imagination "actor" and "value"."""
-        groups = {"model": [*self.encoder.parameters(), *self.decoder.parameters(), *self.reward.parameters()]}
-        groups["model"] += self.dynamics.parameters()  # type: ignore[attr-defined]
+        parts: list[Any] = [self.encoder, self.decoder, self.reward, self.dynamics, self.objective]
+        model = [weight for part in parts if part is not None for weight in part.parameters()]
+        groups = {"model": [weight for weight in model if weight.requires_grad]}
         if self.imagination is not None and self.actor is not None:
             groups |= {"actor": [*self.actor.parameters()], "value": [*self.imagination.value.parameters()]}
         return groups
@@ -108,11 +108,11 @@ class LatentMPC(nn.Module):
 
     def losses(self, batch: Batch) -> Loss:
         """Algorithm 26, line 3, and Algorithm 27 in imagination: one sum whose parts train disjoint weights."""
-        belief = self.observe(batch)
-        model = self._model_loss(batch, belief)
+        seen = self._see(batch)
+        model = self._model_loss(seen)
         if self.imagination is None or self.actor is None:
             return model
-        imagined = self.imagined_losses(belief)
+        imagined = self.imagined_losses(seen.belief)
         return Loss(model.total + imagined.total, {**model.metrics, **imagined.metrics}, model.error)
 
     def imagined_losses(self, belief: Belief) -> Loss:
@@ -125,48 +125,37 @@ class LatentMPC(nn.Module):
 
     def observe(self, batch: Batch, *, sample: bool = True) -> Belief:
         """Filter whole windows, each from a blank carry."""
+        return self._see(batch, sample=sample).belief
+
+    def _see(self, batch: Batch, *, sample: bool = True) -> Seen:
         embed = self.encoder(self.pixels(batch.pixels))
         carry = torch.zeros(embed.shape[0], self.dynamics.carry_dim, device=embed.device)  # float32 under autocast too
-        return self.dynamics.observe(embed, batch.action, batch.is_first, carry, sample=sample)
+        return Seen(batch, embed, self.dynamics.observe(embed, batch.action, batch.is_first, carry, sample=sample))
 
-    def _model_loss(self, batch: Batch, belief: Belief) -> Loss:
+    def _model_loss(self, seen: Seen) -> Loss:
+        batch, belief = seen.batch, seen.belief
         B, T = batch.reward.shape
         arrived = (~batch.is_first).float()  # a reset brings no reward
         reward = self.reward.loss(belief.latent, batch.reward) * arrived
         terms = {"reward": reward, **self.dynamics.losses(belief, batch.action, batch.is_first)}
         shapes = {name: tuple(term.shape) for name, term in terms.items()}
         assert set(shapes.values()) == {(B, T)}, shapes
-        # what a window lacks in the model's eyes; images are left out, of which only a random few are decoded
+        # what a window lacks in the model's eyes; what is a mean over the batch, or over a few frames, is left out
         errors = [getattr(self.weights, name) * term.detach().mean(1) for name, term in terms.items()]
-        means = {"image": self._image_loss(batch, belief), **{name: term.mean() for name, term in terms.items()}}
-        if self.unroll:
-            means |= self._unrolled_losses(batch, belief)
-        total = torch.stack([getattr(self.weights, name) * mean for name, mean in means.items()]).sum()
+        means = {**self.objective.losses(self, seen), **{name: term.mean() for name, term in terms.items()}}
+        if self.unroll and not self.objective.looks_ahead:
+            latent = belief.latent
+            means |= open_loop_losses(self.dynamics, self.reward, latent, batch, target=latent, steps=self.unroll)
+        weights = {**asdict(self.weights), **self.objective.weights}
+        total = torch.stack([weights[name] * mean for name, mean in means.items()]).sum()
         metrics = {f"loss/{name}": mean.detach() for name, mean in means.items()}
         if hasattr(self.dynamics, "report"):  # what a model says of itself beside its losses
             metrics |= self.dynamics.report(belief, batch.action)
         return Loss(total, metrics, torch.stack(errors).sum(0))
 
-    def _unrolled_losses(self, batch: Batch, belief: Belief) -> dict[str, Tensor]:
-        predicted = unroll(self.dynamics, belief.latent, batch.action, steps=self.unroll)
-        target = later_rows(batch.reward, steps=self.unroll)
-        return {
-            "consistency": latent_consistency(predicted, belief.latent).mean(),
-            "unrolled_reward": self.reward.loss(predicted, target).mean(),
-        }
-
-    def _image_loss(self, batch: Batch, belief: Belief) -> Tensor:
-        """Share of the frames' variance left unexplained, -log p(o | s) of a Gaussian, on a random subset of them."""
-        latent, pixels = belief.latent.flatten(0, 1), batch.pixels.flatten(0, 1)
-        count = max(1, round(self.decode_fraction * len(latent)))
-        if count < len(latent):
-            chosen = torch.randperm(len(latent), device=latent.device)[:count]
-            latent, pixels = latent[chosen], pixels[chosen]
-        error = self.decoder(latent).float() - self.pixels(pixels)
-        return error.square().mean()
-
     def after_step(self) -> None:
         """Bring slow copies along; call after every optimiser step."""
+        self.objective.follow(self)
         if self.imagination is not None:
             self.imagination.follow()
 

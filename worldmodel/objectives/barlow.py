@@ -6,15 +6,22 @@ Zbontar et al., Barlow Twins: Self-Supervised Learning via Redundancy Reduction 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from worldmodel.interfaces import Dynamics
+from worldmodel.objectives import Encoder, Model, Objective, Seen
 
-class Barlow(nn.Module):
+
+class Barlow(Objective):
     """Squared distance of the cross-correlation from the identity, off the diagonal times `redundancy`."""
 
-    def __init__(self, *, latent_dim: int, embed_dim: int, redundancy: float = 5e-4) -> None:
-        super().__init__()
+    def __init__(self, *, encoder: Encoder, dynamics: Dynamics, redundancy: float = 5e-4, weight: float = 0.05) -> None:
+        super().__init__(barlow=weight)
         if redundancy < 0:
             raise ValueError(f"redundancy: expected a number of at least 0, got {redundancy}")
-        self.project, self.redundancy = nn.Linear(latent_dim, embed_dim), redundancy
+        self.project, self.redundancy = nn.Linear(dynamics.latent_dim, encoder.embed_dim), redundancy
+
+    def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:
+        """`barlow`, over all rows of the batch."""
+        return {"barlow": self(seen.belief.latent.flatten(0, 1), seen.embed.flatten(0, 1))}
 
     def forward(self, latent: Float[Tensor, "R D"], embed: Float[Tensor, "R E"]) -> Float[Tensor, ""]:
         """The sum over the correlation's entries; embeddings are held still."""

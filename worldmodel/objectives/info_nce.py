@@ -8,15 +8,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldmodel.interfaces import Dynamics
+from worldmodel.objectives import Encoder, Model, Objective, Seen
 
-class InfoNCE(nn.Module):
+
+class InfoNCE(Objective):
     """Cross-entropy of the right row among all, by the cosine of a projected latent and an embedding, in nats."""
 
-    def __init__(self, *, latent_dim: int, embed_dim: int, temperature: float = 0.1) -> None:
-        super().__init__()
+    def __init__(self, *, encoder: Encoder, dynamics: Dynamics, temperature: float = 0.1, weight: float = 1.0) -> None:
+        super().__init__(info_nce=weight)
         if temperature <= 0:
             raise ValueError(f"temperature: expected a number above 0, got {temperature}")
-        self.project, self.temperature = nn.Linear(latent_dim, embed_dim), temperature
+        self.project, self.temperature = nn.Linear(dynamics.latent_dim, encoder.embed_dim), temperature
+
+    def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:
+        """`info_nce`, over all rows of the batch."""
+        return {"info_nce": self(seen.belief.latent.flatten(0, 1), seen.embed.flatten(0, 1))}
 
     def forward(self, latent: Float[Tensor, "R D"], embed: Float[Tensor, "R E"]) -> Float[Tensor, ""]:
         """The mean over rows; embeddings are held still."""

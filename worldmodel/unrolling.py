@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.interfaces import Dynamics
+from worldmodel.heads import Head
+from worldmodel.interfaces import Batch, Dynamics
 
 
 def unroll(
@@ -28,6 +29,23 @@ def later_rows(rows: Float[Tensor, "B T *F"], *, steps: int) -> Float[Tensor, "B
     """What `unroll`'s entries predict: rows t + 1 to t + K of each of the first T - K rows."""
     windows = rows[:, 1:].unfold(1, steps, 1)  # [B L *F K]
     return windows.movedim(-1, 2)
+
+
+def open_loop_losses(
+    dynamics: Dynamics,
+    reward: Head,
+    latent: Float[Tensor, "B T D"],
+    batch: Batch,
+    *,
+    target: Float[Tensor, "B T D"],
+    steps: int,
+) -> dict[str, Float[Tensor, ""]]:
+    """What `unroll` of `steps` rows misses: `consistency`, squared distance to the targets, and `unrolled_reward`."""
+    predicted = unroll(dynamics, latent, batch.action, steps=steps)
+    return {
+        "consistency": latent_consistency(predicted, target).mean(),
+        "unrolled_reward": reward.loss(predicted, later_rows(batch.reward, steps=steps)).mean(),
+    }
 
 
 def latent_consistency(predicted: Float[Tensor, "B L K D"], latent: Float[Tensor, "B T D"]) -> Float[Tensor, "B L K"]:

@@ -1,0 +1,61 @@
+"""What keeps latents informative of the frames: losses beside the reward's that any dynamics can be trained with."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from worldmodel.heads import Head
+from worldmodel.interfaces import Batch, Belief, Dynamics
+from worldmodel.pixels import PixelNorm
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A batch, the embeddings of its frames and what the dynamics model inferred from them."""
+
+    batch: Batch
+    embed: Float[Tensor, "B T E"]
+    belief: Belief
+
+
+class Encoder(Protocol):
+    """Frames to embeddings of `embed_dim` numbers."""
+
+    embed_dim: int
+
+
+class Model(Protocol):
+    """The parts that an objective may train: the agent's."""
+
+    pixels: PixelNorm
+    encoder: nn.Module
+    decoder: nn.Module | None
+    dynamics: Dynamics
+    reward: Head
+
+
+class Objective(nn.Module, ABC):
+    """One choice of the config group `objective`; `make` takes encoder and dynamics, for their sizes, and options.
+
+    weights: of those of its terms that the agent's own weights do not name. decodes: whether the model has a decoder.
+    looks_ahead: whether it trains open-loop predictions, in place of the agent's `unroll`.
+    """
+
+    decodes = False
+    looks_ahead = False
+
+    def __init__(self, **weights: float) -> None:
+        super().__init__()
+        self.weights: Mapping[str, float] = weights
+
+    @abstractmethod
+    def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:
+        """Its terms by name, means over the batch."""
+
+    def follow(self, model: Model) -> None:
+        """Move what follows the model slowly; called after every optimiser step."""
+        return

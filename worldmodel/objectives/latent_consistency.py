@@ -1,0 +1,34 @@
+"""Predict the latents of later rows, held still, and their rewards: no frame is ever decoded (equation 5.3.6).
+
+Hansen et al., Temporal Difference Learning for Model Predictive Control (2022).
+"""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodel.interfaces import Dynamics
+from worldmodel.objectives import Encoder, Model, Objective, Seen
+from worldmodel.unrolling import open_loop_losses
+
+
+class LatentConsistency(Objective):
+    """Open-loop predictions of `steps` rows against the latents inferred there, without a gradient to these.
+
+    Rewards alone say what a latent must hold: what they do not depend on may be forgotten.
+    """
+
+    looks_ahead = True
+
+    def __init__(self, *, encoder: Encoder, dynamics: Dynamics, steps: int = 5) -> None:
+        super().__init__()
+        if steps < 1:
+            raise ValueError(f"objective.steps: expected at least 1, got {steps}")
+        self.steps = steps
+
+    def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:
+        """`consistency` and `unrolled_reward`."""
+        latent = seen.belief.latent
+        return open_loop_losses(model.dynamics, model.reward, latent, seen.batch, target=latent, steps=self.steps)
+
+
+make = LatentConsistency

@@ -1,0 +1,51 @@
+"""Predict what slow copies of encoder and filter make of later rows, and their rewards.
+
+Schwarzer et al., Data-Efficient Reinforcement Learning with Self-Predictive Representations (2021).
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from worldmodel.interfaces import Dynamics
+from worldmodel.objectives import Model, Objective, Seen
+from worldmodel.slow_copy import SlowCopy
+from worldmodel.unrolling import open_loop_losses
+
+
+class SlowConsistency(Objective):
+    """As `LatentConsistency`, with the targets' weights an exponential moving average that moves by `rate`."""
+
+    looks_ahead = True
+
+    def __init__(self, *, encoder: nn.Module, dynamics: nn.Module, steps: int = 5, rate: float = 0.01) -> None:
+        super().__init__()
+        if steps < 1:
+            raise ValueError(f"objective.steps: expected at least 1, got {steps}")
+        if not 0 < rate <= 1:
+            raise ValueError(f"objective.rate: expected a number in (0, 1], got {rate}")
+        self.steps = steps
+        self.encoder, self.dynamics = SlowCopy(encoder, rate=rate), SlowCopy(dynamics, rate=rate)
+
+    def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:
+        """`consistency` and `unrolled_reward`."""
+        target = self.targets(model, seen)
+        latent = seen.belief.latent
+        return open_loop_losses(model.dynamics, model.reward, latent, seen.batch, target=target, steps=self.steps)
+
+    @torch.no_grad()
+    def targets(self, model: Model, seen: Seen) -> Float[Tensor, "B T D"]:
+        """The slow model's latents of every row, no samples."""
+        dynamics: Dynamics = self.dynamics.module  # type: ignore[assignment]
+        batch = seen.batch
+        embed = self.encoder.module(model.pixels(batch.pixels))
+        blank = torch.zeros(len(embed), dynamics.carry_dim, device=embed.device)
+        return dynamics.observe(embed, batch.action, batch.is_first, blank, sample=False).latent
+
+    def follow(self, model: Model) -> None:
+        """Move both copies."""
+        self.encoder.follow(model.encoder)
+        self.dynamics.follow(model.dynamics)  # type: ignore[arg-type]
+
+
+make = SlowConsistency
