@@ -48,10 +48,14 @@ def gaussian_kl(q: Moments, p: Moments) -> Float[Tensor, "*R"]:
     return 0.5 * (ratio + distance - 1 - ratio.log()).sum(-1)
 
 
+def mixed(logits: Float[Tensor, "*R K"], share: float) -> Float[Tensor, "*R K"]:
+    """Probabilities of a categorical of which `share` is uniform."""
+    return (1 - share) * logits.softmax(-1) + share / logits.shape[-1]
+
+
 def unimix(logits: Float[Tensor, "*R K"], share: float) -> Float[Tensor, "*R K"]:
     """Log probabilities of a categorical of which `share` is uniform: none is below log(share / K)."""
-    probabilities = (1 - share) * logits.softmax(-1) + share / logits.shape[-1]
-    return probabilities.log()
+    return mixed(logits, share).log()
 
 
 def categorical_kl(q: Categoricals, p: Categoricals) -> Float[Tensor, "*R"]:

@@ -39,7 +39,11 @@ class NormGRUCell(nn.Module):
 
     def forward(self, x: Float[Tensor, "*R I"], h: Float[Tensor, "*R D"]) -> Float[Tensor, "*R D"]:
         """The next hidden state."""
+        return self.update(self.gates(torch.cat([x, h], -1)), h)
+
+    def update(self, gates: Float[Tensor, "*R 3D"], h: Float[Tensor, "*R D"]) -> Float[Tensor, "*R D"]:
+        """The next hidden state from the gates' sums before the norm."""
         # autocast hands out other precisions on the CPU than on a GPU; the state keeps its own
-        reset, candidate, update = self.norm(self.gates(torch.cat([x, h], -1))).to(h.dtype).chunk(3, -1)
+        reset, candidate, update = self.norm(gates).to(h.dtype).chunk(3, -1)
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
         return torch.lerp(h, candidate, torch.sigmoid(update - 1))

@@ -7,11 +7,12 @@ Hafner et al., Mastering Diverse Domains through World Models (2023).
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from worldmodel.distributions import (
     balanced_kl,
     categorical_kl,
-    one_hot_mode,
+    mixed,
     one_hot_sample,
     straight_through,
     unimix,
@@ -66,17 +67,28 @@ class CategoricalRSSM(nn.Module):
     ) -> Belief:
         """Filter a window; with sample=False the latents are the posterior's modes."""
         keep = (~is_first).to(carry.dtype).unsqueeze(-1)
-        choose = one_hot_sample if sample else one_hot_mode
+        # what actions and embeddings add to two layers, of all rows at once
+        first, heads_first = self.inputs[0], self.posterior[0]
+        assert isinstance(first, nn.Linear) and isinstance(heads_first, nn.Linear), (first, heads_first)
+        inputs, heads = self.inputs[1:], self.posterior[1:]
+        of_z, of_action = first.weight.split_with_sizes([self.groups * self.classes, action.shape[-1]], 1)
+        of_h, of_embed = heads_first.weight.split_with_sizes([self.deterministic, embed.shape[-1]], 1)
+        controls, views = F.linear(action * keep, of_action), F.linear(embed, of_embed)
+        # the class with the largest p / e, e exponential, is a draw from p; without noise it is the mode
+        noise = carry.new_ones(*embed.shape[:2], self.groups, self.classes)
+        noise = noise.exponential_() if sample else noise
         latent, latents, posteriors = carry, [], []
         for t in range(embed.shape[1]):
-            h = self._recur(latent * keep[:, t], action[:, t] * keep[:, t])
-            posterior = self._log_probs(self.posterior(torch.cat([h, embed[:, t].to(h.dtype)], -1)))
-            latent = self._join(h, straight_through(posterior, choose(posterior)))
+            h, z = (latent * keep[:, t]).split_with_sizes([self.deterministic, self.groups * self.classes], -1)
+            h = self.cell(inputs(_plus(controls[:, t], z, of_z)), h)
+            posterior = self._probabilities(heads(_plus(views[:, t], h, of_h)))
+            chosen = F.one_hot((posterior.detach() / noise[:, t]).argmax(-1), self.classes)
+            latent = self._join(h, chosen + (posterior - posterior.detach()))  # gradients straight through
             latents.append(latent)
             posteriors.append(posterior)
         stacked = torch.stack(latents, 1)
         prior = self._log_probs(self.prior(stacked[..., : self.deterministic]))
-        statistics = {"posterior": torch.stack(posteriors, 1), "prior": prior}
+        statistics = {"posterior": torch.stack(posteriors, 1).log(), "prior": prior}
         return Belief(latent=stacked, carry=latent, statistics=statistics)
 
     def predict(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
@@ -101,11 +113,18 @@ class CategoricalRSSM(nn.Module):
         h, z = latent.split([self.deterministic, self.groups * self.classes], -1)
         return self.cell(self.inputs(torch.cat([z, action], -1)), h)  # type: ignore[no-any-return]
 
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        return mixed(logits.float().unflatten(-1, (self.groups, self.classes)), self.uniform)
+
     def _log_probs(self, logits: Tensor) -> Tensor:
         return unimix(logits.float().unflatten(-1, (self.groups, self.classes)), self.uniform)
 
     def _join(self, h: Tensor, z: Tensor) -> Tensor:
         return torch.cat([h, z.flatten(-2).to(h.dtype)], -1)
+
+
+def _plus(part: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    return torch.addmm(part, x.to(part.dtype), weight.t().to(part.dtype))
 
 
 make = CategoricalRSSM

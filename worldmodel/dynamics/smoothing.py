@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from worldmodel.distributions import gaussian_kl
 from worldmodel.interfaces import Belief
 from worldmodel.nets import NormGRUCell, mlp
+from worldmodel.recurrence import recur
 
 
 class SmoothingDynamics(nn.Module):
@@ -47,7 +48,8 @@ class SmoothingDynamics(nn.Module):
         """With sample=True a sample of the smoother, which sees the whole window; else the filter's means."""
         keep = (~is_first).to(carry.dtype).unsqueeze(-1)
         controls = action * keep
-        seen, carry = self._filter(embed.detach(), controls, keep, carry)
+        seen = recur(self.forward_cell, self.forward_in(torch.cat([embed.detach(), controls], -1)), keep, carry)
+        carry = seen[:, -1]
         filter_mean, filter_std = self._moments(self.filter(seen))
         if not sample:
             return Belief(latent=filter_mean, carry=carry, statistics={})
@@ -78,41 +80,35 @@ class SmoothingDynamics(nn.Module):
             "filter": gaussian_kl(still, filtered),
         }
 
-    def _filter(self, embed: Tensor, action: Tensor, keep: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-        """g_t of every row, and the last."""
-        inputs, states = self.forward_in(torch.cat([embed, action], -1)), []
-        for t in range(embed.shape[1]):
-            g = self.forward_cell(inputs[:, t], g * keep[:, t])
-            states.append(g)
-        return torch.stack(states, 1), g
-
     def _look_back(self, embed: Tensor, action: Tensor, keep: Tensor) -> Tensor:
         """b_t of every row; an episode's last row knows nothing of the next episode."""
         after = F.pad(action[:, 1:], (0, 0, 0, 1))  # what was done at row t, a reset's being nothing
-        inputs, states = self.backward_in(torch.cat([embed, after], -1)), []
+        inputs = self.backward_in(torch.cat([embed, after], -1))
         same = F.pad(keep[:, 1:], (0, 0, 0, 1))
-        b = keep.new_zeros(len(embed), self.carry_dim)
-        for t in reversed(range(embed.shape[1])):
-            b = self.backward_cell(inputs[:, t], b * same[:, t])
-            states.append(b)
-        return torch.stack(states[::-1], 1)
+        blank = keep.new_zeros(len(embed), self.carry_dim)
+        return recur(self.backward_cell, inputs.flip(1), same.flip(1), blank).flip(1)
 
     def _smooth(self, future: Tensor, action: Tensor, keep: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Latents by ancestral sampling, and the moments of posterior and prior."""
         keep = torch.cat([torch.zeros_like(keep[:, :1]), keep[:, 1:]], 1)  # nothing is known of the row before
+        controls = action * keep
+        noise = torch.randn(*future.shape[:2], self.latent_dim, device=future.device)
         latent, rows = future.new_zeros(len(future), self.latent_dim), []
-        for t in range(future.shape[1]):
-            latent = latent * keep[:, t]
-            control = action[:, t] * keep[:, t]
-            prior_mean, prior_std = self._prior(latent, control)
-            prior = prior_mean * keep[:, t], torch.where(keep[:, t] > 0, prior_std, 1.0)
-            change, std = self._moments(self.smoother(torch.cat([latent, control, future[:, t]], -1)))
-            mean = latent + change
-            latent = mean + std * torch.randn_like(std)
-            rows.append((latent, mean, std, *prior))
-        stacked = [torch.stack(column, 1) for column in zip(*rows, strict=True)]
-        names = ("posterior_mean", "posterior_std", "prior_mean", "prior_std")
-        return stacked[0], dict(zip(names, stacked[1:], strict=True))
+        streams = (x.unbind(1) for x in (future, controls, keep, noise))
+        for seen, control, kept, draw in zip(*streams, strict=True):
+            before = latent * kept
+            change, std = self._moments(self.smoother(torch.cat([before, control, seen], -1)))
+            mean = before + change
+            latent = torch.addcmul(mean, std, draw)
+            rows.append((latent, before, mean, std))
+        latents, befores, means, stds = (torch.stack(column, 1) for column in zip(*rows, strict=True))
+        prior_mean, prior_std = self._prior(befores, controls)
+        return latents, {
+            "posterior_mean": means,
+            "posterior_std": stds,
+            "prior_mean": prior_mean * keep,
+            "prior_std": torch.where(keep > 0, prior_std, 1.0),
+        }
 
     def _prior(self, latent: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         change, std = self._moments(self.change(torch.cat([latent, action], -1)))
