@@ -15,7 +15,7 @@ from rich.console import Console
 from datamodules.envs.pool import EnvPool, episode_seed
 from datamodules.envs.protocol import Step
 from datamodules.formats.protocol import Writer
-from datamodules.formats.uri import open_writer, parse_output
+from datamodules.formats.uri import open_writer
 from datamodules.rollout import Episode, Policy, SmoothRandom, play
 from datamodules.trajectory import Trajectory
 from trainers import build
@@ -24,6 +24,7 @@ from trainers.checkpoint import DurableCheckpointIO
 from trainers.clock import Clock
 from trainers.configuration import BadConfig, load_config, override_saved, read_yaml
 from trainers.locate import locate, require_task_fits
+from trainers.new_data_set import require_new
 from trainers.preflight import check
 from worldmodel.agents.latent_mpc import LatentMPC
 
@@ -48,7 +49,7 @@ def record(
     width = min(count, _whole(envs, "envs"))
     config, checkpoint = _configuration(model, overrides)
     check(config)
-    _refuse_to_overwrite(out)
+    require_new(out)
     with ExitStack() as stack:
         pool = stack.enter_context(build.open_pool(config, width))
         # what does not fit is refused before anything is created
@@ -138,13 +139,6 @@ def _configuration(model: str | None, overrides: Sequence[str]) -> tuple[dict[st
         return load_config(overrides), None
     root, checkpoint = locate(Path(model), key="model")
     return override_saved(read_yaml(root / "config.yaml"), overrides), checkpoint
-
-
-def _refuse_to_overwrite(out: str) -> None:
-    path = Path(out.partition("?")[0].partition(":")[2] or out.partition("?")[0])
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
-        raise BadConfig(f"out: expected a path where nothing is yet, got {path}; choose another or move it away")
-    parse_output(out)
 
 
 def _whole(text: str, key: str, least: int = 1) -> int:

@@ -1,0 +1,56 @@
+"""Recorded episodes in another format: `python -m trainers.convert_data npz:data/walker out=hdf5:walker.hdf5`."""
+
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+from trainers.configuration import BadConfig
+from trainers.entry import run
+
+USAGE = """python -m trainers.convert_data URI out=URI
+
+Reads episodes in any format and writes them in another, one at a time in memory: see docs/offline.md for both.
+
+  npz:data/walker out=hdf5:walker.hdf5
+  'lerobot:data/arm?camera=top,wrist&size=64' out=segments:data/arm64
+  runs/walker_walk/x/replay out=minari:data/walker
+
+What cannot be read is left out, counted and named. The last line of standard output is one JSON object."""
+
+NAMED_PROBLEMS = 20
+
+
+def main(arguments: Sequence[str]) -> dict[str, Any]:
+    """Convert; returns the counts that are printed as the last line."""
+    outs = [text.removeprefix("out=") for text in arguments if text.startswith("out=")]
+    uris = [text for text in arguments if not text.startswith("out=")]
+    if len(uris) != 1 or len(outs) != 1:
+        raise BadConfig(f"expected URI out=URI, got {' '.join(arguments) or 'nothing'}; see --help")
+    return convert(uris[0], outs[0])
+
+
+def convert(uri: str, out: str) -> dict[str, Any]:
+    """Write every readable episode at `uri` to `out`; raises BadConfig, FormatError, OSError."""
+    # the readers load numpy and more: help is answered before
+    from datamodules.formats.protocol import in_short
+    from datamodules.formats.uri import open_reader, open_writer
+    from trainers.new_data_set import require_new
+
+    start, episodes, rows = time.monotonic(), 0, 0
+    with closing(open_reader(uri)) as reader:
+        require_new(out)
+        with closing(open_writer(out, reader.spec)) as writer:
+            for episode in reader.trajectories():
+                writer.write(episode)
+                episodes, rows = episodes + 1, rows + len(episode)
+        problems = [f"{problem.name}: {problem.reason}" for problem in reader.problems]
+        if not episodes:
+            raise BadConfig(f"{uri}: expected an episode that can be read, got none ({in_short(problems)})")
+        counts = {"task": reader.spec.task, "episodes": episodes, "rows": rows, "skipped": len(problems)}
+    return {**counts, "problems": problems[:NAMED_PROBLEMS], "out": out, "seconds": round(time.monotonic() - start, 1)}
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, usage=USAGE))
