@@ -12,17 +12,19 @@ from torch import Tensor
 
 from trainers.configuration import BadConfig
 from trainers.planning import peers
-from trainers.planning.budgets import PLANNERS, build_planner
+from trainers.planning.budgets import PLANNERS, SAMPLING, build_planner
 from trainers.planning.model_clock import ModelClock
 from trainers.planning.plot import Dot, scatter
 from trainers.planning.problems import PROBLEMS, Problem, trained
 from trainers.planning.table import as_text, write_csv
+from worldmodel.interfaces import Simulator
 
 OPTIONS = {
     "planners": ",".join(PLANNERS),
     "peers": "installed",
     "problems": "reference,quadratic,pendulum",
     "candidates": "1000,32",
+    "precisions": "float32,bfloat16",
     "iterations": 10,
     "repeats": 3,
     "checkpoint": "",
@@ -67,6 +69,7 @@ def measure(
     peers: str,
     problems: str,
     candidates: str,
+    precisions: str,
     iterations: int,
     repeats: int,
     checkpoint: str,
@@ -75,7 +78,11 @@ def measure(
     """Each planner `repeats` times with other seeds, all in turns, one environment; milliseconds of CPU time."""
     if overrides:
         raise BadConfig(f"expected {', '.join(OPTIONS)} only, got {overrides[0]}")
-    names = {"planners": _chosen("planners", planners, PLANNERS), "peers": _peers(peers)}
+    names = {
+        "planners": _chosen("planners", planners, PLANNERS),
+        "peers": _peers(peers),
+        "precisions": _chosen("precisions", precisions, ("float32", "bfloat16")),
+    }
     rows = []
     for problem in _problems(problems, checkpoint):
         for count in (int(number) for number in candidates.split(",")):
@@ -94,7 +101,12 @@ def measure(
 def _compare(
     problem: Problem, names: dict[str, list[str]], count: int, iterations: int, repeats: int
 ) -> list[dict[str, Any]]:
-    entered = [*_planners(problem, names["planners"], count, iterations)]
+    entered = []
+    if "float32" in names["precisions"]:
+        entered += _planners(problem, names["planners"], count, iterations, problem.simulator)
+    if "bfloat16" in names["precisions"] and problem.low is not None:
+        low = [name for name in names["planners"] if name in SAMPLING]
+        entered += _planners(problem, low, count, iterations, problem.low)
     entered += _others(problem, names["peers"], count, iterations)
     for seed in range(-1, repeats):  # the first is warm-up
         for one in entered:
@@ -104,17 +116,19 @@ def _compare(
     return [one.result() for one in entered]
 
 
-def _planners(problem: Problem, names: list[str], count: int, iterations: int) -> list[Contestant]:
-    found = []
+def _planners(
+    problem: Problem, names: list[str], count: int, iterations: int, simulator: Simulator
+) -> list[Contestant]:
+    found, precision = [], "bfloat16" if simulator is problem.low else "float32"
     for name in names:
         planner = build_planner(name, candidates=count, iterations=iterations, horizon=problem.horizon)
-        clock = ModelClock(problem.simulator, time.thread_time)
+        clock = ModelClock(simulator, time.thread_time)
 
         def plan(latent: Tensor, seed: int, planner: Any = planner, clock: Any = clock) -> Tensor:
             with torch.inference_mode():
                 return planner.plan(clock, latent, generator=torch.Generator().manual_seed(seed)).mean.clone()
 
-        found.append(Contestant(row=_row(problem, name, "float32", count), plan=plan, clock=clock))
+        found.append(Contestant(row=_row(problem, name, precision, count), plan=plan, clock=clock))
     return found
 
 
@@ -149,4 +163,4 @@ def _chosen(key: str, names: str, known: Any) -> list[str]:
 
 
 def _label(row: dict[str, Any]) -> str:
-    return f"{row['planner']} {row['candidates']}"
+    return f"{row['planner']} {row['candidates']}{' bf16' if row['precision'] == 'bfloat16' else ''}"

@@ -16,7 +16,8 @@ def build_planner(name: str, *, candidates: int, iterations: int, horizon: int) 
         "cem": {"name": "cem", **shooting, "elites": elites},
         "icem": {"name": "icem", **shooting, "elites": elites},
         "mppi": {"name": "mppi", **shooting, "elites": elites},
-        "policy": {"name": "icem", **shape, **SEEDED, "candidates": few, "policy_candidates": few},
+        "icem_eighth": {"name": "icem", **shape, **_coloured(candidates)},
+        "policy_seeded": {"name": "cem", **shape, **_seeded(candidates)},
         "gradient": {"name": "gradient", **shape, "candidates": 8, "iterations": iterations},
         "cem_gradient": {"name": "cem_gradient", **shooting, "candidates": few, "elites": max(2, few // 5)},
         "ilqr": {"name": "ilqr", **shape, "iterations": 3},
@@ -26,5 +27,30 @@ def build_planner(name: str, *, candidates: int, iterations: int, horizon: int) 
     return make("worldmodel.planners", options[name])
 
 
-PLANNERS = ("random", "cem", "icem", "mppi", "policy", "gradient", "cem_gradient", "ilqr", "uct", "gumbel")
-SEEDED = {"elites": 8, "iterations": 4}
+SAMPLING = ("random", "cem", "icem", "mppi", "icem_eighth", "policy_seeded")  # roll out candidates without gradients
+PLANNERS = (
+    "random",
+    "cem",
+    "icem",
+    "mppi",
+    "icem_eighth",
+    "policy_seeded",
+    "gradient",
+    "cem_gradient",
+    "ilqr",
+    "uct",
+    "gumbel",
+)
+
+
+def _coloured(candidates: int) -> dict[str, Any]:
+    """An eighth of the sequences of ten iterations of CEM: few iterations of noise that pushes one way for long."""
+    many = max(8, candidates // 2)
+    return {"candidates": many, "elites": max(2, many // 17), "iterations": 2, "beta": 2.0, "keep": 0.5}
+
+
+def _seeded(candidates: int) -> dict[str, Any]:
+    """A twelfth: many iterations of few samples close to the policy's mean sequence."""
+    few = max(8, candidates // 10)
+    seeds = {"policy_candidates": max(4, candidates // 30), "init_std": 0.1}
+    return {"candidates": few, "elites": max(2, few // 5), "iterations": 8, **seeds}

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Problem:
     horizon: int
     best: Float[Tensor, "K"]
     typical: Float[Tensor, "K"]
+    low: Simulator | None = None  # the same in bfloat16, where the model is a learned one
 
     def gap(self, index: int, actions: Float[Tensor, "1 H A"]) -> float:
         """How much of what a plan can gain over uniform actions these miss, from latent `index`: 0 is the optimum."""
@@ -89,7 +90,11 @@ def reference() -> Problem:
     """The speed workload, 72 dimensions: `gru_world` with no value and no policy."""
     dynamics, reward, latent = random_world()
     facts: dict[str, Any] = {"value": None, "actor": None, "action_dim": 6, "discount": 1.0}
-    return searched("reference", LatentSimulator(dynamics=dynamics, reward=reward, **facts), latent, horizon=12)
+    worlds = [
+        LatentSimulator(dynamics=dynamics, reward=reward, precision=precision, **facts)
+        for precision in (torch.float32, torch.bfloat16)
+    ]
+    return replace(searched("reference", worlds[0], latent, horizon=12), low=worlds[1])
 
 
 def quadratic() -> Problem:
@@ -146,7 +151,10 @@ def trained(folder: Path, *, states: int = 4) -> Problem:
             if step.is_last:
                 break
     chosen = torch.cat(latents[:: max(1, len(latents) // states)][:states])
-    return searched("trained", agent.simulator(), chosen, horizon=agent.planner.horizon)
+    agent.plan_precision = torch.float32
+    problem = searched("trained", agent.simulator(), chosen, horizon=agent.planner.horizon)
+    agent.plan_precision = torch.bfloat16
+    return replace(problem, low=agent.simulator())
 
 
 PROBLEMS: dict[str, Callable[[], Problem]] = {"reference": reference, "quadratic": quadratic, "pendulum": pendulum}

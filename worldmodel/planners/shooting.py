@@ -91,7 +91,8 @@ class Shooting(Search):
         for count in problem.rounds(self.counts(problem.iterations)):
             fresh = _scored(problem, self.sample(proposal, count, problem.generator))
             pool = fresh if pool is None else fresh.joined(pool)
-            best = best.joined(pool).best(self.remembered)
+            if self.execute_best:
+                best = best.joined(pool.best(self.remembered)).best(self.remembered)
             proposal = self.refit(proposal, pool)
             pool = self._keep(pool, policy)
         return self._execute(problem, proposal, best)
@@ -124,15 +125,16 @@ def finite(scores: Float[Tensor, "B N"]) -> Bool[Tensor, "B N"]:
 def moments(proposal: Proposal, actions: Float[Tensor, "B N H A"], weight: Float[Tensor, "B N"]) -> Proposal:
     """The Gaussian with the weighted mean and std of `actions`; the proposal as it was where all weights are 0."""
     total = weight.sum(1)[:, None, None]
-    share = weight[:, :, None, None] / total[:, None].clamp_min(torch.finfo(weight.dtype).tiny)
-    mean = (share * actions).sum(1)
-    std = (share * (actions - mean[:, None]).square()).sum(1).sqrt()
+    share = weight[:, None] / total.clamp_min(torch.finfo(weight.dtype).tiny)
+    shape = proposal.mean.shape
+    mean = (share @ actions.flatten(2)).view(shape)  # one product: few candidates wait for operations, not for sums
+    std = (share @ (actions - mean[:, None]).square_().flatten(2)).view(shape).sqrt_()
     return Proposal(torch.where(total > 0, mean, proposal.mean), torch.where(total > 0, std, proposal.std))
 
 
 def _scored(problem: Problem, actions: Tensor) -> Scored:
     """Valid actions and their scores."""
-    actions = actions.nan_to_num(0.0).clamp_(-1, 1)
+    actions = actions.clamp_(-1, 1).nan_to_num_(0.0)
     scores = score(problem.simulator, problem.latent, actions)
     return Scored(actions, torch.where(scores.isfinite() & problem.usable[:, None], scores, -torch.inf))
 
