@@ -45,7 +45,7 @@ def convert(uri: str, out: str) -> dict[str, Any]:
             for episode in reader.trajectories():
                 writer.write(episode)
                 episodes, rows = episodes + 1, rows + len(episode)
-        problems = [f"{problem.name}: {problem.reason}" for problem in reader.problems]
+        problems = [str(problem) for problem in reader.problems]
         if not episodes:
             raise BadConfig(f"{uri}: expected an episode that can be read, got none ({in_short(problems)})")
         counts = {"task": reader.spec.task, "episodes": episodes, "rows": rows, "skipped": len(problems)}

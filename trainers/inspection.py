@@ -129,7 +129,7 @@ def _facts(uri: str, reader: Reader, found: _Findings, alignment: dict[str, Any]
         "reward_range": list(found.reward),
         "alignment": alignment,
         "skipped": len(reader.problems),
-        "problems": [f"{problem.name}: {problem.reason}" for problem in reader.problems[:20]],
+        "problems": [str(problem) for problem in reader.problems[:20]],
     }
 
 

@@ -57,7 +57,7 @@ def _import(uri: str, folder: Path, *, say: Callable[[str], None]) -> dict[str, 
 
 
 def _facts(report: ImportReport) -> dict[str, Any]:
-    named = [f"{problem.name}: {problem.reason}" for problem in report.problems[:NAMED_PROBLEMS]]
+    named = [str(problem) for problem in report.problems[:NAMED_PROBLEMS]]
     return {"skipped": len(report.problems) + report.short, "problems": named}
 
 

@@ -27,6 +27,10 @@ class Problem:
     name: str
     reason: str
 
+    def __str__(self) -> str:
+        """Name and reason, and no name twice."""
+        return self.reason if self.reason.startswith(self.name) else f"{self.name}: {self.reason}"
+
 
 def in_short(reasons: Sequence[str]) -> str:
     """The first reason, and how many there are beside it: what is wrong with one file is mostly wrong with all."""

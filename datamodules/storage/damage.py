@@ -15,8 +15,9 @@ def require_most(folders: Sequence[Path | None], *, lost: int, stored: int, bloc
     if lost <= limit * stored:
         return
     override = min(1.0, lost / stored + 0.01)
+    aside = any(folder and next(folder.glob("stream_*/damaged"), None) for folder in folders)
     raise ReplayDamaged(
         f"{', '.join(map(str, folders))}: {lost} of {stored} rows are lost in {blocks} damaged blocks, "
-        f"expected at most {limit:.0%}; what a run could not read is in its stream_*/damaged. "
+        f"expected at most {limit:.0%}{'; what could not be read is in stream_*/damaged' if aside else ''}. "
         f"To go on with the rest, set data.damage_limit={override:.2f}"
     )
