@@ -56,11 +56,11 @@ def test_the_stationary_regulator_is_the_suite_s_solution(environment) -> None:
 
 def test_ilqr_s_plan_costs_in_the_task_what_the_suite_s_policy_costs(environment) -> None:
     model, (cost, gain, decay) = Measured(environment), lqr_solver.solve(environment)
-    steps = int(np.ceil(np.log(1e-2) / np.log(decay)))  # what is left after them is a ten-thousandth of the cost
+    steps = int(np.ceil(np.log(2e-2) / np.log(decay)))  # what is left after them is 4e-4 of the cost
     environment.reset()
     start = environment.physics.get_state()
     latent = torch.cat([torch.tensor(start), torch.zeros(1, dtype=torch.float64)])[None]
-    plan = ILQR(horizon=steps, iterations=2, bounded=False).plan(model, latent)
+    plan = ILQR(horizon=steps, iterations=1, bounded=False).plan(model, latent)
     total = sum(1 - environment.step(action).reward for action in plan.mean[0].numpy())
     best = 0.5 * start @ cost @ start - 0.5 * start[:2] @ start[:2]  # the solver counts the start's cost too
     assert total == pytest.approx(best, rel=1e-3)
