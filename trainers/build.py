@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from datamodules.envs.fault_limit import FaultLimit
 from datamodules.envs.pool import EnvPool
 from datamodules.envs.protocol import Pool
 from datamodules.envs.sources import has_lanes, takes
@@ -48,6 +49,12 @@ def open_pool(config: Config, count: int, *, gpu: int | None = None, visuals: Co
         count=count,
         **{key: data[key] for key in POOL_LIMITS if key in data},
     )
+
+
+def build_fault_limit(config: Config) -> FaultLimit:
+    """Of the faults that collection survives: as many as a worker's restarts."""
+    names = {"most": "max_restarts", "window_s": "restart_window_s"}
+    return FaultLimit(**{name: config["data"][key] for name, key in names.items() if key in config["data"]})
 
 
 def open_evaluation_pool(config: Config, count: int, *, gpu: int | None = None) -> EnvPool:

@@ -25,9 +25,10 @@ class Collector:
     """Algorithm 26, lines 1 and 4 to 7: plays one episode in each environment and appends every row.
 
     Counters (env_steps, decisions, episodes, faults) are global: summed over ranks after every round.
-    noise_std: exploration noise of the agent's actions. report: is told of every fault. max_faults: of one
-    environment within fault_window_s seconds; one more raises WorkerLost. should_stop: asked before every decision,
-    whether to break off what is played; then nothing of it counts, and Interrupted is raised on all ranks.
+    noise_std: exploration noise of the agent's actions. report: is told of every fault. limit: of faults, those
+    too that only a player sees, such as a policy's actions; beyond it WorkerLost is raised. should_stop: asked before
+    every decision, whether to break off what is played; nothing of it counts then, and Interrupted is raised on all
+    ranks.
     """
 
     def __init__(
@@ -41,14 +42,13 @@ class Collector:
         clock: Clock,
         noise_std: float,
         report: Callable[[Fault], None] = lambda fault: None,
-        max_faults: int = 3,
-        fault_window_s: float = 300.0,
+        limit: FaultLimit | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._pool, self._replay, self._envs = pool, replay, envs
         self._seed, self._rank, self._clock, self._noise_std = seed, rank, clock, noise_std
         self._report, self._should_stop = report, should_stop
-        self._limits = [FaultLimit(most=max_faults, window_s=fault_window_s) for _ in range(envs)]
+        self._limit = limit or FaultLimit()
         self._next_episode = [0] * envs
         self._total, self._fresh = Tally(), Tally()
 
@@ -159,7 +159,7 @@ class Collector:
         with self._replay.lock:
             self._replay.truncate(fault.index)
             self._fresh.fault(fault)
-        self._limits[fault.index].count(fault)
+        self._limit.count(fault)
 
     def _close_open(self) -> None:
         for index in range(self._envs):

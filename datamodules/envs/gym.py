@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.envs import gl
-from datamodules.envs.actions import actions_of
+from datamodules.envs.actions import Actions, actions_of
 from datamodules.envs.checks import checked_action, checked_reward, require_open, require_whole
 from datamodules.envs.errors import BadObservation, BadOption, BadSpace, MissingGL, MissingPackage, UnknownTask
 from datamodules.envs.images import ImageReader, area_resized, as_colour, find_image
@@ -126,6 +126,20 @@ def _open(gymnasium: ModuleType, task: str, pixels: Pixels, episode_steps: int |
     return env
 
 
+def spec_of(
+    reader: ImageReader | None, actions: Actions, *, task: str, size: int, action_repeat: int, episode_steps: int
+) -> EnvSpec:
+    """Of an environment, or of a lane, with frames from `reader`, or drawn in colour where that is None."""
+    return EnvSpec(
+        task=task,
+        pixels=(3 if reader is None else reader.channels, size, size),
+        action_dim=actions.dim,
+        action_repeat=action_repeat,
+        episode_steps=episode_steps,
+        discrete=actions.discrete,
+    )
+
+
 class GymEnv:
     """One Gymnasium environment; `env` is it, frames come from `reader`, or are drawn where that is None."""
 
@@ -136,14 +150,8 @@ class GymEnv:
         self._actions = actions_of(env.action_space)
         self._image = np.zeros((size, size, 3), np.uint8)
         self._control_steps, self._open = 0, False
-        self.spec = EnvSpec(
-            task=task,
-            pixels=(3 if reader is None else reader.channels, size, size),
-            action_dim=self._actions.dim,
-            action_repeat=action_repeat,
-            episode_steps=episode_steps,
-            discrete=self._actions.discrete,
-        )
+        facts = {"task": task, "size": size, "action_repeat": action_repeat, "episode_steps": episode_steps}
+        self.spec = spec_of(reader, self._actions, **facts)
 
     def reset(self, seed: int) -> Step:
         """Open the episode of `seed`; it seeds the action space too."""

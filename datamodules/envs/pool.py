@@ -5,7 +5,7 @@ import os
 import select
 import time
 import weakref
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from functools import partial
 from typing import Any, Self
 
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from datamodules.envs import wire
 from datamodules.envs.checks import checked_action
 from datamodules.envs.errors import BadOption, WorkerFault
+from datamodules.envs.pool_options import PoolOptions
 from datamodules.envs.protocol import Fault, Step
 from datamodules.envs.remote import RemoteEnv
-from datamodules.envs.supervised import Limits, Supervised
+from datamodules.envs.supervised import Supervised
 from worldmodel.spec import EnvSpec
 
 _EXIT_GRACE_S = 2.0
@@ -48,58 +49,39 @@ class Patience:
 
 
 class EnvPool:
-    """`count` workers of one environment; `spec` is what all of them draw, `renderer` the GL driver.
+    """A worker for each environment of the options, which are PoolOptions.
 
-    Each worker proves at its start, on an episode of its own, that it draws more than one constant colour; later,
-    `blank_frames` such frames in a row are a fault, and so are equal frames while `frozen_frames` different states
-    go by in an environment that tells its state (0: never). Raises what the environment's `make` raises, as the same
-    type (UnknownTask, MissingGL, BadOption, ...), and WorkerLost once a worker fails more than `max_restarts` times
-    within `restart_window_s` seconds.
+    `spec` is what all of them draw, `renderer` the GL driver. Raises what the environment's `make` raises, as the same
+    type (UnknownTask, MissingGL, BadOption, ...), and WorkerLost once a worker fails too often.
     """
 
-    def __init__(
-        self,
-        *,
-        source: str,
-        kwargs: dict[str, Any],
-        visuals: Mapping[str, Any] | None = None,
-        count: int,
-        seed: int = 0,
-        step_timeout_s: float = 30.0,
-        reset_timeout_s: float = 120.0,
-        max_restarts: int = 3,
-        restart_window_s: float = 300.0,
-        blank_frames: int = 5,
-        frozen_frames: int = 20,
-    ) -> None:
-        if count < 1:
-            raise BadOption(f"count: expected >= 1, got {count}")
-        self._config = {"source": source, "kwargs": dict(kwargs), "visuals": dict(visuals or {})}
-        self._config |= {"blank_frames": blank_frames, "frozen_frames": frozen_frames, "lanes": 0}
-        self._seed = seed
-        self._limits = Limits(step_timeout_s, reset_timeout_s, max_restarts, restart_window_s)
+    def __init__(self, **options: Any) -> None:
+        self._options = PoolOptions(**options)
+        self._limit = self._options.fault_limit()
         self._patience = {"reset": Patience(), "step": Patience()}
         self._poll = select.poll()
         self._watched: dict[int, Supervised] = {}
         self._envs: list[Supervised] = []
         self._finalizer = weakref.finalize(self, shut_down, self._envs, os.getpid())
         try:
-            self._start(count)
+            self._start()
         except BaseException:
             self.close()
             raise
 
-    def _start(self, count: int) -> None:
+    def _start(self) -> None:
         # all start at once, then each is waited for
-        for index in range(count):
-            self._envs.append(Supervised(index, start=partial(self._launch, index), limits=self._limits))
+        for index in range(self._options.count):
+            start = partial(self._launch, index)
+            self._envs.append(Supervised(index, start=start, options=self._options, limit=self._limit))
         for env in self._envs:
             env.finish_start()
         self.spec: EnvSpec = self._envs[0].spec
         self.renderer: str = self._envs[0].worker.renderer
 
     def _launch(self, index: int, restarts: int) -> RemoteEnv:
-        return RemoteEnv(config=self._config, seed=episode_seed(self._seed, START_RANK, index, restarts))
+        seed = episode_seed(self._options.seed, START_RANK, index, restarts)
+        return RemoteEnv(config=self._options.worker_config(lanes=0), seed=seed)
 
     @property
     def pids(self) -> tuple[int, ...]:

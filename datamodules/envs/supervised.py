@@ -2,39 +2,31 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.envs.errors import EnvError, NotReset, WorkerFault, WorkerLost
 from datamodules.envs.fault_limit import FaultLimit
+from datamodules.envs.pool_options import PoolOptions
 from datamodules.envs.protocol import Fault, Step
 from datamodules.envs.remote import RemoteEnv, Trouble
 from worldmodel.spec import EnvSpec
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Seconds for an answer, and the restarts that a worker may need within a window of seconds."""
-
-    step_timeout_s: float
-    reset_timeout_s: float
-    max_restarts: int
-    restart_window_s: float
-
-
 class Supervised:
     """Environment `index`, with `start(restarts)` to launch a worker; no method waits for one, but `finish_start`.
 
-    asked, deadline: when the last request was made, and until when it must be answered. late: a call returned without
-    the answer. A worker that fails is replaced at once; the environment answers with the Fault until it is reset,
-    and starts in the background.
+    options: how long an answer may take. limit: counts the faults. asked, deadline: when the last request was made, and
+    until when it must be answered. late: a call returned without the answer. A worker that fails is replaced at once;
+    the environment answers with the Fault until it is reset, and starts in the background.
     """
 
-    def __init__(self, index: int, *, start: Callable[[int], RemoteEnv], limits: Limits) -> None:
-        self.index, self._start, self._limits = index, start, limits
-        self._restarts, self._limit = 0, FaultLimit(most=limits.max_restarts, window_s=limits.restart_window_s)
+    def __init__(
+        self, index: int, *, start: Callable[[int], RemoteEnv], options: PoolOptions, limit: FaultLimit
+    ) -> None:
+        self.index, self._start, self._options, self._limit = index, start, options, limit
+        self._restarts = 0
         self._spec: EnvSpec | None = None
         self.fault: Fault | None = None
         self.late = self._is_open = self._awaited = False
@@ -71,7 +63,7 @@ class Supervised:
         if not self._is_open:
             raise NotReset(f"step: expected a reset first, no episode is open in worker {self.index}")
         self._expect_answer(None)
-        self.deadline = self.asked + self._limits.step_timeout_s
+        self.deadline = self.asked + self._options.step_timeout_s
         try:
             self.worker.send_step(action, deadline=self.deadline)
         except Trouble as trouble:
@@ -93,7 +85,7 @@ class Supervised:
                 state = "starts again" if self._starting else "has not answered yet"
                 raise WorkerFault(f"worker {self.index} {state}: there is no frame to draw")
             try:
-                deadline = time.monotonic() + self._limits.step_timeout_s
+                deadline = time.monotonic() + self._options.step_timeout_s
                 return self.worker.render(size, deadline=deadline, lane=lane)
             except Trouble as trouble:
                 self._replace(trouble)
@@ -126,13 +118,13 @@ class Supervised:
 
     def _send_reset(self) -> None:
         assert self._seed is not None
-        self.deadline = time.monotonic() + self._limits.reset_timeout_s
+        self.deadline = time.monotonic() + self._options.reset_timeout_s
         self.worker.send_reset(self._seed, deadline=self.deadline)
 
     def _launch(self) -> None:
         # not waited for: the other workers go on while this one starts
         self.worker, self._starting = self._start(self._restarts), True
-        self.deadline = time.monotonic() + self._limits.reset_timeout_s
+        self.deadline = time.monotonic() + self._options.reset_timeout_s
 
     def _replace(self, error: Trouble | EnvError) -> None:
         kind = error.kind if isinstance(error, Trouble) else "start"

@@ -30,12 +30,12 @@ from datamodules.envs.gym import (
     drawn,
     import_gymnasium,
     known_limit,
+    spec_of,
     typed_errors,
 )
 from datamodules.envs.images import ImageReader, area_resized, as_colour
 from datamodules.envs.import_path import import_callable, is_import_path
 from datamodules.envs.protocol import Step
-from worldmodel.spec import EnvSpec
 
 NEXT_STEP, SAME_STEP, DISABLED = "NextStep", "SameStep", "Disabled"
 # how Gymnasium names the modes here
@@ -127,14 +127,8 @@ class VectorLanes:
         self._steps: dict[int, int] = {}  # control steps of the open episodes
         self._ended = np.ones(self.count, np.bool_)  # the environment's own episode is over
         self._openings: dict[int, NDArray[np.uint8]] = {}  # images of the lanes that stand at an opening of their own
-        self.spec = EnvSpec(
-            task=task,
-            pixels=(3 if reader is None else reader.channels, size, size),
-            action_dim=self._actions.dim,
-            action_repeat=action_repeat,
-            episode_steps=episode_steps,
-            discrete=self._actions.discrete,
-        )
+        facts = {"task": task, "size": size, "action_repeat": action_repeat, "episode_steps": episode_steps}
+        self.spec = spec_of(reader, self._actions, **facts)
 
     def reset(self, seeds: dict[int, int]) -> dict[int, Step]:
         """Open an episode in each lane of {lane: seed} while the others go on; see above for what a seed does."""

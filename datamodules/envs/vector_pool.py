@@ -5,7 +5,6 @@ import os
 import select
 import time
 import weakref
-from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -15,9 +14,10 @@ from datamodules.envs import wire
 from datamodules.envs.checks import checked_action
 from datamodules.envs.errors import BadOption, NotReset, WorkerFault
 from datamodules.envs.pool import START_RANK, episode_seed, shut_down
+from datamodules.envs.pool_options import PoolOptions
 from datamodules.envs.protocol import Fault, Step
 from datamodules.envs.remote_lanes import RemoteLanes
-from datamodules.envs.supervised import Limits, Supervised
+from datamodules.envs.supervised import Supervised
 from worldmodel.spec import EnvSpec
 
 
@@ -28,33 +28,15 @@ class VectorPool:
     had an episode under way, and counts as one restart. A call is answered for all lanes at once, so no lane is late.
     """
 
-    def __init__(
-        self,
-        *,
-        source: str,
-        kwargs: dict[str, Any],
-        visuals: Mapping[str, Any] | None = None,
-        count: int,
-        seed: int = 0,
-        step_timeout_s: float = 30.0,
-        reset_timeout_s: float = 120.0,
-        max_restarts: int = 3,
-        restart_window_s: float = 300.0,
-        blank_frames: int = 5,
-        frozen_frames: int = 20,
-    ) -> None:
-        if count < 1:
-            raise BadOption(f"count: expected >= 1, got {count}")
-        self._config = {"source": source, "kwargs": dict(kwargs), "visuals": dict(visuals or {})}
-        self._config |= {"blank_frames": blank_frames, "frozen_frames": frozen_frames, "lanes": count}
-        self._seed, self._count = seed, count
+    def __init__(self, **options: Any) -> None:
+        self._options = PoolOptions(**options)
         self._faults: dict[int, Fault] = {}
         self._open: set[int] = set()
-        limits = Limits(step_timeout_s, reset_timeout_s, max_restarts, restart_window_s)
+        limit = self._options.fault_limit()
         self._envs: list[Supervised] = []
         self._finalizer = weakref.finalize(self, shut_down, self._envs, os.getpid())
         try:
-            self._envs.append(Supervised(0, start=self._launch, limits=limits))
+            self._envs.append(Supervised(0, start=self._launch, options=self._options, limit=limit))
             self._worker.finish_start()
         except BaseException:
             self.close()
@@ -118,7 +100,8 @@ class VectorPool:
         return self._envs[0]
 
     def _launch(self, restarts: int) -> RemoteLanes:
-        return RemoteLanes(config=self._config, seed=episode_seed(self._seed, START_RANK, 0, restarts))
+        config = self._options.worker_config(lanes=self._options.count)
+        return RemoteLanes(config=config, seed=episode_seed(self._options.seed, START_RANK, 0, restarts))
 
     def _answer(self, asked: list[int]) -> dict[int, Step | Fault]:
         answer = self._worker.answer(time.monotonic())

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from datamodules.envs.errors import WorkerLost
+from datamodules.envs.fault_limit import FaultLimit
 from datamodules.envs.pool import EnvPool, episode_seed
 from datamodules.envs.protocol import Fault
 from datamodules.replay import Replay
@@ -210,7 +211,7 @@ class Diverged:
 
 def test_an_agent_that_diverges_is_counted_and_ends_the_run_with_its_cause(pool):
     told = []
-    collect, replay = collector(pool, report=told.append, max_faults=2)
+    collect, replay = collector(pool, report=told.append, limit=FaultLimit(most=2))
     agent = Diverged(small_agent(), at=3)
     for _ in range(2):
         episodes, _ = collect.collect(agent)

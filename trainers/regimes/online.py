@@ -38,8 +38,7 @@ def make(*, session: Session) -> Course:
         clock=module.clock,
         noise_std=config["agent"]["explore_std"],
         report=lambda fault: session.progress.print(_line(fault)),
-        max_faults=data.get("max_restarts", 3),
-        fault_window_s=data.get("restart_window_s", 300.0),
+        limit=build.build_fault_limit(config),
         should_stop=session.interrupt.is_set,
     )
     stack.enter_context(closing(collector))

@@ -114,7 +114,7 @@ def test_where_all_are_late_the_first_answer_is_waited_for_and_no_other():
         pool.reset({0: 0, 1: 1})
         for pid in pool.pids:
             os.kill(pid, signal.SIGSTOP)
-        pool._envs[1]._limits = replace(pool._envs[1]._limits, step_timeout_s=0.5)
+        pool._envs[1]._options = replace(pool._envs[1]._options, step_timeout_s=0.5)
         rows = pool.step({0: ACTION, 1: ACTION})
         assert {index: row.kind for index, row in rows.items()} == {1: "timeout"}
         os.kill(pool.pids[0], signal.SIGKILL)
