@@ -16,10 +16,10 @@ from datamodules.envs.pool import EnvPool
 from datamodules.envs.protocol import Fault, Step
 from datamodules.rollout import play
 
-VICTIMS, BYSTANDER = (0, 1, 2), 3
+AT_ONCE = 25  # they share their time-outs
 FAULT_SEED = 5
 ACTION = np.array([0.5, 0.0], np.float32)
-STEP_TIMEOUT_S, RESET_TIMEOUT_S = 1.0, 10.0
+STEP_TIMEOUT_S, RESET_TIMEOUT_S = 5.0, 45.0  # that many at once, on few cores
 BEYOND_S = 3600.0
 
 
@@ -42,6 +42,9 @@ KINDS = {
     "wrong_shape": Injection("shape", "observation"),
     "nan_pixels": Injection("float", "observation"),
     "nan_reward": Injection("nan", "reward"),
+    "huge_reward": Injection("huge", "reward"),
+    "wrong_flags": Injection("flags", "observation"),
+    "wrong_count": Injection("steps", "observation"),
     "blank": Injection("blank", "blank"),
     "frozen": Injection("frozen", "frozen"),
     "slow_reset": Injection("slow", "timeout", at=0),
@@ -74,12 +77,11 @@ def _inject(injection: Injection, count: int) -> dict[str, Any]:
     limits = {"step_timeout_s": STEP_TIMEOUT_S, "reset_timeout_s": RESET_TIMEOUT_S, "max_restarts": count + 1}
     injected = recovered = 0
     worst = worst_restart = 0.0
-    with EnvPool(
-        source="counting", kwargs=options, count=BYSTANDER + 1, **limits, blank_frames=3, frozen_frames=3
-    ) as pool:
-        run = _Run(pool)
+    most = min(AT_ONCE, count)
+    with EnvPool(source="counting", kwargs=options, count=most + 1, **limits, blank_frames=3, frozen_frames=3) as pool:
+        run = _Run(pool, bystander=most)
         while injected < count:
-            victims = VICTIMS[: count - injected]
+            victims = tuple(range(min(most, count - injected)))
             faults, seconds = run.until_faults(victims)
             good, restart = run.recover(victims, first_seed=1000 + injected)
             injected += len(victims)
@@ -97,9 +99,9 @@ def _inject(injection: Injection, count: int) -> dict[str, Any]:
 class _Run:
     """Steps a pool in which some fail, and watches the one that does not."""
 
-    def __init__(self, pool: EnvPool) -> None:
-        self._pool, self._time, self.bystander_is_whole = pool, 0, True
-        self._rows: dict[int, Step | Fault] = pool.reset({BYSTANDER: 7})
+    def __init__(self, pool: EnvPool, *, bystander: int) -> None:
+        self._pool, self._bystander, self._time, self.bystander_is_whole = pool, bystander, 0, True
+        self._rows: dict[int, Step | Fault] = pool.reset({bystander: 7})
 
     def until_faults(self, victims: tuple[int, ...]) -> tuple[dict[int, Fault], float]:
         """Episodes that must fail: their faults, and the longest time from a request to its fault."""
@@ -122,9 +124,9 @@ class _Run:
         seeds = {index: first_seed + index for index in victims}
         found = self._pool.reset(seeds)
         while victims and not seeds.keys() <= found.keys():
-            self._rows |= {i: row for i, row in found.items() if i == BYSTANDER}
-            found = {i: row for i, row in found.items() if i != BYSTANDER} | self._step(only=(BYSTANDER,))
-        self._rows |= {i: row for i, row in found.items() if i == BYSTANDER}
+            self._rows |= {i: row for i, row in found.items() if i == self._bystander}
+            found = {i: row for i, row in found.items() if i != self._bystander} | self._step(only=(self._bystander,))
+        self._rows |= {i: row for i, row in found.items() if i == self._bystander}
         good = {
             i: not isinstance(found[i], Fault) and counting.decode(found[i].pixels) == (0, seeds[i] % 256)
             for i in victims
@@ -137,9 +139,9 @@ class _Run:
         for index in acting:
             del self._rows[index]
         arrived = self._pool.step(dict.fromkeys(acting, ACTION))
-        if BYSTANDER in arrived:
+        if self._bystander in arrived:
             self._time += 1
-            row = arrived[BYSTANDER]
+            row = arrived[self._bystander]
             whole = not isinstance(row, Fault) and counting.decode(row.pixels) == (self._time % 65536, 7)
             self.bystander_is_whole = self.bystander_is_whole and whole
         if only is None:
