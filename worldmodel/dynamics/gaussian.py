@@ -5,16 +5,17 @@ The bound of this posterior, in which every row is inferred on its own, is loose
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from worldmodel.distributions import gaussian_kl
+from worldmodel.dynamics.markov import GaussianMarkov
 from worldmodel.dynamics.stack import carried, stack
 from worldmodel.interfaces import Belief
 from worldmodel.nets import mlp
 
 
-class GaussianDynamics(nn.Module):
+class GaussianDynamics(GaussianMarkov):
     """s_t ~ q(· | o_t-k+1..t) with k = `stack` frames, s_t+1 ~ p(· | s_t, a_t) as a residual step.
 
     An episode's first latent, and that of a window without a carry, has the prior N(0, 1). The carry holds the
@@ -31,8 +32,8 @@ class GaussianDynamics(nn.Module):
         stack: int = 3,
         min_std: float = 0.1,
     ) -> None:
-        super().__init__()
-        self.latent_dim, self.stack, self.min_std = latent_dim, stack, min_std
+        super().__init__(min_std=min_std)
+        self.latent_dim, self.stack = latent_dim, stack
         self.carry_dim = carried(embed_dim, stack) + latent_dim
         self.infer = mlp(stack * embed_dim, hidden, 1, 2 * latent_dim)
         self.change = mlp(latent_dim + action_dim, hidden, 2, 2 * latent_dim)
@@ -50,10 +51,10 @@ class GaussianDynamics(nn.Module):
         frames, last = carry.split([self.carry_dim - self.latent_dim, self.latent_dim], -1)
         alone = is_first | F.pad(frames[:, -1:] <= 0, (0, is_first.shape[1] - 1))
         stacked, frames = stack(embed, is_first, frames, count=self.stack)
-        mean, std = self._moments(self.infer(stacked))
+        mean, std = self.moments(self.infer(stacked))
         latent = mean + std * torch.randn_like(std) if sample else mean
         before = torch.cat([last[:, None].to(latent.dtype), latent[:, :-1]], 1)
-        prior_mean, prior_std = self._prior(before, action)
+        prior_mean, prior_std = self.prior(before, action)
         statistics = {
             "posterior_mean": mean,
             "posterior_std": std,
@@ -62,15 +63,6 @@ class GaussianDynamics(nn.Module):
         }
         return Belief(latent=latent, carry=torch.cat([frames, latent[:, -1]], -1), statistics=statistics)
 
-    def predict(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
-        """The prior's mean."""
-        return self._prior(latent, action)[0]
-
-    def imagine(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
-        """A sample of the prior by reparameterisation."""
-        mean, std = self._prior(latent, action)
-        return mean + std * torch.randn_like(std)
-
     def losses(
         self, belief: Belief, action: Float[Tensor, "B T A"], is_first: Bool[Tensor, "B T"]
     ) -> dict[str, Tensor]:
@@ -78,14 +70,6 @@ class GaussianDynamics(nn.Module):
         stats = belief.statistics
         posterior = stats["posterior_mean"], stats["posterior_std"]
         return {"kl": gaussian_kl(posterior, (stats["prior_mean"], stats["prior_std"]))}
-
-    def _prior(self, latent: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        change, std = self._moments(self.change(torch.cat([latent, action], -1)))
-        return latent + change, std
-
-    def _moments(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
-        mean, raw = statistics.float().chunk(2, -1)
-        return mean, F.softplus(raw) + self.min_std
 
 
 make = GaussianDynamics

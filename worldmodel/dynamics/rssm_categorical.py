@@ -17,11 +17,11 @@ from worldmodel.distributions import (
     straight_through,
     unimix,
 )
+from worldmodel.dynamics.recurrent import RecurrentState
 from worldmodel.interfaces import Belief
-from worldmodel.nets import NormGRUCell, mlp
 
 
-class CategoricalRSSM(nn.Module):
+class CategoricalRSSM(RecurrentState):
     """s = (h, z): a GRU state h and `groups` one-hot vectors of `classes` each, gradients straight through.
 
     deterministic: size of h. hidden: width of the two state heads. uniform: share of every categorical that is
@@ -42,19 +42,12 @@ class CategoricalRSSM(nn.Module):
         balance: float = 0.8,
         free_nats: float = 1.0,
     ) -> None:
-        super().__init__()
         if not 0 < uniform < 1:
             raise ValueError(f"dynamics.uniform: expected a number in (0, 1), got {uniform}")
-        self.deterministic, self.groups, self.classes = deterministic, groups, classes
+        sizes = {"embed_dim": embed_dim, "action_dim": action_dim, "deterministic": deterministic}
+        super().__init__(**sizes, stochastic=groups * classes, hidden=hidden, outputs=groups * classes)
+        self.groups, self.classes = groups, classes
         self.uniform, self.balance, self.free_nats = uniform, balance, free_nats
-        stochastic = groups * classes
-        self.latent_dim = self.carry_dim = deterministic + stochastic
-        self.inputs = nn.Sequential(
-            nn.Linear(stochastic + action_dim, deterministic, bias=False), nn.LayerNorm(deterministic), nn.SiLU()
-        )
-        self.cell = NormGRUCell(deterministic, deterministic)
-        self.prior = mlp(deterministic, hidden, 1, stochastic)
-        self.posterior = mlp(deterministic + embed_dim, hidden, 1, stochastic)
 
     def observe(
         self,
@@ -71,7 +64,7 @@ class CategoricalRSSM(nn.Module):
         first, heads_first = self.inputs[0], self.posterior[0]
         assert isinstance(first, nn.Linear) and isinstance(heads_first, nn.Linear), (first, heads_first)
         inputs, heads = self.inputs[1:], self.posterior[1:]
-        of_z, of_action = first.weight.split_with_sizes([self.groups * self.classes, action.shape[-1]], 1)
+        of_z, of_action = first.weight.split_with_sizes([self.stochastic, action.shape[-1]], 1)
         of_h, of_embed = heads_first.weight.split_with_sizes([self.deterministic, embed.shape[-1]], 1)
         controls, views = F.linear(action * keep, of_action), F.linear(embed, of_embed)
         # the class with the largest p / e, e exponential, is a draw from p; without noise it is the mode
@@ -79,7 +72,7 @@ class CategoricalRSSM(nn.Module):
         noise = noise.exponential_() if sample else noise
         latent, latents, posteriors = carry, [], []
         for t in range(embed.shape[1]):
-            h, z = (latent * keep[:, t]).split_with_sizes([self.deterministic, self.groups * self.classes], -1)
+            h, z = (latent * keep[:, t]).split_with_sizes([self.deterministic, self.stochastic], -1)
             h = self.cell(inputs(_plus(controls[:, t], z, of_z)), h)
             posterior = self._probabilities(heads(_plus(views[:, t], h, of_h)))
             chosen = F.one_hot((posterior.detach() / noise[:, t]).argmax(-1), self.classes)
@@ -93,12 +86,12 @@ class CategoricalRSSM(nn.Module):
 
     def predict(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
         """One step of the prior with z at its mean, the probabilities: smooth in the action, unlike a mode."""
-        h = self._recur(latent, action)
+        h = self.recur(latent, action)
         return self._join(h, self._log_probs(self.prior(h)).exp())
 
     def imagine(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
         """One step of the prior with z sampled, gradients straight through."""
-        h = self._recur(latent, action)
+        h = self.recur(latent, action)
         prior = self._log_probs(self.prior(h))
         return self._join(h, straight_through(prior, one_hot_sample(prior)))
 
@@ -108,10 +101,6 @@ class CategoricalRSSM(nn.Module):
         """The balanced KL from posterior to prior, in nats per row."""
         q, p = (belief.statistics["posterior"],), (belief.statistics["prior"],)
         return {"kl": balanced_kl(q, p, balance=self.balance, free_nats=self.free_nats, kl=categorical_kl)}
-
-    def _recur(self, latent: Tensor, action: Tensor) -> Tensor:
-        h, z = latent.split([self.deterministic, self.groups * self.classes], -1)
-        return self.cell(self.inputs(torch.cat([z, action], -1)), h)  # type: ignore[no-any-return]
 
     def _probabilities(self, logits: Tensor) -> Tensor:
         return mixed(logits.float().unflatten(-1, (self.groups, self.classes)), self.uniform)

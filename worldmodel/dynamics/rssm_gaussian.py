@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.distributions import balanced_kl
+from worldmodel.dynamics.recurrent import RecurrentState
 from worldmodel.interfaces import Belief
-from worldmodel.nets import NormGRUCell, mlp
 from worldmodel.rollouts.gaussian import GaussianRollout
 from worldmodel.scan import ScanWeights, scan
 
 
-class GaussianRSSM(nn.Module):
+class GaussianRSSM(RecurrentState):
     """s = (h, z): a GRU state h and a Gaussian z whose prior sees h and whose posterior also sees the frame.
 
     deterministic, stochastic: sizes of h and z. hidden: width of the two state heads.
@@ -37,17 +37,9 @@ class GaussianRSSM(nn.Module):
         balance: float = 0.8,
         free_nats: float = 1.0,
     ) -> None:
-        super().__init__()
-        self.embed_dim, self.action_dim = embed_dim, action_dim
-        self.deterministic, self.stochastic = deterministic, stochastic
-        self.latent_dim = self.carry_dim = deterministic + stochastic
+        sizes = {"embed_dim": embed_dim, "action_dim": action_dim, "deterministic": deterministic}
+        super().__init__(**sizes, stochastic=stochastic, hidden=hidden, outputs=2 * stochastic)
         self.min_std, self.balance, self.free_nats = min_std, balance, free_nats
-        self.inputs = nn.Sequential(
-            nn.Linear(stochastic + action_dim, deterministic, bias=False), nn.LayerNorm(deterministic), nn.SiLU()
-        )
-        self.cell = NormGRUCell(deterministic, deterministic)
-        self.prior = mlp(deterministic, hidden, 1, 2 * stochastic)
-        self.posterior = mlp(deterministic + embed_dim, hidden, 1, 2 * stochastic)
 
     def observe(
         self,
@@ -84,12 +76,12 @@ class GaussianRSSM(nn.Module):
 
     def predict(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
         """One step of the prior with z at its mean."""
-        h = self._recur(latent, action)
+        h = self.recur(latent, action)
         return torch.cat([h, self._prior_mean(h)], -1)
 
     def imagine(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
         """One step of the prior with z sampled by reparameterisation."""
-        h = self._recur(latent, action)
+        h = self.recur(latent, action)
         mean, std = self._moments(self.prior(h))
         return torch.cat([h, mean + std * torch.randn_like(std)], -1)
 
@@ -141,10 +133,6 @@ class GaussianRSSM(nn.Module):
         assert isinstance(last, nn.Linear), last
         # planners predict means only: the std's half of the layer would be wasted
         return F.linear(h, last.weight[: self.stochastic], last.bias[: self.stochastic]).float()
-
-    def _recur(self, latent: Tensor, action: Tensor) -> Tensor:
-        h, z = latent.split([self.deterministic, self.stochastic], -1)
-        return self.cell(self.inputs(torch.cat([z, action], -1)), h)  # type: ignore[no-any-return]
 
     def _moments(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
         mean, raw = statistics.float().chunk(2, -1)

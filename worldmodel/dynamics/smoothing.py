@@ -6,16 +6,17 @@ last latent are all that the posterior needs.
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from worldmodel.distributions import gaussian_kl
+from worldmodel.dynamics.markov import GaussianMarkov
 from worldmodel.interfaces import Belief
 from worldmodel.nets import NormGRUCell, mlp
 from worldmodel.recurrence import recur
 
 
-class SmoothingDynamics(nn.Module):
+class SmoothingDynamics(GaussianMarkov):
     """Gaussian Markov latents: q(s_t | s_t-1, a_t-1, b_t) in learning, q(s_t | g_t) in acting.
 
     b_t is a GRU's state from the window's or the episode's end back to row t; g_t, which the carry holds, one from
@@ -26,8 +27,8 @@ class SmoothingDynamics(nn.Module):
     def __init__(
         self, *, embed_dim: int, action_dim: int, latent_dim: int = 64, hidden: int = 200, min_std: float = 0.1
     ) -> None:
-        super().__init__()
-        self.latent_dim, self.carry_dim, self.min_std = latent_dim, hidden, min_std
+        super().__init__(min_std=min_std)
+        self.latent_dim, self.carry_dim = latent_dim, hidden
         self.backward_in = mlp(embed_dim + action_dim, hidden, 1, hidden)
         self.backward_cell = NormGRUCell(hidden, hidden)
         self.forward_in = mlp(embed_dim + action_dim, hidden, 1, hidden)
@@ -50,21 +51,12 @@ class SmoothingDynamics(nn.Module):
         controls = action * keep
         seen = recur(self.forward_cell, self.forward_in(torch.cat([embed.detach(), controls], -1)), keep, carry)
         carry = seen[:, -1]
-        filter_mean, filter_std = self._moments(self.filter(seen))
+        filter_mean, filter_std = self.moments(self.filter(seen))
         if not sample:
             return Belief(latent=filter_mean, carry=carry, statistics={})
         latent, statistics = self._smooth(self._look_back(embed, controls, keep), controls, keep)
         statistics |= {"filter_mean": filter_mean, "filter_std": filter_std}
         return Belief(latent=latent, carry=carry, statistics=statistics)
-
-    def predict(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
-        """The prior's mean."""
-        return self._prior(latent, action)[0]
-
-    def imagine(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
-        """A sample of the prior by reparameterisation."""
-        mean, std = self._prior(latent, action)
-        return mean + std * torch.randn_like(std)
 
     def losses(
         self, belief: Belief, action: Float[Tensor, "B T A"], is_first: Bool[Tensor, "B T"]
@@ -97,26 +89,18 @@ class SmoothingDynamics(nn.Module):
         streams = (x.unbind(1) for x in (future, controls, keep, noise))
         for seen, control, kept, draw in zip(*streams, strict=True):
             before = latent * kept
-            change, std = self._moments(self.smoother(torch.cat([before, control, seen], -1)))
+            change, std = self.moments(self.smoother(torch.cat([before, control, seen], -1)))
             mean = before + change
             latent = torch.addcmul(mean, std, draw)
             rows.append((latent, before, mean, std))
         latents, befores, means, stds = (torch.stack(column, 1) for column in zip(*rows, strict=True))
-        prior_mean, prior_std = self._prior(befores, controls)
+        prior_mean, prior_std = self.prior(befores, controls)
         return latents, {
             "posterior_mean": means,
             "posterior_std": stds,
             "prior_mean": prior_mean * keep,
             "prior_std": torch.where(keep > 0, prior_std, 1.0),
         }
-
-    def _prior(self, latent: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        change, std = self._moments(self.change(torch.cat([latent, action], -1)))
-        return latent + change, std
-
-    def _moments(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
-        mean, raw = statistics.float().chunk(2, -1)
-        return mean, F.softplus(raw) + self.min_std
 
 
 make = SmoothingDynamics

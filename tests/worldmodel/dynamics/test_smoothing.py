@@ -36,10 +36,10 @@ class Exact(SmoothingDynamics):
         start[:, 0] = 1
         return torch.cat([precision, pull, start], -1)
 
-    def _prior(self, latent: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+    def prior(self, latent: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         return F * latent + action, torch.full_like(latent, math.sqrt(Q))
 
-    def _moments(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
+    def moments(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
         mean, std = statistics.chunk(2, -1)
         return mean, std
 
