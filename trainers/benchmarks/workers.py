@@ -1,7 +1,9 @@
 """Eight supervised workers beside one, and beside as many without supervision (action repeat 2, render=fast)."""
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,24 +16,29 @@ from trainers import build
 from trainers.configuration import load_config
 
 OPTIONS = {"repeats": 300, "passes": 5, "envs": 8}
+WAYS = ("one_worker", "eight_workers", "unsupervised")
 DEFAULTS = ("task.env.action_repeat=2", "render=fast")
 
 
 def measure(overrides: list[str], *, repeats: int, passes: int, envs: int) -> dict[str, Any]:
-    """Decisions per second of each, alternating `passes` times; the median, and the spread of the ratios."""
+    """Decisions per second of each, alternating `passes` times; the median, and the spread of the ratios.
+
+    Processor time per decision, of this process and of the workers, says what a busy machine hides.
+    """
     given = {text.partition("=")[0] for text in overrides}
     config = load_config([*(text for text in DEFAULTS if text.partition("=")[0] not in given), *overrides])
     with build.open_pool(config, envs) as pool:
         actions = np.random.default_rng(0).uniform(-1, 1, (repeats, envs, pool.spec.action_dim)).astype(np.float32)
         bare = [env.worker for env in pool._envs]  # the same processes, asked without a supervisor
-        ways: list[Callable[[], float]] = [
-            lambda: _rate(_supervised(pool, range(1)), actions[:, :1]),
-            lambda: _rate(_supervised(pool, range(envs)), actions),
-            lambda: _rate(_unsupervised(bare), actions),
+        ways: list[Callable[[], Figures]] = [
+            lambda: _rate(_supervised(pool, range(1)), actions[:, :1], pool.pids),
+            lambda: _rate(_supervised(pool, range(envs)), actions, pool.pids),
+            lambda: _rate(_unsupervised(bare), actions, pool.pids),
         ]
         for way in ways:
             way()
-        rates = np.array([[way() for way in ways] for _ in range(passes)])
+        figures = np.array([[way() for way in ways] for _ in range(passes)])
+        rates, processor_us = figures[:, :, 0], np.median(figures[:, :, 1:], 0).round(1)
         one, many, raw = np.median(rates, 0)
         facts = {"task": pool.spec.task, "look": pool.spec.look, "envs": envs}
     speedups, ratios = rates[:, 1] / rates[:, 0], rates[:, 1] / rates[:, 2]
@@ -44,16 +51,29 @@ def measure(overrides: list[str], *, repeats: int, passes: int, envs: int) -> di
         "speedup_range": [speedups.min(), speedups.max()],
         "supervision_ratio": float(np.median(ratios)),
         "supervision_ratio_range": [ratios.min(), ratios.max()],
+        **{f"{name}_processor_us": us.tolist() for name, us in zip(WAYS, processor_us, strict=True)},
     }
 
 
 Round = Callable[[np.ndarray], int]
+Figures = tuple[float, float, float]
 
 
-def _rate(play: Round, actions: np.ndarray) -> float:
-    start = time.perf_counter()
+def _rate(play: Round, actions: np.ndarray, pids: Sequence[int]) -> Figures:
+    """Decisions per second, and microseconds of processor time for each, of this process and of the workers."""
+    start, mine, theirs = time.perf_counter(), time.process_time(), _processor_s(pids)
     decisions = sum(play(row) for row in actions)
-    return decisions / (time.perf_counter() - start)
+    mine, theirs = time.process_time() - mine, _processor_s(pids) - theirs
+    return decisions / (time.perf_counter() - start), 1e6 * mine / decisions, 1e6 * theirs / decisions
+
+
+def _processor_s(pids: Sequence[int]) -> float:
+    """Processor time of processes so far; NaN where no /proc tells it."""
+    try:
+        fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13] for pid in pids]
+    except FileNotFoundError:
+        return float("nan")
+    return sum(int(ticks) for pair in fields for ticks in pair) / os.sysconf("SC_CLK_TCK")
 
 
 def _supervised(pool: EnvPool, indices: range) -> Round:
