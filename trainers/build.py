@@ -9,7 +9,7 @@ from datamodules.envs.fault_limit import FaultLimit
 from datamodules.envs.pool import EnvPool
 from datamodules.envs.protocol import Pool
 from datamodules.envs.sources import has_lanes, takes
-from datamodules.envs.states.protocol import StateEnv
+from datamodules.envs.states import StateEnv
 from datamodules.envs.vector_pool import VectorPool
 from datamodules.online import OnlineData
 from datamodules.replay import Replay

@@ -8,7 +8,7 @@ from trainers.ladder.figures import draw
 from trainers.ladder.runs import ladder, replanning
 from trainers.ladder.table import row, table
 
-OPTIONS = {"seeds": 3, "out": "runs/chapter", "replans": "1,2,5,10,20", "episodes": 5}
+OPTIONS = {"seeds": 3, "out": "runs/chapter", "replans": "1,2,5,20", "episodes": 3}
 VERSIONS = {"alg23": "0.5", "alg24": "1.0", "alg25": "1.5"}
 
 

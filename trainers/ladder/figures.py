@@ -59,6 +59,8 @@ def _shift(pyplot: Any, runs: Mapping[str, Sequence[Run]]) -> Any:
     for version, seeds in runs.items():
         for name, style, label in (("error/own", "-", "where its plans lead"), ("error/data", ":", "on its data")):
             steps, errors = _over_seeds(seeds, name)
+            if len(steps) > 1:  # the last one is of the final evaluation, not of a round
+                steps, errors = steps[:-1], errors[:, :-1]
             marker = "o" if len(steps) == 1 else ""
             face = COLOURS[version] if style == "-" else "white"
             left.plot(
@@ -69,9 +71,11 @@ def _shift(pyplot: Any, runs: Mapping[str, Sequence[Run]]) -> Any:
                 color=COLOURS[version],
                 label=f"{version}: {label}",
             )
-    left.set(yscale="log", xlabel="env_steps in the data", ylabel="one-step error, std of a base change")
+    left.set(
+        yscale="log", ylim=(0.03, 100), xlabel="env_steps in the data", ylabel="one-step error, std of a base change"
+    )
     left.set_title("Error of the model", loc="left")
-    left.legend(frameon=False, fontsize=7)
+    left.legend(frameon=False, fontsize=7, loc="upper right")
     _visited(right, runs)
     return figure
 
@@ -83,10 +87,12 @@ def _visited(axes: Any, runs: Mapping[str, Sequence[Run]]) -> None:
             axes.plot(*_phase(found["collected_state"]), ".", ms=2, color=BASE, label="base policy", zorder=3)
         label = f"plans of {version}"
         axes.plot(*_phase(found["evaluated_state"][:3]), ".", ms=2, color=COLOURS[version], label=label, alpha=0.6)
-    axes.set(xlabel="angle of the pole (0: up)", ylabel="its speed, rad/s", xticks=(-np.pi, 0, np.pi))
+    axes.set(xlabel="angle of the pole (0: up)", ylabel="its speed, rad/s", xticks=(-np.pi, 0, np.pi), ylim=(-15, 20))
     axes.set_xticklabels(("-π", "0", "π"))
     axes.set_title("States visited", loc="left")
-    axes.legend(frameon=False, fontsize=7, markerscale=4, loc="upper right")
+    axes.legend(
+        frameon=False, fontsize=7, markerscale=4, loc="upper center", ncols=3, columnspacing=0.8, handletextpad=0.1
+    )
 
 
 def _promise(pyplot: Any, runs: Mapping[str, Sequence[Run]]) -> Any:
@@ -96,11 +102,11 @@ def _promise(pyplot: Any, runs: Mapping[str, Sequence[Run]]) -> Any:
         found = np.load(seeds[0].run_dir / "episodes.npz")
         seconds = STEP_S * seeds[0].spec["action_repeat"] * np.arange(len(found["expected"]))
         shown = seconds <= SHOWN_S
-        expected = np.clip(found["expected"][shown, 1], -1.5, 1.5)
+        expected = np.clip(found["expected"][shown, 1], -1.2, 1.2)
         axes.plot(seconds[shown], found["evaluated_state"][0, shown, 1], color=COLOURS[version], label="what happened")
         axes.plot(seconds[shown], expected, "--", color="black", lw=1, label="what the model expects")
         axes.set_title(f"version {version}", loc="left")
-        axes.set(xlabel="seconds", ylim=(-1.6, 1.6))
+        axes.set(xlabel="seconds", ylim=(-1.3, 2.2), yticks=(-1, 0, 1))
     rows[0].set_ylabel("height of the pole (1: up)")
     rows[0].legend(frameon=False, fontsize=7, loc="upper left")
     return figure

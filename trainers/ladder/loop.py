@@ -7,7 +7,7 @@ import numpy as np
 import pytorch_lightning as pl
 
 from datamodules.envs.pool import episode_seed
-from datamodules.envs.states.protocol import StateEnv
+from datamodules.envs.states import StateEnv
 from datamodules.transitions import StateEpisode, TransitionSet, transitions
 from trainers.cycle import Cycle, Surroundings
 from trainers.interrupt import Interrupted

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from datamodules.envs.pool import episode_seed
-from datamodules.envs.states.protocol import StateEnv
+from datamodules.envs.states import StateEnv
 from datamodules.rollout import SmoothRandom
 from datamodules.transitions import StateEpisode
 from trainers.clock import Clock

@@ -13,7 +13,7 @@ from datamodules.envs.checks import checked_action, require_open
 from datamodules.envs.dmc import ENDLESS_STEPS, control_range, split_task
 from datamodules.envs.dmc_tasks import own_loader, random_of, step_limit
 from datamodules.envs.import_path import is_import_path
-from datamodules.envs.states.protocol import StateStep
+from datamodules.envs.states import StateStep
 from worldmodel.spec import StateSpec
 
 
