@@ -28,10 +28,16 @@ class CEM(Shooting):
     def refit(self, proposal: Proposal, pool: Scored) -> Proposal:
         """Mean and std of the best candidates; where none is finite, the proposal as it was."""
         top = pool.best(self.elites)
-        new = moments(proposal, top.actions, finite(top.scores).to(top.actions.dtype))
-        some = finite(top.scores)[:, :1, None]
-        std = torch.lerp(new.std, proposal.std, self.momentum).clamp_min(self.min_std)
-        return Proposal(torch.lerp(new.mean, proposal.mean, self.momentum), torch.where(some, std, proposal.std))
+        counts = finite(top.scores)
+        new = moments(proposal, top.actions, counts.to(top.actions.dtype))
+        if self.momentum:
+            mixed = (
+                torch.lerp(one, old, self.momentum) for one, old in ((new.mean, proposal.mean), (new.std, proposal.std))
+            )
+            new = Proposal(*mixed)
+        if self.min_std:
+            new = Proposal(new.mean, torch.where(counts[:, :1, None], new.std.clamp_min(self.min_std), proposal.std))
+        return new
 
 
 make = CEM

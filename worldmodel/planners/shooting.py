@@ -129,7 +129,8 @@ def moments(proposal: Proposal, actions: Float[Tensor, "B N H A"], weight: Float
     shape = proposal.mean.shape
     mean = (share @ actions.flatten(2)).view(shape)  # one product: few candidates wait for operations, not for sums
     std = (share @ (actions - mean[:, None]).square_().flatten(2)).view(shape).sqrt_()
-    return Proposal(torch.where(total > 0, mean, proposal.mean), torch.where(total > 0, std, proposal.std))
+    some = total > 0
+    return Proposal(torch.where(some, mean, proposal.mean), torch.where(some, std, proposal.std))
 
 
 def _scored(problem: Problem, actions: Tensor) -> Scored:
