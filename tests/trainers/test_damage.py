@@ -40,6 +40,13 @@ def test_a_run_that_goes_on_without_what_was_lost(runs, damaged, finished):
 
 
 def test_a_run_that_learns_from_the_rest(runs, damaged, tmp_path):
-    short = ("experiment=small", "data.batch=4", "data.length=8", "data.updates=4", "trainer.accelerator=cpu")
+    short = (
+        "experiment=small",
+        "data.batch=4",
+        "data.length=8",
+        "data.updates=4",
+        "data.damage_limit=0.2",
+        "trainer.accelerator=cpu",
+    )
     where = (f"data.uri={damaged / 'replay'}", f"run_dir={tmp_path / 'run'}")
     assert_counted(runs.fit("data=offline", *short, *where), tmp_path / "run")
