@@ -36,13 +36,14 @@ def convert(uri: str, out: str) -> dict[str, Any]:
     # the readers load numpy and more: help is answered before
     from datamodules.formats.protocol import in_short
     from datamodules.formats.uri import open_reader, open_writer
+    from datamodules.read_ahead import read_ahead
     from trainers.new_data_set import require_new
 
     start, episodes, rows = time.monotonic(), 0, 0
     with closing(open_reader(uri)) as reader:
         require_new(out)
         with closing(open_writer(out, reader.spec)) as writer:
-            for episode in reader.trajectories():
+            for episode in read_ahead(reader.trajectories()):
                 writer.write(episode)
                 episodes, rows = episodes + 1, rows + len(episode)
         problems = [str(problem) for problem in reader.problems]
