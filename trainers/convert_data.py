@@ -11,7 +11,7 @@ from trainers.entry import run
 
 USAGE = """python -m trainers.convert_data URI out=URI
 
-Reads episodes in any format and writes them in another, one at a time in memory: see docs/offline.md for both.
+Reads episodes in any format and writes them in another, two at a time in memory: see docs/offline.md for both.
 
   npz:data/walker out=hdf5:walker.hdf5
   'lerobot:data/arm?camera=top,wrist&size=64' out=segments:data/arm64

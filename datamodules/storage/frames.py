@@ -44,6 +44,9 @@ class Frames(Protocol):
     def copy(self, row: int, out: Rows) -> None:
         """Write the frames of rows [row, row + n) to `out` (C-contiguous)."""
 
+    def settle(self) -> None:
+        """Every block there is was located: let go of files that hold none, whose names may come again."""
+
     def forget_before(self, row: int) -> None:
         """Let go of the rows below `row`."""
 
@@ -82,6 +85,9 @@ class MemoryFrames:
         _copy(self._ring[slot : slot + head], out[:head])
         if head < len(out):
             _copy(self._ring[: len(out) - head], out[head:])
+
+    def settle(self) -> None:
+        """No file is held."""
 
     def forget_before(self, row: int) -> None:
         """The ring forgets by itself."""
@@ -176,6 +182,11 @@ class MappedFrames:
         piece = whole[begin : begin + size]
         assert len(piece) == size, (path, begin, size, len(whole))
         return piece
+
+    def settle(self) -> None:
+        """Unmap what no block lies in: a torn segment is set aside, and the next one takes its name."""
+        held = {path for path, _ in self._places}
+        self._maps = {path: whole for path, whole in self._maps.items() if path in held}
 
     def forget_before(self, row: int) -> None:
         """Forget whole blocks, and unmap the files that none is left of."""

@@ -189,6 +189,7 @@ class Stream:
     def _settle(self) -> None:
         """Continue where the log ends, which after a loss is later than the last row that was read."""
         assert self.log is not None
+        self.frames.settle()
         self.is_open = self.is_open and self.log.rows == self.written
         self.written = self.log.rows
         self.tail = max(0, self.written - self.ring)

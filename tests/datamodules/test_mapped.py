@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -203,3 +204,33 @@ def test_capacity_in_bytes():
     for bad in ("12", "GB", "-1GB", "1 XB", "1e9B", ""):
         with pytest.raises(ValueError, match="expected a number of bytes"):
             parse_bytes(bad)
+
+
+def test_a_segment_that_was_torn_and_begun_again_is_read_as_it_is_now(tmp_path, monkeypatch):
+    # few frames in memory, and segments of a block each: rows are read from the file whose name came again
+    monkeypatch.setattr("datamodules.storage.budget.TAIL_BYTES", 0)
+    monkeypatch.setattr("datamodules.storage.budget.MAX_SEGMENT_BYTES", 1)
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (60, *SPEC.pixels), np.uint8)
+
+    def play(replay: Replay, rows: range) -> None:
+        for row in rows:
+            step = Step(frames[row], 0.0, row % 20 == 0, row % 20 == 19, False, 1)
+            replay.append(0, step, np.zeros(1, np.float32))
+
+    replay = opened(tmp_path / "whole", mapped=True, streams=1)
+    assert replay.budget.resident
+    play(replay, range(25))
+    shutil.copytree(tmp_path / "whole", tmp_path / "torn")
+    replay.close()
+    last = max((tmp_path / "torn").glob("stream_*/segment_*.bin"))
+    os.truncate(last, last.stat().st_size * 7 // 10)
+    replay = opened(tmp_path / "torn", mapped=True, streams=1)
+    (first,) = replay.next_rows
+    assert first == 20
+    frames = rng.integers(0, 256, (60, *SPEC.pixels), np.uint8)
+    play(replay, range(20, 60))
+    out = np.empty((2, frames[0].size), np.uint8)
+    replay._streams[0].frames.copy(20, out)
+    assert np.array_equal(out, frames[20:22].reshape(2, -1))
+    replay.close()

@@ -21,6 +21,8 @@ def learn(family: str, folder: Path, arguments: list[str], *, updates: int, epis
         else:
             never = ["evaluation.every=1000000000", "data.log_every=50", "data.save_every=100", f"run_dir={folder}"]
             found = fit.main([f"dynamics={family}", *arguments, *never, *own])
+        if found.get("exit_code"):
+            raise KeyboardInterrupt
     return _row(family, found)
 
 

@@ -24,10 +24,11 @@ def replanning(runs: Sequence[Run], every: Sequence[int], *, episodes: int) -> d
 def _finished(name: str, folder: Path, seed: int, overrides: Sequence[str]) -> Run:
     results = folder / "results.json"
     done = results.exists() and json.loads(results.read_bytes()).get("status") == "finished"
-    if not done and (folder / "config.yaml").exists():
-        fit([f"resume={folder}"])
-    elif not done:
-        fit([f"experiment=chapter/{name}", f"seed={seed}", *overrides, f"run_dir={folder}"])
+    if not done:
+        begun = (folder / "config.yaml").exists()
+        words = [f"experiment=chapter/{name}", f"seed={seed}", *overrides, f"run_dir={folder}"]
+        if fit([f"resume={folder}"] if begun else words).get("exit_code"):
+            raise KeyboardInterrupt
     return read_run(folder)
 
 

@@ -16,6 +16,9 @@ def make(*, session: Session) -> Course:
     config, stack, data = session.config, session.stack, session.config["data"]
     if session.trainer.world_size > 1:
         raise BadConfig(f"trainer.devices: expected 1 for data=states, got {session.trainer.world_size} processes")
+    if config["dynamics"]["name"] == "linear" and data["updates_per_episode"]:
+        got = f"got {data['updates_per_episode']}"
+        raise BadConfig(f"data.updates_per_episode: expected 0 for dynamics=state_linear, solved as it stands; {got}")
     envs = [stack.enter_context(closing(build.open_states(config))) for _ in range(data["envs"])]
     spec = envs[0].spec
     module = build.build_module(config, build.build_state_agent(config, spec))

@@ -11,7 +11,7 @@ from worldmodel.distributions import standard_normal
 from worldmodel.interfaces import Simulator
 from worldmodel.planners.search import Problem, Search, require
 from worldmodel.planners.shooting import Scored
-from worldmodel.simulator import score
+from worldmodel.simulator import score_by_steps
 
 # tanh is flat at its ends: a sequence that starts on a bound could never leave it
 _EDGE = 0.98
@@ -89,7 +89,7 @@ def ascend(
 def _gradient(simulator: Simulator, latent: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     """Scores [B N] at tanh(u), -inf where not finite, and the direction of their increase, of unit norm."""
     u = u.detach().requires_grad_()
-    scores = score(simulator, latent, u.tanh())
+    scores = score_by_steps(simulator, latent, u.tanh())
     # zero where nothing depends on the actions, so that a constant model is no error
     total = scores.sum() + 0.0 * u.sum()
     (gradient,) = torch.autograd.grad(total, u)
@@ -102,8 +102,9 @@ def _gradient(simulator: Simulator, latent: Tensor, u: Tensor) -> tuple[Tensor, 
 
 
 def _evaluate(simulator: Simulator, latent: Tensor, actions: Tensor) -> Scored:
+    # as gradients are taken: what is compared must be rounded alike
     with torch.no_grad():
-        scores = score(simulator, latent, actions)
+        scores = score_by_steps(simulator, latent, actions)
         return Scored(actions.detach(), torch.where(scores.isfinite(), scores, -torch.inf))
 
 
