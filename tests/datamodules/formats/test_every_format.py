@@ -59,7 +59,7 @@ def test_memory_does_not_grow_with_the_episodes(tmp_path, uri):
         few, many = f"{few}?threads=1", f"{many}?threads=1"
     peak(few, 2)  # imports, caches
     one = rows * 3 * 16 * 16
-    assert peak(many, 12) < peak(few, 2) + 4 * one  # of 10; some are unpacked ahead
+    assert peak(many, 12) < peak(few, 2) + 7 * one  # of 10; some are unpacked ahead, more on a busy machine
 
 
 READ = """
