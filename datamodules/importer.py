@@ -9,7 +9,6 @@ from pathlib import Path
 from datamodules.alignment import Alignment, check_alignment
 from datamodules.formats.protocol import FormatError, Problem, Reader
 from datamodules.formats.segments import open_writer
-from datamodules.read_ahead import read_ahead
 from datamodules.storage.durable import write_atomic
 from datamodules.storage.segment_writer import SegmentWriter
 from datamodules.trajectory import Trajectory
@@ -75,7 +74,7 @@ def _copy(
     progress: Callable[[ImportReport], None] | None,
 ) -> None:
     held, held_rows = writer.episodes, writer.rows
-    for trajectory in read_ahead(reader.trajectories()):
+    for trajectory in reader.trajectories():
         if len(trajectory) < min_rows:
             report.short += 1
             continue

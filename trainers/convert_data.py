@@ -11,7 +11,7 @@ from trainers.entry import run
 
 USAGE = """python -m trainers.convert_data URI out=URI
 
-Reads episodes in any format and writes them in another, two at a time in memory: see docs/offline.md for both.
+Reads episodes in any format and writes them in another, one at a time in memory: see docs/offline.md for both.
 
   npz:data/walker out=hdf5:walker.hdf5
   'lerobot:data/arm?camera=top,wrist&size=64' out=segments:data/arm64
@@ -36,14 +36,13 @@ def convert(uri: str, out: str) -> dict[str, Any]:
     # the readers load numpy and more: help is answered before
     from datamodules.formats.protocol import in_short
     from datamodules.formats.uri import open_reader, open_writer
-    from datamodules.read_ahead import read_ahead
     from trainers.new_data_set import require_new
 
     start, episodes, rows = time.monotonic(), 0, 0
     with closing(open_reader(uri)) as reader:
         require_new(out)
         with closing(open_writer(out, reader.spec)) as writer:
-            for episode in read_ahead(reader.trajectories()):
+            for episode in reader.trajectories():
                 writer.write(episode)
                 episodes, rows = episodes + 1, rows + len(episode)
         problems = [str(problem) for problem in reader.problems]
