@@ -4,16 +4,16 @@ Members predict the same filter's latents, held still: in latent spaces of their
 nothing. Chua et al., Deep Reinforcement Learning in a Handful of Trials (2018).
 """
 
-import math
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from worldmodel.distributions import Moments
 from worldmodel.dynamics.gaussian import GaussianDynamics
+from worldmodel.dynamics.member_steps import MemberSteps
 from worldmodel.dynamics.rssm_categorical import CategoricalRSSM
 from worldmodel.dynamics.rssm_gaussian import GaussianRSSM
 from worldmodel.interfaces import Belief
@@ -23,11 +23,11 @@ from worldmodel.members import bootstrap_weights, member_mlp
 FILTERS = {"gaussian": GaussianDynamics, "rssm_categorical": CategoricalRSSM, "rssm_gaussian": GaussianRSSM}
 
 
-class EnsembleDynamics(nn.Module):
+class EnsembleDynamics(MemberSteps):
     """The filter of another model, and M members p_m(s' | s, a), Gaussian steps from its latents.
 
     filter: `name` and options of the model that filters. Every member sees each transition as often as its own
-    bootstrap drew it. predict is the mean over members; imagine draws a member for every row.
+    bootstrap drew it.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class EnsembleDynamics(nn.Module):
             raise ValueError(f"dynamics.members: expected at least 1, got {members}")
         self.filter = FILTERS[name](embed_dim=embed_dim, action_dim=action_dim, **options)
         self.latent_dim, self.carry_dim = self.filter.latent_dim, self.filter.carry_dim
-        self.members, self.min_std = members, min_std
+        self.members, self.noisy_dims, self.min_std = members, self.latent_dim, min_std
         self.change = member_mlp(members, self.latent_dim + action_dim, hidden, layers, 2 * self.latent_dim)
 
     def observe(
@@ -65,42 +65,10 @@ class EnsembleDynamics(nn.Module):
         """The filter's belief."""
         return self.filter.observe(embed, action, is_first, carry, sample=sample)
 
-    def predict(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
-        """The mean over members of their means."""
-        return self._of_all(latent, action)[0].mean(0)
-
-    def imagine(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
-        """A sample of one member's step, the members shared out among the rows at random."""
-        state, control = latent.flatten(0, -2), action.flatten(0, -2)
-        R = len(state)
-        share = -(-R // self.members)
-        # ranks, not a permutation of R: the last member's share is filled up with rows that are thrown away
-        order = torch.randperm(share * self.members, device=state.device)
-        rows = order % R
-        mean, std = self.moments(state[rows].unflatten(0, (-1, share)), control[rows].unflatten(0, (-1, share)))
-        place = order.argsort()[:R]
-        mean, std = mean.flatten(0, 1)[place], std.flatten(0, 1)[place]
-        return (mean + std * torch.randn_like(std)).view_as(latent)
-
     def moments(self, latent: Float[Tensor, "M R D"], action: Float[Tensor, "M R A"]) -> Moments:
         """Mean and std of each member's step from rows of its own."""
         change, raw = self.change(torch.cat([latent, action], -1)).float().chunk(2, -1)
         return latent + change, F.softplus(raw) + self.min_std
-
-    def disagreement(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R"]:
-        """Epistemic: variance over members of their means, averaged over the latent's dimensions."""
-        return self._of_all(latent, action)[0].var(0, correction=0).mean(-1)
-
-    def entropy(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R"]:
-        """Aleatoric: the mean over members of their Gaussian's entropy, nats per dimension."""
-        std = self._of_all(latent, action)[1]
-        return (std.log() + 0.5 * math.log(2 * math.pi * math.e)).mean((0, -1))
-
-    @torch.no_grad()
-    def report(self, belief: Belief, action: Float[Tensor, "B T A"]) -> dict[str, Float[Tensor, ""]]:
-        """Both uncertainties of a window's steps, apart: `model/entropy` and `model/disagreement`."""
-        step = belief.latent[:, :-1], action[:, 1:]
-        return {"model/entropy": self.entropy(*step).mean(), "model/disagreement": self.disagreement(*step).mean()}
 
     def losses(
         self, belief: Belief, action: Float[Tensor, "B T A"], is_first: Bool[Tensor, "B T"]
@@ -108,19 +76,13 @@ class EnsembleDynamics(nn.Module):
         """The filter's losses, and the members' -log p_m(s_t | s_t-1, a_t-1), nats per dimension up to a constant."""
         # stop-grad: latents are the filter's to shape
         latent = belief.latent.detach()
-        mean, std = self._of_all(latent[:, :-1], action[:, 1:])
+        mean, std = self.of_all(latent[:, :-1], action[:, 1:])
         miss = (0.5 * ((latent[:, 1:] - mean) / std).square() + std.log()).mean(-1)
         # two actions in a row are a transition's name: exploration never repeats them
         drawn = bootstrap_weights(torch.cat([action[:, :-1], action[:, 1:]], -1), self.members)
         inside = (~is_first[:, 1:]).to(miss.dtype)
         members = F.pad((drawn * miss).mean(0) * inside, (1, 0))
         return {**self.filter.losses(belief, action, is_first), "members": members}
-
-    def _of_all(self, latent: Tensor, action: Tensor) -> Moments:
-        """Every member on every row, [M *R D]."""
-        shared = [x.reshape(1, -1, x.shape[-1]).expand(self.members, -1, -1) for x in (latent, action)]
-        mean, std = self.moments(*shared)
-        return mean.view(-1, *latent.shape), std.view(-1, *latent.shape)
 
 
 make = EnsembleDynamics
