@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.heads import Head
-from worldmodel.rollouts.gru import State, spread, tanh_
-from worldmodel.rollouts.perceptron import linear
+from worldmodel.rollouts.gru import State, spread
+from worldmodel.rollouts.product import Product
 
 DETERMINISTIC, STOCHASTIC, HIDDEN, ACTION = 200, 30, 200, 6
 GAIN = 3.0  # of random weights: at torch's own, hardly anything depends on the actions
@@ -44,45 +44,41 @@ class GRURollout:
 
     def __init__(self, dynamics: GRUDynamics, dtype: torch.dtype) -> None:
         self.dtype, D = dtype, DETERMINISTIC
-        cell, weight = dynamics.cell, dynamics.inputs.weight.to(dtype)
-        self._of_z, self._of_action = weight[:, :STOCHASTIC].t(), weight[:, STOCHASTIC:].t()
-        self._input_bias = dynamics.inputs.bias.to(dtype)
-        # torch's update gate keeps, `State.mix` replaces: 1 - σ(u) = σ(-u); `tanh_` halves what the candidate doubles
+        cell = dynamics.cell
+        self._inputs = Product(dynamics.inputs.weight, dynamics.inputs.bias, dtype, "relu")
+        # torch's update gate keeps, `State.mix` replaces: 1 - σ(u) = σ(-u); the candidate is tanh(x / 2) there
         scale = torch.tensor([1.0, -1.0, 2.0]).repeat_interleave(D)
-        of_x, of_h = ((scale[:, None] * w).to(dtype).t() for w in (cell.weight_ih, cell.weight_hh))
-        shift_x, shift_h = (scale * b for b in (cell.bias_ih, cell.bias_hh))
-        self._gates_x, self._gates_h = of_x[:, : 2 * D], of_h[:, : 2 * D]
-        self._candidate_x, self._candidate_h = of_x[:, 2 * D :], of_h[:, 2 * D :]
-        self._gates_bias = (shift_x + shift_h)[: 2 * D].to(dtype)
-        self._bias_x, self._bias_h = shift_x[2 * D :].to(dtype), shift_h[2 * D :].to(dtype)
-        self._prior = linear(dynamics.prior.weight, dynamics.prior.bias, dtype)
+        of_x, of_h, shift_x, shift_h = (
+            (part.t() * scale).t() for part in (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
+        )
+        gates, candidate = slice(2 * D), slice(2 * D, None)
+        self._gates_x = Product(of_x[gates], None, dtype)
+        self._gates_h = Product(of_h[gates], (shift_x + shift_h)[gates], dtype)
+        self._candidate_x = Product(of_x[candidate], shift_x[candidate], dtype)
+        self._candidate_h = Product(of_h[candidate], shift_h[candidate], dtype)
+        self._prior = Product(dynamics.prior.weight, dynamics.prior.bias, dtype)
 
     def __call__(
         self, latent: Float[Tensor, "B D"], actions: Float[Tensor, "H R A"], out: Float[Tensor, "G R D"]
     ) -> Iterator[Tensor]:
         """As `worldmodel.rollouts.Rollout` says."""
-        H, R, _ = actions.shape
-        D = DETERMINISTIC
-        h, z = latent.to(self.dtype).split([D, STOCHASTIC], -1)
-        from_z = spread(torch.mm(z, self._of_z), R)
-        gates = spread(torch.addmm(self._gates_bias, h, self._gates_h), R)
-        candidate = spread(torch.addmm(self._bias_h, h, self._candidate_h), R)
-        flat = actions.flatten(0, 1).to(self.dtype)
-        sums = torch.addmm(self._input_bias, flat, self._of_action).view(H, R, D)
-        state = State(spread(latent[:, :D], R), self.dtype)
-        gates_room, *rooms = (sums.new_empty(R, size) for size in (2 * D, D, D))
+        H, R, A = actions.shape
+        D, S = DETERMINISTIC, STOCHASTIC
+        h, z = latent.to(self.dtype).split([D, S], -1)
+        gates, candidate, z = (spread(rows, R) for rows in (self._gates_h(h), self._candidate_h(h), z))
+        state = State(spread(latent[:, :D], R))
+        inputs = latent.new_empty(H, R, S + A, dtype=self.dtype)
+        inputs[..., S:] = actions
         for k in range(H):
             slot = out[k % len(out)]
-            x = (sums[k].addmm_(z, self._of_z) if k else sums[k].add_(from_z)).relu_()
+            inputs[k, :, :S] = z
+            x = self._inputs(inputs[k])
             if k:
-                gates = torch.addmm(self._gates_bias, h, self._gates_h, out=gates_room).addmm_(x, self._gates_x)
-                candidate = torch.addmm(self._bias_h, h, self._candidate_h, out=rooms[0])
-            else:
-                gates = torch.addmm(gates, x, self._gates_x, out=gates_room)
-            reset, update = gates.sigmoid_().split(D, -1)
-            mixed = torch.addmm(self._bias_x, x, self._candidate_x, out=rooms[1]).addcmul_(reset, candidate)
-            h, z = slot.split([D, STOCHASTIC], -1)
-            state.mix(tanh_(mixed), update, out=h)
+                gates, candidate = self._gates_h(h), self._candidate_h(h)
+            reset, update = self._gates_x.added(x, gates).sigmoid_().split(D, -1)
+            mixed = self._candidate_x(x).addcmul_(reset, candidate)
+            h, z = slot.split([D, S], -1)
+            state.mix(mixed.sigmoid_(), update, out=h)
             z.copy_(self._prior(h))
             yield slot
 

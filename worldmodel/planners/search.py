@@ -21,13 +21,15 @@ T = TypeVar("T")
 class Problem:
     """One call of a planner.
 
-    latent: finite, zeros where it was not. usable: the rows where it was. warm: the last plan, shifted by one
-    decision. iterations: the caller's number, or the planner's own.
+    latent: finite, zeros where it was not. usable: the rows where it was. handicap: what keeps scores of the others
+    from counting, -inf, and 0. warm: the last plan, shifted by one decision. iterations: the caller's number, or the
+    planner's own.
     """
 
     simulator: Simulator
     latent: Float[Tensor, "B D"]
     usable: Bool[Tensor, "B"]
+    handicap: Float[Tensor, "B 1"]
     warm: Float[Tensor, "B H A"] | None
     generator: Noise
     iterations: int
@@ -89,6 +91,7 @@ class Search(ABC):
             simulator=simulator,
             latent=torch.where(usable[:, None], latent, 0.0),
             usable=usable,
+            handicap=torch.where(usable[:, None], 0.0, -torch.inf),
             warm=warm,
             generator=generator,
             iterations=self.iterations if iterations is None else iterations,

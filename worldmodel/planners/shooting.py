@@ -107,17 +107,16 @@ class Shooting(Search):
 
     def _execute(self, problem: Problem, proposal: Proposal, best: Scored) -> tuple[Tensor, Tensor]:
         top, top_score = best.actions[:, 0], best.scores[:, 0]
-        sound = proposal.mean.isfinite().all(-1).all(-1)
-        # before the first iteration, and where no candidate was finite, nothing is known to be better than the mean
-        take_best = (finite(top_score[:, None])[:, 0] if self.execute_best else torch.zeros_like(sound)) | ~sound
-        mean = torch.where(take_best[:, None, None], top, proposal.mean).clamp(-1, 1)
         if self.execute_best:
-            return mean, top_score
+            # before the first iteration, and where no candidate was finite, nothing is known to be better than the mean
+            known = finite(top_score)[:, None, None]
+            return torch.where(known, top, proposal.mean).clamp(-1, 1), top_score
+        mean = proposal.mean.clamp(-1, 1)
         # not the best candidate's score: the maximum over noisy promises is a promise that nothing keeps
         return mean, score(problem.simulator, problem.latent, mean[:, None])[:, 0]
 
 
-def finite(scores: Float[Tensor, "B N"]) -> Bool[Tensor, "B N"]:
+def finite(scores: Float[Tensor, "*B"]) -> Bool[Tensor, "*B"]:
     """Which candidates may count."""
     return scores > -torch.inf
 
@@ -133,11 +132,12 @@ def moments(proposal: Proposal, actions: Float[Tensor, "B N H A"], weight: Float
     return Proposal(torch.where(some, mean, proposal.mean), torch.where(some, std, proposal.std))
 
 
-def _scored(problem: Problem, actions: Tensor) -> Scored:
-    """Valid actions and their scores."""
-    actions = actions.clamp_(-1, 1).nan_to_num_(0.0)
+def _scored(problem: Problem, actions: Float[Tensor, "B N H A"]) -> Scored:
+    """Finite actions, within bounds, and their scores."""
+    actions = actions.clamp_(-1, 1)
     scores = score(problem.simulator, problem.latent, actions)
-    return Scored(actions, torch.where(scores.isfinite() & problem.usable[:, None], scores, -torch.inf))
+    bad = -torch.inf
+    return Scored(actions, scores.nan_to_num(nan=bad, posinf=bad, neginf=bad).add_(problem.handicap))
 
 
 def _start(problem: Problem, policy: Scored | None, horizon: int) -> Tensor:

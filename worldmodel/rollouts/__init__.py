@@ -1,8 +1,8 @@
 """Open-loop rollouts for planning: many action sequences from few latents, without gradients.
 
 A dynamics model may offer them beside `predict`, as `rollout(dtype)`. They equal a loop over `predict` but for
-rounding, and are faster: what all candidates share is computed once, the actions of all steps enter through one
-product, and every step writes into the same memory.
+rounding, and are faster: what all candidates share is computed once, weights are packed once, and activations are made
+where the products leave them.
 """
 
 from collections.abc import Iterator

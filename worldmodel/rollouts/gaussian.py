@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.nets import NormGRUCell
-from worldmodel.rollouts.gru import State, spread, tanh_
-from worldmodel.rollouts.perceptron import in_place, linear
+from worldmodel.rollouts.gru import State, spread
+from worldmodel.rollouts.perceptron import in_place
+from worldmodel.rollouts.product import Product
 
 
 class GaussianRollout:
@@ -21,40 +22,37 @@ class GaussianRollout:
         self, *, inputs: nn.Sequential, cell: NormGRUCell, prior: nn.Sequential, stochastic: int, dtype: torch.dtype
     ) -> None:
         self.stochastic, self.dtype = stochastic, dtype
-        first, *normed = inputs
-        assert isinstance(first, nn.Linear), first
-        weight, D = first.weight.to(dtype), cell.gates.out_features // 3
-        self._of_z, self._of_action = weight[:, :stochastic].t(), weight[:, stochastic:].t()
-        self._inputs = [in_place(layer, dtype) for layer in normed]
-        gates = cell.gates.weight.to(dtype)
-        self._of_x, self._of_h = gates[:, :-D].t(), gates[:, -D:].t()
-        self._gates_norm = in_place(_folded(cell.norm, D), dtype)
+        D = cell.gates.out_features // 3
+        self._inputs = in_place(inputs, dtype)
+        weights = cell.gates.weight.split([cell.gates.in_features - D, D], 1)
+        self._of_x, self._of_h = (Product(weight, None, dtype) for weight in weights)
+        (self._gates_norm,) = in_place([_folded(cell.norm, D)], dtype)
         *hidden, last = prior
         assert isinstance(last, nn.Linear), last
-        self._prior = [in_place(layer, dtype) for layer in hidden]
-        self._prior.append(linear(last.weight[:stochastic], last.bias[:stochastic], dtype))
+        self._prior = in_place(hidden, dtype)
+        self._prior.append(Product(last.weight[:stochastic], last.bias[:stochastic], dtype))
 
     def __call__(
         self, latent: Float[Tensor, "B D"], actions: Float[Tensor, "H R A"], out: Float[Tensor, "G R D"]
     ) -> Iterator[Tensor]:
         """As `Rollout` says; what depends on the latents alone is computed once for each."""
-        H, R, _ = actions.shape
-        D = latent.shape[1] - self.stochastic
-        h, z = latent.to(self.dtype).split([D, self.stochastic], -1)
-        from_z, gates = spread(torch.mm(z, self._of_z), R), spread(torch.mm(h, self._of_h), R)
-        sums = torch.mm(actions.flatten(0, 1).to(self.dtype), self._of_action).view(H, R, -1)
-        state, room = State(spread(latent[:, :D], R), self.dtype), sums.new_empty(R, 3 * D)
+        H, R, A = actions.shape
+        S, D = self.stochastic, latent.shape[1] - self.stochastic
+        h, z = latent.to(self.dtype).split([D, S], -1)
+        gates, z = spread(self._of_h(h), R), spread(z, R)
+        state = State(spread(latent[:, :D], R))
+        inputs = latent.new_empty(H, R, S + A, dtype=self.dtype)
+        inputs[..., S:] = actions
         for k in range(H):
             slot = out[k % len(out)]
-            x = sums[k].add_(from_z) if k == 0 else sums[k].addmm_(z, self._of_z)
+            x = inputs[k]
+            x[:, :S] = z
             for layer in self._inputs:
                 x = layer(x)
-            if k:
-                gates = torch.mm(h, self._of_h, out=room)
-            gates = torch.addmm(gates, x, self._of_x, out=room)
+            gates = self._of_x.added(x, self._of_h(h) if k else gates)
             reset, candidate, update = self._gates_norm(gates).split(D, -1)
-            h, mean = slot.split([D, self.stochastic], -1)
-            state.mix(tanh_(reset.sigmoid_().mul_(candidate)), update.sigmoid_(), out=h)
+            h, mean = slot.split([D, S], -1)
+            state.mix(reset.sigmoid_().mul_(candidate).sigmoid_(), update.sigmoid_(), out=h)
             z = h
             for layer in self._prior:
                 z = layer(z)

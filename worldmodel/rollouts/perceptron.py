@@ -1,11 +1,13 @@
 """A perceptron as planners run it: in place, and in a precision of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from worldmodel.rollouts.product import Activation, Product
 
 Layer = Callable[[Tensor], Tensor]
 
@@ -18,8 +20,8 @@ class Perceptron:
 
     def __init__(self, net: nn.Sequential, dtype: torch.dtype) -> None:
         *hidden, last = net
-        self._hidden = [in_place(layer, dtype) for layer in hidden]
-        self._last = in_place(last, torch.float32)
+        self._hidden = in_place(hidden, dtype)
+        (self._last,) = in_place([last], torch.float32)
 
     def __call__(self, x: Float[Tensor, "R I"]) -> Float[Tensor, "R O"]:
         """The outputs, in float32."""
@@ -28,22 +30,30 @@ class Perceptron:
         return self._last(x.float())
 
 
-def in_place(layer: nn.Module, dtype: torch.dtype) -> Layer:
-    """A layer with weights in `dtype`, activations in place; other than linear, LayerNorm, SiLU and ReLU as it is."""
-    if isinstance(layer, nn.Linear):
-        return linear(layer.weight, layer.bias, dtype)
+def in_place(net: Iterable[nn.Module], dtype: torch.dtype) -> list[Layer]:
+    """Layers with weights in `dtype`, activations in the product or in place; layers of other kinds as they are."""
+    layers: list[Layer] = []
+    modules = list(net)
+    while modules:
+        layer = modules.pop(0)
+        if isinstance(layer, nn.Linear):
+            follows = _activation(modules[0]) if modules else "none"
+            if follows != "none":
+                modules.pop(0)
+            layers.append(Product(layer.weight, layer.bias, dtype, follows))
+        else:
+            layers.append(_without_product(layer, dtype))
+    return layers
+
+
+def _activation(layer: nn.Module) -> Activation:
+    return "relu" if isinstance(layer, nn.ReLU) else "swish" if isinstance(layer, nn.SiLU) else "none"
+
+
+def _without_product(layer: nn.Module, dtype: torch.dtype) -> Layer:
     if isinstance(layer, nn.LayerNorm):
         size, eps, cast = list(layer.normalized_shape), layer.eps, (layer.weight.to(dtype), layer.bias.to(dtype))
         return lambda x: torch.layer_norm(x, size, *cast, eps)
     if isinstance(layer, nn.SiLU):
         return lambda x: F.silu(x, inplace=True)
     return torch.relu_ if isinstance(layer, nn.ReLU) else layer
-
-
-def linear(weight: Float[Tensor, "O I"], bias: Float[Tensor, "O"] | None, dtype: torch.dtype) -> Layer:
-    """x [R I] to x Wᵀ + b [R O]."""
-    of = weight.to(dtype).t()
-    if bias is None:
-        return lambda x: torch.mm(x, of)
-    shift = bias.to(dtype)
-    return lambda x: torch.addmm(shift, x, of)

@@ -39,8 +39,10 @@ class Scorer:
             if slot == group - 1 or k == H - 1:
                 rewards = self._reward(states[: slot + 1].flatten(0, 1)).view(slot + 1, R)
                 total += self._weights(k - slot, rewards) @ rewards
+        last = states[(H - 1) % group]
         if self._value is not None:
-            total += self._discount**H * self._value(states[(H - 1) % group])
+            total += self._discount**H * self._value(last)
+        total += 0 * last.sum(-1, dtype=total.dtype)  # ReLU hides a state that is not finite
         return total.view(B, N)
 
     def _weights(self, start: int, rewards: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from worldmodel.heads.scalar import ScalarHead
 from worldmodel.heads.two_hot import TwoHotHead
 from worldmodel.policies.actor import Actor
 from worldmodel.rollouts import scorer
-from worldmodel.rollouts.gru import State, tanh_
+from worldmodel.rollouts.gru import State
 from worldmodel.simulator import LatentSimulator, score, score_by_steps
 
 A, H, N, B = 2, 7, 11, 3
@@ -101,14 +101,23 @@ def test_where_gradients_are_wanted_they_flow() -> None:
 
 
 def test_a_gate_that_hardly_opens_still_moves_a_state_kept_in_float32() -> None:
-    state = State(torch.ones(1, 1), torch.bfloat16)
+    state = State(torch.ones(1, 1))
     low = torch.empty(1, 1, dtype=torch.bfloat16)
     for _ in range(1000):
-        state.mix(torch.zeros(1, 1, dtype=torch.bfloat16), torch.full((1, 1), 1e-3, dtype=torch.bfloat16), out=low)
-    assert abs(state.h.item() - (1 - 1e-3) ** 1000) < 0.01
-    assert abs(low.item() - state.h.item()) < 0.01
+        half = torch.full((1, 1), 0.5, dtype=torch.bfloat16)  # σ of a candidate of 0
+        state.mix(half, torch.full((1, 1), 1e-3, dtype=torch.bfloat16), out=low)
+    assert abs(low.item() - (1 - 1e-3) ** 1000) < 0.01
 
 
-def test_tanh_by_a_sigmoid() -> None:
-    x = torch.linspace(-40, 40, 1001)
-    torch.testing.assert_close(tanh_(2 * x), x.tanh(), rtol=0, atol=2e-7)
+def test_a_state_moves_to_the_tanh_of_half_of_what_the_gate_was_given() -> None:
+    x, before, update = torch.linspace(-40, 40, 1001)[None], torch.rand(1, 1001) * 2 - 1, torch.rand(1, 1001)
+    after = torch.empty_like(x)
+    State(before).mix((2 * x).sigmoid(), update, out=after)
+    torch.testing.assert_close(after, torch.lerp(before, x.tanh(), update), rtol=0, atol=3e-7)
+
+
+def test_a_state_that_is_not_finite_gets_no_finite_return() -> None:
+    simulator, (latent, actions) = world(), inputs()
+    simulator.dynamics.cell.norm.bias.data[0] = torch.nan
+    with torch.inference_mode():
+        assert not simulator.returns(latent, actions).isfinite().any()
