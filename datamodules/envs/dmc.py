@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from datamodules.envs import gl
 from datamodules.envs.checks import checked_action, require_open
-from datamodules.envs.dmc_tasks import own_loader, random_of, step_limit
+from datamodules.envs.dmc_tasks import hold, own_loader, random_of, step_limit
 from datamodules.envs.errors import BadOption, UnknownTask
 from datamodules.envs.import_path import is_import_path
 from datamodules.envs.protocol import Step
@@ -157,16 +157,10 @@ class DmcEnv:
         """Hold an action [A] in [-1, 1] for action_repeat control steps and sum rewards; raises BadAction, NotReset."""
         require_open(self._open)
         control = self._middle + self._half * checked_action(action, action_dim=self.spec.action_dim)
-        reward, taken, last = 0.0, 0, False
-        while taken < self.spec.action_repeat and not last:
-            row = self.env.step(control)
-            taken += 1
-            reward += float(row.reward)
-            last = row.last() or self._control_steps + taken >= self.spec.episode_steps
-        self._control_steps += taken
-        self._open = not last
-        terminal = bool(row.last() and row.discount == 0)
-        return Step(self._pixels(), reward, is_first=False, is_last=last, is_terminal=terminal, env_steps=taken)
+        held = hold(self.env, control, self.spec.action_repeat, self.spec.episode_steps - self._control_steps)
+        self._control_steps += held.env_steps
+        self._open = not held.is_last
+        return Step(self._pixels(), held.reward, False, held.is_last, held.is_terminal, held.env_steps)
 
     def render(self, size: int) -> NDArray[np.uint8]:
         """Draw the present state as uint8 [size, size, 3] in the same look, for videos; raises BadOption."""

@@ -1,11 +1,13 @@
-"""What a dm_control environment of one's own has to be: physics to draw, a seed to set, bounds and a step limit."""
+"""What a dm_control environment has to be: physics to draw, a seed, bounds and a step limit; and one decision in it."""
 
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from datamodules.envs.errors import BadOption, BadSpace, UnknownTask
 from datamodules.envs.import_path import import_callable
@@ -47,6 +49,28 @@ def step_limit(env: Any) -> float:
         return float(steps)
     # 1.0 / 0.02 must not become 51
     return seconds if math.isinf(seconds) else math.ceil(seconds / env.control_timestep() - 1e-6)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What came of a control that was held: the last observation, the sum of rewards, and the control steps taken."""
+
+    observation: Mapping[str, Any]
+    reward: float
+    is_last: bool
+    is_terminal: bool
+    env_steps: int
+
+
+def hold(env: Any, control: NDArray[Any], repeat: int, left: int) -> Held:
+    """Take `repeat` control steps, fewer where the environment ends or `left`, those of its episode, run out."""
+    reward, taken, last = 0.0, 0, False
+    while taken < repeat and not last:
+        row = env.step(control)
+        taken += 1
+        reward += float(row.reward)
+        last = row.last() or taken >= left
+    return Held(row.observation, reward, last, bool(row.last() and row.discount == 0), taken)
 
 
 def _require_actions(bounds: Any, path: str) -> None:

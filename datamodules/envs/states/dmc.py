@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from datamodules.envs.checks import checked_action, require_open
 from datamodules.envs.dmc import ENDLESS_STEPS, control_range, split_task
-from datamodules.envs.dmc_tasks import own_loader, random_of, step_limit
+from datamodules.envs.dmc_tasks import hold, own_loader, random_of, step_limit
 from datamodules.envs.import_path import is_import_path
 from datamodules.envs.states import StateStep
 from worldmodel.spec import StateSpec
@@ -69,16 +69,10 @@ class DmcStates:
         """Hold an action [A] in [-1, 1] for action_repeat control steps and sum rewards; raises BadAction, NotReset."""
         require_open(self._open)
         control = self._middle + self._half * checked_action(action, action_dim=self.spec.action_dim)
-        reward, taken, last = 0.0, 0, False
-        while taken < self.spec.action_repeat and not last:
-            row = self._env.step(control)
-            taken += 1
-            reward += float(row.reward)
-            last = row.last() or self._control_steps + taken >= self.spec.episode_steps
-        self._control_steps += taken
-        self._open = not last
-        terminal = bool(row.last() and row.discount == 0)
-        return StateStep(_flat(row.observation), reward, is_last=last, is_terminal=terminal, env_steps=taken)
+        held = hold(self._env, control, self.spec.action_repeat, self.spec.episode_steps - self._control_steps)
+        self._control_steps += held.env_steps
+        self._open = not held.is_last
+        return StateStep(_flat(held.observation), held.reward, held.is_last, held.is_terminal, held.env_steps)
 
     def close(self) -> None:
         """Free the physics."""
