@@ -17,8 +17,8 @@ from trainers.entry import silence_advice
 from trainers.evaluation import Evaluation, Evaluator
 from trainers.ladder.receipt import evaluate_states
 from trainers.locate import locate, require_task_fits
-from trainers.metrics import iqm
 from trainers.preflight import check
+from trainers.receipt_facts import receipt_facts
 from worldmodel.spec import EnvSpec
 
 
@@ -71,7 +71,7 @@ def _evaluate_frames(
         agent = agent.to(where).eval()
         evaluation = Evaluator(lambda _: pool, envs=width, seed=seed).run(agent, episodes=count)
         pictures = write_pictures(root / "evaluations", agent, evaluation, pool.spec, name=name)
-        receipt = _receipt(config, evaluation, pool.spec, seed, device=str(where), envs=width)
+        receipt = _receipt(config, evaluation, pool.spec, seed, device=where, envs=width)
     return {**receipt, "files": [str(p) for p in pictures]}
 
 
@@ -115,34 +115,25 @@ def _whole(text: str, key: str, least: int = 1) -> int:
 
 
 def _receipt(
-    config: dict[str, Any],
-    evaluation: Evaluation,
-    spec: Any,
-    seed: int,
-    *,
-    device: str,
-    envs: int,
+    config: dict[str, Any], evaluation: Evaluation, spec: EnvSpec, seed: int, *, device: torch.device, envs: int
 ) -> dict[str, Any]:
     milliseconds = np.asarray(evaluation.decision_ms)
+    facts = receipt_facts(
+        config,
+        evaluation.returns,
+        seeds=evaluation.seeds,
+        seed=seed,
+        env_steps=evaluation.env_steps,
+        decisions=evaluation.decisions,
+        envs=envs,
+        device=device,
+        action_repeat=spec.action_repeat,
+    )
     return {
-        "task": config["task"]["name"],
-        "return_mean": evaluation.return_mean,
-        "return_ci95": list(evaluation.return_ci95),
-        "return_iqm": iqm(evaluation.returns),
-        "returns": evaluation.returns,
-        "episodes": len(evaluation.returns),
-        "episode_seeds": evaluation.seeds,
-        "seed": seed,
-        "env_steps": evaluation.env_steps,
-        "decisions": evaluation.decisions,
+        **facts,
         "faults": evaluation.faults,
         "decision_ms": {q: float(np.percentile(milliseconds, p)) for q, p in (("p50", 50), ("p95", 95), ("p99", 99))},
-        "envs_per_decision": envs,
-        "device": device,
-        "threads": torch.get_num_threads(),
         "act_with": config["agent"]["act_with"],
-        "planner": config["planner"],
-        "action_repeat": spec.action_repeat,
         "look": spec.look,
         "backend": spec.backend,
         "visuals": dict(spec.visuals),

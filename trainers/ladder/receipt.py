@@ -3,13 +3,12 @@
 from contextlib import closing
 from typing import Any
 
-import numpy as np
 import torch
 
 from trainers import build
 from trainers.clock import Clock
 from trainers.ladder.play import StateEvaluator
-from trainers.metrics import bootstrap_ci95, iqm
+from trainers.receipt_facts import receipt_facts
 
 
 def evaluate_states(
@@ -30,23 +29,15 @@ def evaluate_states(
     agent = agent.to(device).eval()
     with closing(StateEvaluator(open_env, envs=envs, seed=seed)) as evaluator:
         played = evaluator.run(agent, episodes=episodes, clock=Clock())
-    returns = [episode.total_return for episode in played]
-    return {
-        "task": config["task"]["name"],
-        "return_mean": float(np.mean(returns)),
-        "return_ci95": list(bootstrap_ci95(returns)),
-        "return_iqm": iqm(returns),
-        "returns": returns,
-        "episodes": episodes,
-        "episode_seeds": [episode.seed for episode in played],
-        "seed": seed,
-        "env_steps": sum(episode.env_steps for episode in played),
-        "decisions": sum(len(episode.reward) for episode in played),
-        "envs_per_decision": envs,
-        "device": str(device),
-        "threads": torch.get_num_threads(),
-        "replan": config["agent"]["replan"],
-        "planner": config["planner"],
-        "action_repeat": spec.action_repeat,
-        "files": [],
-    }
+    facts = receipt_facts(
+        config,
+        [episode.total_return for episode in played],
+        seeds=[episode.seed for episode in played],
+        seed=seed,
+        env_steps=sum(episode.env_steps for episode in played),
+        decisions=sum(len(episode.reward) for episode in played),
+        envs=envs,
+        device=device,
+        action_repeat=spec.action_repeat,
+    )
+    return {**facts, "replan": config["agent"]["replan"], "files": []}
