@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
 from trainers.configuration import BadConfig
@@ -38,13 +38,14 @@ def convert(uri: str, out: str) -> dict[str, Any]:
     from datamodules.formats.uri import open_reader, open_writer
     from trainers.new_data_set import require_new
 
-    start, episodes, rows = time.monotonic(), 0, 0
-    with closing(open_reader(uri)) as reader:
+    start, episodes, rows, writer = time.monotonic(), 0, 0, None
+    with closing(open_reader(uri)) as reader, ExitStack() as stack:
         require_new(out)
-        with closing(open_writer(out, reader.spec)) as writer:
-            for episode in reader.trajectories():
-                writer.write(episode)
-                episodes, rows = episodes + 1, rows + len(episode)
+        for episode in reader.trajectories():
+            if writer is None:  # only now: where nothing can be read, nothing is left behind
+                writer = stack.enter_context(closing(open_writer(out, reader.spec)))
+            writer.write(episode)
+            episodes, rows = episodes + 1, rows + len(episode)
         problems = [str(problem) for problem in reader.problems]
         if not episodes:
             raise BadConfig(f"{uri}: expected an episode that can be read, got none ({in_short(problems)})")

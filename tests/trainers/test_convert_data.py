@@ -35,6 +35,17 @@ def test_what_cannot_be_read_is_named(recorded, tmp_path):
     assert found["problems"][0].count(first.name) == 1
 
 
+@pytest.mark.parametrize("out", ["segments:{}", "npz:{}", "hdf5:{}.hdf5"])
+def test_where_nothing_can_be_read_nothing_is_left(recorded, tmp_path, refused, out):
+    convert_data.main([str(recorded), f"out=npz:{tmp_path / 'npz'}"])
+    for path in (tmp_path / "npz").glob("*.npz"):
+        path.write_bytes(path.read_bytes()[:50])
+    (tmp_path / "new").mkdir()
+    told = refused(convert_data.main, f"npz:{tmp_path / 'npz'}", f"out={out.format(tmp_path / 'new' / 'set')}")
+    assert "expected an episode that can be read, got none (" in told and "more)" in told
+    assert not list((tmp_path / "new").iterdir())
+
+
 def test_wrong_words(recorded, tmp_path, refused):
     for words, expected in (
         ([], "expected URI out=URI, got nothing"),
