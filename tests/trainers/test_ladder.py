@@ -273,6 +273,29 @@ def test_version_0_5_never_collects_again_and_versions_1_do(tmp_path: Path) -> N
     assert (tmp_path / "alg25" / "report.html").exists()
 
 
+def test_rounds_of_several_environments_have_no_more_base_episodes_than_asked(tmp_path: Path) -> None:
+    wide = short_run("alg25", tmp_path / "wide", "data.envs=4", "data.base_episodes=6", "task.env_steps=400")
+    narrow = short_run("alg23", tmp_path / "narrow", "data.envs=4")
+    assert (wide["base_episodes"], wide["episodes"]) == (6, 10)
+    assert (narrow["base_episodes"], narrow["episodes"], narrow["env_steps"]) == (6, 6, 240)
+
+
+def test_no_base_episodes_are_refused_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match=r"data.base_episodes: expected a whole number of at least 1, got 0"):
+        short_run("alg25", tmp_path / "run", "data.base_episodes=0")
+    assert not (tmp_path / "run").exists()
+
+
+def test_runs_of_other_settings_are_not_taken_for_those_asked_for(tmp_path: Path) -> None:
+    begun = runs.ladders(["alg25"], tmp_path, seeds=1, overrides=SHORT)
+    again = runs.ladders(["alg25"], tmp_path, seeds=1, overrides=SHORT)
+    assert again["alg25"][0].results == begun["alg25"][0].results
+    other = [*SHORT, "planner.horizon=6"]
+    with pytest.raises(BadConfig, match=r"planner.horizon: expected 5 as in the run in .*alg25_0, got 6"):
+        runs.ladders(["alg23", "alg25"], tmp_path, seeds=1, overrides=other)
+    assert [path.name for path in tmp_path.iterdir()] == ["alg25_0"]  # nothing was started before it was refused
+
+
 def test_a_run_continues_where_it_stopped_and_ends_as_if_it_had_not(tmp_path: Path) -> None:
     whole = short_run("alg25", tmp_path / "whole")
     short_run("alg25", tmp_path / "parts", "task.env_steps=160")

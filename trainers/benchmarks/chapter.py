@@ -5,7 +5,7 @@ from typing import Any
 
 from trainers.configuration import BadConfig
 from trainers.ladder.figures import draw
-from trainers.ladder.runs import ladder, replanning
+from trainers.ladder.runs import ladders, replanning
 from trainers.ladder.table import row, table
 
 OPTIONS = {"seeds": 3, "out": "runs/chapter", "replans": "1,2,5,20", "episodes": 3}
@@ -23,7 +23,7 @@ def measure(overrides: list[str], *, seeds: int, out: str, replans: str, episode
     except ValueError as error:
         raise BadConfig(f"replans: expected whole numbers such as 1,5,20, got {replans!r}") from error
     root = Path(out)
-    runs = {name: ladder(name, root, seeds=seeds, overrides=overrides) for name in VERSIONS}
+    runs = ladders(list(VERSIONS), root, seeds=seeds, overrides=overrides)
     rows = [row(VERSIONS[name], name, runs[name]) for name in VERSIONS]
     swept = {VERSIONS[name]: replanning(runs[name], every, episodes=episodes) for name in VERSIONS} if every else {}
     pictures = draw(root, {VERSIONS[name]: runs[name] for name in VERSIONS}, swept)

@@ -51,7 +51,7 @@ class Ladder(Cycle):
         self.progress.update(phase="seed")
         with module.clock.measure("env"):
             while self._is_base(len(self.data.episodes)):
-                numbers = self._next_numbers()
+                numbers = [number for number in self._next_numbers() if self._is_base(number)]
                 policy = BasePolicy(self.spec, seeds=[self._draw_seed(2, n) for n in numbers], std=self.base_std)
                 self._add(play_states(self.envs, policy, [self._draw_seed(0, n) for n in numbers]), module)
         self._fit(module)

@@ -6,14 +6,28 @@ from pathlib import Path
 
 import numpy as np
 
+from trainers.configuration import load_config
 from trainers.evaluate import main as evaluate
 from trainers.fit import main as fit
 from trainers.run_folder import Run, read_run
+from trainers.same_run import require_same_run
 
 
-def ladder(name: str, root: Path, *, seeds: int, overrides: Sequence[str]) -> list[Run]:
-    """The finished runs of experiment chapter/`name`, one for each seed."""
-    return [_finished(name, root / f"{name}_{seed}", seed, overrides) for seed in range(seeds)]
+def ladders(names: Sequence[str], root: Path, *, seeds: int, overrides: Sequence[str]) -> dict[str, list[Run]]:
+    """The finished runs of each experiment chapter/`name`, one for each seed.
+
+    Raises BadConfig, before anything is run, where a folder in `root` holds a run with other settings.
+    """
+    asked = {
+        (name, seed): [f"experiment=chapter/{name}", f"seed={seed}", *overrides]
+        for name in names
+        for seed in range(seeds)
+    }
+    for (name, seed), words in asked.items():
+        folder, wanted = root / f"{name}_{seed}", load_config(words)
+        if (folder / "config.yaml").exists():
+            require_same_run(folder, wanted)
+    return {name: [_finished(root / f"{name}_{seed}", asked[name, seed]) for seed in range(seeds)] for name in names}
 
 
 def replanning(runs: Sequence[Run], every: Sequence[int], *, episodes: int) -> dict[str, list[float]]:
@@ -21,13 +35,12 @@ def replanning(runs: Sequence[Run], every: Sequence[int], *, episodes: int) -> d
     return {str(number): [_replanned(run.run_dir, number, episodes) for run in runs] for number in every}
 
 
-def _finished(name: str, folder: Path, seed: int, overrides: Sequence[str]) -> Run:
+def _finished(folder: Path, words: Sequence[str]) -> Run:
     results = folder / "results.json"
     done = results.exists() and json.loads(results.read_bytes()).get("status") == "finished"
     if not done:
         begun = (folder / "config.yaml").exists()
-        words = [f"experiment=chapter/{name}", f"seed={seed}", *overrides, f"run_dir={folder}"]
-        if fit([f"resume={folder}"] if begun else words).get("exit_code"):
+        if fit([f"resume={folder}"] if begun else [*words, f"run_dir={folder}"]).get("exit_code"):
             raise KeyboardInterrupt
     return read_run(folder)
 
