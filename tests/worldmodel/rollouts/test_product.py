@@ -43,7 +43,7 @@ def test_weights_bias_and_activation(rows, dtype, activation, function):
 def test_adds_to_another_product(rows, dtype):
     x, weight, bias = parts(rows)
     other = torch.randn(rows, 17, generator=torch.Generator().manual_seed(1))
-    found = Product(weight, bias, dtype).added(x.to(dtype), other.to(dtype))
+    found = Product(weight, bias, dtype).added(x.to(dtype), other.to(dtype, copy=True))
     torch.testing.assert_close(found.float(), other + F.linear(x, weight, bias), rtol=0, atol=TOLERANCE[dtype])
 
 
