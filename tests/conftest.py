@@ -29,12 +29,18 @@ DYNAMICS: dict[str, dict[str, object]] = {
         "hidden": 16,
         "filter": {"name": "rssm_gaussian", "deterministic": 12, "stochastic": 4, "hidden": 16},
     },
+    "laplace": {
+        "members": 3,
+        "filter": {"name": "rssm_gaussian", "deterministic": 12, "stochastic": 4, "hidden": 16},
+    },
+    "variational": {"members": 3, "filter": {"name": "gaussian", "latent_dim": 6, "hidden": 16}},
     "smoothing": {"latent_dim": 6, "hidden": 16},
     "deterministic": {"latent_dim": 12, "hidden": 16},
 }
 
 OBJECTIVES: dict[str, dict[str, object]] = {
     "reconstruction": {"decode_fraction": 0.5},
+    "overshooting": {"decode_fraction": 0.5, "steps": 3},
     "latent_consistency": {"steps": 2},
     "slow_consistency": {"steps": 2, "rate": 0.1},
     "info_nce": {},

@@ -124,6 +124,7 @@ class Cycle(pl.Callback):
         self._updating.enter_context(module.clock.measure("update"))
         if self.updates_due >= 2:
             trainer.datamodule.prepare()
+        module.count_rows(self.counters["decisions"])
 
     def on_train_batch_end(  # type: ignore[override]
         self, trainer: pl.Trainer, module: WorldModelModule, outputs: dict[str, Any], batch: Batch, batch_idx: int

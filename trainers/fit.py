@@ -30,8 +30,9 @@ beside it is a key; a group is chosen by its file's name.
 
 Often changed:
   task=NAME  task.env_steps=60000  task.env.action_repeat=8  render=auto|suite|fast  seed=0
-  dynamics=rssm_gaussian|rssm_categorical|gaussian|deterministic|ensemble|smoothing
-  objective=reconstruction|latent_consistency|slow_consistency|info_nce|barlow|sigreg  decoder=light|full
+  dynamics=rssm_gaussian|rssm_categorical|gaussian|deterministic|ensemble|laplace|variational|smoothing
+  objective=reconstruction|overshooting|latent_consistency|slow_consistency|info_nce|barlow|sigreg
+  decoder=light|full
   agent=latent_mpc  planner=cem|planet  policy=backprop|none
   data.envs=1  data.batch=12  data.length=24  data.update_ratio=1.6
   evaluation.every=10000  evaluation.episodes=2  trainer.precision=bf16-mixed  run_dir=PATH

@@ -51,6 +51,12 @@ class WorldModelModule(pl.LightningModule):
         """What an update minimises."""
         return self.agent.losses(batch)
 
+    def count_rows(self, rows: int) -> None:
+        """Tell a dynamics model that weighs its prior over weights against data how many recorded rows there are."""
+        told = getattr(self.agent.dynamics, "count_rows", None)
+        if told is not None:
+            told(rows)
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam with one parameter group for each of the agent's."""
         groups = self.parameter_groups()

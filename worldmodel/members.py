@@ -46,6 +46,15 @@ def member_mlp(members: int, inputs: int, hidden: int, layers: int, outputs: int
     return nn.Sequential(*blocks, MemberLinear(members, hidden if layers else inputs, outputs))
 
 
+def member_noise(members: int, *size: int, seed: int = 0) -> Float[Tensor, "M *size"]:
+    """Fixed standard normal noise for M draws from a posterior, whose mean over the members is 0, as if balanced.
+
+    Its variance over them is 1 in the mean, so that the spread of few members is that of many; one member has none.
+    """
+    noise = torch.randn(members, *size, generator=torch.Generator().manual_seed(seed))
+    return (noise - noise.mean(0)) * math.sqrt(members / max(members - 1, 1))
+
+
 def bootstrap_weights(key: Float[Tensor, "*R K"], members: int) -> Float[Tensor, "M *R"]:
     """How often each member's bootstrap drew a transition: Poisson(1), a function of its float32 key alone.
 

@@ -1,8 +1,10 @@
-"""Linear layers with a Gaussian posterior over every weight.
+"""Linear layers with a Gaussian posterior over every weight, and networks of them.
 
 Blundell et al., Weight Uncertainty in Neural Networks (2015). Outputs are sampled instead of weights, after
 Kingma et al., Variational Dropout and the Local Reparameterization Trick (2015).
 """
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -43,7 +45,60 @@ class VariationalLinear(nn.Module):
         row = torch.cat([x, torch.ones_like(x[..., :1])], -1)
         return F.linear(row, self.mean), F.linear(row.square(), self.std.square()).sqrt()
 
+    def drawn(self, x: Float[Tensor, "M R I"], noise: Float[Tensor, "M I+1 O"]) -> Float[Tensor, "M R O"]:
+        """Outputs under M weights, mean + std · noise, on rows of their own each."""
+        weight = self.mean.T + self.std.T * noise
+        return torch.baddbmm(weight[:, -1:], x, weight[:, :-1])
+
     def kl(self) -> Float[Tensor, ""]:
         """KL(posterior || prior) over all weights, in nats."""
         prior = torch.zeros_like(self.mean), torch.full_like(self.mean, self.prior_std)
         return gaussian_kl((self.mean, self.std), prior).sum()
+
+
+class VariationalNet(nn.Module):
+    """A network with every linear layer variational, its weights those of `net` in the mean; other layers as they are.
+
+    Outputs are sampled row by row in training, else those of the mean weights. prior_scale: of the weights' std over
+    the root of a layer's inputs.
+    """
+
+    def __init__(self, net: nn.Sequential, *, prior_scale: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(_variational(layer, prior_scale) for layer in net)
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Inputs and one for the bias, and outputs, of every variational layer."""
+        return [(layer.mean.shape[1], layer.mean.shape[0]) for layer in self._variational]
+
+    def forward(self, x: Float[Tensor, "*R I"]) -> Float[Tensor, "*R O"]:
+        """Outputs under weights drawn anew for every row in training, under the mean weights else."""
+        for layer in self.layers:
+            x = layer(x) if self.training or not isinstance(layer, VariationalLinear) else layer.moments(x)[0]
+        return x
+
+    def drawn(self, x: Float[Tensor, "M R I"], noise: Sequence[Float[Tensor, "M _ _"]]) -> Float[Tensor, "M R O"]:
+        """Outputs under M draws of all weights, by noise for each of `sizes`, on rows of their own each."""
+        source = iter(noise)
+        for layer in self.layers:
+            x = layer.drawn(x, next(source)) if isinstance(layer, VariationalLinear) else layer(x)
+        return x
+
+    def kl(self) -> Float[Tensor, ""]:
+        """KL(posterior || prior) over all weights, in nats."""
+        return torch.stack([layer.kl() for layer in self._variational]).sum()
+
+    @property
+    def _variational(self) -> list[VariationalLinear]:
+        return [layer for layer in self.layers if isinstance(layer, VariationalLinear)]
+
+
+def _variational(layer: nn.Module, prior_scale: float) -> nn.Module:
+    if not isinstance(layer, nn.Linear):
+        return layer
+    made = VariationalLinear(layer.in_features, layer.out_features, prior_std=prior_scale * layer.in_features**-0.5)
+    with torch.no_grad():
+        made.mean[:, :-1] = layer.weight
+        made.mean[:, -1] = 0.0 if layer.bias is None else layer.bias
+    return made

@@ -15,6 +15,8 @@ from trainers.run_paths import RunFolderInUse, RunPaths
 from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec
 
+SMALL = [f"dynamics.filter.{key}=8" for key in ("deterministic", "stochastic", "hidden")]
+BAYESIAN = ("laplace", "variational")
 SPEC = EnvSpec("toy_point", pixels=(3, 16, 16), action_dim=2, action_repeat=1, episode_steps=50)
 
 
@@ -54,6 +56,20 @@ def test_one_update_trains_every_group(config):
     assert module.drain_metrics() == {}
 
 
+def test_posteriors_count_the_rows_that_they_are_told():
+    modules = [module_of(load_config(["experiment=smoke", f"dynamics={name}", *SMALL])) for name in BAYESIAN]
+    weights = []
+    for rows in (100, 10_000):
+        for module in modules:
+            module.count_rows(rows)
+            torch.manual_seed(3)
+            module.training_step(batch(), 0)
+        metrics = [module.drain_metrics() for module in modules]
+        assert all(found["model/disagreement"] > 0 and "model/entropy" in found for found in metrics)
+        weights.append([metrics[0]["model/disagreement"], metrics[1]["loss/kl"]])
+    assert all(few > 1.2 * many for few, many in zip(*weights, strict=True)), weights
+
+
 def test_metrics_are_means_over_updates(config):
     module = module_of(config)
     singles = []
@@ -64,9 +80,20 @@ def test_metrics_are_means_over_updates(config):
     assert module.drain_metrics()["loss/image"] == pytest.approx(singles[-1] / 3)
 
 
-def test_a_restored_objective_goes_on_exactly():
-    config = load_config(["experiment=smoke", "objective=slow_consistency", "objective.rate=0.3"])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["objective=slow_consistency", "objective.rate=0.3"],
+        ["objective=overshooting"],
+        ["dynamics=laplace", *SMALL],
+        ["dynamics=variational", *SMALL],
+    ],
+    ids=lambda overrides: overrides[0],
+)
+def test_what_is_restored_goes_on_exactly(overrides):
+    config = load_config(["experiment=smoke", *overrides])
     module = module_of(config)
+    module.count_rows(50)
     module.training_step(batch(), 0)
     saved = copy.deepcopy((module.state_dict(), module.optimizers().state_dict()))
     rows, restored = batch(), module_of(config)
@@ -74,6 +101,7 @@ def test_a_restored_objective_goes_on_exactly():
     restored.optimizers().load_state_dict(saved[1])
     restored.on_train_start()
     for one in (module, restored):
+        one.count_rows(60)
         torch.manual_seed(3)
         one.training_step(rows, 0)
     for name, weight in module.state_dict().items():

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.conftest import small_agent
+from tests.conftest import random_batch, small_agent
 from worldmodel.ensemble_simulator import EnsembleSimulator
 from worldmodel.members import member_mlp
 from worldmodel.planners.cem import CEM
-from worldmodel.planners.ensemble import EnsemblePlanner
+from worldmodel.planners.ensemble import SEARCHES, EnsemblePlanner
 from worldmodel.simulator import score
 
 
@@ -178,3 +178,33 @@ def test_what_cannot_be_is_refused() -> None:
     agent = small_agent("rssm_gaussian")
     with pytest.raises(TypeError, match="dynamics=ensemble"):
         EnsemblePlanner(horizon=2, candidates=4, elites=2).plan(agent.simulator(), torch.zeros(1, 20))
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("name", ["ensemble", "laplace", "variational"])
+def test_every_search_plans_over_members_wherever_they_are_from(name: str, search: str) -> None:
+    agent = small_agent(name)
+    agent.losses(random_batch())
+    torch.nn.init.normal_(agent.reward.net[-1].weight)
+    agent.eval()
+    own = {"random": {}, "gradient": {"iterations": 2}}.get(search, {"iterations": 2, "elites": 4})
+    terms = {"particles": 6, "resample": True, "noisy": True, "kappa": -0.5, "bonus": 1.0}
+    planner = EnsemblePlanner(search=search, horizon=3, candidates=8, policy_candidates=2, **terms, **own)
+    latent = torch.randn(2, agent.dynamics.latent_dim)
+    plans = [planner.plan(agent.simulator(), latent, generator=torch.Generator().manual_seed(0)) for _ in range(2)]
+    assert plans[0].action.isfinite().all() and plans[0].action.abs().max() <= 1 and plans[0].value.isfinite().all()
+    assert torch.equal(plans[0].action, plans[1].action)
+
+
+@pytest.mark.parametrize("name", ["laplace", "variational"])
+def test_what_draws_of_weights_disagree_on_lowers_a_careful_planner_s_promise(name: str) -> None:
+    agent = small_agent(name).eval()
+    torch.nn.init.normal_(agent.reward.net[-1].weight)
+    options = {"horizon": 3, "candidates": 16, "elites": 4, "iterations": 2, "particles": 3}
+    values = [
+        EnsemblePlanner(kappa=kappa, **options)
+        .plan(agent.simulator(), torch.ones(1, agent.dynamics.latent_dim), generator=torch.Generator().manual_seed(0))
+        .value.item()
+        for kappa in (-2.0, 0.0, 2.0)
+    ]
+    assert values[0] < values[1] < values[2]

@@ -3,19 +3,24 @@
 import pytest
 import torch
 
-from worldmodel.distributions import gaussian_kl
-from worldmodel.overshooting import latent_overshooting
+from tests.conftest import A, random_batch, small_agent, small_dynamics
+from worldmodel.distributions import Moments, gaussian_kl
+from worldmodel.objectives import Seen
+from worldmodel.objectives.overshooting import Overshooting
+from worldmodel.overshooting import latent_overshooting, posterior_of, stepper
+from worldmodel.unrolling import later_rows, unroll
 
 
-def prior(latent: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    return 0.5 * latent + action, torch.full_like(latent, 1e-6)
+def ahead(latent: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, Moments]:
+    mean, std = 0.5 * latent + action, torch.full_like(latent, 1e-6)
+    return mean + std * torch.randn_like(std), (mean, std)
 
 
 def test_every_entry_is_the_kl_of_the_rolled_prior() -> None:
     latent, action = torch.randn(2, 6, 3, requires_grad=True), torch.randn(2, 6, 3)
     std = torch.full_like(action, 1e-6)
     posterior = latent + 1e-6, std
-    found = latent_overshooting(prior, latent, posterior, action, steps=3)
+    found = latent_overshooting(ahead, latent, posterior, action, steps=3)
     assert found.shape == (2, 3, 3)
     for t in range(3):
         state = latent[:, t]
@@ -28,7 +33,43 @@ def test_every_entry_is_the_kl_of_the_rolled_prior() -> None:
 def test_posteriors_are_held_still_and_steps_must_fit() -> None:
     latent, action = torch.randn(2, 6, 3), torch.randn(2, 6, 3)
     mean = latent.clone().requires_grad_()
-    assert not latent_overshooting(prior, latent, (mean, torch.ones_like(mean)), action, steps=2).requires_grad
+    assert not latent_overshooting(ahead, latent, (mean, torch.ones_like(mean)), action, steps=2).requires_grad
     for steps in (0, 6):
         with pytest.raises(ValueError, match="steps"):
-            latent_overshooting(prior, latent, (mean, mean), action, steps=steps)
+            latent_overshooting(ahead, latent, (mean, mean), action, steps=steps)
+
+
+@pytest.mark.parametrize("name", ["rssm_gaussian", "rssm_categorical", "gaussian", "laplace"])
+def test_one_row_ahead_is_the_model_s_own_kl(name: str) -> None:
+    model = small_dynamics(name, 10)
+    getattr(model, "filter", model).free_nats = 0.0
+    embed, action, none = torch.randn(2, 6, 10), torch.randn(2, 6, A), torch.zeros(2, 6, dtype=torch.bool)
+    belief = model.observe(embed, action, none, torch.zeros(2, model.carry_dim), sample=True)
+    own = model.losses(belief, action, none)["kl"]
+    found = latent_overshooting(stepper(model), belief.latent, posterior_of(belief), action, steps=3)
+    torch.testing.assert_close(found[..., 0], own[:, 1:4], rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_that_only_predicts_misses_by_half_the_squared_distance() -> None:
+    agent, batch = small_agent("deterministic"), random_batch(first=None)
+    belief = agent.observe(batch)
+    found = latent_overshooting(stepper(agent.dynamics), belief.latent, posterior_of(belief), batch.action, steps=3)
+    predicted = unroll(agent.dynamics, belief.latent, batch.action, steps=3)
+    expected = 0.5 * (predicted - later_rows(belief.latent, steps=3)).square().sum(-1)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_objective_adds_the_rows_beyond_the_first() -> None:
+    agent, batch = small_agent(objective="overshooting", imagination=False), random_batch()
+    seen = agent._see(batch)
+    torch.manual_seed(5)
+    losses = agent.objective.losses(agent, Seen(batch, seen.embed, seen.belief))
+    torch.manual_seed(5)
+    kl = latent_overshooting(
+        stepper(agent.dynamics), seen.belief.latent, posterior_of(seen.belief), batch.action, steps=3
+    )
+    torch.testing.assert_close(losses["overshooting"], kl[..., 1:].mean())
+    assert losses.keys() == {"image", "overshooting"} and agent.objective.weights == {"overshooting": 1.0}
+    agent.losses(batch).total.backward()
+    with pytest.raises(ValueError, match=r"objective\.steps: expected at least 2.* got 1"):
+        Overshooting(encoder=agent.encoder, dynamics=agent.dynamics, steps=1)

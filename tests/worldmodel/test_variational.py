@@ -1,8 +1,10 @@
 """Mean-field weights: their moments, their KL, and the exact posterior where the mean field can hold it."""
 
+import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
+from worldmodel.members import member_noise
 from worldmodel.variational import VariationalLinear
 
 
@@ -17,6 +19,24 @@ def test_outputs_have_the_moments_of_sampled_weights() -> None:
     for sample in (outputs, drawn):
         torch.testing.assert_close(sample.mean(0), mean, rtol=0, atol=0.02)
         torch.testing.assert_close(sample.std(0), std, rtol=0.02, atol=0)
+
+
+def test_members_of_a_layer_have_its_moments() -> None:
+    layer = VariationalLinear(3, 2)
+    torch.nn.init.constant_(layer.raw, -1.0)
+    x = torch.randn(5, 3)
+    outputs = layer.drawn(x.expand(4000, -1, -1), member_noise(4000, 4, 2))
+    mean, std = layer.moments(x)
+    torch.testing.assert_close(outputs.mean(0), mean, rtol=0, atol=1e-4)  # noise is balanced
+    torch.testing.assert_close(outputs.std(0), std, rtol=0.05, atol=0)
+
+
+def test_noise_of_few_members_has_the_spread_of_many() -> None:
+    noise = member_noise(3, 20_000)
+    assert noise.mean(0).abs().max() < 1e-5
+    assert noise.var(0, correction=0).mean().item() == pytest.approx(1.0, rel=0.02)
+    assert torch.equal(noise, member_noise(3, 20_000)) and not torch.equal(noise, member_noise(3, 20_000, seed=1))
+    assert (member_noise(1, 5) == 0).all()
 
 
 def test_the_kl_equals_the_library() -> None:

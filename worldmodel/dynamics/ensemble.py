@@ -26,8 +26,7 @@ FILTERS = {"gaussian": GaussianDynamics, "rssm_categorical": CategoricalRSSM, "r
 class EnsembleDynamics(MemberSteps):
     """The filter of another model, and M members p_m(s' | s, a), Gaussian steps from its latents.
 
-    filter: `name` and options of the model that filters. Every member sees each transition as often as its own
-    bootstrap drew it.
+    Every member sees each transition as often as its own bootstrap drew it.
     """
 
     def __init__(
@@ -41,29 +40,9 @@ class EnsembleDynamics(MemberSteps):
         layers: int = 2,
         min_std: float = 0.03,
     ) -> None:
-        super().__init__()
-        options = dict(filter)
-        name = options.pop("name", None)
-        if name not in FILTERS:
-            raise ValueError(f"dynamics.filter.name: expected one of {', '.join(FILTERS)}, got {name!r}")
-        if members < 1:
-            raise ValueError(f"dynamics.members: expected at least 1, got {members}")
-        self.filter = FILTERS[name](embed_dim=embed_dim, action_dim=action_dim, **options)
-        self.latent_dim, self.carry_dim = self.filter.latent_dim, self.filter.carry_dim
-        self.members, self.noisy_dims, self.min_std = members, self.latent_dim, min_std
+        super().__init__(embed_dim=embed_dim, action_dim=action_dim, filter=filter, filters=FILTERS, members=members)
+        self.noisy_dims, self.min_std = self.latent_dim, min_std
         self.change = member_mlp(members, self.latent_dim + action_dim, hidden, layers, 2 * self.latent_dim)
-
-    def observe(
-        self,
-        embed: Float[Tensor, "B T E"],
-        action: Float[Tensor, "B T A"],
-        is_first: Bool[Tensor, "B T"],
-        carry: Float[Tensor, "B C"],
-        *,
-        sample: bool,
-    ) -> Belief:
-        """The filter's belief."""
-        return self.filter.observe(embed, action, is_first, carry, sample=sample)
 
     def moments(self, latent: Float[Tensor, "M R D"], action: Float[Tensor, "M R A"]) -> Moments:
         """Mean and std of each member's step from rows of its own."""

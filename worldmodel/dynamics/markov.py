@@ -23,8 +23,14 @@ class GaussianMarkov(nn.Module):
 
     def imagine(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
         """A sample of the prior by reparameterisation."""
+        return self.ahead(latent, action)[0]
+
+    def ahead(
+        self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]
+    ) -> tuple[Float[Tensor, "*R D"], Moments]:
+        """A sample of the prior, and the moments that it was drawn with."""
         mean, std = self.prior(latent, action)
-        return mean + std * torch.randn_like(std)
+        return mean + std * torch.randn_like(std), (mean, std)
 
     def prior(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Moments:
         """Mean and std of the next latent."""

@@ -1,25 +1,71 @@
-"""What follows from several models of one step, however they were come by: an ensemble, or draws from a posterior."""
+"""Several models of a step in the latent space of one filter, however they were come by.
+
+An ensemble has them, and so has a posterior over weights, as draws from it.
+"""
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from worldmodel.distributions import Moments
+from worldmodel.distributions import Moments, Statistics
 from worldmodel.interfaces import Belief
 
 
 class MemberSteps(nn.Module):
-    """M Gaussian steps p_m(s' | s, a), which share a latent: predict is their mean, imagine draws one for every row.
+    """The filter of another model, and M Gaussian steps p_m(s' | s, a) from its latents.
 
-    noisy_dims: the last dimensions of a latent, those that a step leaves uncertain; the others have a std of 0.
+    predict is their mean, imagine draws one for every row. filter: `name` and options of the model that filters, one
+    of `filters`. noisy_dims: the last dimensions of a latent, those that a step leaves uncertain; the others have a
+    std of 0.
     """
 
-    members: int
+    filter: Any
     latent_dim: int
+    carry_dim: int
     noisy_dims: int
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int,
+        action_dim: int,
+        filter: Mapping[str, Any],
+        filters: Mapping[str, Callable[..., nn.Module]],
+        members: int,
+    ) -> None:
+        super().__init__()
+        options = dict(filter)
+        name = options.pop("name", None)
+        if name not in filters:
+            raise ValueError(f"dynamics.filter.name: expected one of {', '.join(filters)}, got {name!r}")
+        if members < 1:
+            raise ValueError(f"dynamics.members: expected at least 1, got {members}")
+        model: Any = filters[name](embed_dim=embed_dim, action_dim=action_dim, **options)
+        self.filter, self.latent_dim, self.carry_dim = model, model.latent_dim, model.carry_dim
+        self.members = members
+
+    def observe(
+        self,
+        embed: Float[Tensor, "B T E"],
+        action: Float[Tensor, "B T A"],
+        is_first: Bool[Tensor, "B T"],
+        carry: Float[Tensor, "B C"],
+        *,
+        sample: bool,
+    ) -> Belief:
+        """The filter's belief."""
+        return self.filter.observe(embed, action, is_first, carry, sample=sample)  # type: ignore[no-any-return]
+
+    def ahead(
+        self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]
+    ) -> tuple[Float[Tensor, "*R D"], Statistics]:
+        """A sample of the filter's own prior, and the statistics that it was drawn with."""
+        return self.filter.ahead(latent, action)  # type: ignore[no-any-return]
 
     @abstractmethod
     def moments(self, latent: Float[Tensor, "M R D"], action: Float[Tensor, "M R A"]) -> Moments:
@@ -44,21 +90,27 @@ class MemberSteps(nn.Module):
 
     def disagreement(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R"]:
         """Epistemic: variance over members of their means, averaged over the latent's dimensions."""
-        return self.of_all(latent, action)[0].var(0, correction=0).mean(-1)
+        return _spread(self.of_all(latent, action)[0])
 
     def entropy(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R"]:
         """Aleatoric: the mean over members of their Gaussian's entropy, nats per noisy dimension."""
-        std = self.of_all(latent, action)[1][..., -self.noisy_dims :]
-        return (std.log() + 0.5 * math.log(2 * math.pi * math.e)).mean((0, -1))
+        return self._entropy(self.of_all(latent, action)[1])
 
     @torch.no_grad()
     def report(self, belief: Belief, action: Float[Tensor, "B T A"]) -> dict[str, Float[Tensor, ""]]:
         """Both uncertainties of a window's steps, apart: `model/entropy` and `model/disagreement`."""
-        step = belief.latent[:, :-1], action[:, 1:]
-        return {"model/entropy": self.entropy(*step).mean(), "model/disagreement": self.disagreement(*step).mean()}
+        mean, std = self.of_all(belief.latent[:, :-1], action[:, 1:])
+        return {"model/entropy": self._entropy(std).mean(), "model/disagreement": _spread(mean).mean()}
 
     def of_all(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Moments:
         """Every member on every row, [M *R D]."""
         shared = [x.reshape(1, -1, x.shape[-1]).expand(self.members, -1, -1) for x in (latent, action)]
         mean, std = self.moments(*shared)
         return mean.view(-1, *latent.shape), std.view(-1, *latent.shape)
+
+    def _entropy(self, std: Tensor) -> Tensor:
+        return (std[..., -self.noisy_dims :].log() + 0.5 * math.log(2 * math.pi * math.e)).mean((0, -1))
+
+
+def _spread(mean: Tensor) -> Tensor:
+    return mean.var(0, correction=0).mean(-1)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.distributions import (
+    Categoricals,
     balanced_kl,
     categorical_kl,
     mixed,
@@ -91,9 +92,15 @@ class CategoricalRSSM(RecurrentState):
 
     def imagine(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
         """One step of the prior with z sampled, gradients straight through."""
+        return self.ahead(latent, action)[0]
+
+    def ahead(
+        self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]
+    ) -> tuple[Float[Tensor, "*R D"], Categoricals]:
+        """A sample of the prior, and the log probabilities that its z was drawn with."""
         h = self.recur(latent, action)
         prior = self._log_probs(self.prior(h))
-        return self._join(h, straight_through(prior, one_hot_sample(prior)))
+        return self._join(h, straight_through(prior, one_hot_sample(prior))), (prior,)
 
     def losses(
         self, belief: Belief, action: Float[Tensor, "B T A"], is_first: Bool[Tensor, "B T"]

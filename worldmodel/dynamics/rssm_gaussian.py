@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodel.distributions import balanced_kl
+from worldmodel.distributions import Moments, balanced_kl
 from worldmodel.dynamics.recurrent import RecurrentState
 from worldmodel.interfaces import Belief
 from worldmodel.rollouts.gaussian import GaussianRollout
@@ -81,9 +81,15 @@ class GaussianRSSM(RecurrentState):
 
     def imagine(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
         """One step of the prior with z sampled by reparameterisation."""
+        return self.ahead(latent, action)[0]
+
+    def ahead(
+        self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]
+    ) -> tuple[Float[Tensor, "*R D"], Moments]:
+        """A sample of the prior, and the moments that its z was drawn with."""
         h = self.recur(latent, action)
         mean, std = self._moments(self.prior(h))
-        return torch.cat([h, mean + std * torch.randn_like(std)], -1)
+        return torch.cat([h, mean + std * torch.randn_like(std)], -1), (mean, std)
 
     def rollout(self, dtype: torch.dtype) -> GaussianRollout:
         """`predict` for planners: many rows, no gradients, products in `dtype`; keeps the weights of now."""

@@ -58,7 +58,10 @@ class EnsemblePlanner:
         """The search's plan; its value is the expected return with the terms of optimism or pessimism."""
         ensemble: Any = getattr(simulator, "dynamics", None)
         if not hasattr(ensemble, "moments"):
-            raise TypeError(f"planner=ensemble: expected a model with members (dynamics=ensemble), got {ensemble!r}")
+            kind = type(ensemble).__name__
+            raise TypeError(
+                f"planner=ensemble: expected members (dynamics=ensemble, laplace or variational), got {kind}"
+            )
         world = EnsembleSimulator(simulator=simulator, ensemble=ensemble, **self.terms)
         return self.search.plan(
             world, world.start(latent), warm=warm, generator=generator, deadline=deadline, iterations=iterations

@@ -1,0 +1,95 @@
+"""A model whose prior's mean has a posterior over its last layer, and members that are draws from it (5.3.3).
+
+Nothing is learned beside the model: the posterior is read off what its prior missed. Daxberger et al., Laplace
+Redux (2021).
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from worldmodel.distributions import Moments
+from worldmodel.dynamics.member_steps import MemberSteps
+from worldmodel.dynamics.prior_steps import FILTERS, prior_net, prior_step
+from worldmodel.interfaces import Belief
+from worldmodel.last_layer import LastLayerPosterior
+from worldmodel.members import member_noise
+
+
+class LaplaceDynamics(MemberSteps):
+    """Another model, with M draws of its prior's last layer as members; their mean is that model's own prediction.
+
+    precision, rate: as in `LastLayerPosterior`. Noise is fixed, so that members move with the posterior alone.
+    """
+
+    noise: Tensor
+    drawn: Tensor
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int,
+        action_dim: int,
+        filter: dict[str, Any],
+        members: int = 5,
+        precision: float = 1.0,
+        rate: float = 0.01,
+    ) -> None:
+        super().__init__(embed_dim=embed_dim, action_dim=action_dim, filter=filter, filters=FILTERS, members=members)
+        if precision <= 0 or not 0 <= rate <= 1:
+            raise ValueError(
+                f"dynamics: expected a precision above 0 and a rate in [0, 1], got precision={precision}, rate={rate}"
+            )
+        last: Any = prior_net(self.filter)[-1]
+        self.noisy_dims = last.out_features // 2
+        self.posterior = LastLayerPosterior(last.in_features, self.noisy_dims, precision=precision, rate=rate)
+        noise = member_noise(members, last.in_features + 1, self.noisy_dims)
+        self.register_buffer("noise", noise, persistent=False)
+        self.register_buffer("drawn", self.posterior.draws(noise))
+        if hasattr(self.filter, "rollout"):
+            self.rollout = self.filter.rollout
+
+    def predict(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
+        """The model's own mean, which that of the draws is."""
+        return self.filter.predict(latent, action)  # type: ignore[no-any-return]
+
+    def moments(self, latent: Float[Tensor, "M R D"], action: Float[Tensor, "M R A"]) -> Moments:
+        """Mean and std of each draw's step from rows of its own."""
+        step, features, outputs = self._read(latent, action)
+        mean, std = step.moments(outputs, self.filter.min_std)
+        deviation = torch.baddbmm(self.drawn[:, -1:], features.to(self.drawn.dtype), self.drawn[:, :-1])
+        return torch.cat([step.certain, mean[..., -self.noisy_dims :] + deviation], -1), std
+
+    def count_rows(self, rows: int) -> None:
+        """How many recorded rows the batches are drawn from."""
+        self.posterior.count_rows(rows)
+
+    def losses(
+        self, belief: Belief, action: Float[Tensor, "B T A"], is_first: Bool[Tensor, "B T"]
+    ) -> dict[str, Tensor]:
+        """The model's losses, which its posterior is read off beside; in training only."""
+        if self.training:
+            self._condition(belief.latent.detach(), action, ~is_first[:, 1:])
+        return self.filter.losses(belief, action, is_first)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def _condition(self, latent: Tensor, action: Tensor, inside: Tensor) -> None:
+        step, features, outputs = self._read(latent[:, :-1], action[:, 1:])
+        mean, _ = step.moments(outputs, self.filter.min_std)
+        missed = (latent[:, 1:] - mean)[..., -self.noisy_dims :]
+        self.posterior.add(features.flatten(0, 1), missed.flatten(0, 1), inside.flatten().to(missed.dtype))
+        self.drawn = self.posterior.draws(self.noise)
+
+    def _read(self, latent: Tensor, action: Tensor) -> tuple[Any, Tensor, Tensor]:
+        """The step, what the last layer reads there, and what it says."""
+        *hidden, last = prior_net(self.filter)
+        step = prior_step(self.filter, latent, action)
+        features = step.inputs
+        for layer in hidden:
+            features = layer(features)
+        return step, features, last(features)
+
+
+make = LaplaceDynamics

@@ -1,0 +1,79 @@
+"""A model whose prior has mean-field Gaussian weights, and members that are draws of them (5.3.3).
+
+Blundell et al., Weight Uncertainty in Neural Networks (2015). Weights are worth what the data say of them: their KL is
+shared out over all recorded rows.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from worldmodel.distributions import Moments
+from worldmodel.dynamics.member_steps import MemberSteps
+from worldmodel.dynamics.prior_steps import FILTERS, prior_name, prior_net, prior_step
+from worldmodel.interfaces import Belief
+from worldmodel.members import member_noise
+from worldmodel.variational import VariationalNet
+
+
+class VariationalDynamics(MemberSteps):
+    """Another model with a distribution over its prior's weights, which learns by samples; M fixed draws are members.
+
+    prior_scale: std of the weights' prior, over the root of a layer's inputs. temperature: weight of the weights' KL;
+    1 is Bayes' rule, less believes the data more often than they came.
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int,
+        action_dim: int,
+        filter: dict[str, Any],
+        members: int = 5,
+        prior_scale: float = 1.0,
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__(embed_dim=embed_dim, action_dim=action_dim, filter=filter, filters=FILTERS, members=members)
+        for name, number in {"prior_scale": prior_scale, "temperature": temperature}.items():
+            if number <= 0:
+                raise ValueError(f"dynamics.{name}: expected a number above 0, got {number}")
+        net = prior_net(self.filter)
+        last: Any = net[-1]
+        self.noisy_dims, self.temperature = last.out_features // 2, temperature
+        setattr(self.filter, prior_name(self.filter), VariationalNet(net, prior_scale=prior_scale))
+        for i, size in enumerate(self.net.sizes):
+            self.register_buffer(f"noise_{i}", member_noise(members, *size, seed=i), persistent=False)
+        self.rows: int | None = None
+
+    @property
+    def net(self) -> VariationalNet:
+        """The prior's network, a part of the filter."""
+        return getattr(self.filter, prior_name(self.filter))  # type: ignore[no-any-return]
+
+    def moments(self, latent: Float[Tensor, "M R D"], action: Float[Tensor, "M R A"]) -> Moments:
+        """Mean and std of the step under each draw of the weights, from rows of its own."""
+        step = prior_step(self.filter, latent, action)
+        noise = [getattr(self, f"noise_{i}") for i in range(len(self.net.sizes))]
+        return step.moments(self.net.drawn(step.inputs, noise), self.filter.min_std)
+
+    def count_rows(self, rows: int) -> None:
+        """How many recorded rows the batches are drawn from."""
+        self.rows = rows
+
+    def losses(
+        self, belief: Belief, action: Float[Tensor, "B T A"], is_first: Bool[Tensor, "B T"]
+    ) -> dict[str, Tensor]:
+        """The model's losses, and in each row's `kl` its share of the weights'; the rows are those of `count_rows`."""
+        losses = self.filter.losses(belief, action, is_first)
+        share = self.temperature * self.net.kl() / (self.rows or is_first.numel())
+        return {**losses, "kl": losses["kl"] + share}
+
+    @torch.no_grad()
+    def report(self, belief: Belief, action: Float[Tensor, "B T A"]) -> dict[str, Float[Tensor, ""]]:
+        """Both uncertainties, and the weights' KL in nats, `model/weights_kl`."""
+        return {**super().report(belief, action), "model/weights_kl": self.net.kl()}
+
+
+make = VariationalDynamics

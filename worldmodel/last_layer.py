@@ -1,0 +1,74 @@
+"""The posterior over a trained network's last layer: Laplace's approximation, exact where features stand still.
+
+Given the features, the last layer is Bayesian linear regression, with one posterior covariance for all outputs but for
+their noise. MacKay, A Practical Bayesian Framework for Backpropagation Networks (1992); Daxberger et al., Laplace
+Redux (2021).
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class LastLayerPosterior(nn.Module):
+    """w_d ~ N(trained w_d, σ_d² Λ⁻¹) for output d of y = W (φ, 1) + N(0, σ²), with Λ = rows · E[φφᵀ] + precision.
+
+    precision: how many rows the prior N(0, σ_d² / precision) is worth. Features move while they are learned: E[φφᵀ]
+    and σ² are means over rows that forget at `rate` per call of `add`, or slower while there were few. rows: what was
+    added, unless `count_rows` says how many different rows that was.
+    """
+
+    gram: Tensor
+    variance: Tensor
+    seen: Tensor
+
+    def __init__(self, inputs: int, outputs: int, *, precision: float = 1.0, rate: float = 0.01) -> None:
+        super().__init__()
+        if precision <= 0:
+            raise ValueError(f"precision: expected a number above 0, got {precision}")
+        if not 0 <= rate <= 1:
+            raise ValueError(f"rate: expected a number in [0, 1], got {rate}")
+        self.precision, self.rate = precision, rate
+        self.rows: int | None = None
+        # float64: sums over many rows stay exact enough to be inverted
+        self.register_buffer("gram", torch.zeros(inputs + 1, inputs + 1, dtype=torch.float64))
+        self.register_buffer("variance", torch.ones(outputs, dtype=torch.float64))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.float64))
+
+    def count_rows(self, rows: int) -> None:
+        """How many different rows the batches are drawn from."""
+        self.rows = rows
+
+    @torch.no_grad()
+    def add(self, features: Float[Tensor, "R I"], missed: Float[Tensor, "R O"], weight: Float[Tensor, "R"]) -> None:
+        """Rows by their features, what the trained layer missed there, and weights; none if one is not finite."""
+        row, share = with_one(features), weight.double() / weight.sum()
+        gram, variance = (row * share[:, None]).T @ row, share @ missed.double().square()
+        fine = gram.isfinite().all() & variance.isfinite().all()
+        rate = (weight.sum() / (self.seen + weight.sum())).clamp_min(self.rate)
+        for name, new in (("gram", gram), ("variance", variance)):
+            old = getattr(self, name)
+            setattr(self, name, torch.where(fine, old + rate * (new - old), old))
+        self.seen = torch.where(fine, self.seen + weight.sum(), self.seen)
+
+    def factor(self) -> Float[Tensor, "K K"]:
+        """The lower triangular factor of Λ."""
+        rows = self.seen if self.rows is None else float(self.rows)
+        ridge = self.precision * torch.eye(len(self.gram), dtype=self.gram.dtype, device=self.gram.device)
+        return torch.linalg.cholesky(rows * self.gram + ridge)  # type: ignore[no-any-return]
+
+    def draws(self, noise: Float[Tensor, "M K O"]) -> Float[Tensor, "M K O"]:
+        """Deviations of M last layers, the biases last, from the trained one."""
+        upper = self.factor().T.to(noise.dtype)
+        return torch.linalg.solve_triangular(upper, noise, upper=True) * self.variance.sqrt().to(noise.dtype)
+
+    def epistemic(self, features: Float[Tensor, "*R I"]) -> Float[Tensor, "*R O"]:
+        """Variance of what is not known of y; the noise `variance` comes on top."""
+        row = with_one(features)
+        solved = torch.linalg.solve_triangular(self.factor(), row.flatten(0, -2).T, upper=False)
+        return solved.square().sum(0).view(row.shape[:-1])[..., None] * self.variance
+
+
+def with_one(x: Float[Tensor, "*R I"]) -> Float[Tensor, "*R K"]:
+    """Rows in float64 with a one behind them, whose weight is the bias."""
+    return torch.cat([x, torch.ones_like(x[..., :1])], -1).double()

@@ -1,0 +1,46 @@
+"""Decode the frames, and have priors that were rolled several rows ahead meet the posteriors: latent overshooting.
+
+Hafner et al., Learning Latent Dynamics for Planning from Pixels (2019), equation 7.
+"""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodel.interfaces import Dynamics
+from worldmodel.objectives import Encoder, Model, Seen
+from worldmodel.objectives.reconstruction import Reconstruction
+from worldmodel.overshooting import latent_overshooting, posterior_of, stepper
+
+
+class Overshooting(Reconstruction):
+    """`Reconstruction`, and the mean KL of priors 2 to `steps` rows ahead; one row ahead is the dynamics' own term.
+
+    weight: of that KL in nats, β of the equation. A model that only predicts has unit Gaussians: half the squared
+    distance, summed over the latent.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: Encoder,
+        dynamics: Dynamics,
+        decode_fraction: float = 0.25,
+        steps: int = 5,
+        weight: float = 1.0,
+    ) -> None:
+        super().__init__(encoder=encoder, dynamics=dynamics, decode_fraction=decode_fraction)
+        if steps < 2:
+            raise ValueError(
+                f"objective.steps: expected at least 2, got {steps}: one row ahead is the dynamics' own KL"
+            )
+        self.steps, self.weights = steps, {"overshooting": weight}
+
+    def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:
+        """`image` and `overshooting`."""
+        belief, action = seen.belief, seen.batch.action
+        step, posterior = stepper(model.dynamics), posterior_of(belief)
+        kl = latent_overshooting(step, belief.latent, posterior, action, steps=self.steps)
+        return {**super().losses(model, seen), "overshooting": kl[..., 1:].mean()}
+
+
+make = Overshooting
