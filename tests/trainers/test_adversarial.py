@@ -12,8 +12,8 @@ from worldmodel.interfaces import Plan
 
 
 def test_no_planner_is_fooled_and_every_call_is_counted() -> None:
-    found = adversarial.measure([], calls=640, rows=30, seed=0)
-    assert found["calls"] == 640 and found["plans"] == 2 * len(found["by_planner"])
+    found = adversarial.measure([], calls=680, rows=30, seed=0)
+    assert found["calls"] == 680 and found["plans"] == 2 * len(found["by_planner"])
     assert {row["planner"] for row in found["by_planner"]} == set(adversarial.BUDGETS)
     assert found["nonfinite"] == found["out_of_bounds"] == found["values"] == 0
 

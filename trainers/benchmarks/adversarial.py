@@ -23,6 +23,7 @@ BUDGETS: dict[str, dict[str, Any]] = {
     "cem": {"name": "cem", "candidates": 12, "elites": 4, "iterations": 3},
     "cem_policy": {"name": "cem", "candidates": 8, "elites": 3, "iterations": 2, "policy_candidates": 4},
     "icem": {"name": "icem", "candidates": 12, "elites": 4, "iterations": 3},
+    "seeded": {"name": "seeded", "candidates": 8, "elites": 3, "iterations": 2, "policy_candidates": 4},
     "icem_policy": {"name": "icem", "candidates": 8, "elites": 3, "iterations": 2, "policy_candidates": 4},
     "mppi": {"name": "mppi", "candidates": 12, "elites": 6, "iterations": 3},
     "mppi_policy": {"name": "mppi", "candidates": 8, "elites": 4, "iterations": 2, "policy_candidates": 4},

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,6 +25,7 @@ OPTIONS = {
     "peers": "installed",
     "problems": "reference,quadratic,pendulum",
     "candidates": "1000,32",
+    "batches": "1",
     "precisions": "float32,bfloat16",
     "iterations": 10,
     "repeats": 3,
@@ -33,9 +35,18 @@ OPTIONS = {
 COLUMNS = ["problem", "planner", "precision", "candidates", "batch", "device", "ms", "rollout_ms", "overhead", "gap"]
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one comparison asks of every contestant: candidates and iterations of CEM, latents of a call."""
+
+    candidates: int
+    batch: int
+    iterations: int
+
+
 @dataclass(kw_only=True, eq=False)
 class Contestant:
-    """A planner in a problem, and what was measured of it. plan: from latent [1 D] and seed to actions [1 H A]."""
+    """A planner in a problem, and what was measured of it. plan: from latents [B D] and a seed to actions [B H A]."""
 
     row: dict[str, Any]
     plan: Callable[[Tensor, int], Tensor | None]
@@ -45,14 +56,14 @@ class Contestant:
     gaps: list[float] = field(default_factory=list)
 
     def measure(self, problem: Problem, seed: int) -> None:
-        """One plan from one latent."""
-        index = seed % len(problem.latents)
+        """One call, for as many latents as the row's batch says."""
+        rows = [(seed + i) % len(problem.latents) for i in range(self.row["batch"])]
         self.clock.seconds, start = 0.0, time.thread_time()
-        actions = self.plan(problem.latents[index : index + 1], seed)
+        actions = self.plan(problem.latents[rows], seed)
         self.ms.append(1e3 * (time.thread_time() - start))
         self.model_ms.append(1e3 * self.clock.seconds)
         if actions is not None:
-            self.gaps.append(problem.gap(index, actions))
+            self.gaps += [problem.gap(index, actions[i : i + 1]) for i, index in enumerate(rows)]
 
     def result(self) -> dict[str, Any]:
         """Medians; rollout_ms is what of ms was spent in the model, overhead the rest over that."""
@@ -69,13 +80,14 @@ def measure(
     peers: str,
     problems: str,
     candidates: str,
+    batches: str,
     precisions: str,
     iterations: int,
     repeats: int,
     checkpoint: str,
     out: str,
 ) -> dict[str, Any]:
-    """Each planner `repeats` times with other seeds, all in turns, one environment; milliseconds of CPU time."""
+    """Each planner `repeats` times with other seeds, all in turns; milliseconds of CPU time for all of a batch."""
     if overrides:
         raise BadConfig(f"expected {', '.join(OPTIONS)} only, got {overrides[0]}")
     names = {
@@ -85,8 +97,8 @@ def measure(
     }
     rows = []
     for problem in _problems(problems, checkpoint):
-        for count in (int(number) for number in candidates.split(",")):
-            rows += _compare(problem, names, count, iterations, repeats)
+        for count, batch in product(_numbers("candidates", candidates), _numbers("batches", batches)):
+            rows += _compare(problem, names, Task(count, batch, iterations), repeats)
     print(as_text(rows, COLUMNS), flush=True)
     if out:
         folder = Path(out)
@@ -98,52 +110,59 @@ def measure(
     return {"rows": rows, "iterations": iterations, "repeats": repeats, "device": "cpu"}
 
 
-def _compare(
-    problem: Problem, names: dict[str, list[str]], count: int, iterations: int, repeats: int
-) -> list[dict[str, Any]]:
+def _compare(problem: Problem, names: dict[str, list[str]], task: Task, repeats: int) -> list[dict[str, Any]]:
     entered = []
     if "float32" in names["precisions"]:
-        entered += _planners(problem, names["planners"], count, iterations, problem.simulator)
+        entered += _planners(problem, names["planners"], task, problem.simulator)
     if "bfloat16" in names["precisions"] and problem.low is not None:
-        low = [name for name in names["planners"] if name in SAMPLING]
-        entered += _planners(problem, low, count, iterations, problem.low)
-    entered += _others(problem, names["peers"], count, iterations)
+        entered += _planners(problem, [name for name in names["planners"] if name in SAMPLING], task, problem.low)
+    entered += _others(problem, names["peers"], task)
     for seed in range(-1, repeats):  # the first is warm-up
         for one in entered:
             one.measure(problem, max(seed, 0))
-    for one in entered:
-        one.ms, one.model_ms, one.gaps = one.ms[1:], one.model_ms[1:], one.gaps[1:]
+            if seed < 0:
+                one.ms, one.model_ms, one.gaps = [], [], []
     return [one.result() for one in entered]
 
 
-def _planners(
-    problem: Problem, names: list[str], count: int, iterations: int, simulator: Simulator
-) -> list[Contestant]:
+def _planners(problem: Problem, names: list[str], task: Task, simulator: Simulator) -> list[Contestant]:
     found, precision = [], "bfloat16" if simulator is problem.low else "float32"
     for name in names:
-        planner = build_planner(name, candidates=count, iterations=iterations, horizon=problem.horizon)
+        planner = build_planner(name, candidates=task.candidates, iterations=task.iterations, horizon=problem.horizon)
         clock = ModelClock(simulator, time.thread_time)
 
         def plan(latent: Tensor, seed: int, planner: Any = planner, clock: Any = clock) -> Tensor:
             with torch.inference_mode():
                 return planner.plan(clock, latent, generator=torch.Generator().manual_seed(seed)).mean.clone()
 
-        found.append(Contestant(row=_row(problem, name, precision, count), plan=plan, clock=clock))
+        found.append(Contestant(row=_row(problem, name, precision, task), plan=plan, clock=clock))
     return found
 
 
-def _others(problem: Problem, names: list[str], count: int, iterations: int) -> list[Contestant]:
-    found, budget = [], peers.Budget(count, iterations, problem.horizon)
+def _others(problem: Problem, names: list[str], task: Task) -> list[Contestant]:
+    found, budget = [], peers.Budget(task.candidates, task.iterations, problem.horizon)
     for name in names:
+        if task.batch > 1 and name not in peers.BATCHED:
+            continue
         clock = ModelClock(problem.simulator, time.thread_time)
-        row = _row(problem, f"peer:{name}", "float32", count)
+        row = _row(problem, f"peer:{name}", "float32", task)
         found.append(Contestant(row=row, plan=peers.PEERS[name](clock, budget), clock=clock))
     return found
 
 
-def _row(problem: Problem, planner: str, precision: str, count: int) -> dict[str, Any]:
-    what = {"problem": problem.name, "planner": planner, "precision": precision, "candidates": count}
-    return {**what, "batch": 1, "device": "cpu"}
+def _row(problem: Problem, planner: str, precision: str, task: Task) -> dict[str, Any]:
+    what = {"problem": problem.name, "planner": planner, "precision": precision, "candidates": task.candidates}
+    return {**what, "batch": task.batch, "device": "cpu"}
+
+
+def _numbers(key: str, given: str) -> list[int]:
+    try:
+        numbers = [int(number) for number in given.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise BadConfig(f"{key}: expected whole numbers of at least 1 with commas between them, got {given!r}")
+    return numbers
 
 
 def _problems(names: str, checkpoint: str) -> list[Problem]:

@@ -17,7 +17,7 @@ def build_planner(name: str, *, candidates: int, iterations: int, horizon: int) 
         "icem": {"name": "icem", **shooting, "elites": elites},
         "mppi": {"name": "mppi", **shooting, "elites": elites},
         "icem_eighth": {"name": "icem", **shape, **_coloured(candidates)},
-        "policy_seeded": {"name": "cem", **shape, **_seeded(candidates)},
+        "policy_seeded": {"name": "seeded", **shape, **_seeded(candidates)},
         "gradient": {"name": "gradient", **shape, "candidates": 8, "iterations": iterations},
         "cem_gradient": {"name": "cem_gradient", **shooting, "candidates": few, "elites": max(2, few // 5)},
         "ilqr": {"name": "ilqr", **shape, "iterations": 3},
@@ -50,7 +50,7 @@ def _coloured(candidates: int) -> dict[str, Any]:
 
 
 def _seeded(candidates: int) -> dict[str, Any]:
-    """A twelfth: many iterations of few samples close to the policy's mean sequence."""
+    """A tenth: ten iterations of few samples around the policy's best sequences."""
     few = max(8, candidates // 10)
-    seeds = {"policy_candidates": max(4, candidates // 30), "init_std": 0.1}
-    return {"candidates": few, "elites": max(2, few // 5), "iterations": 8, **seeds}
+    seeds = {"policy_candidates": max(8, candidates // 16)}
+    return {"candidates": few, "elites": max(3, 3 * few // 10), "iterations": 10, **seeds}

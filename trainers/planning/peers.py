@@ -1,7 +1,7 @@
 """Planners of other projects in the same models, where their packages are installed; none is needed.
 
 Each builds from (simulator, budget) a function from a latent [1 D] and a seed to a plan [1 H A], or None where the
-package hands out the first action only.
+package hands out the first action only. Those in BATCHED take latents [B D].
 """
 
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def bare(simulator: Any, budget: Budget) -> Planned:
     """The rollouts alone, layer by layer: no planner."""
 
     def roll(latent: Tensor, seed: int) -> None:
-        size = (1, budget.candidates, budget.horizon, simulator.action_dim)
+        size = (len(latent), budget.candidates, budget.horizon, simulator.action_dim)
         actions = 2 * torch.rand(size, generator=_seeded(seed)).to(latent) - 1
         with torch.inference_mode():
             for _ in range(budget.iterations):
@@ -162,6 +162,7 @@ PEERS: dict[str, Callable[[Any, Budget], Planned]] = {
     "stable_worldmodel": stable_worldmodel,
     "torchrl": torchrl,
 }
+BATCHED = ("bare", "plain")
 
 
 def installed() -> list[str]:

@@ -28,10 +28,7 @@ class CEM(Shooting):
     def refit(self, proposal: Proposal, pool: Scored) -> Proposal:
         """Mean and std of the best candidates; where none is finite, the proposal as it was."""
         top = pool.best(self.elites)
-        std, mean = torch.std_mean(top.actions, 1, correction=0)
-        new = Proposal(mean, std)
-        if top.scores.device.type != "cpu" or top.scores.amin() == -torch.inf:  # elsewhere looking would wait
-            new = _of_finite(proposal, new, top)
+        new = self.of_elites(proposal, top)
         if self.momentum:
             mixed = (
                 torch.lerp(one, old, self.momentum) for one, old in ((new.mean, proposal.mean), (new.std, proposal.std))
@@ -42,13 +39,15 @@ class CEM(Shooting):
             new = Proposal(new.mean, torch.where(some, new.std.clamp_min(self.min_std), proposal.std))
         return new
 
-
-def _of_finite(proposal: Proposal, of_all: Proposal, top: Scored) -> Proposal:
-    """The moments of all elites where all are finite, else of those that are."""
-    counts = finite(top.scores)
-    full = counts.all(1)[:, None, None]
-    some = moments(proposal, top.actions, counts.to(top.actions.dtype))
-    return Proposal(torch.where(full, of_all.mean, some.mean), torch.where(full, of_all.std, some.std))
+    def of_elites(self, proposal: Proposal, top: Scored) -> Proposal:
+        """Mean and std of those that are finite; where none is, the proposal as it was."""
+        std, mean = torch.std_mean(top.actions, 1, correction=0)
+        if top.scores.device.type == "cpu" and top.scores.amin() > -torch.inf:  # elsewhere looking would wait
+            return Proposal(mean, std)
+        counts = finite(top.scores)
+        full = counts.all(1)[:, None, None]
+        some = moments(proposal, top.actions, counts.to(top.actions.dtype))
+        return Proposal(torch.where(full, mean, some.mean), torch.where(full, std, some.std))
 
 
 make = CEM

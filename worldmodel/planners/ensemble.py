@@ -12,8 +12,16 @@ from worldmodel.planners.gradient import GradientShooting
 from worldmodel.planners.icem import ICEM
 from worldmodel.planners.mppi import MPPI
 from worldmodel.planners.random_shooting import RandomShooting
+from worldmodel.planners.seeded import SeededCEM
 
-SEARCHES = {"cem": CEM, "gradient": GradientShooting, "icem": ICEM, "mppi": MPPI, "random": RandomShooting}
+SEARCHES = {
+    "cem": CEM,
+    "gradient": GradientShooting,
+    "icem": ICEM,
+    "mppi": MPPI,
+    "random": RandomShooting,
+    "seeded": SeededCEM,
+}
 
 
 class EnsemblePlanner:

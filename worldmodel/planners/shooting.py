@@ -67,6 +67,13 @@ class Shooting(Search):
     def refit(self, proposal: Proposal, pool: Scored) -> Proposal:
         """A new proposal from scored candidates: the line in which shooting planners differ."""
 
+    def first(self, problem: Problem, policy: Scored | None) -> Proposal:
+        """Around the warm start, where there is none around the mean of the policy's sequences, else around zeros."""
+        size = (len(problem.latent), self.horizon, problem.simulator.action_dim)
+        fresh = problem.latent.new_zeros(size) if policy is None else policy.actions.mean(1)
+        mean = problem.warm_or(fresh).clamp(-1, 1)
+        return Proposal(mean, torch.full_like(mean, self.init_std))
+
     def counts(self, iterations: int) -> Sequence[int]:
         """Samples of every iteration."""
         return [self.candidates] * iterations
@@ -83,11 +90,10 @@ class Shooting(Search):
 
     @torch.no_grad()
     def search(self, problem: Problem) -> tuple[Float[Tensor, "B H A"], Float[Tensor, "B"]]:
-        """Algorithm 21; it starts around the warm start, or where there is none around the policy's mean sequence."""
+        """Algorithm 21."""
         policy = pool = self._policy(problem)
-        mean = _start(problem, policy, self.horizon)
-        proposal = Proposal(mean=mean, std=torch.full_like(mean, self.init_std))
-        best = Scored(mean[:, None], mean.new_full((len(mean), 1), -torch.inf))
+        proposal = self.first(problem, policy)
+        best = Scored(proposal.mean[:, None], proposal.mean.new_full((len(proposal.mean), 1), -torch.inf))
         for count in problem.rounds(self.counts(problem.iterations)):
             fresh = _scored(problem, self.sample(proposal, count, problem.generator))
             pool = fresh if pool is None else fresh.joined(pool)
@@ -138,10 +144,3 @@ def _scored(problem: Problem, actions: Float[Tensor, "B N H A"]) -> Scored:
     scores = score(problem.simulator, problem.latent, actions)
     bad = -torch.inf
     return Scored(actions, scores.nan_to_num(nan=bad, posinf=bad, neginf=bad).add_(problem.handicap))
-
-
-def _start(problem: Problem, policy: Scored | None, horizon: int) -> Tensor:
-    """The first mean: the warm start where there is one, else the mean of the policy's sequences, else zeros."""
-    size = (len(problem.latent), horizon, problem.simulator.action_dim)
-    fresh = problem.latent.new_zeros(size) if policy is None else policy.actions.mean(1)
-    return problem.warm_or(fresh).clamp(-1, 1)

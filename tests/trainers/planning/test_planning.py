@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from PIL import Image
 
 from trainers import benchmark
+from trainers.configuration import BadConfig
 from trainers.planning.budgets import PLANNERS
 from trainers.planning.gru_world import random_world
 from trainers.planning.plain import PlainCEM, plain_returns
@@ -52,6 +54,19 @@ def test_every_planner_has_a_row_with_the_promised_keys(tmp_path: Path) -> None:
     assert len((tmp_path / "planners.csv").read_text().splitlines()) == len(rows) + 1
     with Image.open(tmp_path / "planners.png") as image:
         assert len(image.getcolors(1 << 16) or []) > 4
+
+
+def test_a_batch_has_a_row_of_its_own_and_peers_that_take_one() -> None:
+    options = ["problems=quadratic", "planners=cem", "peers=plain", "candidates=8", "batches=1,3"]
+    rows = benchmark.main(["planners", *options, "iterations=1", "repeats=1"])["rows"]
+    assert [(row["planner"], row["batch"]) for row in rows] == [(p, b) for b in (1, 3) for p in ("cem", "peer:plain")]
+    assert all(row["gap"] is not None for row in rows)
+
+
+@pytest.mark.parametrize("given", ["batches=0", "batches=two", "candidates="])
+def test_numbers_that_are_none_are_refused(given: str) -> None:
+    with pytest.raises(BadConfig, match=f"{given.split('=')[0]}: expected whole numbers"):
+        benchmark.main(["planners", "problems=quadratic", given])
 
 
 def test_the_reference_workload_s_rollout_equals_its_single_steps() -> None:

@@ -18,6 +18,7 @@ from worldmodel.planners.ilqr import ILQR
 from worldmodel.planners.mppi import MPPI
 from worldmodel.planners.noise import colour, mixing
 from worldmodel.planners.random_shooting import RandomShooting
+from worldmodel.planners.seeded import SeededCEM
 from worldmodel.planners.uct import UCT
 
 H, A, D = 5, 2, 3
@@ -27,6 +28,7 @@ PLANNERS = {
     "cem": CEM(horizon=H, candidates=30, elites=5, iterations=3),
     "cem_policy": CEM(horizon=H, candidates=20, elites=5, iterations=2, policy_candidates=8),
     "icem": ICEM(horizon=H, candidates=30, elites=6, iterations=3),
+    "seeded": SeededCEM(horizon=H, candidates=30, elites=6, iterations=3, policy_candidates=4),
     "icem_policy": ICEM(horizon=H, candidates=30, elites=6, iterations=3, policy_candidates=4),
     "mppi": MPPI(horizon=H, candidates=30, elites=10, iterations=3),
     "mppi_policy": MPPI(horizon=H, candidates=30, elites=10, iterations=3, policy_candidates=8),

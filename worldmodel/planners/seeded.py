@@ -1,0 +1,51 @@
+"""Cross-entropy method that starts from what the policy would do.
+
+Elites weigh by the logarithm of their rank, as in Hansen and Ostermeier, Completely Derandomized Self-Adaptation in
+Evolution Strategies (2001).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from worldmodel.planners.cem import CEM
+from worldmodel.planners.search import Problem, require
+from worldmodel.planners.shooting import Proposal, Scored, finite, moments
+
+
+@dataclass(kw_only=True, eq=False)
+class SeededCEM(CEM):
+    """CEM with few candidates: its first Gaussian is that of the policy's best sequences, and better elites weigh more.
+
+    init_std: of the first Gaussian over that of the policy's best sequences; where there is no policy, of the first
+    Gaussian. least_std: of the first Gaussian, for policies that are sure.
+    """
+
+    candidates: int = 100
+    elites: int = 30
+    init_std: float = 1.5
+    policy_candidates: int = 64
+    least_std: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(least_std=self.least_std, least=0)
+        ranks = torch.arange(1, self.elites + 1, dtype=torch.float64)
+        self._weights = (math.log(self.elites + 0.5) - ranks.log()).float()
+
+    def first(self, problem: Problem, policy: Scored | None) -> Proposal:
+        """The weighted moments of the policy's best sequences; the warm start is the mean where there is one."""
+        plain = super().first(problem, policy)
+        if policy is None:
+            return plain
+        seeds = self.of_elites(plain, policy.best(self.elites))
+        return Proposal(problem.warm_or(seeds.mean).clamp(-1, 1), (self.init_std * seeds.std).clamp_min(self.least_std))
+
+    def of_elites(self, proposal: Proposal, top: Scored) -> Proposal:
+        """Mean and std, weighted by rank; where none is finite, the proposal as it was."""
+        weights = self._weights[: top.scores.shape[1]].to(top.scores.device)
+        return moments(proposal, top.actions, torch.where(finite(top.scores), weights, 0.0))
+
+
+make = SeededCEM
