@@ -44,9 +44,9 @@ PLANNERS = (
 
 
 def _coloured(candidates: int) -> dict[str, Any]:
-    """An eighth of the sequences of ten iterations of CEM: few iterations of noise that pushes one way for long."""
-    many = max(8, candidates // 2)
-    return {"candidates": many, "elites": max(2, many // 17), "iterations": 2, "beta": 2.0, "keep": 0.5}
+    """A twentieth of the sequences of ten iterations of CEM: few iterations of noise that pushes one way for long."""
+    many = max(8, candidates // 4)
+    return {"candidates": many, "elites": max(2, many // 32), "iterations": 2, "beta": 2.5, "keep": 0.5}
 
 
 def _seeded(candidates: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Products with fixed weights, as planners run them by the thousand."""
 
+import platform
 from typing import Any, Literal
 
 import torch
@@ -17,8 +18,8 @@ class Product:
     """x Wᵀ + b and an activation, in one pass where the processor's library can.
 
     Weights are cast to `dtype`, and on a CPU also packed into the blocks that oneDNN's kernels read, which the usual
-    product does anew in every call. The packed call is torch's own, of no public name: without it, all is the same but
-    slower.
+    product does anew in every call. The packed call is torch's own, of no public name, and taken on x86 alone, where it
+    was measured: without it, all is the same but slower.
     """
 
     def __init__(
@@ -51,7 +52,8 @@ class Product:
         return y if self._bias is None else y.add_(self._bias)
 
 
-_linear: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
+_measured = platform.machine().lower() in ("x86_64", "amd64") and torch.backends.mkldnn.is_available()
+_linear: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if _measured else None
 
 
 def _packed(weight: Float[Tensor, "O I"]) -> Tensor | None:
