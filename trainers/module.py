@@ -52,10 +52,10 @@ class WorldModelModule(pl.LightningModule):
         return self.agent.losses(batch)
 
     def count_rows(self, rows: int) -> None:
-        """Tell a dynamics model that weighs its prior over weights against data how many recorded rows there are."""
-        told = getattr(self.agent.dynamics, "count_rows", None)
-        if told is not None:
-            told(rows)
+        """Tell the parts that weigh a prior over weights against data how many recorded rows there are."""
+        for part in (self.agent.dynamics, self.agent.reward):
+            if hasattr(part, "count_rows"):
+                part.count_rows(rows)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam with one parameter group for each of the agent's."""

@@ -46,6 +46,14 @@ class LatentSimulator:
         """The reward that arrives with a latent, per decision."""
         return self._reward(latent)  # type: ignore[no-any-return]
 
+    def reward_std(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
+        """What the reward head does not know of its mean, as a std; TypeError for a head without a posterior."""
+        epistemic = getattr(self._reward, "epistemic", None)
+        if epistemic is None:
+            kind = type(self._reward).__name__
+            raise TypeError(f"planner=confidence: expected agent.heads.name=laplace, a posterior, got {kind}")
+        return epistemic(latent)  # type: ignore[no-any-return]
+
     def value(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
         """The discounted return that follows a latent."""
         return latent.new_zeros(latent.shape[:-1]) if self._value is None else self._value(latent)

@@ -58,6 +58,7 @@ def test_one_update_trains_every_group(config):
 
 def test_posteriors_count_the_rows_that_they_are_told():
     modules = [module_of(load_config(["experiment=smoke", f"dynamics={name}", *SMALL])) for name in BAYESIAN]
+    modules.append(module_of(load_config(["experiment=smoke", "agent.heads.name=laplace"])))
     weights = []
     for rows in (100, 10_000):
         for module in modules:
@@ -65,8 +66,8 @@ def test_posteriors_count_the_rows_that_they_are_told():
             torch.manual_seed(3)
             module.training_step(batch(), 0)
         metrics = [module.drain_metrics() for module in modules]
-        assert all(found["model/disagreement"] > 0 and "model/entropy" in found for found in metrics)
-        weights.append([metrics[0]["model/disagreement"], metrics[1]["loss/kl"]])
+        assert all(found["model/disagreement"] > 0 and "model/entropy" in found for found in metrics[:2])
+        weights.append([metrics[0]["model/disagreement"], metrics[1]["loss/kl"], metrics[2]["reward/epistemic"]])
     assert all(few > 1.2 * many for few, many in zip(*weights, strict=True)), weights
 
 

@@ -151,6 +151,9 @@ class LatentMPC(nn.Module):
         metrics = {f"loss/{name}": mean.detach() for name, mean in means.items()}
         if hasattr(self.dynamics, "report"):  # what a model says of itself beside its losses
             metrics |= self.dynamics.report(belief, batch.action)
+        of_reward = getattr(self.reward, "report", None)
+        if of_reward is not None:
+            metrics |= {f"reward/{name}": number for name, number in of_reward(belief.latent).items()}
         return Loss(total, metrics, torch.stack(errors).sum(0))
 
     def after_step(self) -> None:

@@ -10,6 +10,7 @@ from worldmodel.distributions import standard_normal
 from worldmodel.interfaces import Noise, Planner
 from worldmodel.planners.cem import CEM
 from worldmodel.planners.cem_gradient import GradientCEM
+from worldmodel.planners.confidence import ConfidencePlanner
 from worldmodel.planners.ensemble import EnsemblePlanner
 from worldmodel.planners.gradient import GradientShooting
 from worldmodel.planners.gumbel import GumbelMCTS
@@ -45,6 +46,7 @@ PLANNERS = {
         **{"search": "icem", "particles": 4, "resample": True, "noisy": True, "kappa": 0.5, "bonus": 1.0},
         **{"horizon": H, "candidates": 20, "elites": 5, "iterations": 2, "policy_candidates": 4},
     ),
+    "confidence": ConfidencePlanner(kappa=-1.0, horizon=H, candidates=30, elites=5, iterations=3),
     "ensemble_gradient": EnsemblePlanner(search="gradient", particles=2, horizon=H, candidates=4, iterations=4),
 }
 every_planner = pytest.mark.parametrize("planner", PLANNERS.values(), ids=PLANNERS.keys())
@@ -76,6 +78,9 @@ class World:
 
     def reward(self, latent: Tensor) -> Tensor:
         return self.spoil(-(latent - self.goal).square().sum(-1))
+
+    def reward_std(self, latent: Tensor) -> Tensor:
+        return self.spoil(latent.abs().sum(-1))
 
     def value(self, latent: Tensor) -> Tensor:
         return latent.new_zeros(latent.shape[:-1])
