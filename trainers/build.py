@@ -83,7 +83,8 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
     if options["name"] == "state_mpc":
         raise ValueError("agent: expected one that acts on frames, got state_mpc, which acts on states")
     encoder = components.make("worldmodel.encoders", options["encoder"], pixels=spec.pixels)
-    model = {key: value for key, value in config["dynamics"].items() if key != "unroll"}  # that is the agent's
+    agents = ("unroll", "kl")  # the agent's own, which a choice of dynamics sets
+    model = {key: value for key, value in config["dynamics"].items() if key not in agents}
     facts = {"embed_dim": encoder.embed_dim, "action_dim": spec.action_dim}
     dynamics = components.make("worldmodel.dynamics", model, **facts)
     actor, imagination = _build_policy(config, spec, dynamics.latent_dim)

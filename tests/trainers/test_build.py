@@ -236,3 +236,10 @@ def test_a_component_takes_its_name_alone_and_refuses_text_for_numbers() -> None
         components.make("datamodules.samplers", {"name": "prioritised", "alpha": "abc"}, seed=3)
     with pytest.raises(UnknownComponent, match=r"it takes share, half_life$"):
         components.make("datamodules.samplers", {"name": "recent", "shre": 0.5}, seed=3)
+
+
+def test_a_choice_of_dynamics_sets_the_weight_of_its_kl_and_how_far_it_is_unrolled() -> None:
+    chosen = ["experiment=small", "task=toy_point", "policy=none", "dynamics=gaussian"]
+    agents = [build.build_agent(load_config(chosen + more), SPEC) for more in ([], ["agent.weights.kl=0.5"])]
+    assert [agent.weights.kl for agent in agents] == [0.1, 0.5]
+    assert agents[0].unroll == 5

@@ -5,7 +5,7 @@ from typing import Any
 
 from trainers.configuration import BadConfig, groups, load_config
 from trainers.families.data import collect
-from trainers.families.learn import learn
+from trainers.families.learn import learn, require_same
 from trainers.families.table import write
 
 OPTIONS = {
@@ -48,8 +48,11 @@ def measure(
         folder = root / "data"
         collect(load_config(arguments), folder, episodes=collected)
         uri = f"segments:{folder}"
+    arguments.append(f"data.uri={uri}")
+    for name in names:  # all of them, before the first takes hours
+        require_same(name, root / name, arguments, updates=updates, episodes=episodes)
     rows = []
     for name in names:
-        rows.append(learn(name, root / name, [*arguments, f"data.uri={uri}"], updates=updates, episodes=episodes))
+        rows.append(learn(name, root / name, arguments, updates=updates, episodes=episodes))
         write(rows, root)  # a table of those that are done, should the next take hours
     return {"uri": uri, "updates": updates, "episodes": episodes, "rows": rows}

@@ -5,10 +5,29 @@ from pathlib import Path
 from typing import Any
 
 from trainers import fit
+from trainers.configuration import BadConfig, load_config
 from trainers.held_out import STEPS
+from trainers.same_run import require_same_run
 
 Row = dict[str, Any]
+NEVER = ("evaluation.every=1000000000", "data.log_every=50", "data.save_every=100")
+# given anew each time that a run goes on; what it came to is in its results
+RENEWED = ("data.updates", "data.validate_every", "evaluation.final_episodes")
 ERRORS = ("reward", *(f"reward_{step}" for step in STEPS), *(f"image_{step}" for step in STEPS))
+
+
+def require_same(family: str, folder: Path, arguments: list[str], *, updates: int, episodes: int) -> None:
+    """Raise BadConfig where `folder` holds a run that `learn` would not have made, or that is past `updates`."""
+    if not (folder / "config.yaml").exists():
+        return
+    require_same_run(folder, load_config(_settings(family, arguments)), free=RENEWED)
+    found = _finished(folder)
+    if found is None or found["updates"] < updates:
+        return
+    asked = {"updates": (updates, found["updates"]), "episodes": (episodes, len(found["returns"]))}
+    for key, (now, before) in asked.items():
+        if now != before:
+            raise BadConfig(f"{key}: expected {before} as in the run in {folder}, got {now}; or name another folder")
 
 
 def learn(family: str, folder: Path, arguments: list[str], *, updates: int, episodes: int) -> Row:
@@ -19,11 +38,14 @@ def learn(family: str, folder: Path, arguments: list[str], *, updates: int, epis
         if (folder / "config.yaml").exists():
             found = fit.main([f"resume={folder}", *own])
         else:
-            never = ["evaluation.every=1000000000", "data.log_every=50", "data.save_every=100", f"run_dir={folder}"]
-            found = fit.main([f"dynamics={family}", *arguments, *never, *own])
+            found = fit.main([*_settings(family, arguments), f"run_dir={folder}", *own])
         if found.get("exit_code"):
             raise KeyboardInterrupt
     return _row(family, found)
+
+
+def _settings(family: str, arguments: list[str]) -> list[str]:
+    return [f"dynamics={family}", *arguments, *NEVER]
 
 
 def _finished(folder: Path) -> dict[str, Any] | None:

@@ -1,7 +1,8 @@
 """Smoothing q(s_t, s_t+1 | o_1:T, a_1:T) for learning, a filter beside it for acting (equation 5.3.5).
 
 Given s_t, the past adds nothing to what the future says of s_t+1: a backward recurrence over o_t:T and a_t+1:T and the
-last latent are all that the posterior needs.
+last latent are all that the posterior needs. A row's own frame is also read directly: a fresh recurrence lets little of
+it through.
 """
 
 import torch
@@ -19,9 +20,9 @@ from worldmodel.recurrence import recur
 class SmoothingDynamics(GaussianMarkov):
     """Gaussian Markov latents: q(s_t | s_t-1, a_t-1, b_t) in learning, q(s_t | g_t) in acting.
 
-    b_t is a GRU's state from the window's or the episode's end back to row t; g_t, which the carry holds, one from
-    the start up to it. The filter learns the smoother's latents and moves nothing but itself. min_std: of both
-    posteriors and the prior. An episode's first latent, and a window's, has the prior N(0, 1).
+    b_t is o_t and a GRU's state from the window's or the episode's end back to row t; g_t is o_t and one from the start
+    up to it, which the carry holds. The filter learns the smoother's latents and moves nothing but itself. min_std: of
+    both posteriors and the prior. An episode's first latent, and a window's, has the prior N(0, 1).
     """
 
     def __init__(
@@ -33,8 +34,8 @@ class SmoothingDynamics(GaussianMarkov):
         self.backward_cell = NormGRUCell(hidden, hidden)
         self.forward_in = mlp(embed_dim + action_dim, hidden, 1, hidden)
         self.forward_cell = NormGRUCell(hidden, hidden)
-        self.smoother = mlp(latent_dim + action_dim + hidden, hidden, 1, 2 * latent_dim)
-        self.filter = mlp(hidden, hidden, 1, 2 * latent_dim)
+        self.smoother = mlp(latent_dim + action_dim + hidden + embed_dim, hidden, 1, 2 * latent_dim)
+        self.filter = mlp(hidden + embed_dim, hidden, 1, 2 * latent_dim)
         self.change = mlp(latent_dim + action_dim, hidden, 2, 2 * latent_dim)
 
     def observe(
@@ -49,9 +50,10 @@ class SmoothingDynamics(GaussianMarkov):
         """With sample=True a sample of the smoother, which sees the whole window; else the filter's means."""
         keep = (~is_first).to(carry.dtype).unsqueeze(-1)
         controls = action * keep
-        seen = recur(self.forward_cell, self.forward_in(torch.cat([embed.detach(), controls], -1)), keep, carry)
+        still = embed.detach()  # stop-grad: the encoder is the smoother's to shape
+        seen = recur(self.forward_cell, self.forward_in(torch.cat([still, controls], -1)), keep, carry)
         carry = seen[:, -1]
-        filter_mean, filter_std = self.moments(self.filter(seen))
+        filter_mean, filter_std = self.moments(self.filter(torch.cat([seen, still], -1)))
         if not sample:
             return Belief(latent=filter_mean, carry=carry, statistics={})
         latent, statistics = self._smooth(self._look_back(embed, controls, keep), controls, keep)
@@ -78,7 +80,8 @@ class SmoothingDynamics(GaussianMarkov):
         inputs = self.backward_in(torch.cat([embed, after], -1))
         same = F.pad(keep[:, 1:], (0, 0, 0, 1))
         blank = keep.new_zeros(len(embed), self.carry_dim)
-        return recur(self.backward_cell, inputs.flip(1), same.flip(1), blank).flip(1)
+        states = recur(self.backward_cell, inputs.flip(1), same.flip(1), blank).flip(1)
+        return torch.cat([states, embed], -1)
 
     def _smooth(self, future: Tensor, action: Tensor, keep: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Latents by ancestral sampling, and the moments of posterior and prior."""
@@ -89,8 +92,8 @@ class SmoothingDynamics(GaussianMarkov):
         streams = (x.unbind(1) for x in (future, controls, keep, noise))
         for seen, control, kept, draw in zip(*streams, strict=True):
             before = latent * kept
-            change, std = self.moments(self.smoother(torch.cat([before, control, seen], -1)))
-            mean = before + change
+            # no residual step: dimensions that carry nothing would wander, and their noise drown what the others carry
+            mean, std = self.moments(self.smoother(torch.cat([before, control, seen], -1)))
             latent = torch.addcmul(mean, std, draw)
             rows.append((latent, before, mean, std))
         latents, befores, means, stds = (torch.stack(column, 1) for column in zip(*rows, strict=True))

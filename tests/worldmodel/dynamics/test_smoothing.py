@@ -45,14 +45,14 @@ class Exact(SmoothingDynamics):
 
 
 class Posterior(torch.nn.Module):
-    """q(s_t | s_t-1, a, b_t) as change and std: the prior times the message."""
+    """q(s_t | s_t-1, a, b_t) as mean and std: the prior times the message."""
 
     def forward(self, seen: Tensor) -> Tensor:
         latent, action, precision, pull, start = seen.split(1, -1)
         variance = torch.where(start > 0, 1.0, Q)
         mean = torch.where(start > 0, 0.0, F * latent + action)
         total = 1 / variance + precision
-        return torch.cat([(mean / variance + pull) / total - latent, total.rsqrt()], -1)
+        return torch.cat([(mean / variance + pull) / total, total.rsqrt()], -1)
 
 
 def record() -> tuple[Tensor, Tensor]:
@@ -134,3 +134,23 @@ def test_the_filter_learns_without_moving_anything_else() -> None:
     model.losses(belief, torch.ones(2, 6, A), is_first)["filter"].sum().backward()
     moved = {name.split(".")[0] for name, weight in model.named_parameters() if weight.grad is not None}
     assert moved == {"forward_in", "forward_cell", "filter"} and embed.grad is None
+
+
+def test_fresh_latents_do_not_wander() -> None:
+    rows = 60
+    model, embed = small_dynamics("smoothing", E), torch.randn(2, rows, E)
+    latent = smoothed(model, embed, torch.zeros(2, rows, dtype=torch.bool)).latent
+    assert latent[:, -20:].std() < 1.5 * latent[:, :20].std()
+
+
+def test_a_rows_own_frame_reaches_both_posteriors_past_shut_recurrences() -> None:
+    model, embed = small_dynamics("smoothing", E), torch.randn(2, 6, E)
+    for cell in (model.forward_cell, model.backward_cell):
+        torch.nn.init.constant_(cell.norm.bias.chunk(3)[2], -50.0)  # the update gate: what is remembered stays
+    is_first = torch.zeros(2, 6, dtype=torch.bool)
+    before, changed = smoothed(model, embed, is_first), embed.clone()
+    changed[:, 3] += 1
+    after = smoothed(model, changed, is_first)
+    for name, rows in (("filter_mean", [3]), ("posterior_mean", [3, 4, 5])):
+        moved = (after.statistics[name] - before.statistics[name]).abs().amax((0, 2)) > 1e-4
+        assert moved.nonzero()[:, 0].tolist() == rows, name
