@@ -15,7 +15,7 @@ from trainers import build
 from trainers.components import make
 from trainers.episode_recorder import RECORDING_RANK, Recorder
 from trainers.exact.cartpole import Cartpole
-from trainers.exact.rehearsal import rehearse
+from trainers.exact.control import control
 
 # noise on the actions of a planner that knows the true dynamics, None for smooth random actions; five of them, so that
 # the episodes held out, every sixth, are of different kinds
@@ -63,7 +63,5 @@ def _policy(spec: Any, noise: float | None, seed: int) -> Policy:
     planner = make("worldmodel.planners", PLANNER)
     model = Cartpole(repeat=spec.action_repeat)
     steps = spec.episode_steps
-    actions = rehearse(
-        model, planner, domain="cartpole", task="swingup", seed=seed, noise_std=noise, control_steps=steps
-    )
-    return Script(actions)
+    played = control(model, planner, domain="cartpole", task="swingup", seed=seed, noise_std=noise, control_steps=steps)
+    return Script(played.actions)

@@ -40,6 +40,19 @@ def test_icem_gets_the_pole_up() -> None:
     assert played.total_return > 150 and played.decision_ms > 0
 
 
+def test_an_episode_repeats_and_noise_changes_it() -> None:
+    planner = ICEM(horizon=3, candidates=8, elites=4, iterations=1)
+
+    def played(noise_std: float | None) -> np.ndarray:
+        arguments = {"domain": "cartpole", "task": "swingup", "seed": 3, "control_steps": 24}
+        return control(Cartpole(repeat=8), planner, **arguments, noise_std=noise_std).actions
+
+    actions = played(None)
+    assert actions.shape == (3, 1) and np.abs(actions).max() <= 1
+    assert np.array_equal(actions, played(None))
+    assert not np.allclose(actions, played(0.5)) and np.abs(played(0.5)).max() <= 1
+
+
 def test_the_benchmark_names_what_it_does_not_know() -> None:
     with pytest.raises(BadConfig, match="planners: expected cem"):
         swing_up.measure([], task="cartpole", planners="cem,sem", episodes=1, steps=10)
