@@ -42,7 +42,7 @@ def member_mlp(members: int, inputs: int, hidden: int, layers: int, outputs: int
     """`nets.mlp` for M members: [M R inputs] to [M R outputs]."""
     blocks: list[nn.Module] = []
     for size in [inputs] + [hidden] * (layers - 1):
-        blocks += [MemberLinear(members, size, hidden, bias=False), MemberNorm(members, hidden), nn.SiLU()]
+        blocks += [MemberLinear(members, size, hidden, bias=not blocks), MemberNorm(members, hidden), nn.SiLU()]
     return nn.Sequential(*blocks, MemberLinear(members, hidden if layers else inputs, outputs))
 
 

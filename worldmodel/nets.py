@@ -8,11 +8,12 @@ from torch import Tensor, nn
 def mlp(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
     """A perceptron of `layers` blocks (linear, LayerNorm, SiLU) and a linear output layer.
 
-    The linear layers before a norm have no bias: the norm's own shift does that work.
+    The first layer's bias is a yardstick: without one the norm would leave of an input its direction alone. Later
+    layers before a norm have none: their inputs have one size, and the norm's own shift does that work.
     """
     blocks: list[nn.Module] = []
     for size in [inputs] + [hidden] * (layers - 1):
-        blocks += [nn.Linear(size, hidden, bias=False), nn.LayerNorm(hidden), nn.SiLU()]
+        blocks += [nn.Linear(size, hidden, bias=not blocks), nn.LayerNorm(hidden), nn.SiLU()]
     return nn.Sequential(*blocks, nn.Linear(hidden if layers else inputs, outputs))
 
 

@@ -67,7 +67,7 @@ class CategoricalRSSM(RecurrentState):
         inputs, heads = self.inputs[1:], self.posterior[1:]
         of_z, of_action = first.weight.split_with_sizes([self.stochastic, action.shape[-1]], 1)
         of_h, of_embed = heads_first.weight.split_with_sizes([self.deterministic, embed.shape[-1]], 1)
-        controls, views = F.linear(action * keep, of_action), F.linear(embed, of_embed)
+        controls, views = F.linear(action * keep, of_action), F.linear(embed, of_embed, heads_first.bias)
         # the class with the largest p / e, e exponential, is a draw from p; without noise it is the mode
         noise = carry.new_ones(*embed.shape[:2], self.groups, self.classes)
         noise = noise.exponential_() if sample else noise

@@ -57,7 +57,7 @@ class GaussianRSSM(RecurrentState):
         noise = noise.normal_() if sample else noise.zero_()
         of_action, of_embed, weights = self._scan_weights()
         filtered = scan(
-            F.linear(embed, of_embed),
+            F.linear(embed, *of_embed),
             F.linear(action * keep, of_action),
             keep,
             noise,
@@ -110,7 +110,7 @@ class GaussianRSSM(RecurrentState):
         )
         return {"kl": kl}
 
-    def _scan_weights(self) -> tuple[Tensor, Tensor, ScanWeights]:
+    def _scan_weights(self) -> tuple[Tensor, tuple[Tensor, Tensor], ScanWeights]:
         """The shares of actions and embeddings in the two layers before the norms, and all that acts row by row."""
         layers: list[Any] = [*self.inputs, self.cell.gates, self.cell.norm, *self.posterior]
         inputs, input_norm, _, gates, gates_norm, posterior, state_norm, _, moments = layers
@@ -130,7 +130,7 @@ class GaussianRSSM(RecurrentState):
             moments=moments.weight,
             moments_bias=moments.bias,
         )
-        return of_action, of_embed, weights
+        return of_action, (of_embed, posterior.bias), weights
 
     def _prior_mean(self, h: Tensor) -> Tensor:
         *hidden, last = self.prior

@@ -89,7 +89,7 @@ def test_disagreement_finds_the_gap_in_the_data_and_entropy_the_noise() -> None:
     model.losses(window, ones, flags)
     gap = torch.linspace(-0.4, 0.4, 50)[:, None]
     spread = [model.disagreement(z, torch.ones_like(z)).sqrt().mean() for z in (gap, x)]
-    assert spread[0] > 3 * spread[1]
+    assert spread[0] > 2 * spread[1]
     left, right = (model.entropy(z, torch.ones_like(z)).mean() for z in (x[:200], x[200:]))
     assert right > left + 1  # the truth is log 6 = 1.8
 
