@@ -1,5 +1,7 @@
 import copy
 import os
+from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from datamodules.prefetch import Feed
 from trainers import build, components
 from trainers.components import UnknownComponent, component_names
 from trainers.configuration import load_config, read_yaml
+from trainers.cycle import Cycle
 from trainers.module import NonFiniteTraining, require_fit
 from trainers.run_paths import RunFolderInUse, RunPaths
 from worldmodel.interfaces import Batch
@@ -69,6 +72,13 @@ def test_posteriors_count_the_rows_that_they_are_told():
         assert all(found["model/disagreement"] > 0 and "model/entropy" in found for found in metrics[:2])
         weights.append([metrics[0]["model/disagreement"], metrics[1]["loss/kl"], metrics[2]["reward/epistemic"]])
     assert all(few > 1.2 * many for few, many in zip(*weights, strict=True)), weights
+
+
+def test_before_every_update_the_model_is_told_how_many_rows_there_are():
+    module = module_of(load_config(["experiment=smoke", "dynamics=laplace", *SMALL, "agent.heads.name=laplace"]))
+    cycle = SimpleNamespace(_updating=ExitStack(), updates_due=1, counters={"decisions": 77})
+    Cycle.on_train_batch_start(cycle, None, module)
+    assert module.agent.dynamics.posterior.rows == module.agent.reward.posterior.rows == 77
 
 
 def test_metrics_are_means_over_updates(config):
