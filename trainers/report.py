@@ -33,7 +33,7 @@ def write_report(run_dir: Path | str) -> Path:
         raise FileNotFoundError(f"run_dir: expected a run folder, got {run_dir}")
     run = read_run(run_dir)
     parts = (_header(run), _counters(run), _learning(run), held_out(run), _imagination(run), _episodes(run))
-    body = "".join((*parts, _promises(run), _losses(run), _time(run), _measured(run)))
+    body = "".join((*parts, _promises(run), _losses(run), _uncertainty(run), _time(run), _measured(run)))
     path = run_dir / "report.html"
     write_atomic(path, html.page(title=f"{run.task}: report", body=body).encode())
     return path
@@ -159,6 +159,15 @@ def _losses(run: Run) -> str:
     charts = "".join(_loss(run, name) for name in names)
     text = f"Every term of the objective over {run.axis}; where a term falls far, its axis is logarithmic."
     return html.section("Losses", text, f'<div class="small">{charts}</div>' if charts else "")
+
+
+def _uncertainty(run: Run) -> str:
+    names = sorted(name for name in run.metrics if name.startswith(("model/", "reward/")))
+    charts = "".join(_loss(run, name) for name in names)
+    text = (
+        "Entropy and aleatoric std are noise, which no data remove; disagreement and epistemic std fall with more data."
+    )
+    return html.section("What the model does not know", text, f'<div class="small">{charts}</div>' if charts else "")
 
 
 def _loss(run: Run, name: str) -> str:

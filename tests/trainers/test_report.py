@@ -105,6 +105,16 @@ def test_everything_is_there_and_nothing_comes_from_outside(tmp_path):
         assert wanted in text, wanted
 
 
+def test_uncertainties_have_a_place_where_a_model_logs_them(tmp_path):
+    run_dir = _run(tmp_path)
+    assert "What the model does not know" not in write_report(run_dir).read_text()
+    log = CSVMetrics(run_dir=run_dir)
+    for index in range(1, 4):
+        log.log_metrics({"env_steps": 10**6 + index, "model/entropy": 1.0, "reward/epistemic": 1 / index}, step=index)
+    page = write_report(run_dir).read_text()
+    assert "What the model does not know" in page and "model/entropy" in page and "reward/epistemic" in page
+
+
 def test_time_is_split_in_order_with_percentages(tmp_path):
     text, _ = _text(_run(tmp_path))
     legend = re.findall(r'<li><i class="(\w+)"></i><span>\w+</span><b>([\d.]+)%</b>', text)

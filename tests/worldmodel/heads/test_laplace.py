@@ -50,6 +50,8 @@ def test_a_head_is_less_sure_away_from_its_data() -> None:
     report = head.report(near)
     assert report["aleatoric"].item() == pytest.approx(((head(near) - target).square().mean() ** 0.5).item(), rel=1e-4)
     assert head.epistemic(far) > 5 * head.epistemic(near).max()
+    variance = head.posterior.epistemic(head.net[:-1](near))[:, 0]
+    torch.testing.assert_close(head.epistemic(near), 5 * variance.sqrt().float())
     before = report["epistemic"]
     head.count_rows(100 * 100)
     assert 5 < before / head.report(near)["epistemic"] < 11  # a hundred times the rows, a tenth of the std
