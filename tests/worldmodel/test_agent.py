@@ -6,7 +6,7 @@ import torch
 from tests.conftest import DYNAMICS, PIXELS, A, random_batch, small_agent
 from worldmodel.openloop import open_loop
 from worldmodel.pixels import PixelNorm
-from worldmodel.unrolling import later_rows, unroll
+from worldmodel.unrolling import later_rows, open_loop_losses, unroll
 
 
 @pytest.mark.parametrize("name", DYNAMICS)
@@ -100,6 +100,21 @@ def test_the_windows_errors_are_the_loss_without_images_and_unrolling(name: str)
     batch.reward[2] += 5
     changed = agent.losses(batch).error
     assert changed is not None and changed.argmax() == 2
+
+
+def test_a_smoother_is_unrolled_from_what_its_filter_knows() -> None:
+    agent, batch = small_agent("smoothing", imagination=False, unroll=2), random_batch(B=4, T=5)
+    torch.manual_seed(0)
+    told = agent.losses(batch).metrics["loss/consistency"]
+    torch.manual_seed(0)
+    belief = agent.observe(batch)
+    assert not agent.dynamics.starts(belief).requires_grad
+    expected = [
+        open_loop_losses(agent.dynamics, agent.reward, start, batch, target=belief.latent, steps=2)["consistency"]
+        for start in (belief.statistics["filter_mean"], belief.latent)
+    ]
+    torch.testing.assert_close(told, expected[0].detach())
+    assert (expected[0] - expected[1]).abs() > 1e-3
 
 
 def test_open_loop_sees_the_context_only() -> None:

@@ -60,6 +60,10 @@ class SmoothingDynamics(GaussianMarkov):
         statistics |= {"filter_mean": filter_mean, "filter_std": filter_std}
         return Belief(latent=latent, carry=carry, statistics=statistics)
 
+    def starts(self, belief: Belief) -> Float[Tensor, "B T D"]:
+        """The filter's means, held still, to unroll from: the smoother's latents may know which actions will follow."""
+        return belief.statistics["filter_mean"].detach()
+
     def losses(
         self, belief: Belief, action: Float[Tensor, "B T A"], is_first: Bool[Tensor, "B T"]
     ) -> dict[str, Tensor]:
