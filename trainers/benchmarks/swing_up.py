@@ -19,7 +19,7 @@ BUDGETS: dict[str, dict[str, Any]] = {
     "mppi": {"horizon": 25, "candidates": 128, "elites": 32, "iterations": 4, "init_std": 0.8},
     "gradient": {"horizon": 25, "candidates": 8, "iterations": 15, "init_std": 0.7},
     "cem_gradient": {"horizon": 25, "candidates": 64, "elites": 8, "iterations": 3, "steps": 5},
-    "ilqr": {"horizon": 40, "iterations": 10},
+    "ilqr": {"horizon": 40, "iterations": 4},
     "random_shooting": {"horizon": 25, "candidates": 512},
     "uct": {"horizon": 12, "iterations": 64},
     "gumbel": {"horizon": 12, "iterations": 128, "samples": 8, "considered": 8},

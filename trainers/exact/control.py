@@ -53,4 +53,4 @@ def control(
         for _ in range(model.repeat):
             total += environment.step(action.double().numpy()).reward or 0.0
     environment.close()
-    return Controlled(total, float(1e3 * np.median(seconds)), np.stack(played))
+    return Controlled(float(total), float(1e3 * np.median(seconds)), np.stack(played))
