@@ -8,7 +8,8 @@ from tests.conftest import random_batch, small_agent
 from worldmodel.ensemble_simulator import EnsembleSimulator
 from worldmodel.members import member_mlp
 from worldmodel.planners.cem import CEM
-from worldmodel.planners.ensemble import SEARCHES, EnsemblePlanner
+from worldmodel.planners.ensemble import EnsemblePlanner
+from worldmodel.planners.searches import SEARCHES
 from worldmodel.simulator import score
 
 

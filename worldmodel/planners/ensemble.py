@@ -6,28 +6,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.ensemble_simulator import EnsembleSimulator
-from worldmodel.interfaces import Noise, Plan, Simulator
-from worldmodel.planners.cem import CEM
-from worldmodel.planners.gradient import GradientShooting
-from worldmodel.planners.icem import ICEM
-from worldmodel.planners.mppi import MPPI
-from worldmodel.planners.random_shooting import RandomShooting
-from worldmodel.planners.seeded import SeededCEM
-
-SEARCHES = {
-    "cem": CEM,
-    "gradient": GradientShooting,
-    "icem": ICEM,
-    "mppi": MPPI,
-    "random": RandomShooting,
-    "seeded": SeededCEM,
-}
+from worldmodel.interfaces import Simulator
+from worldmodel.planners.searches import SearchElsewhere
 
 
-class EnsemblePlanner:
+class EnsemblePlanner(SearchElsewhere):
     """Searches with another planner, whose options come along, in an `EnsembleSimulator` of the model's members.
 
-    search: the planner's name. particles, resample, noisy, kappa, bonus: as in `EnsembleSimulator`.
+    A plan's value is the expected return with the terms of optimism or pessimism. search: the planner's name.
+    particles, resample, noisy, kappa, bonus: as in `EnsembleSimulator`.
     """
 
     def __init__(
@@ -41,10 +28,7 @@ class EnsemblePlanner:
         bonus: float = 0.0,
         **options: Any,
     ) -> None:
-        if search not in SEARCHES:
-            raise ValueError(f"planner.search: expected one of {', '.join(SEARCHES)}, got {search!r}")
-        self.search = SEARCHES[search](**options)
-        self.horizon = self.search.horizon
+        super().__init__(search, options)
         self.terms: dict[str, Any] = {
             "particles": particles,
             "resample": resample,
@@ -53,17 +37,10 @@ class EnsemblePlanner:
             "bonus": bonus,
         }
 
-    def plan(
-        self,
-        simulator: Simulator,
-        latent: Float[Tensor, "B D"],
-        *,
-        warm: Float[Tensor, "B H A"] | None = None,
-        generator: Noise = None,
-        deadline: float | None = None,
-        iterations: int | None = None,
-    ) -> Plan:
-        """The search's plan; its value is the expected return with the terms of optimism or pessimism."""
+    def world(
+        self, simulator: Simulator, latent: Float[Tensor, "B D"]
+    ) -> tuple[EnsembleSimulator, Float[Tensor, "B D2"]]:
+        """The model's members side by side; raises TypeError for a model without any."""
         ensemble: Any = getattr(simulator, "dynamics", None)
         if not hasattr(ensemble, "moments"):
             kind = type(ensemble).__name__
@@ -71,9 +48,7 @@ class EnsemblePlanner:
                 f"planner=ensemble: expected members (dynamics=ensemble, laplace or variational), got {kind}"
             )
         world = EnsembleSimulator(simulator=simulator, ensemble=ensemble, **self.terms)
-        return self.search.plan(
-            world, world.start(latent), warm=warm, generator=generator, deadline=deadline, iterations=iterations
-        )
+        return world, world.start(latent)
 
 
 make = EnsemblePlanner
