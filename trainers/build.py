@@ -86,6 +86,8 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
     agents = ("unroll", "kl")  # the agent's own, which a choice of dynamics sets
     model = {key: value for key, value in config["dynamics"].items() if key not in agents}
     facts = {"embed_dim": encoder.embed_dim, "action_dim": spec.action_dim}
+    if "filter" in model:
+        components.check("worldmodel.dynamics", model["filter"], **facts)
     dynamics = components.make("worldmodel.dynamics", model, **facts)
     actor, imagination = _build_policy(config, spec, dynamics.latent_dim)
     objective: Objective = components.make(

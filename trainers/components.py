@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -23,6 +23,18 @@ def make(package: str, options: Mapping[str, Any] | str, **facts: Any) -> Any:
     A name alone takes the component's own defaults. Names are checked against the package's own modules: a config from
     a file can never import anything else. Raises UnknownComponent.
     """
+    build, arguments = _checked(package, options, facts)
+    return build(**arguments, **facts)
+
+
+def check(package: str, options: Mapping[str, Any] | str, **facts: Any) -> None:
+    """Raise UnknownComponent where `make` would, and build nothing: for parts that another part builds."""
+    _checked(package, options, facts)
+
+
+def _checked(
+    package: str, options: Mapping[str, Any] | str, facts: Mapping[str, Any]
+) -> tuple[Callable[..., Any], dict[str, Any]]:
     options = {"name": options} if isinstance(options, str) else options
     name = str(options["name"])
     known = component_names(package)
@@ -40,7 +52,7 @@ def make(package: str, options: Mapping[str, Any] | str, **facts: Any) -> Any:
         taken = ", ".join(key for key in signature.parameters if key not in facts)
         raise UnknownComponent(f"{package}.{name}: {error}; it takes {taken}") from error
     _require_numbers(f"{package}.{name}", arguments, signature)
-    return build(**arguments, **facts)
+    return build, arguments
 
 
 def _require_numbers(where: str, arguments: Mapping[str, Any], signature: inspect.Signature) -> None:

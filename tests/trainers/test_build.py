@@ -253,3 +253,26 @@ def test_a_choice_of_dynamics_sets_the_weight_of_its_kl_and_how_far_it_is_unroll
     agents = [build.build_agent(load_config(chosen + more), SPEC) for more in ([], ["agent.weights.kl=0.5"])]
     assert [agent.weights.kl for agent in agents] == [0.1, 0.5]
     assert agents[0].unroll == 5
+
+
+@pytest.mark.parametrize("name", BAYESIAN)
+def test_a_posterior_over_the_gaussian_model_trains(name: str) -> None:
+    small = [f"dynamics.filter.{key}=8" for key in ("latent_dim", "hidden")]
+    module = module_of(load_config(["experiment=smoke", f"dynamics={name}_gaussian", *small]))
+    module.training_step(batch(), 0)
+    metrics = module.drain_metrics()
+    assert module.skipped == 0 and {"loss/unrolled_reward", "loss/kl", "model/disagreement"} <= metrics.keys(), (
+        metrics.keys()
+    )
+    assert module.agent.weights.kl == 0.1 and type(module.agent.dynamics.filter).__name__ == "GaussianDynamics"
+
+
+@pytest.mark.parametrize("name", ["ensemble", *BAYESIAN])
+def test_a_filter_refuses_options_that_are_not_its_own(name: str) -> None:
+    for wrong, message in {
+        "name=gaussian": r"dynamics\.gaussian: .*'deterministic'; it takes latent_dim, hidden, stack, min_std$",
+        "hidden=wide": r"dynamics\.rssm_gaussian hidden: expected a number such as 200, got 'wide'",
+    }.items():
+        config = load_config(["experiment=smoke", f"dynamics={name}", f"dynamics.filter.{wrong}"])
+        with pytest.raises(UnknownComponent, match=message):
+            build.build_agent(config, SPEC)
