@@ -4,7 +4,7 @@ Blundell et al., Weight Uncertainty in Neural Networks (2015). Outputs are sampl
 Kingma et al., Variational Dropout and the Local Reparameterization Trick (2015).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -50,6 +50,14 @@ class VariationalLinear(nn.Module):
         weight = self.mean.T + self.std.T * noise
         return torch.baddbmm(weight[:, -1:], x, weight[:, :-1])
 
+    def plain(self) -> nn.Linear:
+        """A layer with the mean weights: these themselves, not copies."""
+        layer: nn.Module = nn.Linear(self.mean.shape[1] - 1, self.mean.shape[0], device="meta")
+        del layer.weight, layer.bias
+        layer.weight, layer.bias = self.mean[:, :-1], self.mean[:, -1]
+        assert isinstance(layer, nn.Linear)
+        return layer
+
     def kl(self) -> Float[Tensor, ""]:
         """KL(posterior || prior) over all weights, in nats."""
         prior = torch.zeros_like(self.mean), torch.full_like(self.mean, self.prior_std)
@@ -59,13 +67,16 @@ class VariationalLinear(nn.Module):
 class VariationalNet(nn.Module):
     """A network with every linear layer variational, its weights those of `net` in the mean; other layers as they are.
 
-    Outputs are sampled row by row in training, else those of the mean weights. prior_scale: of the weights' std over
-    the root of a layer's inputs.
+    Outputs are sampled row by row in training, else those of the mean weights. Iterating gives plain layers of the mean
+    weights. prior_scale: of the weights' std over the root of a layer's inputs.
     """
 
     def __init__(self, net: nn.Sequential, *, prior_scale: float) -> None:
         super().__init__()
         self.layers = nn.ModuleList(_variational(layer, prior_scale) for layer in net)
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return (layer.plain() if isinstance(layer, VariationalLinear) else layer for layer in self.layers)
 
     @property
     def sizes(self) -> list[tuple[int, int]]:

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from tests.conftest import A, random_batch, small_agent
-from worldmodel.dynamics.prior_steps import FILTERS
+from worldmodel.dynamics.prior_steps import FILTERS, prior_step
 from worldmodel.dynamics.variational import VariationalDynamics
+from worldmodel.variational import VariationalLinear
 
 E = 10
 
@@ -29,6 +30,21 @@ def test_weights_without_spread_are_the_plain_model(name: str) -> None:
         torch.testing.assert_close(mean, plain.predict(latent, action).expand(5, -1, -1))
         torch.testing.assert_close(std[2, ..., -model.noisy_dims :], plain.ahead(latent, action)[1][1])
         assert model.disagreement(latent, action).max() < 1e-8
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_the_filter_itself_predicts_with_the_mean_weights(name: str) -> None:
+    model = small(name).eval()
+    latent, action = torch.randn(5, model.latent_dim), torch.randn(5, A)
+    step = prior_step(model.filter, latent, action)
+    expected = step.moments(model.net(step.inputs), model.filter.min_std)[0]
+    torch.testing.assert_close(model.filter.predict(latent, action), expected)
+    model.filter.predict(latent, action).sum().backward()
+    assert all(layer.mean.grad.abs().sum() > 0 for layer in model.net.layers if isinstance(layer, VariationalLinear))
+    if hasattr(model.filter, "rollout"):
+        with torch.inference_mode():
+            (rolled,) = model.filter.rollout(torch.float32)(latent, action[None], torch.empty(1, *latent.shape))
+        torch.testing.assert_close(rolled, expected)
 
 
 def test_every_row_s_kl_has_its_share_of_the_weights() -> None:
