@@ -94,16 +94,17 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
         "worldmodel.objectives", config["objective"], encoder=encoder, dynamics=dynamics
     )
     sizes = {"latent_dim": dynamics.latent_dim, "pixels": spec.pixels}
+    reward = _build_head(config, dynamics.latent_dim, scale=float(spec.action_repeat))
     return LatentMPC(
         pixels=PixelNorm(spec.pixels),
         encoder=encoder,
         decoder=components.make("worldmodel.decoders", options["decoder"], **sizes) if objective.decodes else None,
         objective=objective,
         dynamics=dynamics,
-        reward=_build_head(config, dynamics.latent_dim, scale=float(spec.action_repeat)),
+        reward=reward,
         imagination=imagination,
         actor=actor,
-        planner=components.make("worldmodel.planners", _plain_planner(config)),
+        planner=_build_planner(config, dynamics=dynamics, reward=reward),
         action_dim=spec.action_dim,
         discount=options["discount"],
         unroll=options["unroll"],
@@ -124,10 +125,12 @@ def open_states(config: Config) -> StateEnv:
 def build_state_agent(config: Config, spec: StateSpec) -> StateMPC:
     """The agent of Algorithms 23 to 25 with freshly initialised weights."""
     options, sizes = config["agent"], {"state_dim": spec.state_dim, "action_dim": spec.action_dim}
+    dynamics = components.make("worldmodel.state_dynamics", config["dynamics"], **sizes)
+    reward = components.make("worldmodel.rewards", options["reward"], **sizes, repeat=spec.action_repeat)
     return StateMPC(
-        dynamics=components.make("worldmodel.state_dynamics", config["dynamics"], **sizes),
-        reward=components.make("worldmodel.rewards", options["reward"], **sizes, repeat=spec.action_repeat),
-        planner=components.make("worldmodel.planners", _plain_planner(config)),
+        dynamics=dynamics,
+        reward=reward,
+        planner=_build_planner(config, dynamics=dynamics, reward=reward),
         action_dim=spec.action_dim,
         discount=options["discount"],
         replan=options["replan"],
@@ -213,9 +216,15 @@ def _build_policy(config: Config, spec: EnvSpec, latent_dim: int) -> tuple[Any, 
     return actor, components.make("worldmodel.policies", options, value=value)
 
 
-def _plain_planner(config: Config) -> dict[str, Any]:
-    """The planner's options; without a policy there is nothing to seed it with."""
+def _build_planner(config: Config, *, dynamics: Any, reward: Any) -> Any:
+    """The planner, which the model must have what it asks for; without a policy there is nothing to seed it with."""
     options = dict(config["planner"])
     if config["policy"]["name"] is None:
         options.pop("policy_candidates", None)
-    return options
+    if options["name"] == "confidence" and not hasattr(reward, "epistemic"):
+        got = type(reward).__name__
+        raise ValueError(f"planner=confidence: expected rewards with a posterior, agent.heads.name=laplace, got {got}")
+    if options["name"] == "ensemble" and not hasattr(dynamics, "members"):
+        got = type(dynamics).__name__
+        raise ValueError(f"planner=ensemble: expected members, dynamics=ensemble, laplace or variational, got {got}")
+    return components.make("worldmodel.planners", options)

@@ -131,6 +131,7 @@ def check(config: Mapping[str, Any]) -> None:
     for key in ("task.visuals", "evaluation.visuals"):
         _require(config, key, "visual options by name, such as {grayscale: {}}", _are_options)
     _check_elites(_mapping(config, "planner"))
+    _check_steps(config)
     _check_source(config)
     _check_finite(config)
 
@@ -139,6 +140,13 @@ def _check_elites(planner: Mapping[str, Any]) -> None:
     elites, candidates = planner.get("elites"), planner.get("candidates")
     if elites is not None and candidates is not None and elites > candidates:
         raise BadConfig(f"planner.elites: expected at most planner.candidates={candidates}, got {elites}")
+
+
+def _check_steps(config: Mapping[str, Any]) -> None:
+    """What an objective looks ahead must fit into a window; imagination has a model that has learned."""
+    data, steps = _mapping(config, "data"), _mapping(config, "objective").get("steps")
+    if steps is not None and "length" in data and data.get("name") != "imagined" and steps >= data["length"]:
+        raise BadConfig(f"objective.steps: expected less than data.length={data['length']} rows, got {steps}")
 
 
 def _check_source(config: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ class LastLayerPosterior(nn.Module):
     gram: Tensor
     variance: Tensor
     seen: Tensor
+    rows: Tensor
 
     def __init__(self, inputs: int, outputs: int, *, precision: float = 1.0, rate: float = 0.01) -> None:
         super().__init__()
@@ -29,15 +30,15 @@ class LastLayerPosterior(nn.Module):
         if not 0 <= rate <= 1:
             raise ValueError(f"rate: expected a number in [0, 1], got {rate}")
         self.precision, self.rate = precision, rate
-        self.rows: int | None = None
         # float64: sums over many rows stay exact enough to be inverted
         self.register_buffer("gram", torch.zeros(inputs + 1, inputs + 1, dtype=torch.float64))
         self.register_buffer("variance", torch.ones(outputs, dtype=torch.float64))
         self.register_buffer("seen", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("rows", torch.zeros((), dtype=torch.float64))  # 0 before it is told
 
     def count_rows(self, rows: int) -> None:
         """How many different rows the batches are drawn from."""
-        self.rows = rows
+        self.rows.fill_(rows)
 
     @torch.no_grad()
     def add(self, features: Float[Tensor, "R I"], missed: Float[Tensor, "R O"], weight: Float[Tensor, "R"]) -> None:
@@ -53,7 +54,7 @@ class LastLayerPosterior(nn.Module):
 
     def factor(self) -> Float[Tensor, "K K"]:
         """The lower triangular factor of Λ."""
-        rows = self.seen if self.rows is None else float(self.rows)
+        rows = torch.where(self.rows > 0, self.rows, self.seen)
         ridge = self.precision * torch.eye(len(self.gram), dtype=self.gram.dtype, device=self.gram.device)
         return torch.linalg.cholesky(rows * self.gram + ridge)  # type: ignore[no-any-return]
 

@@ -51,7 +51,7 @@ class LatentSimulator:
         epistemic = getattr(self._reward, "epistemic", None)
         if epistemic is None:
             kind = type(self._reward).__name__
-            raise TypeError(f"planner=confidence: expected agent.heads.name=laplace, a posterior, got {kind}")
+            raise TypeError(f"reward_std: expected a reward head with a posterior, got {kind}")
         return epistemic(latent)  # type: ignore[no-any-return]
 
     def value(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:

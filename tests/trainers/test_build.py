@@ -14,6 +14,7 @@ from trainers.components import UnknownComponent, component_names
 from trainers.configuration import load_config, read_yaml
 from trainers.cycle import Cycle
 from trainers.module import NonFiniteTraining, require_fit
+from trainers.regimes.imagined import PolicyModule
 from trainers.run_paths import RunFolderInUse, RunPaths
 from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec
@@ -79,6 +80,13 @@ def test_before_every_update_the_model_is_told_how_many_rows_there_are():
     cycle = SimpleNamespace(_updating=ExitStack(), updates_due=1, counters={"decisions": 77})
     Cycle.on_train_batch_start(cycle, None, module)
     assert module.agent.dynamics.posterior.rows == module.agent.reward.posterior.rows == 77
+
+
+def test_a_model_that_is_imagined_with_keeps_the_count_of_its_own_rows():
+    agent = build.build_agent(load_config(["experiment=smoke", "agent.heads.name=laplace"]), SPEC)
+    agent.reward.count_rows(500)
+    PolicyModule(agent, learning_rates={"actor": 1e-3, "value": 1e-3}).count_rows(7)
+    assert agent.reward.posterior.rows == 500
 
 
 def test_metrics_are_means_over_updates(config):

@@ -19,6 +19,8 @@ def overrides_of(group, name):
         "data=imagined": ["data.model=x"],
         "task=none": ["data=offline", "data.uri=x"],
         **{key: ["data=states", "agent=state_mpc", "dynamics=state_mlp"] for key in ["data=states", "agent=state_mpc"]},
+        "planner=confidence": ["agent.heads.name=laplace"],
+        "planner=ensemble": ["dynamics=ensemble"],
         **{f"dynamics={name}": ["data=states", "agent=state_mpc"] for name in ("state_mlp", "state_linear")},
     }
     return [f"{group}={name}", *needed.get(f"{group}={name}", [])]
@@ -41,6 +43,27 @@ def test_every_shipped_file_composes_and_its_agent_is_built(group, name):
     module = build_module(config, agent)
     rates = {group["lr"] for group in module.configure_optimizers().param_groups}
     assert rates <= set(config["optimizer"]["learning_rates"].values())
+
+
+@pytest.mark.parametrize("dynamics", ["rssm_gaussian", "gaussian"])
+@pytest.mark.parametrize("planner", ["confidence", "ensemble"])
+def test_a_planner_that_the_model_does_not_serve_is_refused_with_the_agent(planner, dynamics):
+    spec = EnvSpec("x", pixels=(3, 64, 64), action_dim=2, action_repeat=1, episode_steps=100)
+    with pytest.raises(ValueError, match=rf"planner={planner}: expected .*=.*laplace.*, got"):
+        build_agent(load_config([f"planner={planner}", f"dynamics={dynamics}"]), spec)
+
+
+@pytest.mark.parametrize("name", ["overshooting", "latent_consistency"])
+def test_an_objective_looks_ahead_within_a_window(name):
+    for kind, steps in (("online", 9), ("imagined", 10)):
+        check(
+            load_config(
+                [f"objective={name}", f"objective.steps={steps}", f"data={kind}", "data.length=10"]
+                + (["data.model=x"] if kind == "imagined" else [])
+            )
+        )
+    with pytest.raises(BadConfig, match=r"objective\.steps: expected less than data\.length=10 rows, got 10"):
+        check(load_config([f"objective={name}", "objective.steps=10", "data.length=10"]))
 
 
 @pytest.mark.parametrize("kind", TASK_KINDS)

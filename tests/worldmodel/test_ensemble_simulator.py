@@ -176,9 +176,9 @@ def test_what_cannot_be_is_refused() -> None:
         EnsembleSimulator(simulator=Reader(), ensemble=Scalars(torch.ones(3)), particles=4)
     with pytest.raises(ValueError, match=r"planner\.search"):
         EnsemblePlanner(search="oracle", horizon=2)
-    agent = small_agent("rssm_gaussian")
-    with pytest.raises(TypeError, match="dynamics=ensemble"):
-        EnsemblePlanner(horizon=2, candidates=4, elites=2).plan(agent.simulator(), torch.zeros(1, 20))
+    for agent in (small_agent("rssm_gaussian"), small_agent("gaussian")):  # the latter has moments, of another kind
+        with pytest.raises(TypeError, match="dynamics=ensemble"):
+            EnsemblePlanner(horizon=2, candidates=4, elites=2).plan(agent.simulator(), torch.zeros(1, 20))
 
 
 @pytest.mark.parametrize("search", SEARCHES)

@@ -57,6 +57,16 @@ def test_moved_features_are_forgotten_and_what_is_not_finite_is_left_out() -> No
         assert torch.equal(tensor, before[name]), name
 
 
+def test_what_is_saved_knows_as_much_of_its_rows() -> None:
+    posterior, x, _ = conditioned()
+    for rows in (0, 12, 900):  # none are counted yet, few, many
+        posterior.count_rows(rows)
+        again = LastLayerPosterior(4, 2)
+        again.load_state_dict(posterior.state_dict())
+        assert torch.equal(again.epistemic(x), posterior.epistemic(x))
+        torch.testing.assert_close(posterior.factor()[0, 0] ** 2, (rows or 60) * posterior.gram[0, 0] + 1)
+
+
 @pytest.mark.parametrize("wrong", [{"precision": 0.0}, {"rate": 1.5}])
 def test_impossible_options_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -33,6 +33,9 @@ class PolicyModule(WorldModelModule):
         """Without the model's."""
         return {name: weights for name, weights in self.agent.parameter_groups().items() if name != "model"}
 
+    def count_rows(self, rows: int) -> None:
+        """The model has learned from other rows."""
+
     def losses(self, batch: Batch) -> Loss:
         """Of value and policy."""
         with torch.no_grad():

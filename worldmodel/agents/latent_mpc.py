@@ -138,6 +138,9 @@ class LatentMPC(nn.Module):
         arrived = (~batch.is_first).float()  # a reset brings no reward
         reward = self.reward.loss(belief.latent, batch.reward) * arrived
         terms = {"reward": reward, **self.dynamics.losses(belief, batch.action, batch.is_first)}
+        condition = getattr(self.reward, "condition", None)
+        if condition is not None and self.training:
+            condition(belief.latent, batch.reward, arrived)
         shapes = {name: tuple(term.shape) for name, term in terms.items()}
         assert set(shapes.values()) == {(B, T)}, shapes
         # what a window lacks in the model's eyes; what is a mean over the batch, or over a few frames, is left out

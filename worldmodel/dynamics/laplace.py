@@ -38,10 +38,6 @@ class LaplaceDynamics(MemberSteps):
         rate: float = 0.01,
     ) -> None:
         super().__init__(embed_dim=embed_dim, action_dim=action_dim, filter=filter, filters=FILTERS, members=members)
-        if precision <= 0 or not 0 <= rate <= 1:
-            raise ValueError(
-                f"dynamics: expected a precision above 0 and a rate in [0, 1], got precision={precision}, rate={rate}"
-            )
         last: Any = prior_net(self.filter)[-1]
         self.noisy_dims = last.out_features // 2
         self.posterior = LastLayerPosterior(last.in_features, self.noisy_dims, precision=precision, rate=rate)

@@ -9,7 +9,7 @@ from worldmodel.last_layer import LastLayerPosterior
 
 
 class LaplaceHead(ScalarHead):
-    """A `scalar` head that also says how sure it is of its number; the posterior is read off while it learns.
+    """A `scalar` head that also says how sure it is of its number, from what `condition` was given.
 
     precision, rate: as in `LastLayerPosterior`.
     """
@@ -27,25 +27,20 @@ class LaplaceHead(ScalarHead):
         super().__init__(latent_dim=latent_dim, scale=scale, hidden=hidden, layers=layers)
         if layers < 1:
             raise ValueError(f"heads.layers: expected at least 1, got {layers}")
-        if precision <= 0 or not 0 <= rate <= 1:
-            raise ValueError(
-                f"heads: expected a precision above 0 and a rate in [0, 1], got precision={precision}, rate={rate}"
-            )
         self.posterior = LastLayerPosterior(hidden, 1, precision=precision, rate=rate)
 
     def count_rows(self, rows: int) -> None:
         """How many recorded rows the batches are drawn from."""
         self.posterior.count_rows(rows)
 
-    def loss(self, latent: Float[Tensor, "*R D"], target: Float[Tensor, "*R"]) -> Float[Tensor, "*R"]:
-        """Squared error in units of scale², which the posterior takes in too, in training only."""
+    @torch.no_grad()
+    def condition(
+        self, latent: Float[Tensor, "*R D"], target: Float[Tensor, "*R"], weight: Float[Tensor, "*R"]
+    ) -> None:
+        """Rows for the posterior to take in, each by its weight."""
         features = self.net[:-1](latent)
-        missed = self.net[-1](features).squeeze(-1).float() - target / self.scale
-        if self.training:
-            self.posterior.add(
-                features.detach().flatten(0, -2), missed.detach().reshape(-1, 1), torch.ones_like(missed).flatten()
-            )
-        return missed.square()
+        missed = self.read(self.net[-1](features)) / self.scale - target / self.scale
+        self.posterior.add(features.flatten(0, -2), missed.reshape(-1, 1), weight.flatten())
 
     def epistemic(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
         """Std of what is not known of the number's mean, in its own unit."""

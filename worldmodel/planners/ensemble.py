@@ -42,7 +42,7 @@ class EnsemblePlanner(SearchElsewhere):
     ) -> tuple[EnsembleSimulator, Float[Tensor, "B D2"]]:
         """The model's members side by side; raises TypeError for a model without any."""
         ensemble: Any = getattr(simulator, "dynamics", None)
-        if not hasattr(ensemble, "moments"):
+        if not hasattr(ensemble, "members"):  # others have `moments` of another kind
             kind = type(ensemble).__name__
             raise TypeError(
                 f"planner=ensemble: expected members (dynamics=ensemble, laplace or variational), got {kind}"

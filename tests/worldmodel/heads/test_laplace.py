@@ -43,10 +43,12 @@ def test_intervals_of_a_linear_world_cover_what_they_say() -> None:
 
 
 def test_a_head_is_less_sure_away_from_its_data() -> None:
-    head = LaplaceHead(latent_dim=2, scale=5.0, hidden=32)
+    head = LaplaceHead(latent_dim=2, scale=5.0, hidden=32).eval()
     near, far = torch.randn(100, 2) * 0.2 + torch.tensor([2.0, 0.0]), torch.tensor([[-2.0, 1.0]])
     target = torch.full((100,), 3.0) + torch.randn(100)
     torch.testing.assert_close(head.loss(near, target), ((head(near) - target) / 5).square())
+    assert head.posterior.seen == 0
+    head.condition(near, target, torch.ones(100))
     report = head.report(near)
     assert report["aleatoric"].item() == pytest.approx(((head(near) - target).square().mean() ** 0.5).item(), rel=1e-4)
     assert head.epistemic(far) > 5 * head.epistemic(near).max()
@@ -55,12 +57,10 @@ def test_a_head_is_less_sure_away_from_its_data() -> None:
     before = report["epistemic"]
     head.count_rows(100 * 100)
     assert 5 < before / head.report(near)["epistemic"] < 11  # a hundred times the rows, a tenth of the std
-    head.eval().loss(far, torch.zeros(1))
-    assert head.posterior.seen == 100
 
 
-def confident() -> torch.nn.Module:
-    agent = small_agent("rssm_gaussian")
+def confident(**options: object) -> torch.nn.Module:
+    agent = small_agent("rssm_gaussian", **options)
     agent.reward = LaplaceHead(latent_dim=agent.dynamics.latent_dim, scale=1.0, hidden=16)
     torch.nn.init.normal_(agent.reward.net[-1].weight)
     return agent
@@ -70,6 +70,22 @@ def test_a_batch_s_report_has_both_uncertainties_of_the_reward() -> None:
     metrics = confident().losses(random_batch()).metrics
     assert metrics["reward/epistemic"] > 0 and metrics["reward/aleatoric"] > 0
     assert "reward/epistemic" not in small_agent().losses(random_batch()).metrics
+
+
+def test_a_reward_s_posterior_takes_in_the_rows_that_arrived_in_training() -> None:
+    """Not a reset's, and not those that are predicted open-loop; values have nothing to add."""
+    agent, batch = confident(unroll=2), random_batch(first=3)
+    value = agent.imagination.value = LaplaceHead(latent_dim=agent.dynamics.latent_dim, scale=1.0, hidden=16)
+    agent.losses(batch)
+    assert agent.reward.posterior.seen == 3 * 6 and value.posterior.seen == 0
+    agent.eval().losses(batch)
+    assert agent.reward.posterior.seen == 3 * 6
+    head = confident().reward
+    latent, target, arrived = torch.randn(2, 5, 20), torch.randn(2, 5), torch.ones(2, 5)
+    arrived[:, 2] = 0
+    head.condition(latent, target, arrived)
+    expected = head.loss(latent, target)[arrived.bool()].mean()
+    torch.testing.assert_close(head.posterior.variance[0].float(), expected)
 
 
 def test_scores_are_those_of_rewards_with_kappa_times_their_std() -> None:
@@ -102,9 +118,9 @@ def test_a_plan_without_kappa_is_the_search_s_own_and_others_promise_more_or_les
 
 def test_what_cannot_be_is_refused() -> None:
     for wrong in ({"precision": 0.0}, {"rate": 2.0}, {"layers": 0}):
-        with pytest.raises(ValueError, match=next(iter(wrong))):
+        with pytest.raises(ValueError, match=rf"{next(iter(wrong))}: expected"):
             LaplaceHead(latent_dim=2, scale=1.0, **wrong)
     with pytest.raises(ValueError, match=r"planner\.search"):
         ConfidencePlanner(search="oracle", horizon=2)
-    with pytest.raises(TypeError, match=r"agent\.heads\.name=laplace.*got ScalarHead"):
+    with pytest.raises(TypeError, match="a posterior, got ScalarHead"):
         ConfidencePlanner(horizon=2, candidates=4, elites=2).plan(small_agent().simulator(), torch.zeros(1, 20))
