@@ -117,4 +117,6 @@ class EnsembleSimulator:
     def _disagreement(self, latent: Tensor, action: Tensor) -> Tensor:
         M = self.ensemble.members
         mean, _ = self.ensemble.moments(latent.expand(M, -1, -1), action.expand(M, -1, -1))
-        return mean.var(0, correction=0).mean(-1)
+        # dimensions that are the same for all members would only dilute it
+        noisy = getattr(self.ensemble, "noisy_dims", self.ensemble.latent_dim)
+        return mean[..., -noisy:].var(0, correction=0).mean(-1)

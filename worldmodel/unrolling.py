@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.heads import Head
-from worldmodel.interfaces import Batch, Dynamics
+from worldmodel.interfaces import Batch, Belief, Dynamics
 
 
 def unroll(
@@ -34,14 +34,16 @@ def later_rows(rows: Float[Tensor, "B T *F"], *, steps: int) -> Float[Tensor, "B
 def open_loop_losses(
     dynamics: Dynamics,
     reward: Head,
-    latent: Float[Tensor, "B T D"],
+    belief: Belief,
     batch: Batch,
     *,
     target: Float[Tensor, "B T D"],
     steps: int,
 ) -> dict[str, Float[Tensor, ""]]:
     """What `unroll` of `steps` rows misses: `consistency`, squared distance to the targets, and `unrolled_reward`."""
-    predicted = unroll(dynamics, latent, batch.action, steps=steps)
+    # a model that acts from other latents than it learns with must keep its ground from those
+    starts = dynamics.starts(belief) if hasattr(dynamics, "starts") else belief.latent
+    predicted = unroll(dynamics, starts, batch.action, steps=steps)
     return {
         "consistency": latent_consistency(predicted, target).mean(),
         "unrolled_reward": reward.loss(predicted, later_rows(batch.reward, steps=steps)).mean(),

@@ -44,7 +44,7 @@ PLANNERS = (
 
 
 def _coloured(candidates: int) -> dict[str, Any]:
-    """A twentieth of the sequences of ten iterations of CEM: few iterations of noise that pushes one way for long."""
+    """A twentieth of CEM's sequences, for an eighth of its time: two rounds of noise that pushes one way for long."""
     many = max(8, candidates // 4)
     return {"candidates": many, "elites": max(2, many // 32), "iterations": 2, "beta": 2.5, "keep": 0.5}
 

@@ -147,11 +147,8 @@ class LatentMPC(nn.Module):
         errors = [getattr(self.weights, name) * term.detach().mean(1) for name, term in terms.items()]
         means = {**self.objective.losses(self, seen), **{name: term.mean() for name, term in terms.items()}}
         if self.unroll and not self.objective.looks_ahead:
-            # a model that acts from other latents than it learns with must keep its ground from those
-            starts = self.dynamics.starts(belief) if hasattr(self.dynamics, "starts") else belief.latent
-            means |= open_loop_losses(
-                self.dynamics, self.reward, starts, batch, target=belief.latent, steps=self.unroll
-            )
+            target = belief.latent
+            means |= open_loop_losses(self.dynamics, self.reward, belief, batch, target=target, steps=self.unroll)
         weights = {**asdict(self.weights), **self.objective.weights}
         total = torch.stack([weights[name] * mean for name, mean in means.items()]).sum()
         metrics = {f"loss/{name}": mean.detach() for name, mean in means.items()}

@@ -89,8 +89,8 @@ class MemberSteps(nn.Module):
         return (mean + std * torch.randn_like(std)).view_as(latent)
 
     def disagreement(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R"]:
-        """Epistemic: variance over members of their means, averaged over the latent's dimensions."""
-        return _spread(self.of_all(latent, action)[0])
+        """Epistemic: variance over members of their means, averaged over the noisy dimensions."""
+        return self._spread(self.of_all(latent, action)[0])
 
     def entropy(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R"]:
         """Aleatoric: the mean over members of their Gaussian's entropy, nats per noisy dimension."""
@@ -100,7 +100,7 @@ class MemberSteps(nn.Module):
     def report(self, belief: Belief, action: Float[Tensor, "B T A"]) -> dict[str, Float[Tensor, ""]]:
         """Both uncertainties of a window's steps, apart: `model/entropy` and `model/disagreement`."""
         mean, std = self.of_all(belief.latent[:, :-1], action[:, 1:])
-        return {"model/entropy": self._entropy(std).mean(), "model/disagreement": _spread(mean).mean()}
+        return {"model/entropy": self._entropy(std).mean(), "model/disagreement": self._spread(mean).mean()}
 
     def of_all(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Moments:
         """Every member on every row, [M *R D]."""
@@ -111,6 +111,6 @@ class MemberSteps(nn.Module):
     def _entropy(self, std: Tensor) -> Tensor:
         return (std[..., -self.noisy_dims :].log() + 0.5 * math.log(2 * math.pi * math.e)).mean((0, -1))
 
-
-def _spread(mean: Tensor) -> Tensor:
-    return mean.var(0, correction=0).mean(-1)
+    def _spread(self, mean: Tensor) -> Tensor:
+        # the others are the same for all members: they would only dilute it
+        return mean[..., -self.noisy_dims :].var(0, correction=0).mean(-1)

@@ -27,8 +27,8 @@ class LatentConsistency(Objective):
 
     def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:
         """`consistency` and `unrolled_reward`."""
-        latent = seen.belief.latent
-        return open_loop_losses(model.dynamics, model.reward, latent, seen.batch, target=latent, steps=self.steps)
+        belief, steps = seen.belief, self.steps
+        return open_loop_losses(model.dynamics, model.reward, belief, seen.batch, target=belief.latent, steps=steps)
 
 
 make = LatentConsistency

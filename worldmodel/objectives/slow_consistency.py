@@ -29,9 +29,8 @@ class SlowConsistency(Objective):
 
     def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:
         """`consistency` and `unrolled_reward`."""
-        target = self.targets(model, seen)
-        latent = seen.belief.latent
-        return open_loop_losses(model.dynamics, model.reward, latent, seen.batch, target=target, steps=self.steps)
+        target, belief, steps = self.targets(model, seen), seen.belief, self.steps
+        return open_loop_losses(model.dynamics, model.reward, belief, seen.batch, target=target, steps=steps)
 
     @torch.no_grad()
     def targets(self, model: Model, seen: Seen) -> Float[Tensor, "B T D"]:

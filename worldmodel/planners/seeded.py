@@ -18,19 +18,19 @@ from worldmodel.planners.shooting import Proposal, Scored, finite, moments
 class SeededCEM(CEM):
     """CEM with few candidates: its first Gaussian is that of the policy's best sequences, and better elites weigh more.
 
-    init_std: of the first Gaussian over that of the policy's best sequences; where there is no policy, of the first
-    Gaussian. least_std: of the first Gaussian, for policies that are sure.
+    widen: std of the first Gaussian over that of the policy's best sequences, which is `least_std` at least. init_std:
+    of the first Gaussian where there is no policy.
     """
 
     candidates: int = 100
     elites: int = 30
-    init_std: float = 1.5
     policy_candidates: int = 64
+    widen: float = 1.5
     least_std: float = 0.05
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(least_std=self.least_std, least=0)
+        require(widen=self.widen, least_std=self.least_std, least=0)
         ranks = torch.arange(1, self.elites + 1, dtype=torch.float64)
         self._weights = (math.log(self.elites + 0.5) - ranks.log()).float()
 
@@ -39,8 +39,10 @@ class SeededCEM(CEM):
         plain = super().first(problem, policy)
         if policy is None:
             return plain
-        seeds = self.of_elites(plain, policy.best(self.elites))
-        return Proposal(problem.warm_or(seeds.mean).clamp(-1, 1), (self.init_std * seeds.std).clamp_min(self.least_std))
+        top = policy.best(self.elites)
+        seeds, known = self.of_elites(plain, top), finite(top.scores[:, :1, None])
+        std = torch.where(known, self.widen * seeds.std.clamp_min(self.least_std), plain.std)
+        return Proposal(problem.warm_or(seeds.mean).clamp(-1, 1), std)
 
     def of_elites(self, proposal: Proposal, top: Scored) -> Proposal:
         """Mean and std, weighted by rank; where none is finite, the proposal as it was."""

@@ -7,6 +7,8 @@ import torch
 from tests.worldmodel.planners.test_cem import A, H, Quadratic
 from worldmodel.interfaces import Noise
 from worldmodel.planners.cem import CEM
+from worldmodel.planners.deadline import Deadline
+from worldmodel.planners.search import Problem
 from worldmodel.planners.seeded import SeededCEM
 from worldmodel.planners.shooting import Proposal, Scored
 
@@ -60,6 +62,22 @@ def test_without_a_policy_it_searches_from_nothing() -> None:
     planner = SeededCEM(horizon=H, candidates=512, elites=128, iterations=30, init_std=1.0)
     plan = planner.plan(Quadratic(target()), torch.zeros(1, 2), generator=torch.Generator().manual_seed(0))
     assert plan.value.item() > -1e-2
+
+
+def test_seeds_of_no_finite_score_leave_the_first_gaussian_as_it_was() -> None:
+    planner = SeededCEM(horizon=H, candidates=6, elites=3, iterations=1, init_std=0.7)
+    problem = Problem(
+        simulator=Quadratic(target()),
+        latent=torch.zeros(1, 2),
+        usable=torch.ones(1, dtype=torch.bool),
+        handicap=torch.zeros(1, 1),
+        warm=None,
+        generator=None,
+        iterations=1,
+        timer=Deadline(None, torch.device("cpu")),
+    )
+    nothing = Scored(torch.rand(1, 6, H, A), torch.full((1, 6), -math.inf))
+    assert torch.equal(planner.first(problem, nothing).std, torch.full((1, H, A), 0.7))
 
 
 def test_a_policy_that_is_sure_leaves_room_to_search() -> None:
