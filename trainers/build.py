@@ -227,4 +227,7 @@ def _build_planner(config: Config, *, dynamics: Any, reward: Any) -> Any:
     if options["name"] == "ensemble" and not hasattr(dynamics, "members"):
         got = type(dynamics).__name__
         raise ValueError(f"planner=ensemble: expected members, dynamics=ensemble, laplace or variational, got {got}")
+    if options["name"] == "ensemble" and options.get("particles", dynamics.members) % dynamics.members:
+        got = options["particles"]
+        raise ValueError(f"planner.particles: expected a multiple of dynamics.members={dynamics.members}, got {got}")
     return components.make("worldmodel.planners", options)

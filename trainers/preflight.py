@@ -144,9 +144,13 @@ def _check_elites(planner: Mapping[str, Any]) -> None:
 
 def _check_steps(config: Mapping[str, Any]) -> None:
     """What an objective looks ahead must fit into a window; imagination has a model that has learned."""
-    data, steps = _mapping(config, "data"), _mapping(config, "objective").get("steps")
-    if steps is not None and "length" in data and data.get("name") != "imagined" and steps >= data["length"]:
-        raise BadConfig(f"objective.steps: expected less than data.length={data['length']} rows, got {steps}")
+    data = _mapping(config, "data")
+    if "length" not in data or data.get("name") == "imagined":
+        return
+    for key, name in (("objective", "steps"), ("agent", "unroll")):
+        steps = _mapping(config, key).get(name)
+        if steps is not None and steps >= data["length"]:
+            raise BadConfig(f"{key}.{name}: expected less than data.length={data['length']} rows, got {steps}")
 
 
 def _check_source(config: Mapping[str, Any]) -> None:

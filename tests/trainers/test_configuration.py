@@ -53,6 +53,12 @@ def test_a_planner_that_the_model_does_not_serve_is_refused_with_the_agent(plann
         build_agent(load_config([f"planner={planner}", f"dynamics={dynamics}"]), spec)
 
 
+def test_particles_must_be_shared_out_evenly():
+    spec = EnvSpec("x", pixels=(3, 64, 64), action_dim=2, action_repeat=1, episode_steps=100)
+    with pytest.raises(ValueError, match=r"planner\.particles: expected a multiple of dynamics\.members=5, got 7"):
+        build_agent(load_config(["planner=ensemble", "dynamics=ensemble", "planner.particles=7"]), spec)
+
+
 @pytest.mark.parametrize("name", ["overshooting", "latent_consistency"])
 def test_an_objective_looks_ahead_within_a_window(name):
     for kind, steps in (("online", 9), ("imagined", 10)):
@@ -64,6 +70,12 @@ def test_an_objective_looks_ahead_within_a_window(name):
         )
     with pytest.raises(BadConfig, match=r"objective\.steps: expected less than data\.length=10 rows, got 10"):
         check(load_config([f"objective={name}", "objective.steps=10", "data.length=10"]))
+
+
+def test_unrolling_must_fit_into_a_window():
+    check(load_config(["agent.unroll=9", "data.length=10"]))
+    with pytest.raises(BadConfig, match=r"agent\.unroll: expected less than data\.length=10 rows, got 10"):
+        check(load_config(["agent.unroll=10", "data.length=10"]))
 
 
 @pytest.mark.parametrize("kind", TASK_KINDS)
