@@ -12,15 +12,17 @@ from torch import Tensor
 
 from worldmodel.distributions import Moments
 from worldmodel.interfaces import Noise, Simulator
+from worldmodel.members import disagreement
 
 _STEPS = 64  # of common random numbers, after which they repeat
 
 
 class Members(Protocol):
-    """An ensemble's transition models."""
+    """An ensemble's transition models, which differ in the last `noisy_dims` dimensions of a latent."""
 
     members: int
     latent_dim: int
+    noisy_dims: int
 
     def moments(self, latent: Float[Tensor, "M R D"], action: Float[Tensor, "M R A"]) -> Moments:
         """Mean and std of each member's step from rows of its own."""
@@ -117,6 +119,4 @@ class EnsembleSimulator:
     def _disagreement(self, latent: Tensor, action: Tensor) -> Tensor:
         M = self.ensemble.members
         mean, _ = self.ensemble.moments(latent.expand(M, -1, -1), action.expand(M, -1, -1))
-        # dimensions that are the same for all members would only dilute it
-        noisy = getattr(self.ensemble, "noisy_dims", self.ensemble.latent_dim)
-        return mean[..., -noisy:].var(0, correction=0).mean(-1)
+        return disagreement(mean, self.ensemble.noisy_dims)

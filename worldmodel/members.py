@@ -55,6 +55,14 @@ def member_noise(members: int, *size: int, seed: int = 0) -> Float[Tensor, "M *s
     return (noise - noise.mean(0)) * math.sqrt(members / max(members - 1, 1))
 
 
+def disagreement(mean: Float[Tensor, "M *R D"], noisy_dims: int) -> Float[Tensor, "*R"]:
+    """Variance over members of their means, averaged over the last `noisy_dims` dimensions.
+
+    The others are the same for all members: they would only dilute it.
+    """
+    return mean[..., -noisy_dims:].var(0, correction=0).mean(-1)
+
+
 def bootstrap_weights(key: Float[Tensor, "*R K"], members: int) -> Float[Tensor, "M *R"]:
     """How often each member's bootstrap drew a transition: Poisson(1), a function of its float32 key alone.
 

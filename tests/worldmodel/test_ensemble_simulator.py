@@ -16,7 +16,7 @@ from worldmodel.simulator import score
 class Scalars:
     """Members s' = θ_m s + a with σ = 0.5, all in one dimension."""
 
-    latent_dim = 1
+    latent_dim = noisy_dims = 1
 
     def __init__(self, theta: Tensor) -> None:
         self.theta, self.members = theta, len(theta)
@@ -106,7 +106,7 @@ def test_noise_has_its_member_s_std() -> None:
 class Promises:
     """s' = what member m promises for an action: a regression of rewards."""
 
-    latent_dim = 1
+    latent_dim = noisy_dims = 1
 
     def __init__(self, members: int) -> None:
         self.members, self.net = members, member_mlp(members, 2, 32, 2, 1)

@@ -37,7 +37,7 @@ class Adversary:
     """Tells the truth about a smooth world, except where a row's lies come in; has two members too."""
 
     action_dim, discount = ACTION, 0.95
-    members, latent_dim = 2, LATENT
+    members, latent_dim, noisy_dims = 2, LATENT, LATENT
 
     def __init__(self, seed: int = 0) -> None:
         generator = torch.Generator().manual_seed(seed)

@@ -26,7 +26,7 @@ def records() -> tuple[Float[Tensor, "N 1"], Float[Tensor, "N"]]:
 class Promises:
     """Members of one small network each, whose next latent is the reward that they promise for an action."""
 
-    latent_dim = 1
+    latent_dim = noisy_dims = 1
 
     def __init__(self, members: int, *, seed: int) -> None:
         torch.manual_seed(seed)

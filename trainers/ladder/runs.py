@@ -6,11 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from trainers.configuration import load_config
 from trainers.evaluate import main as evaluate
-from trainers.fit import main as fit
+from trainers.kept_run import finished, play, require_same_run
 from trainers.run_folder import Run, read_run
-from trainers.same_run import require_same_run
 
 
 def ladders(names: Sequence[str], root: Path, *, seeds: int, overrides: Sequence[str]) -> dict[str, list[Run]]:
@@ -24,9 +22,7 @@ def ladders(names: Sequence[str], root: Path, *, seeds: int, overrides: Sequence
         for seed in range(seeds)
     }
     for (name, seed), words in asked.items():
-        folder, wanted = root / f"{name}_{seed}", load_config(words)
-        if (folder / "config.yaml").exists():
-            require_same_run(folder, wanted)
+        require_same_run(root / f"{name}_{seed}", words)
     return {name: [_finished(root / f"{name}_{seed}", asked[name, seed]) for seed in range(seeds)] for name in names}
 
 
@@ -36,12 +32,8 @@ def replanning(runs: Sequence[Run], every: Sequence[int], *, episodes: int) -> d
 
 
 def _finished(folder: Path, words: Sequence[str]) -> Run:
-    results = folder / "results.json"
-    done = results.exists() and json.loads(results.read_bytes()).get("status") == "finished"
-    if not done:
-        begun = (folder / "config.yaml").exists()
-        if fit([f"resume={folder}"] if begun else [*words, f"run_dir={folder}"]).get("exit_code"):
-            raise KeyboardInterrupt
+    if finished(folder) is None:
+        play(folder, words)
     return read_run(folder)
 
 

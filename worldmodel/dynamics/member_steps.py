@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from worldmodel.distributions import Moments, Statistics
 from worldmodel.interfaces import Belief
+from worldmodel.members import disagreement
 
 
 class MemberSteps(nn.Module):
@@ -90,7 +91,7 @@ class MemberSteps(nn.Module):
 
     def disagreement(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R"]:
         """Epistemic: variance over members of their means, averaged over the noisy dimensions."""
-        return self._spread(self.of_all(latent, action)[0])
+        return disagreement(self.of_all(latent, action)[0], self.noisy_dims)
 
     def entropy(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R"]:
         """Aleatoric: the mean over members of their Gaussian's entropy, nats per noisy dimension."""
@@ -100,7 +101,10 @@ class MemberSteps(nn.Module):
     def report(self, belief: Belief, action: Float[Tensor, "B T A"]) -> dict[str, Float[Tensor, ""]]:
         """Both uncertainties of a window's steps, apart: `model/entropy` and `model/disagreement`."""
         mean, std = self.of_all(belief.latent[:, :-1], action[:, 1:])
-        return {"model/entropy": self._entropy(std).mean(), "model/disagreement": self._spread(mean).mean()}
+        return {
+            "model/entropy": self._entropy(std).mean(),
+            "model/disagreement": disagreement(mean, self.noisy_dims).mean(),
+        }
 
     def of_all(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Moments:
         """Every member on every row, [M *R D]."""
@@ -110,7 +114,3 @@ class MemberSteps(nn.Module):
 
     def _entropy(self, std: Tensor) -> Tensor:
         return (std[..., -self.noisy_dims :].log() + 0.5 * math.log(2 * math.pi * math.e)).mean((0, -1))
-
-    def _spread(self, mean: Tensor) -> Tensor:
-        # the others are the same for all members: they would only dilute it
-        return mean[..., -self.noisy_dims :].var(0, correction=0).mean(-1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.interfaces import Noise, Plan, Simulator
@@ -21,14 +21,12 @@ T = TypeVar("T")
 class Problem:
     """One call of a planner.
 
-    latent: finite, zeros where it was not. usable: the rows where it was. handicap: what keeps scores of the others
-    from counting, -inf, and 0. warm: the last plan, shifted by one decision. iterations: the caller's number, or the
-    planner's own.
+    latent: finite, zeros where it was not. handicap: added to scores, -inf for those rows, 0 for the others. warm: the
+    last plan, shifted by one decision. iterations: the caller's number, or the planner's own.
     """
 
     simulator: Simulator
     latent: Float[Tensor, "B D"]
-    usable: Bool[Tensor, "B"]
     handicap: Float[Tensor, "B 1"]
     warm: Float[Tensor, "B H A"] | None
     generator: Noise
@@ -90,7 +88,6 @@ class Search(ABC):
         problem = Problem(
             simulator=simulator,
             latent=torch.where(usable[:, None], latent, 0.0),
-            usable=usable,
             handicap=torch.where(usable[:, None], 0.0, -torch.inf),
             warm=warm,
             generator=generator,

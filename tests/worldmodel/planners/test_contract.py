@@ -59,7 +59,7 @@ class World:
     """
 
     action_dim, discount = A, 0.95
-    members, latent_dim = 2, D
+    members, latent_dim, noisy_dims = 2, D, D
 
     def __init__(self, spoil=lambda x: x, spoil_state=lambda x: x) -> None:
         generator = torch.Generator().manual_seed(7)

@@ -69,7 +69,6 @@ def test_seeds_of_no_finite_score_leave_the_first_gaussian_as_it_was() -> None:
     problem = Problem(
         simulator=Quadratic(target()),
         latent=torch.zeros(1, 2),
-        usable=torch.ones(1, dtype=torch.bool),
         handicap=torch.zeros(1, 1),
         warm=None,
         generator=None,
