@@ -13,7 +13,7 @@ from worldmodel.decoders.patch import PatchDecoder
 from worldmodel.encoders.patch import PatchEncoder
 from worldmodel.heads.scalar import ScalarHead
 from worldmodel.interfaces import Batch
-from worldmodel.pixels import PixelNorm
+from worldmodel.nets import PixelNorm
 from worldmodel.planners.cem import CEM
 from worldmodel.policies.actor import Actor
 from worldmodel.policies.backprop import BackpropImagination

@@ -20,8 +20,8 @@ from trainers.module import WorldModelModule, require_fit
 from trainers.run_paths import RunPaths
 from worldmodel.agents.latent_mpc import LatentMPC, LossWeights
 from worldmodel.agents.state_mpc import StateMPC
+from worldmodel.nets import PixelNorm
 from worldmodel.objectives import Objective
-from worldmodel.pixels import PixelNorm
 from worldmodel.policies.actor import Actor
 from worldmodel.spec import EnvSpec, StateSpec
 

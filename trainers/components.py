@@ -13,8 +13,12 @@ class UnknownComponent(ValueError):
 
 
 def component_names(package: str) -> list[str]:
-    """Modules of a package, each a possible name."""
-    return sorted(module.name for module in pkgutil.iter_modules(importlib.import_module(package).__path__))
+    """Public modules of a package, each a possible name."""
+    return sorted(
+        module.name
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__)
+        if not module.name.startswith("_")
+    )
 
 
 def make(package: str, options: Mapping[str, Any] | str, **facts: Any) -> Any:

@@ -8,7 +8,7 @@ Time is stored by arrival: row t holds o[t], the action a[t-1] that led to it, t
 and is_first, is_last, is_terminal of that row (is_last without is_terminal is a truncation: bootstrap through it).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
@@ -156,6 +156,23 @@ class Simulator(Protocol):
 
     def propose(self, latent: Float[Tensor, "R D"], generator: Noise) -> Float[Tensor, "R A"] | None:
         """An action of the learned policy, or None where there is none."""
+
+
+class Rollout(Protocol):
+    """Weights of a dynamics model as they were when it was made; products in a precision of its own.
+
+    A dynamics model may offer one beside `predict`, as `rollout(dtype)`. It equals a loop over `predict` but for
+    rounding, and is faster: what all candidates share is computed once, weights are packed once, and activations are
+    made where the products leave them.
+    """
+
+    def __call__(
+        self, latent: Float[Tensor, "B D"], actions: Float[Tensor, "H R A"], out: Float[Tensor, "G R D"]
+    ) -> Iterator[Tensor]:
+        """Step through the actions of R = B n rows, n for each latent; state k is yielded, and lies in out[k % G].
+
+        out has the precision of the products.
+        """
 
 
 class Planner(Protocol):

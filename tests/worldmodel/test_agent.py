@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tests.conftest import DYNAMICS, PIXELS, A, random_batch, small_agent
+from worldmodel.nets import PixelNorm
 from worldmodel.openloop import open_loop
-from worldmodel.pixels import PixelNorm
 from worldmodel.unrolling import latent_consistency, later_rows, unroll
 
 

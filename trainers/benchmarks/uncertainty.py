@@ -9,8 +9,8 @@ from torch import Tensor
 from trainers.configuration import BadConfig
 from trainers.exact.outlier import PLACE, Promises, Reader, records, truth
 from trainers.planning.curves import Curve, curves
-from worldmodel.ensemble_simulator import EnsembleSimulator
 from worldmodel.planners.cem import CEM
+from worldmodel.simulators.ensemble import EnsembleSimulator
 
 OPTIONS = {"seeds": 10, "members": 8, "kappa": -1.0, "steps": 300, "out": ""}
 GREY, BLUE, RED, GREEN, INK = (200, 200, 200), (31, 90, 180), (200, 60, 40), (40, 140, 70), (40, 40, 40)

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.interfaces import Noise
-from worldmodel.members import bootstrap_weights, member_mlp
+from worldmodel.uncertainty.members import bootstrap_weights, member_mlp
 
 PLACE, PROMISE = 0.65, 4.0
 

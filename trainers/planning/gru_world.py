@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldmodel._packed import Product
+from worldmodel.dynamics._packed_rollout import State, spread
 from worldmodel.heads import Head
-from worldmodel.rollouts.gru import State, spread
-from worldmodel.rollouts.product import Product
 
 DETERMINISTIC, STOCHASTIC, HIDDEN, ACTION = 200, 30, 200, 6
 GAIN = 3.0  # of random weights: at torch's own, hardly anything depends on the actions
@@ -61,7 +61,7 @@ class GRURollout:
     def __call__(
         self, latent: Float[Tensor, "B D"], actions: Float[Tensor, "H R A"], out: Float[Tensor, "G R D"]
     ) -> Iterator[Tensor]:
-        """As `worldmodel.rollouts.Rollout` says."""
+        """As `worldmodel.interfaces.Rollout` says."""
         H, R, A = actions.shape
         D, S = DETERMINISTIC, STOCHASTIC
         h, z = latent.to(self.dtype).split([D, S], -1)

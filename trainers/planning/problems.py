@@ -16,7 +16,7 @@ from worldmodel.distributions import standard_normal
 from worldmodel.interfaces import Noise, Simulator
 from worldmodel.planners.cem import CEM
 from worldmodel.planners.gradient import GradientShooting
-from worldmodel.simulator import LatentSimulator, score
+from worldmodel.simulators.latent import LatentSimulator, score
 
 POLICY_STD = 0.3
 

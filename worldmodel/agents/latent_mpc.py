@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from worldmodel.distributions import standard_normal
 from worldmodel.heads import Head
 from worldmodel.interfaces import Batch, Belief, Carry, Dynamics, Loss, Noise, Planner
+from worldmodel.nets import PixelNorm
 from worldmodel.objectives import Objective, Seen
-from worldmodel.pixels import PixelNorm
 from worldmodel.policies.actor import Actor
 from worldmodel.policies.backprop import BackpropImagination
-from worldmodel.simulator import LatentSimulator, frozen
+from worldmodel.simulators.latent import LatentSimulator, frozen
 from worldmodel.unrolling import open_loop_losses
 
 

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.transposed import expand_point, run_layers
+from worldmodel.decoders._transposed import expand_point, run_layers
 
 
 class ConvDecoder(nn.Module):

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldmodel.decoders._transposed import run_layers
 from worldmodel.encoders.patch import PATCH
-from worldmodel.transposed import run_layers
 
 
 class PatchDecoder(nn.Module):

@@ -17,7 +17,7 @@ from worldmodel.dynamics.member_steps import MemberSteps
 from worldmodel.dynamics.rssm_categorical import CategoricalRSSM
 from worldmodel.dynamics.rssm_gaussian import GaussianRSSM
 from worldmodel.interfaces import Belief
-from worldmodel.members import bootstrap_weights, member_mlp
+from worldmodel.uncertainty.members import bootstrap_weights, member_mlp
 
 # deterministic latents are not among them: they are shaped by the very f that members would replace
 FILTERS = {"gaussian": GaussianDynamics, "rssm_categorical": CategoricalRSSM, "rssm_gaussian": GaussianRSSM}

@@ -14,8 +14,8 @@ from worldmodel.distributions import Moments
 from worldmodel.dynamics.member_steps import MemberSteps
 from worldmodel.dynamics.prior_steps import FILTERS, prior_net, prior_step
 from worldmodel.interfaces import Belief
-from worldmodel.last_layer import LastLayerPosterior
-from worldmodel.members import member_noise
+from worldmodel.uncertainty.last_layer import LastLayerPosterior
+from worldmodel.uncertainty.members import member_noise
 
 
 class LaplaceDynamics(MemberSteps):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from worldmodel.distributions import Moments, Statistics
 from worldmodel.interfaces import Belief
-from worldmodel.members import disagreement
+from worldmodel.uncertainty.members import disagreement
 
 
 class MemberSteps(nn.Module):

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.distributions import Moments, balanced_kl
+from worldmodel.dynamics._fused_filter import ScanWeights, scan
+from worldmodel.dynamics._packed_rollout import GaussianRollout
 from worldmodel.dynamics.recurrent import RecurrentState
 from worldmodel.interfaces import Belief
-from worldmodel.rollouts.gaussian import GaussianRollout
-from worldmodel.scan import ScanWeights, scan
 
 
 class GaussianRSSM(RecurrentState):

@@ -13,8 +13,7 @@ from torch.nn import functional as F
 from worldmodel.distributions import gaussian_kl
 from worldmodel.dynamics.markov import GaussianMarkov
 from worldmodel.interfaces import Belief
-from worldmodel.nets import NormGRUCell, mlp
-from worldmodel.recurrence import recur
+from worldmodel.nets import NormGRUCell, mlp, recur
 
 
 class SmoothingDynamics(GaussianMarkov):

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.heads.scalar import ScalarHead
-from worldmodel.last_layer import LastLayerPosterior
+from worldmodel.uncertainty.last_layer import LastLayerPosterior
 
 
 class LaplaceHead(ScalarHead):

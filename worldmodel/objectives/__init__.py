@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from worldmodel.heads import Head
 from worldmodel.interfaces import Batch, Belief, Dynamics
-from worldmodel.pixels import PixelNorm
+from worldmodel.nets import PixelNorm
 
 
 @dataclass(frozen=True, slots=True)

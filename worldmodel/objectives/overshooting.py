@@ -9,7 +9,7 @@ from torch import Tensor
 from worldmodel.interfaces import Dynamics
 from worldmodel.objectives import Encoder, Model, Seen
 from worldmodel.objectives.reconstruction import Reconstruction
-from worldmodel.overshooting import latent_overshooting, posterior_of, stepper
+from worldmodel.unrolling import latent_overshooting, posterior_of, stepper
 
 
 class Overshooting(Reconstruction):

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.interfaces import Dynamics
+from worldmodel.nets import SlowCopy
 from worldmodel.objectives import Model, Objective, Seen
-from worldmodel.slow_copy import SlowCopy
 from worldmodel.unrolling import open_loop_losses
 
 

@@ -5,9 +5,9 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.confidence_simulator import ConfidenceSimulator
 from worldmodel.interfaces import Simulator
 from worldmodel.planners.searches import SearchElsewhere
+from worldmodel.simulators.confidence import ConfidenceSimulator
 
 
 class ConfidencePlanner(SearchElsewhere):

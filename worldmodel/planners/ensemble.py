@@ -5,9 +5,9 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.ensemble_simulator import EnsembleSimulator
 from worldmodel.interfaces import Simulator
 from worldmodel.planners.searches import SearchElsewhere
+from worldmodel.simulators.ensemble import EnsembleSimulator
 
 
 class EnsemblePlanner(SearchElsewhere):

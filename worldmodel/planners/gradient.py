@@ -11,7 +11,7 @@ from worldmodel.distributions import standard_normal
 from worldmodel.interfaces import Simulator
 from worldmodel.planners.search import Problem, Search, require
 from worldmodel.planners.shooting import Scored
-from worldmodel.simulator import score_by_steps
+from worldmodel.simulators.latent import score_by_steps
 
 # tanh is flat at its ends: a sequence that starts on a bound could never leave it
 _EDGE = 0.98

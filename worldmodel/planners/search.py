@@ -1,6 +1,7 @@
 """What every planner does around its own search: start from what is finite, stop in time, promise no nonsense."""
 
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,10 +12,32 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.interfaces import Noise, Plan, Simulator
-from worldmodel.planners.deadline import Deadline
-from worldmodel.simulator import propose_sequences
+from worldmodel.simulators.latent import propose_sequences
 
 T = TypeVar("T")
+
+
+class Deadline:
+    """Stops a loop before the iteration that would end after `at`, in seconds of time.monotonic(); None: never.
+
+    An iteration is expected to take as long as the longest one so far.
+    """
+
+    def __init__(self, at: float | None, device: torch.device) -> None:
+        self._at, self._device = at, device
+        self._longest, self._started = 0.0, 0.0
+
+    def allows_another(self) -> bool:
+        """Whether one more iteration fits; call once before each."""
+        if self._at is None:
+            return True
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)  # work that was only queued has taken no time yet
+        now = time.monotonic()
+        if self._started:
+            self._longest = max(self._longest, now - self._started)
+        self._started = now
+        return now + self._longest <= self._at
 
 
 @dataclass(frozen=True, slots=True)

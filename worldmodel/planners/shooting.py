@@ -11,7 +11,7 @@ from torch import Tensor
 from worldmodel.distributions import standard_normal
 from worldmodel.interfaces import Noise
 from worldmodel.planners.search import Problem, Search, require
-from worldmodel.simulator import score
+from worldmodel.simulators.latent import score
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 
 from worldmodel.heads import Head
 from worldmodel.interfaces import Loss
+from worldmodel.nets import SlowCopy
 from worldmodel.policies.actor import Actor
-from worldmodel.returns import lambda_return
-from worldmodel.simulator import LatentSimulator
-from worldmodel.slow_copy import SlowCopy
+from worldmodel.simulators.latent import LatentSimulator
 
 
 class BackpropImagination(nn.Module):
@@ -82,6 +81,22 @@ class BackpropImagination(nn.Module):
         low, high = torch.quantile(returns.flatten(), torch.tensor([0.05, 0.95], device=returns.device))
         span = (high - low).clamp_min(1.0)
         self.spread.lerp_(torch.where(span.isfinite(), span, self.spread), 0.01)  # one bad update must not stay
+
+
+def lambda_return(
+    reward: Float[Tensor, "H R"], value: Float[Tensor, "H R"], *, discount: float, mix: float
+) -> Float[Tensor, "H R"]:
+    """λ-returns of imagined rollouts, G[t] = r[t] + γ((1-λ) v[t] + λ G[t+1]) with G[H] = v[H-1].
+
+    reward[t] and value[t] belong to the latent that arrives at imagined step t, so G[t] is the return of the latent
+    before it. mix is λ in [0, 1]. Sutton and Barto, Reinforcement Learning (2018), equation 12.2.
+    """
+    returns = []
+    following = value[-1]
+    for t in reversed(range(reward.shape[0])):
+        following = reward[t] + discount * ((1 - mix) * value[t] + mix * following)
+        returns.append(following)
+    return torch.stack(returns[::-1])
 
 
 make = BackpropImagination

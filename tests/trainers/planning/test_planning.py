@@ -12,7 +12,7 @@ from trainers.planning.budgets import PLANNERS
 from trainers.planning.gru_world import random_world
 from trainers.planning.plain import PlainCEM, plain_returns
 from trainers.planning.problems import Quadratic, quadratic
-from worldmodel.simulator import LatentSimulator, score, score_by_steps
+from worldmodel.simulators.latent import LatentSimulator, score, score_by_steps
 
 
 def test_the_reference_workload_has_its_published_size() -> None:

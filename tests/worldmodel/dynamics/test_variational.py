@@ -6,7 +6,7 @@ import torch
 from tests.conftest import A, random_batch, small_agent
 from worldmodel.dynamics.prior_steps import FILTERS, prior_step
 from worldmodel.dynamics.variational import VariationalDynamics
-from worldmodel.variational import VariationalLinear
+from worldmodel.uncertainty.variational import VariationalLinear
 
 E = 10
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from tests.conftest import random_batch, small_agent
-from worldmodel.confidence_simulator import ConfidenceSimulator
 from worldmodel.heads.laplace import LaplaceHead
-from worldmodel.last_layer import LastLayerPosterior, with_one
 from worldmodel.planners.cem import CEM
 from worldmodel.planners.confidence import ConfidencePlanner
-from worldmodel.simulator import score
+from worldmodel.simulators.confidence import ConfidenceSimulator
+from worldmodel.simulators.latent import score
+from worldmodel.uncertainty.last_layer import LastLayerPosterior, with_one
 
 
 def test_the_covariance_is_laplace_s_the_inverse_curvature_at_the_optimum() -> None:

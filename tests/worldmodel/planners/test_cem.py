@@ -8,7 +8,7 @@ from torch import Tensor
 
 from worldmodel.planners.cem import CEM
 from worldmodel.planners.shooting import Proposal, Scored
-from worldmodel.simulator import score
+from worldmodel.simulators.latent import score
 
 H, A = 12, 3
 

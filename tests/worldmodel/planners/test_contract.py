@@ -14,10 +14,9 @@ from worldmodel.planners.confidence import ConfidencePlanner
 from worldmodel.planners.ensemble import EnsemblePlanner
 from worldmodel.planners.gradient import GradientShooting
 from worldmodel.planners.gumbel import GumbelMCTS
-from worldmodel.planners.icem import ICEM
+from worldmodel.planners.icem import ICEM, colour, mixing
 from worldmodel.planners.ilqr import ILQR
 from worldmodel.planners.mppi import MPPI
-from worldmodel.planners.noise import colour, mixing
 from worldmodel.planners.random_shooting import RandomShooting
 from worldmodel.planners.seeded import SeededCEM
 from worldmodel.planners.uct import UCT
@@ -156,7 +155,7 @@ def test_planning_beats_doing_nothing(planner: Planner) -> None:
 def test_a_deadline_returns_the_best_so_far(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a clock that only the model's steps advance: time for 40 horizons, where 2000 iterations would take 2000."""
     world = World()
-    monkeypatch.setattr("worldmodel.planners.deadline.time.monotonic", lambda: float(world.steps))
+    monkeypatch.setattr("worldmodel.planners.search.time.monotonic", lambda: float(world.steps))
     plan = run(planner, world, iterations=2000, deadline=40.0 * H)
     # no iteration is begun that would not end in time; what is executed may be scored once more
     assert 10 * H < world.steps <= 43 * H

@@ -7,8 +7,7 @@ import torch
 from tests.worldmodel.planners.test_cem import A, H, Quadratic
 from worldmodel.interfaces import Noise
 from worldmodel.planners.cem import CEM
-from worldmodel.planners.deadline import Deadline
-from worldmodel.planners.search import Problem
+from worldmodel.planners.search import Deadline, Problem
 from worldmodel.planners.seeded import SeededCEM
 from worldmodel.planners.shooting import Proposal, Scored
 

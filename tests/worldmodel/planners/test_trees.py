@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from worldmodel.planners.gumbel import GumbelMCTS
-from worldmodel.planners.gumbel_rules import completed_values, halving, improved_policy, preference
+from worldmodel.planners.gumbel import GumbelMCTS, completed_values, halving, improved_policy, preference
 from worldmodel.planners.uct import UCT
 
 

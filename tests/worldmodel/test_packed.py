@@ -5,9 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodel.rollouts import product
-from worldmodel.rollouts.perceptron import in_place
-from worldmodel.rollouts.product import PACKED_ROWS, Product
+from worldmodel import _packed as packed
+from worldmodel._packed import PACKED_ROWS, Product, in_place
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 3e-2}
 
@@ -15,8 +14,8 @@ TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 3e-2}
 @pytest.fixture(params=["packed", "plain"], autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "plain":
-        monkeypatch.setattr(product, "_linear", None)
-    elif product._linear is None:
+        monkeypatch.setattr(packed, "_linear", None)
+    elif packed._linear is None:
         pytest.skip("this torch has no packed products")
 
 

@@ -4,9 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from worldmodel._packed import Perceptron
 from worldmodel.heads import Head
-from worldmodel.rollouts import Rollout
-from worldmodel.rollouts.perceptron import Perceptron
+from worldmodel.interfaces import Rollout
 
 # Measured on one core, GRU of 200: fewer rows make products slower, more rows fall out of the cache.
 ROWS = 1024  # of a rollout at once

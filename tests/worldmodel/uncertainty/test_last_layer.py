@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from worldmodel.last_layer import LastLayerPosterior, with_one
+from worldmodel.uncertainty.last_layer import LastLayerPosterior, with_one
 
 
 def regression(x: torch.Tensor, variance: torch.Tensor, precision: float) -> torch.Tensor:

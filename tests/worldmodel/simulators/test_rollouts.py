@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from worldmodel.dynamics._packed_rollout import State
 from worldmodel.dynamics.rssm_gaussian import GaussianRSSM
 from worldmodel.heads.scalar import ScalarHead
 from worldmodel.heads.two_hot import TwoHotHead
 from worldmodel.policies.actor import Actor
-from worldmodel.rollouts import scorer
-from worldmodel.rollouts.gru import State
-from worldmodel.simulator import LatentSimulator, score, score_by_steps
+from worldmodel.simulators import _packed_scorer as scorer
+from worldmodel.simulators.latent import LatentSimulator, score, score_by_steps
 
 A, H, N, B = 2, 7, 11, 3
 

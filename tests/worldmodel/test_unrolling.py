@@ -7,8 +7,7 @@ from tests.conftest import A, random_batch, small_agent, small_dynamics
 from worldmodel.distributions import Moments, gaussian_kl
 from worldmodel.objectives import Seen
 from worldmodel.objectives.overshooting import Overshooting
-from worldmodel.overshooting import latent_overshooting, posterior_of, stepper
-from worldmodel.unrolling import later_rows, unroll
+from worldmodel.unrolling import latent_overshooting, later_rows, posterior_of, stepper, unroll
 
 
 def ahead(latent: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, Moments]:

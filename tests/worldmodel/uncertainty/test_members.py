@@ -2,8 +2,8 @@
 
 import torch
 
-from worldmodel.members import MemberLinear, MemberNorm, bootstrap_weights, member_mlp
 from worldmodel.nets import mlp
+from worldmodel.uncertainty.members import MemberLinear, MemberNorm, bootstrap_weights, member_mlp
 
 
 def test_members_equal_a_loop_of_networks() -> None:

@@ -5,12 +5,12 @@ import torch
 from torch import Tensor
 
 from tests.conftest import random_batch, small_agent
-from worldmodel.ensemble_simulator import EnsembleSimulator
-from worldmodel.members import member_mlp
 from worldmodel.planners.cem import CEM
 from worldmodel.planners.ensemble import EnsemblePlanner
 from worldmodel.planners.searches import SEARCHES
-from worldmodel.simulator import score
+from worldmodel.simulators.ensemble import EnsembleSimulator
+from worldmodel.simulators.latent import score
+from worldmodel.uncertainty.members import member_mlp
 
 
 class Scalars:

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from worldmodel.decoders._transposed import conv_transpose, expand_point
 from worldmodel.decoders.conv import ConvDecoder
-from worldmodel.transposed import conv_transpose, expand_point
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
 DTYPES = list(TOLERANCE)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from worldmodel.members import member_noise
-from worldmodel.variational import VariationalLinear
+from worldmodel.uncertainty.members import member_noise
+from worldmodel.uncertainty.variational import VariationalLinear
 
 
 def test_outputs_have_the_moments_of_sampled_weights() -> None:

@@ -12,7 +12,7 @@ from worldmodel.heads import Head
 from worldmodel.interfaces import Dynamics, Noise
 from worldmodel.interfaces import Simulator as SimulatorProtocol
 from worldmodel.policies.actor import Actor
-from worldmodel.rollouts.scorer import Scorer
+from worldmodel.simulators._packed_scorer import Scorer
 
 
 class LatentSimulator:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from worldmodel.distributions import Moments
 from worldmodel.interfaces import Noise, Simulator
-from worldmodel.members import disagreement
+from worldmodel.uncertainty.members import disagreement
 
 _STEPS = 64  # of common random numbers, after which they repeat
 
