@@ -11,18 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.samplers.uniform import Uniform
-from datamodules.storage.blocks import Found, Kind
-from datamodules.storage.budget import folder_bytes, stays_cached
-from datamodules.storage.damage import LIMIT, require_most
-from datamodules.storage.durable import retried
+from datamodules.storage.budget import DAMAGE_LIMIT, check_lost_rows, folder_bytes, stays_cached
+from datamodules.storage.durable import retry, synchronized
 from datamodules.storage.folder import HEADER, read_header, require_same
-from datamodules.storage.frames import MappedFrames
-from datamodules.storage.locking import one_at_a_time
+from datamodules.storage.frames import FileSnapshot, MappedFrames
+from datamodules.storage.log_format import Kind, StoredBlock
 from datamodules.storage.log_reader import LogReader, Source
-from datamodules.storage.mapping import HeldFile
 from datamodules.storage.rows import ReplayMismatch, empty_table, frame_bytes, row_bytes
-from datamodules.storage.stream import Stream
-from datamodules.storage.stream_table import StreamTable
+from datamodules.storage.stream import Stream, StreamTable
 from datamodules.trajectory import Trajectory
 from datamodules.window_source import WindowSource
 from datamodules.windows import Content, Sampler, require_same_sampler
@@ -47,7 +43,7 @@ class Recorded(WindowSource):
         seed: int = 0,
         sampler: Sampler | None = None,
         holdout: float = 0.0,
-        damage_limit: float = LIMIT,
+        damage_limit: float = DAMAGE_LIMIT,
     ) -> None:
         super().__init__(Uniform(seed=seed) if sampler is None else sampler)
         folders = [folder] if isinstance(folder, Path | str) else list(folder)
@@ -74,7 +70,7 @@ class Recorded(WindowSource):
         self.damaged_blocks = sum(broken for _, broken in headers) + sum(reader.damaged_blocks for reader in readers)
         self.lost_rows = sum(reader.lost_rows for reader in readers)
         self.rows = sum(reader.stream.rows for reader in readers)
-        require_most(
+        check_lost_rows(
             self.folders,
             lost=self.lost_rows,
             stored=self.rows + self.lost_rows,
@@ -106,12 +102,12 @@ class Recorded(WindowSource):
         reader, start, stop = self._spans[number]
         return self._readers[reader].trajectory(start, stop)
 
-    @one_at_a_time
+    @synchronized
     def state_dict(self) -> dict[str, Any]:
         """Where the draws stand, of plain values and arrays."""
         return {"rows": self.rows, "episodes": self.episodes, "sampler": self._sampler.state_dict()}
 
-    @one_at_a_time
+    @synchronized
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Return to the draws of `state`; raises ReplayMismatch where other rows are stored now."""
         require_same(state, {"rows": self.rows, "episodes": self.episodes})
@@ -169,9 +165,9 @@ class _Log:
         self.bytes = sum(len(whole) for whole in self.maps.values())
 
     def _hold(self, paths: Sequence[Path]) -> dict[Path, Source]:
-        held = [retried(partial(HeldFile, path, resident=self._resident)) for path in paths]
+        held = [retry(partial(FileSnapshot, path, resident=self._resident)) for path in paths]
         self.maps = {file.path: file.whole for file in held}
-        return {file.path: partial(retried, file.read) for file in held}
+        return {file.path: partial(retry, file.read) for file in held}
 
 
 class _Reader:
@@ -185,11 +181,11 @@ class _Reader:
         self._numbers: list[tuple[int, int]] = []  # (first row in the log, first row here) of every block
         self._next_row = 0  # in the log
         log.reader.read(self._take)
-        account = log.reader.account
-        self.damaged_blocks = account.damaged_blocks + log.reader.broken_manifests
-        self.lost_rows = account.lost_rows
+        counters = log.reader.counters
+        self.damaged_blocks = counters.damaged_blocks + log.reader.broken_manifests
+        self.lost_rows = counters.lost_rows
 
-    def _take(self, found: Found, path: Path) -> None:
+    def _take(self, found: StoredBlock, path: Path) -> None:
         block, expected = found.block, self._next_row
         self._next_row = block.next_row
         if block.first_row != expected:

@@ -11,15 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.envs.protocol import Step
-from datamodules.storage.budget import plan
-from datamodules.storage.damage import LIMIT, ReplayDamaged, require_most
+from datamodules.storage.budget import DAMAGE_LIMIT, ReplayDamaged, check_lost_rows, plan
+from datamodules.storage.durable import retry_writes, synchronized
 from datamodules.storage.folder import ReplayFolder, require_same
 from datamodules.storage.frames import Frames, MappedFrames, MemoryFrames
-from datamodules.storage.insisting import insisting
-from datamodules.storage.locking import one_at_a_time
 from datamodules.storage.rows import ReplayMismatch, ReplayRowInvalid, empty_table, frame_bytes, row_bytes
-from datamodules.storage.stream import Stream
-from datamodules.storage.stream_table import StreamTable
+from datamodules.storage.stream import Stream, StreamTable
 from datamodules.window_source import WindowSource
 from datamodules.windows import Content, Sampler, require_same_sampler
 from worldmodel.spec import EnvSpec
@@ -51,7 +48,7 @@ class Replay(WindowSource):
         flush_rows: int = 100,
         memory_limit_bytes: int | None = None,
         processes: int = 1,
-        damage_limit: float = LIMIT,
+        damage_limit: float = DAMAGE_LIMIT,
     ) -> None:
         if streams < 1 or capacity < 2 * streams or flush_rows < 1:
             raise ValueError(f"capacity: expected 2 rows a stream or more, got {capacity=} {streams=} {flush_rows=}")
@@ -98,7 +95,7 @@ class Replay(WindowSource):
         """Go on with what was found on disk, unless too much of it is lost; raises ReplayDamaged, OSError."""
         logs = [stream.log for stream in self._streams if stream.log is not None]
         lost, stored = sum(log.lost_rows for log in logs), sum(log.rows - log.first_row for log in logs)
-        require_most([self.path], lost=lost, stored=stored, blocks=self.damaged_blocks, limit=damage_limit)
+        check_lost_rows([self.path], lost=lost, stored=stored, blocks=self.damaged_blocks, limit=damage_limit)
         if self._folder is not None:
             self._folder.recovered()
 
@@ -108,44 +105,44 @@ class Replay(WindowSource):
         return capacity * row_bytes(spec)
 
     @property
-    @one_at_a_time
+    @synchronized
     def rows(self) -> int:
         """Rows in memory."""
         return sum(stream.rows for stream in self._streams)
 
     @property
-    @one_at_a_time
+    @synchronized
     def longest(self) -> int:
         """Rows in memory of the episode that has the most."""
         return self._current().longest
 
     @property
-    @one_at_a_time
+    @synchronized
     def next_rows(self) -> list[int]:
         """The number of each stream's next row: numbers are given once, discarded rows included."""
         return [stream.written for stream in self._streams]
 
     @property
-    @one_at_a_time
+    @synchronized
     def episodes(self) -> int:
         """Episodes closed since the beginning, those that left the ring included."""
         return sum(stream.episodes for stream in self._streams)
 
     @property
-    @one_at_a_time
+    @synchronized
     def env_steps(self) -> int:
         """Control steps of all rows since the beginning, discarded ones excluded."""
         return sum(stream.env_steps for stream in self._streams)
 
     @property
-    @one_at_a_time
+    @synchronized
     def damaged_blocks(self) -> int:
         """Blocks on disk that could not be read and are left out."""
         headers = 0 if self._folder is None else self._folder.broken_headers
         return headers + sum(stream.log.damaged_blocks for stream in self._streams if stream.log)
 
     @property
-    @one_at_a_time
+    @synchronized
     def lost_rows(self) -> int:
         """Rows on disk that could not be read, of those that the folder should hold."""
         return sum(stream.log.lost_rows for stream in self._streams if stream.log)
@@ -154,8 +151,8 @@ class Replay(WindowSource):
         """Whether an episode of `stream` is under way."""
         return self._streams[stream].is_open
 
-    @one_at_a_time
-    @insisting
+    @synchronized
+    @retry_writes
     def append(self, stream: int, step: Step, action: NDArray[np.float32]) -> None:
         """Store the arrival row of `step`, reached by `action` [A]; raises ReplayRowInvalid, OSError."""
         if not 0 <= stream < len(self._streams):
@@ -163,15 +160,15 @@ class Replay(WindowSource):
         self._content = None
         self._streams[stream].append(step, action)
 
-    @one_at_a_time
-    @insisting
+    @synchronized
+    @retry_writes
     def truncate(self, stream: int) -> None:
         """Close the open episode of `stream` at its newest row (is_last, not is_terminal), if there is one."""
         self._content = None
         self._streams[stream].truncate()
 
-    @one_at_a_time
-    @insisting
+    @synchronized
+    @retry_writes
     def discard_open(self) -> None:
         """Drop the rows of every open episode, and their env_steps."""
         self._content = None
@@ -179,8 +176,8 @@ class Replay(WindowSource):
         for stream in self._streams:
             stream.discard_open()
 
-    @one_at_a_time
-    @insisting
+    @synchronized
+    @retry_writes
     def flush(self) -> None:
         """Make every row durable; raises OSError."""
         for stream in self._streams:
@@ -191,15 +188,15 @@ class Replay(WindowSource):
             self._content = self._stream_table.content(self._losses)
         return self._content
 
-    @one_at_a_time
-    @insisting
+    @synchronized
+    @retry_writes
     def state_dict(self) -> dict[str, Any]:
         """Flush, and return what `load_state_dict` needs, of plain values and arrays; raises OSError."""
         streams = [stream.state() for stream in self._streams]
         own = {"format": STATE_FORMAT, "capacity": self.capacity}
         return {**own, "streams": streams, "sampler": self._sampler.state_dict()}
 
-    @one_at_a_time
+    @synchronized
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Return to the rows and the draws of `state`, dropping later rows, on disk too.
 
@@ -215,7 +212,7 @@ class Replay(WindowSource):
             stream.rollback(stored)
         self._sampler.load_state_dict(state["sampler"])
 
-    @one_at_a_time
+    @synchronized
     def summary(self) -> str:
         """One line for the start of a run: capacity, memory, disk, content and damage."""
         content = f"{self.rows} rows of {self.episodes} episodes stored"
@@ -224,8 +221,8 @@ class Replay(WindowSource):
             damage += f" ({self.lost_rows} rows lost; set aside in {self.path}/stream_*/damaged)"
         return f"replay: {self.capacity} rows in {len(self._streams)} streams, {self.budget}; {content}, {damage}"
 
-    @one_at_a_time
-    @insisting
+    @synchronized
+    @retry_writes
     def close(self) -> None:
         """Make every row durable and let go of the folder; raises OSError."""
         # not by `flush`, which would insist as well

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from datamodules.samplers.uniform import Uniform
-from datamodules.storage.locking import one_at_a_time
-from datamodules.storage.stream_table import StreamTable
+from datamodules.storage.durable import synchronized
+from datamodules.storage.stream import StreamTable
 from datamodules.windows import Content, Sampler
 from worldmodel.interfaces import Batch
 
@@ -29,7 +29,7 @@ class WindowSource(ABC):
     def _current(self) -> Content:
         """What can be drawn now."""
 
-    @one_at_a_time
+    @synchronized
     def sample(self, batch: int, length: int) -> Batch:
         """Windows [batch, length] that the sampler chose among all that fit in an episode; raises ReplayEmpty.
 
@@ -37,17 +37,17 @@ class WindowSource(ABC):
         """
         return self._stream_table.gather(self._sampler.draw(self._current(), batch, length), length)
 
-    @one_at_a_time
+    @synchronized
     def feedback(self, windows: Tensor, error: Tensor) -> None:
         """Tell the sampler the model's error [B] on `windows` [B, 3] of an earlier batch."""
         self._sampler.feedback(windows, error)
 
-    @one_at_a_time
+    @synchronized
     def cursor(self) -> dict[str, Any]:
         """Where the sequence of batches stands."""
         return self._sampler.cursor()
 
-    @one_at_a_time
+    @synchronized
     def rewind(self, cursor: dict[str, Any]) -> None:
         """Undo the draws since `cursor` was taken."""
         self._sampler.rewind(cursor)

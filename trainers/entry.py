@@ -74,9 +74,8 @@ def _mendable(error: Exception) -> bool:
     if isinstance(error, ValueError | EnvError | RunFolderInUse | RunFolderReadOnly):
         return True
     # whoever raises these has loaded torch already; a wrong word on the command line is answered without it
-    from datamodules.storage.budget import ReplayTooLarge
-    from datamodules.storage.damage import ReplayDamaged
-    from datamodules.storage.insisting import ReplayWriteFailed
+    from datamodules.storage.budget import ReplayDamaged, ReplayTooLarge
+    from datamodules.storage.durable import ReplayWriteFailed
     from datamodules.storage.rows import ReplayMismatch
     from datamodules.windows import ReplayEmpty
     from trainers.checkpoint import CheckpointDamaged

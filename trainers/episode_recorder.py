@@ -15,7 +15,7 @@ from rich.console import Console
 from datamodules.envs.pool import EnvPool, episode_seed
 from datamodules.envs.protocol import Step
 from datamodules.formats.protocol import Writer
-from datamodules.formats.uri import open_writer
+from datamodules.formats.uri import open_writer, require_new
 from datamodules.rollout import Episode, Policy, SmoothRandom, play
 from datamodules.trajectory import Trajectory
 from trainers import build
@@ -24,7 +24,6 @@ from trainers.checkpoint import DurableCheckpointIO
 from trainers.clock import Clock
 from trainers.configuration import BadConfig, load_config, override_saved, read_yaml
 from trainers.locate import locate, require_task_fits
-from trainers.new_data_set import require_new
 from trainers.preflight import check
 from worldmodel.agents.latent_mpc import LatentMPC
 

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.formats.uri import parse
+from datamodules.importer import import_once
 from datamodules.online import OnlineData
 from datamodules.recorded import Recorded
-from datamodules.storage.damage import LIMIT
+from datamodules.storage.budget import DAMAGE_LIMIT
 from trainers import build
 from trainers.configuration import BadConfig
 from trainers.held_out import HeldOut
 from trainers.module import WorldModelModule
 from trainers.offline_cycle import Offline
-from trainers.segment_cache import import_once
 from trainers.session import Course, Session
 from worldmodel.spec import EnvSpec
 
@@ -49,7 +49,7 @@ def _open(session: Session, uri: str) -> tuple[Recorded, dict[str, Any]]:
     data, length = session.config["data"], session.config["data"]["length"]
     folder, imported = _segments(session, uri)
     sampler = build.build_sampler(session.config, rank=session.rank)
-    shares = {"holdout": data["validation_share"], "damage_limit": data.get("damage_limit", LIMIT)}
+    shares = {"holdout": data["validation_share"], "damage_limit": data.get("damage_limit", DAMAGE_LIMIT)}
     recorded = Recorded(folder, sampler=sampler, **shares)
     session.stack.callback(recorded.close)
     longest = int(recorded.lengths.max(initial=0))

@@ -90,6 +90,14 @@ def parse_output(uri: str) -> Uri:
     return parse(uri)
 
 
+def require_new(out: str) -> None:
+    """Raise FormatError where something lies at the URI `out` already, or where it is none."""
+    path = Path(out.partition("?")[0].partition(":")[2] or out.partition("?")[0])
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        raise FormatError(f"out: expected a path where nothing is yet, got {path}; choose another or move it away")
+    parse_output(out)
+
+
 def open_writer(uri: str, spec: EnvSpec) -> Writer:
     """A writer of episodes of `spec` to `uri`, whose scheme may be left to the suffix; raises FormatError, OSError."""
     parsed = parse_output(uri)

@@ -1,8 +1,9 @@
-"""What a replay takes of memory and disk, before it takes it."""
+"""What a replay takes of memory and disk, before it takes it, and how many of its rows may be lost."""
 
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from worldmodel.spec import EnvSpec
 
 MAX_SEGMENT_BYTES = 1 << 26
 TAIL_BYTES = 1 << 24  # memory for the newest frames of a stream whose frames are mapped
+DAMAGE_LIMIT = 0.05  # share of lost rows: more, and what is left is not what was recorded
 MEMORY_SHARE = 0.5  # of what is available: the learner and the page cache need the rest
 CACHED_SHARE = 0.75  # of what is available: larger files would push each other out of the page cache
 _UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
@@ -140,3 +142,20 @@ def folder_bytes(folder: Path) -> int:
 def existing_parent(folder: Path) -> Path:
     """The nearest folder that exists."""
     return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
+class ReplayDamaged(RuntimeError):
+    """More rows are lost than may be; names how many, the limit, and where what is left of them lies."""
+
+
+def check_lost_rows(folders: Sequence[Path | None], *, lost: int, stored: int, blocks: int, limit: float) -> None:
+    """Raise ReplayDamaged where more than a share `limit` of the `stored` rows, lost ones included, are lost."""
+    if lost <= limit * stored:
+        return
+    override = min(1.0, lost / stored + 0.01)
+    aside = any(folder and next(folder.glob("stream_*/damaged"), None) for folder in folders)
+    raise ReplayDamaged(
+        f"{', '.join(map(str, folders))}: {lost} of {stored} rows are lost in {blocks} damaged blocks, "
+        f"expected at most {limit:.0%}{'; what could not be read is in stream_*/damaged' if aside else ''}. "
+        f"To go on with the rest, set data.damage_limit={override:.2f}"
+    )

@@ -1,13 +1,18 @@
-"""The few file operations that must survive a crash: whole writes, and folders that remember their entries."""
+"""File operations that must survive a crash or a failing disk: whole writes, retries, and one thread at a time.
+
+A disk that refuses for a moment is asked again; one that goes on refusing is named, and nothing is dropped.
+"""
 
 import errno
 import os
+import shutil
 import time
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-R = TypeVar("R")
+P, R = ParamSpec("P"), TypeVar("R")
 RETRIES = 3
 # what a moment's wait cannot mend
 LASTING = {
@@ -16,7 +21,7 @@ LASTING = {
 }
 
 
-def retried(call: Callable[[], R], *, wait_s: float = 0.05) -> R:
+def retry(call: Callable[[], R], *, wait_s: float = 0.05) -> R:
     """The result of `call`, made again up to 3 times after an OSError that may pass; raises the last one."""
     for attempt in range(RETRIES):
         try:
@@ -62,3 +67,39 @@ def write_atomic(path: Path, data: bytes) -> None:
     write_new(temporary, data)
     temporary.replace(path)
     sync_folder(path.parent)
+
+
+class ReplayWriteFailed(OSError):
+    """Rows could not be written; names the folder, the cause, the free space and how to go on."""
+
+
+def retry_writes(method: Callable[P, R]) -> Callable[P, R]:
+    """A method that an OSError leaves without effect, called up to 3 times more; raises ReplayWriteFailed.
+
+    Its object's `path` is the folder that it writes to, or None.
+    """
+
+    @wraps(method)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        owner: Any = args[0]
+        try:
+            return retry(lambda: method(*args, **kwargs))
+        except OSError as error:
+            free = shutil.disk_usage(owner.path).free if owner.path and owner.path.exists() else 0
+            cause = f"replay in {owner.path}: {error.strerror or error} ({free / 1e9:.2f} GB are free)"
+            way_on = "every row before is kept; call again, or resume the run, when the disk takes data again"
+            raise ReplayWriteFailed(error.errno, f"{cause}: {way_on}") from error
+
+    return wrapped
+
+
+def synchronized(method: Callable[P, R]) -> Callable[P, R]:
+    """A method that runs while its object's `lock` (a threading.RLock) is held."""
+
+    @wraps(method)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        owner: Any = args[0]
+        with owner.lock:
+            return method(*args, **kwargs)
+
+    return wrapped

@@ -6,10 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from datamodules.storage import manifest
-from datamodules.storage.durable import retried, write_atomic
+from datamodules.storage.durable import retry, write_atomic
+from datamodules.storage.log_format import ChecksumMismatch, decode_json, encode_json, read_manifest
 from datamodules.storage.rows import ReplayMismatch
-from datamodules.storage.sealed import Broken, seal, unseal
 from datamodules.storage.segments import SegmentLog
 from worldmodel.spec import EnvSpec
 
@@ -50,20 +49,20 @@ class ReplayFolder:
         """Compare the header with what this process writes, or write it; returns the format that was found."""
         content = {**self._mine, "capacity": capacity}
         try:
-            found = retried((self.path / HEADER).read_bytes)
+            found = retry((self.path / HEADER).read_bytes)
             header = _parse(found)
             require_same(header, {**self._mine, "format": header["format"]})
             return int(header["format"])
         except FileNotFoundError:
             self.broken_headers = int(any(self.path.glob("stream_*")))
-        except Broken:
+        except ChecksumMismatch:
             self.broken_headers = 1
         spare = _spare(self.path)
         if spare is not None:
             require_same(spare, self._mine)
         if (self.path / HEADER).exists():
             (self.path / HEADER).replace(self.path / f"{HEADER}.damaged")
-        write_atomic(self.path / HEADER, seal(content))
+        write_atomic(self.path / HEADER, encode_json(content))
         return FORMAT
 
     def log(self, i: int, *, segment_bytes: int) -> SegmentLog:
@@ -81,7 +80,7 @@ class ReplayFolder:
         """All logs have manifests now: a folder of an older format becomes one of this format. Raises OSError."""
         if self._format < FORMAT:
             content = _parse((self.path / HEADER).read_bytes())
-            write_atomic(self.path / HEADER, seal({**content, "format": FORMAT}))
+            write_atomic(self.path / HEADER, encode_json({**content, "format": FORMAT}))
             self._format = FORMAT
 
     def close(self) -> None:
@@ -99,8 +98,8 @@ def read_header(folder: Path) -> tuple[dict[str, Any], bool]:
     Raises ReplayMismatch where no intact copy is left, and OSError.
     """
     try:
-        return _parse(retried((folder / HEADER).read_bytes)), False
-    except (Broken, FileNotFoundError) as error:
+        return _parse(retry((folder / HEADER).read_bytes)), False
+    except (ChecksumMismatch, FileNotFoundError) as error:
         spare = _spare(folder)
         if spare is not None:
             return spare, True
@@ -112,8 +111,8 @@ def _spare(folder: Path) -> dict[str, Any] | None:
     """The copy of the header that the first intact manifest holds."""
     for log in sorted(folder.glob("stream_*")):
         try:
-            found = manifest.read(log)
-        except Broken:
+            found = read_manifest(log)
+        except ChecksumMismatch:
             continue
         if found is not None and "spec" in found[1]:
             return found[1]
@@ -121,14 +120,14 @@ def _spare(folder: Path) -> dict[str, Any] | None:
 
 
 def _parse(data: bytes) -> dict[str, Any]:
-    """A header of any known format; raises Broken, ReplayMismatch."""
+    """A header of any known format; raises ChecksumMismatch, ReplayMismatch."""
     try:
         loose = json.loads(data)
-        header = loose if loose.get("format") == 1 and "crc32" not in loose else unseal(data)
+        header = loose if loose.get("format") == 1 and "crc32" not in loose else decode_json(data)
         # facts that an older version did not know have their defaults
         spec = json.loads(json.dumps(EnvSpec.from_json(header["spec"]).to_json()))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise Broken(str(error)) from error
+        raise ChecksumMismatch(str(error)) from error
     if header.get("format") not in range(1, FORMAT + 1):
         raise ReplayMismatch(f"format: expected at most {FORMAT}, got {header.get('format')}: a newer version's folder")
     return {**header, "spec": spec}

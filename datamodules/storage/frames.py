@@ -1,16 +1,21 @@
-"""Where the frames of numbered rows are: in a ring of memory, or mapped from the segment files that hold them."""
+"""Where the frames of numbered rows are: in a ring of memory, or mapped from the segment files that hold them.
 
+A mapped file is brought in as a whole, in the largest pages there are: a window of frames is hundreds of small pages,
+and looking each of them up costs as much as copying them. No descriptor stays open, so there may be thousands of maps.
+"""
+
+import ctypes
+import os
+import sys
 from bisect import bisect_right
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-
-from datamodules.storage import page_cache
-from datamodules.storage.mapping import map_file
 
 Rows = NDArray[np.uint8]  # [n, bytes of a frame]
 
@@ -67,7 +72,7 @@ class MemoryFrames:
     def read(self, path: Path) -> bytes:
         """Nobody reads the file again: its place is needed for the ring."""
         content = path.read_bytes()
-        page_cache.drop(path)
+        drop_cached(path)
         return content
 
     def load(self, row: int, frames: Rows) -> None:
@@ -197,3 +202,76 @@ class MappedFrames:
         del self._firsts[:drop], self._places[:drop]
         for path in gone:
             self._maps.pop(path, None)
+
+
+def map_file(path: Path, *, resident: bool = False) -> NDArray[np.uint8]:
+    """All bytes of a file, read-only [bytes]; raises OSError. Reading where it has been cut since ends the process.
+
+    resident: bring it into memory at once, which is for files that will stay there.
+    """
+    if resident:
+        # what is cached already is cached in small pages
+        drop_cached(path)
+    with path.open("rb") as file:
+        whole = _map(file)
+    if resident:
+        populate(whole)
+    return whole
+
+
+def _map(file: BinaryIO) -> NDArray[np.uint8]:
+    size = os.fstat(file.fileno()).st_size
+    if size == 0:
+        return np.empty(0, np.uint8)
+    try:
+        # Python's own mmap would keep a descriptor for each file
+        mapped = torch.from_file(f"/proc/self/fd/{file.fileno()}", shared=False, size=size, dtype=torch.uint8)
+    except RuntimeError as error:
+        raise OSError(f"{file.name}: {size} bytes cannot be mapped: {error}") from error
+    whole: NDArray[np.uint8] = mapped.numpy()
+    whole.flags.writeable = False
+    return whole
+
+
+class FileSnapshot:
+    """A file's bytes as they were when it was held, though it is replaced, removed or appended to; raises OSError.
+
+    resident: bring it into memory at once.
+    """
+
+    def __init__(self, path: Path, *, resident: bool = False) -> None:
+        self.path = path
+        with path.open("rb") as file:
+            self._inode, self.whole = os.fstat(file.fileno()).st_ino, _map(file)
+        if resident:
+            populate(self.whole)
+
+    def read(self) -> bytes:
+        """The bytes, from the file where it still has its name: a disk's error is an OSError then, no signal."""
+        try:
+            with self.path.open("rb") as file:
+                if os.fstat(file.fileno()).st_ino == self._inode:
+                    return file.read(len(self.whole))
+        except FileNotFoundError:
+            pass
+        return self.whole.tobytes()
+
+
+LINUX = sys.platform == "linux"
+# linux/mman.h
+_HUGEPAGE, _POPULATE_READ = 14, 22
+
+
+def drop_cached(path: Path) -> None:
+    """Let go of what is cached of a file and on disk as well; raises OSError."""
+    if LINUX:
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def populate(whole: NDArray[np.uint8]) -> None:
+    """Read a mapped file now; what cannot be read, or a system that knows no such advice, shows where it is touched."""
+    if LINUX and len(whole):
+        libc = ctypes.CDLL(None)
+        for advice in (_HUGEPAGE, _POPULATE_READ):
+            libc.madvise(ctypes.c_void_p(whole.ctypes.data), ctypes.c_size_t(len(whole)), advice)

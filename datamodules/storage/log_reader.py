@@ -7,18 +7,24 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from datamodules.storage import manifest
-from datamodules.storage.account import Account
-from datamodules.storage.blocks import HEADER_BYTES, Found, intact_blocks, is_torn
-from datamodules.storage.durable import retried
-from datamodules.storage.manifest import Manifest
-from datamodules.storage.sealed import Broken
+from datamodules.storage.durable import retry
+from datamodules.storage.log_format import (
+    HEADER_BYTES,
+    ChecksumMismatch,
+    LogCounters,
+    Manifest,
+    StoredBlock,
+    intact_blocks,
+    is_torn,
+    load_manifest,
+    parse_manifest,
+)
 
 # far above what is ever written: such a file is not this log's
 LARGEST_BYTES = 1 << 33
 GLANCES = 20  # at a log that another process changes, until nothing changed between two looks
 
-Visit = Callable[[Found, Path], None]
+Visit = Callable[[StoredBlock, Path], None]
 Source = Callable[[], bytes]  # reads a segment, or raises OSError
 Read = Callable[[Path], bytes]  # reads the segment at a path, or raises OSError
 
@@ -48,7 +54,7 @@ class Segment:
         """Bytes up to the end of the last block."""
         return self.entries[-1].end if self.entries else 0
 
-    def enter(self, found: Found) -> None:
+    def enter(self, found: StoredBlock) -> None:
         """Add the next block."""
         block = found.block
         self.entries.append(Entry(block.number, block.first_row, block.next_row, found.end, found.crc))
@@ -61,7 +67,7 @@ def segment_paths(folder: Path) -> list[Path]:
 
 def later(paths: Sequence[Path], *, read: Read = Path.read_bytes) -> dict[Path, Source]:
     """Sources that read files as they are then: for the process that writes them, which nobody disturbs."""
-    return {path: partial(retried, partial(read, path)) for path in paths}
+    return {path: partial(retry, partial(read, path)) for path in paths}
 
 
 def is_regular(path: Path) -> bool:
@@ -80,7 +86,7 @@ class LogReader:
 
     take: makes a source of each segment that is there, all before the first is read. Where another process writes, the
     log is taken as it was at one moment; raises OSError (EBUSY) where it never rests.
-    account: the numbers that come next and what is missing, once `read` is done. first: the number of the oldest
+    counters: the numbers that come next and what is missing, once `read` is done. first: the number of the oldest
     block and of the oldest row that should be there. broken_manifests: 1 where the manifest is unreadable, missing or
     older than the segments; the log is then judged by its segments alone, which cannot betray a loss at its ends.
     torn: the newest segment ends in a write that was never finished, which is no damage.
@@ -91,7 +97,7 @@ class LogReader:
     ) -> None:
         self._folder = folder
         manifest_bytes, self._paths, self._sources = self._look(take)
-        self.account, self.segments = Account(), list[Segment]()
+        self.counters, self.segments = LogCounters(), list[Segment]()
         self.broken_manifests, self.torn = 0, False
         self.manifest = self._parse(manifest_bytes, expected=manifest_expected and len(self._paths) > 0)
         self.first = (number_of(self._paths[0]), 0) if self._paths else (0, 0)
@@ -111,15 +117,15 @@ class LogReader:
         raise OSError(errno.EBUSY, f"{self._folder}: the log changes faster than it can be opened")
 
     def _load_manifest(self) -> bytes | None:
-        return retried(lambda: manifest.load(self._folder))
+        return retry(lambda: load_manifest(self._folder))
 
     def _parse(self, data: bytes | None, *, expected: bool) -> Manifest | None:
         if data is None:
             self.broken_manifests += expected
             return None
         try:
-            found = manifest.parse(data)
-        except Broken:
+            found = parse_manifest(data)
+        except ChecksumMismatch:
             self.broken_manifests += 1
             return None
         if self._paths and found[0].blocks < number_of(self._paths[-1]):
@@ -147,11 +153,11 @@ class LogReader:
         segment.bytes = len(content)
         for found in intact_blocks(content):
             if not any(earlier.entries for earlier in self.segments):
-                self.account.blocks, self.account.rows = found.block.number, found.block.first_row
+                self.counters.blocks, self.counters.rows = found.block.number, found.block.first_row
             begin = found.begin - HEADER_BYTES
             segment.rubble += [(end, begin)] if begin > end else []
             end = found.end
-            if self.account.accepts(found.block):
+            if self.counters.accepts(found.block):
                 segment.enter(found)
                 visit(found, path)
         if end < len(content):
@@ -160,7 +166,7 @@ class LogReader:
 
     def _judge(self, tail: memoryview) -> None:
         """Count what is missing at both ends; inside the log a gap in the numbers was counted already."""
-        account, known = self.account, self.manifest
+        counters, known = self.counters, self.manifest
         entries = [entry for segment in self.segments for entry in segment.entries]
         if known is not None and any(e.number == known.blocks - 1 and e.crc != known.crc for e in entries):
             known, self.broken_manifests = None, self.broken_manifests + 1  # of another history
@@ -169,13 +175,13 @@ class LogReader:
         elif entries:
             self.first = (min(self.first[0], entries[0].number), entries[0].first_row)
         if entries:
-            account.damaged_blocks += entries[0].number - self.first[0]
-            account.lost_rows += entries[0].first_row - self.first[1]
+            counters.damaged_blocks += entries[0].number - self.first[0]
+            counters.lost_rows += entries[0].first_row - self.first[1]
         else:
-            account.blocks, account.rows = self.first
-        if known is not None and known.blocks > account.blocks:
-            account.skip_to(blocks=known.blocks, rows=known.rows)
+            counters.blocks, counters.rows = self.first
+        if known is not None and known.blocks > counters.blocks:
+            counters.skip_to(blocks=known.blocks, rows=known.rows)
         elif len(tail) > 0 and not is_torn(tail):
-            account.skip_to(blocks=account.blocks + 1, rows=account.rows)
+            counters.skip_to(blocks=counters.blocks + 1, rows=counters.rows)
         else:
             self.torn = len(tail) > 0

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.envs.protocol import Step
-from datamodules.storage.blocks import Block
+from datamodules.storage.log_format import Block
 from worldmodel.spec import EnvSpec
 
 

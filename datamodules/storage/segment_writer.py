@@ -5,8 +5,8 @@ from types import TracebackType
 
 import numpy as np
 
-from datamodules.storage.blocks import Block, Kind
 from datamodules.storage.folder import ReplayFolder
+from datamodules.storage.log_format import Block, Kind
 from datamodules.storage.rows import ReplayMismatch, columns
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
 from worldmodel.spec import EnvSpec

@@ -6,13 +6,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datamodules.storage import manifest
-from datamodules.storage.account import Account
-from datamodules.storage.blocks import HEADER_BYTES, Block, Found, encode_header
 from datamodules.storage.durable import sync_folder, write_all, write_atomic
+from datamodules.storage.log_format import (
+    HEADER_BYTES,
+    Block,
+    LogCounters,
+    Manifest,
+    StoredBlock,
+    encode_header,
+    write_manifest,
+)
 from datamodules.storage.log_reader import LogReader, Read, Segment, later
-from datamodules.storage.manifest import Manifest
-from datamodules.storage.quarantine import set_aside
 
 # what a log's reader is called with: a block, the file it is in, and the byte where its payload begins
 Visit = Callable[[Block, Path, int], None]
@@ -37,7 +41,7 @@ class SegmentLog:
     ) -> None:
         self.folder = folder
         self._segment_bytes, self._header, self._manifest_expected = segment_bytes, header or {}, manifest_expected
-        self._account, self._broken_manifests = Account(), 0
+        self._counters, self._broken_manifests = LogCounters(), 0
         self._first = (0, 0)
         self._segments: list[Segment] = []
         self._fd: int | None = None
@@ -51,22 +55,22 @@ class SegmentLog:
     @property
     def blocks(self) -> int:
         """Number of the next block."""
-        return self._account.blocks
+        return self._counters.blocks
 
     @property
     def rows(self) -> int:
         """Number of the next row."""
-        return self._account.rows
+        return self._counters.rows
 
     @property
     def damaged_blocks(self) -> int:
         """Blocks found missing, and manifests made anew."""
-        return self._account.damaged_blocks + self._broken_manifests
+        return self._counters.damaged_blocks + self._broken_manifests
 
     @property
     def lost_rows(self) -> int:
         """Rows found missing."""
-        return self._account.lost_rows
+        return self._counters.lost_rows
 
     @property
     def first_row(self) -> int:
@@ -91,9 +95,9 @@ class SegmentLog:
         self.close()
         reader = LogReader(self.folder, manifest_expected=self._manifest_expected, take=partial(later, read=read))
         segments = reader.read(lambda found, path: visit(found.block, path, found.begin))
-        self._account, self._first = reader.account, reader.first
+        self._counters, self._first = reader.counters, reader.first
         self._broken_manifests += reader.broken_manifests
-        self._segments = set_aside(self.folder, segments, torn=reader.torn)
+        self._segments = move_damaged(self.folder, segments, torn=reader.torn)
         self._dropped = []
         self._committed = reader.manifest if reader.broken_manifests == 0 else None
         self._open_last()
@@ -133,8 +137,8 @@ class SegmentLog:
         self._mend = None
         segment = self._segments[-1]
         begin = segment.size + HEADER_BYTES
-        segment.enter(Found(block, begin, begin + size, crc))
-        self._account.blocks, self._account.rows = block.number + 1, block.next_row
+        segment.enter(StoredBlock(block, begin, begin + size, crc))
+        self._counters.blocks, self._counters.rows = block.number + 1, block.next_row
         return segment.path, begin
 
     def _start_segment(self) -> None:
@@ -186,7 +190,7 @@ class SegmentLog:
             self._commit()
         except OSError:
             # after a failed fsync the kernel may have dropped the pages: only writing them again is safe
-            entries, self._account.blocks, self._account.rows = self._synced
+            entries, self._counters.blocks, self._counters.rows = self._synced
             del self._segments[-1].entries[entries:]
             self._mend, self._committed = self._replace, None
             raise
@@ -199,7 +203,7 @@ class SegmentLog:
     def _commit_up_to(self, blocks: int, rows: int, crc: int) -> None:
         current = Manifest(*self._first, blocks, rows, crc)
         if current != self._committed:
-            manifest.commit(self.folder, current, header=self._header)
+            write_manifest(self.folder, current, header=self._header)
             self._committed = current
 
     def rolls_back_to(self, blocks: int, crc: int) -> bool:
@@ -227,7 +231,7 @@ class SegmentLog:
 
     def skip_to(self, *, blocks: int, rows: int) -> None:
         """Continue at these numbers after losing the end of the log; the blocks between count as damaged."""
-        self._account.skip_to(blocks=blocks, rows=rows)
+        self._counters.skip_to(blocks=blocks, rows=rows)
         self._commit()
         self._mark_synced()
 
@@ -241,3 +245,44 @@ class SegmentLog:
             # a number that was closed, though with an error, may be another file's by now
             fd, self._fd = self._fd, None
             os.close(fd)
+
+
+DAMAGED_FOLDER = "damaged"
+
+
+def move_damaged(folder: Path, segments: Sequence[Segment], *, torn: bool) -> list[Segment]:
+    """Move unreadable segments of a log, and copy unreadable parts of others; returns the segments that stay.
+
+    torn: the bytes after the newest segment's last block are an unfinished write. Empty files are removed. Safe to
+    repeat after a crash. Raises OSError.
+    """
+    kept = []
+    for segment in segments:
+        unfinished = torn and segment is segments[-1]
+        rubble = segment.rubble[:-1] if unfinished else segment.rubble
+        if segment.entries:
+            kept.append(segment)
+            for begin, end in rubble:
+                _copy(folder, segment.path, begin, end)
+        elif rubble:
+            segment.path.replace(_place(folder, segment.path.name))
+        else:
+            segment.path.unlink()
+    return kept
+
+
+def _copy(folder: Path, path: Path, begin: int, end: int) -> None:
+    target = _place(folder, f"{path.stem}_{begin:012d}.bin")
+    with path.open("rb") as file:
+        file.seek(begin)
+        content = file.read(end - begin)
+    if not target.exists() or target.read_bytes() != content:
+        write_atomic(target, content)
+
+
+def _place(folder: Path, name: str) -> Path:
+    aside = folder / DAMAGED_FOLDER
+    if not aside.exists():
+        aside.mkdir()
+        sync_folder(folder)
+    return aside / name

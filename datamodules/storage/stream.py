@@ -1,18 +1,21 @@
-"""The rows of one environment: a ring of rows, the runs of them that belong together, and the log behind them."""
+"""The rows of one environment: a ring, the runs that belong together, and the log behind them; streams side by side."""
 
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from datamodules.envs.protocol import Step
-from datamodules.storage.blocks import Block, Kind
 from datamodules.storage.frames import Frames
+from datamodules.storage.log_format import Block, Kind
 from datamodules.storage.rows import ReplayMismatch, ReplayRowInvalid, check_row, decode, frame_bytes
 from datamodules.storage.segments import SegmentLog
-from datamodules.windows import Spans
+from datamodules.windows import Content, Spans
+from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec
 
 # states whose rows stay on disk although they left the ring, so that a roll-back to them is exact
@@ -239,3 +242,28 @@ class Stream:
         self.is_open = state["is_open"] and len(self._spans) > 0 and self._spans.last[1] == rows
         if self.is_open:
             self._table["is_last"][(rows - 1) % self.ring] = False
+
+
+class StreamTable:
+    """Where the bytes of rows are: stream i has the slots [bases[i], bases[i] + its ring) of `table`."""
+
+    def __init__(self, spec: EnvSpec, table: dict[str, NDArray[Any]], streams: Sequence[Stream]) -> None:
+        self._spec, self._table, self._streams = spec, table, streams
+        self._rings = np.array([stream.ring for stream in streams])
+        self._bases = np.cumsum(self._rings) - self._rings
+
+    def content(self, losses: int) -> Content:
+        """What can be sampled now."""
+        return Content(tuple(stream.live() for stream in self._streams), int(self._rings.max()), losses)
+
+    def gather(self, windows: NDArray[np.int64], length: int) -> Batch:
+        """The windows named by (draw, stream, first row) [batch, 3], copied: a batch is the caller's own."""
+        stream, first = windows[:, 1], windows[:, 2]
+        rows = first[:, None] + np.arange(length)
+        slots = self._bases[stream][:, None] + rows % self._rings[stream][:, None]
+        fields = {f: torch.from_numpy(np.take(v, slots, axis=0)) for f, v in self._table.items() if f != "env_steps"}
+        pixels = np.empty((len(first), length, frame_bytes(self._spec)), np.uint8)
+        for out, i, row in zip(pixels, stream.tolist(), first.tolist(), strict=True):
+            self._streams[i].frames.copy(row, out)
+        fields["pixels"] = torch.from_numpy(pixels).reshape(*slots.shape, *self._spec.pixels)
+        return Batch(**fields, windows=torch.from_numpy(windows))

@@ -13,12 +13,11 @@ import pytest
 from datamodules.recorded import Recorded
 from datamodules.replay import Replay
 from datamodules.storage import durable
-from datamodules.storage.blocks import intact_blocks
-from datamodules.storage.damage import ReplayDamaged
+from datamodules.storage.budget import ReplayDamaged
+from datamodules.storage.durable import ReplayWriteFailed
 from datamodules.storage.folder import FORMAT, HEADER
-from datamodules.storage.insisting import ReplayWriteFailed
+from datamodules.storage.log_format import encode_json, intact_blocks
 from datamodules.storage.rows import ReplayMismatch
-from datamodules.storage.sealed import seal
 from tests.datamodules.test_replay import SPEC, Counter, check, served
 
 ROWS = 400  # in blocks of 10
@@ -128,7 +127,7 @@ def test_a_folder_of_a_later_format_is_refused(stored, tmp_path):
     shutil.copytree(stored[0], folder)
     as_format_1(folder)
     header = json.loads((folder / HEADER).read_text())
-    (folder / HEADER).write_bytes(seal({**header, "format": FORMAT + 1}))
+    (folder / HEADER).write_bytes(encode_json({**header, "format": FORMAT + 1}))
     for opened in (Recorded, lambda path: Replay(spec=SPEC, capacity=ROWS, folder=path)):
         with pytest.raises(ReplayMismatch, match=f"at most {FORMAT}, got {FORMAT + 1}: a newer version"):
             opened(folder)

@@ -11,13 +11,13 @@ import pytest
 from pyarrow import parquet
 
 from datamodules.envs import toy
+from datamodules.formats.protocol import FormatError
 from datamodules.formats.uri import open_writer
+from datamodules.importer import import_once
 from datamodules.recorded import Recorded
 from datamodules.trajectory import Trajectory
 from tests.datamodules.test_alignment import POLICIES, play
 from trainers import fit
-from trainers.configuration import BadConfig
-from trainers.segment_cache import import_once
 
 SPEC = toy.make(size=16, episode_steps=40).spec
 
@@ -83,7 +83,7 @@ def test_the_override_repairs_what_the_check_refuses(truth, tmp_path, rewrite, o
     uri = f"{rewrite.__name__}:{root}"
     import_once(uri, tmp_path / "before", alignment=None, say=lambda _: None)
     rewrite(root, truth)
-    with pytest.raises(BadConfig, match=rf"data\.alignment: .*data\.alignment={alignment} "):
+    with pytest.raises(FormatError, match=rf"data\.alignment: .*data\.alignment={alignment} "):
         import_once(uri, tmp_path / "cache", alignment=None, say=lambda _: None)
     folder, facts = import_once(uri, tmp_path / "cache", alignment=alignment, say=lambda _: None)
     assert (facts["alignment"]["verdict"], facts["skipped"]) == ("arrival", 0)

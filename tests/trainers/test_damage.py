@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from datamodules.storage.blocks import HEADER_BYTES
+from datamodules.storage.log_format import HEADER_BYTES
 from trainers.metrics import read_metrics
 
 LOST = {"replay/damaged_blocks": 1, "replay/lost_rows": 21}

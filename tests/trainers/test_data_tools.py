@@ -10,11 +10,11 @@ from datamodules.alignment import Alignment
 from datamodules.envs.counting import decode
 from datamodules.envs.pool import episode_seed
 from datamodules.formats.uri import open_reader
+from datamodules.importer import import_once
 from trainers import collect_data, evaluate, fit, inspect_data
 from trainers.configuration import BadConfig, load_config
 from trainers.episode_recorder import RECORDING_RANK
 from trainers.preflight import check
-from trainers.segment_cache import import_once
 
 TOY = ("task=toy_point", "task.env.episode_steps=20", "envs=2")
 
@@ -139,10 +139,10 @@ def test_a_copy_is_made_once_and_learned_from(runs, recorded, tmp_path):
 
 def test_departures_stop_a_run_until_somebody_insists(recorded, tmp_path, monkeypatch, refused):
     """As the check finds them: what it finds in data is its own tests' business."""
-    from trainers import segment_cache
+    from datamodules import importer
 
-    found = segment_cache.check_alignment([])
-    monkeypatch.setattr(segment_cache, "check_alignment", lambda _: type(found)(found.scores, -1, 9.0, 100))
+    found = importer.check_alignment([])
+    monkeypatch.setattr(importer, "check_alignment", lambda _: type(found)(found.scores, -1, 9.0, 100))
     arguments = ("data=offline", f"data.uri={recorded[0]}", f"data.cache={tmp_path / 'cache'}", "data.length=8")
     line = refused(fit.main, *arguments, "experiment=small", f"run_dir={tmp_path / 'run'}").splitlines()[-1]
     assert "data.alignment=departure" in line and "data.alignment: expected" in line

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from datamodules.replay import Replay
-from datamodules.storage.stream_table import StreamTable
+from datamodules.storage.stream import StreamTable
 from trainers import benchmark
 from trainers.benchmarks.samples import mismatches
 from trainers.segment_reference import Reference

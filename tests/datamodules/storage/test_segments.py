@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.storage import manifest
-from datamodules.storage.blocks import HEADER_BYTES, Block, Kind
+from datamodules.storage.frames import FileSnapshot
+from datamodules.storage.log_format import HEADER_BYTES, Block, ChecksumMismatch, Kind, read_manifest
 from datamodules.storage.log_reader import number_of, segment_paths
-from datamodules.storage.mapping import HeldFile
-from datamodules.storage.sealed import Broken
 from datamodules.storage.segments import SegmentLog
 
 
@@ -120,8 +118,8 @@ def test_every_flipped_bit_of_a_manifest_is_noticed(tmp_path):
         flipped = bytearray(content)
         flipped[bit // 8] ^= 1 << bit % 8
         path.write_bytes(flipped)
-        with pytest.raises(Broken):
-            manifest.read(tmp_path)
+        with pytest.raises(ChecksumMismatch):
+            read_manifest(tmp_path)
 
 
 def test_an_older_manifest_and_one_of_another_history_are_not_believed(tmp_path):
@@ -218,7 +216,7 @@ def test_drop_before_deletes_whole_old_segments_only(tmp_path):
 def test_failed_fsync_takes_the_blocks_back(tmp_path, monkeypatch):
     log = filled(tmp_path, blocks=3, segment_bytes=10**6)
     append(log, 3)
-    held = HeldFile(segment_paths(tmp_path)[0])
+    held = FileSnapshot(segment_paths(tmp_path)[0])
 
     def fails(fd: int) -> None:
         raise OSError("no")

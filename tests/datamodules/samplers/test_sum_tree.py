@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from datamodules.sumtree import SumTree
+from datamodules.samplers.prioritised import SumTree
 
 
 @pytest.mark.parametrize("size", [1, 5, 32, 33, 1025, 40_000])

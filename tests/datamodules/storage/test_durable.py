@@ -4,7 +4,7 @@ import numpy as np
 
 from datamodules.envs.protocol import Step
 from datamodules.replay import Replay
-from datamodules.storage.locking import one_at_a_time
+from datamodules.storage.durable import synchronized
 from worldmodel.spec import EnvSpec
 
 SPEC = EnvSpec(task="count", pixels=(1, 8, 8), action_dim=1, action_repeat=1, episode_steps=20)
@@ -16,7 +16,7 @@ class Account:
     def __init__(self):
         self.lock, self.balance = threading.RLock(), 0
 
-    @one_at_a_time
+    @synchronized
     def pay_in(self, pause):
         before = self.balance
         pause()

@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.storage import page_cache
-from datamodules.storage.frames import MappedFrames, MemoryFrames
-from datamodules.storage.mapping import HeldFile, map_file
+from datamodules.storage.frames import FileSnapshot, MappedFrames, MemoryFrames, drop_cached, map_file
 
 SIZE, PAGE = 3 << 20, os.sysconf("SC_PAGE_SIZE")
 
@@ -33,13 +31,13 @@ def noise(tmp_path):
         file.flush()
         os.fsync(file.fileno())
     assert is_cached(path)
-    page_cache.drop(path)
+    drop_cached(path)
     if is_cached(path):
         pytest.skip("files here live in memory")
     return path, content
 
 
-@pytest.mark.parametrize("bring", [map_file, lambda path, resident: HeldFile(path, resident=resident).whole])
+@pytest.mark.parametrize("bring", [map_file, lambda path, resident: FileSnapshot(path, resident=resident).whole])
 def test_a_resident_file_is_read_before_it_is_touched(noise, bring):
     path, content = noise
     lazy = bring(path, resident=False)
