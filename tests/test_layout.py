@@ -84,7 +84,7 @@ def test_no_import_cycles() -> None:
 def test_files_and_functions_stay_small() -> None:
     for path in sources("worldmodel", "datamodules", "trainers"):
         text = path.read_text()
-        assert len(text.splitlines()) <= 300, path
+        assert len(text.splitlines()) <= 450, path
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
                 assert (node.end_lineno or 0) - node.lineno < 60, (path, node.name)

@@ -5,12 +5,11 @@ from typing import Any
 
 import torch
 
-from datamodules.envs.fault_limit import FaultLimit
-from datamodules.envs.pool import EnvPool
+from datamodules.envs.pool import EnvPool, VectorPool
 from datamodules.envs.protocol import Pool
 from datamodules.envs.sources import has_lanes, takes
 from datamodules.envs.states import StateEnv
-from datamodules.envs.vector_pool import VectorPool
+from datamodules.envs.supervised import FaultLimit
 from datamodules.online import OnlineData
 from datamodules.replay import Replay
 from datamodules.storage.budget import memory_budget, rows_of

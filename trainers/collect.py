@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import distributed
 
-from datamodules.envs.fault_limit import FaultLimit
 from datamodules.envs.pool import episode_seed
 from datamodules.envs.protocol import Fault, Pool, Step
+from datamodules.envs.supervised import FaultLimit
 from datamodules.replay import Replay
 from datamodules.rollout import Episode, Policy, SmoothRandom, play
 from trainers.acting import AgentPolicy

@@ -1,17 +1,80 @@
 """One environment of a pool, whatever becomes of its workers: ask, look for the answer, replace what failed."""
 
 import time
-from collections.abc import Callable
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.envs.errors import EnvError, NotReset, WorkerFault, WorkerLost
-from datamodules.envs.fault_limit import FaultLimit
-from datamodules.envs.pool_options import PoolOptions
+from datamodules.envs.errors import BadOption, EnvError, NotReset, WorkerFault, WorkerLost
 from datamodules.envs.protocol import Fault, Step
 from datamodules.envs.remote import RemoteEnv, Trouble
 from worldmodel.spec import EnvSpec
+
+
+class FaultLimit:
+    """Allows each environment `most` faults within `window_s` seconds."""
+
+    def __init__(self, *, most: int = 3, window_s: float = 300.0) -> None:
+        self._most, self._window_s = most, window_s
+        self._times: defaultdict[int, deque[float]] = defaultdict(deque)
+
+    def count(self, fault: Fault) -> None:
+        """Count a fault; raises WorkerLost with this last cause when its environment had too many."""
+        times, now = self._times[fault.index], time.monotonic()
+        times.append(now)
+        while now - times[0] > self._window_s:
+            times.popleft()
+        if len(times) > self._most:
+            raise WorkerLost(
+                f"environment {fault.index} failed {len(times)} times in {self._window_s:g} s; "
+                f"the last time: {fault.kind}: {fault.message}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolOptions:
+    """`count` environments that `source`'s make builds from `kwargs`, seen through `visuals`; raises BadOption.
+
+    A worker is lost once it fails more than `max_restarts` times within `restart_window_s` seconds. It proves at its
+    start, on an episode of its own, that it draws more than one constant colour; later, `blank_frames` such frames in
+    a row are a fault, and so are equal frames while `frozen_frames` different states go by in an environment that
+    tells its state (0: never).
+    """
+
+    source: str
+    kwargs: Mapping[str, Any]
+    visuals: Mapping[str, Any] | None = None
+    count: int
+    seed: int = 0
+    step_timeout_s: float = 30.0
+    reset_timeout_s: float = 120.0
+    max_restarts: int = 3
+    restart_window_s: float = 300.0
+    blank_frames: int = 5
+    frozen_frames: int = 20
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise BadOption(f"count: expected >= 1, got {self.count}")
+
+    def fault_limit(self) -> FaultLimit:
+        """A fresh count of restarts."""
+        return FaultLimit(most=self.max_restarts, window_s=self.restart_window_s)
+
+    def worker_config(self, *, lanes: int) -> dict[str, Any]:
+        """What a worker is told; lanes: 0 for a single environment."""
+        return {
+            "source": self.source,
+            "kwargs": dict(self.kwargs),
+            "visuals": dict(self.visuals or {}),
+            "blank_frames": self.blank_frames,
+            "frozen_frames": self.frozen_frames,
+            "lanes": lanes,
+        }
 
 
 class Supervised:

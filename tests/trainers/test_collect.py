@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from datamodules.envs.errors import WorkerLost
-from datamodules.envs.fault_limit import FaultLimit
 from datamodules.envs.pool import EnvPool, episode_seed
 from datamodules.envs.protocol import Fault
+from datamodules.envs.supervised import FaultLimit
 from datamodules.replay import Replay
 from datamodules.rollout import Episode
 from tests.conftest import small_agent

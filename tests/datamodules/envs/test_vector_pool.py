@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from datamodules.envs.errors import BadAction, BadOption, NotReset, UnknownTask, WorkerFault, WorkerLost
+from datamodules.envs.pool import VectorPool
 from datamodules.envs.protocol import Fault
-from datamodules.envs.vector_pool import VectorPool
 from datamodules.recorded import Recorded
 from datamodules.replay import Replay
 from datamodules.rollout import SmoothRandom, play
@@ -120,7 +120,7 @@ def test_a_lost_worker_is_a_fault_of_every_lane(envs, number, kind, text):
 
 LEARNER = """
 import numpy as np, sys
-from datamodules.envs.vector_pool import VectorPool
+from datamodules.envs.pool import VectorPool
 pool = VectorPool(source="vector", kwargs={kwargs!r}, count=2, step_timeout_s=600)
 pool.reset({{0: 0, 1: 1}})
 print(pool.pids[0], flush=True)

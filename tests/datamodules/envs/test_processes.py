@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from datamodules.envs.spawner import spawn
+from datamodules.envs.processes import spawn
 
 
 @pytest.mark.parametrize("error", [OSError, RuntimeError, SystemExit])

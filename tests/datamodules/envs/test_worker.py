@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from datamodules.envs.errors import BlankFrame
-from datamodules.envs.frame_watch import FrameWatch
+from datamodules.envs.worker import FrameWatch
 
 BLANK, DRAWN = np.zeros((3, 4, 4), np.uint8), np.arange(48, dtype=np.uint8).reshape(3, 4, 4)
 
