@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from datamodules.formats import h5
 from datamodules.formats.assemble import Convention, assemble, ends_by_termination, side_by_side
-from datamodules.formats.documents import spec_from
+from datamodules.formats.guard import spec_from
 from datamodules.formats.protocol import FormatError
 from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec

@@ -15,14 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.formats.assemble import Convention, assemble, require_spec
-from datamodules.formats.documents import read_json, spec_from
-from datamodules.formats.guard import find_files, inside, open_inside, require_array
+from datamodules.formats.guard import find_files, inside, open_inside, read_json, require_array, spec_from
+from datamodules.formats.images import Film, decode_picture, fit, stack
 from datamodules.formats.lerobot_info import OWN, Info, convention_of, place, read_info
 from datamodules.formats.lerobot_writer import LeRobotWriter
-from datamodules.formats.pictures import decode, fit, stack
+from datamodules.formats.parquet import Rows, Table, blobs, matrix
 from datamodules.formats.protocol import FormatError, Problem
-from datamodules.formats.tables import Rows, Table, blobs, matrix
-from datamodules.formats.video import Film
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
 from worldmodel.spec import EnvSpec
 
@@ -182,7 +180,7 @@ class LeRobotReader:
         return values if key == "action" else values[:, 0]
 
     def _fitted(self, data: bytes) -> NDArray[np.uint8]:
-        frame = decode(data, self._info.camera)
+        frame = decode_picture(data, self._info.camera)
         frame = fit(frame, self.spec.pixels[1:]) if self._resize else frame
         if frame.shape[:2] != self.spec.pixels[1:]:
             raise FormatError(

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.formats.assemble import Convention
-from datamodules.formats.documents import read_json
-from datamodules.formats.guard import require_image
+from datamodules.formats.guard import read_json, require_image
 from datamodules.formats.protocol import FormatError, HostileFile
 
 INFO, STATS, OWN = Path("meta/info.json"), Path("meta/stats.json"), Path("meta/worldmodel.json")

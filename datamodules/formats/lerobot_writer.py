@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.formats import pictures, video
+from datamodules.formats import images
 from datamodules.formats.assemble import require_spec
-from datamodules.formats.documents import write_json
+from datamodules.formats.guard import write_json
 from datamodules.formats.lerobot_info import DATA_PATH, INFO, OWN, STATS, VIDEO_PATH, place
-from datamodules.formats.moments import Moments, Shades
 from datamodules.formats.protocol import FormatError
 from datamodules.storage.durable import sync_folder
 from datamodules.trajectory import Trajectory
@@ -49,7 +48,7 @@ class LeRobotWriter:
             raise FormatError(f"{root}: expected frames of 1 or 3 channels, got {spec.pixels[0]}")
         self._in_film = codec != "png"
         if self._in_film:
-            video.require_codec(codec)
+            images.require_codec(codec)
         if root.exists() and any(root.iterdir()):
             raise FormatError(f"{root}: expected an empty folder or none, got one with files")
         self._root, self._spec, self._codec, self._fps = root, spec, codec, fps
@@ -68,7 +67,7 @@ class LeRobotWriter:
         place_of = {"chunk": self._episodes // CHUNK_FILES, "file": self._episodes % CHUNK_FILES}
         if self._in_film:
             film = self._folder_of(place(VIDEO_PATH, **place_of, key=CAMERA))
-            video.encode(film, trajectory.pixels, fps=self._fps, codec=self._codec)
+            images.encode_film(film, trajectory.pixels, fps=self._fps, codec=self._codec)
         columns = self._columns(trajectory)
         self._write_table(place(DATA_PATH, **place_of), self._table(trajectory, columns))
         self._moments["action"].add(columns["action"])
@@ -111,12 +110,11 @@ class LeRobotWriter:
         if self._in_film:
             return table
         kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-        images = [
-            {"bytes": pictures.encode(frame), "path": f"frame-{t:06d}.png"} for t, frame in enumerate(trajectory.pixels)
-        ]
+        frames = trajectory.pixels
+        pictures = [{"bytes": images.encode_picture(f), "path": f"frame-{t:06d}.png"} for t, f in enumerate(frames)]
         # how the `datasets` library knows a picture from a record
         mark = json.dumps({"info": {"features": {CAMERA: {"_type": "Image"}}}})
-        return table.append_column(CAMERA, pa.array(images, kind)).replace_schema_metadata({"huggingface": mark})
+        return table.append_column(CAMERA, pa.array(pictures, kind)).replace_schema_metadata({"huggingface": mark})
 
     def _line(self, place_of: dict[str, int], begin: int, rows: int) -> dict[str, list[Any]]:
         line: dict[str, list[Any]] = {"episode_index": [self._episodes], "tasks": [[self._spec.task]], "length": [rows]}
@@ -196,3 +194,51 @@ class LeRobotWriter:
 def _departing(values: NDArray[Any]) -> NDArray[Any]:
     """Values [T, ...] by arrival as by departure; no action was taken in the last line."""
     return np.concatenate([values[1:], np.zeros_like(values[:1])])
+
+
+class Moments:
+    """Running statistics of rows [n, D]; parts are merged pairwise (Chan, Golub and LeVeque, 1979)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, rows: NDArray[np.floating]) -> None:
+        """Take in rows [n, D], n > 0."""
+        values = rows.astype(np.float64)
+        count, mean = len(values), values.mean(0)
+        spread = ((values - mean) ** 2).sum(0)
+        if not self.count:
+            self.least, self.most, self.mean, self.spread = values.min(0), values.max(0), mean, spread
+        else:
+            total, shift = self.count + count, mean - self.mean
+            self.least, self.most = np.minimum(self.least, values.min(0)), np.maximum(self.most, values.max(0))
+            self.spread = self.spread + spread + shift**2 * self.count * count / total
+            self.mean = self.mean + shift * count / total
+        self.count += count
+
+    def summary(self) -> dict[str, list[float]]:
+        """min, max, mean and std (of the population) as lists [D], and count [1]."""
+        std = np.sqrt(self.spread / self.count)
+        values = {"min": self.least, "max": self.most, "mean": self.mean, "std": std}
+        return {**{key: value.tolist() for key, value in values.items()}, "count": [self.count]}
+
+
+class Shades:
+    """Running statistics of frames [T, C, h, w] uint8 by channel, as numbers in 0..1: a count of each of 256 shades."""
+
+    def __init__(self, channels: int) -> None:
+        self._counts = np.zeros((channels, 256), np.int64)
+
+    def add(self, frames: NDArray[np.uint8]) -> None:
+        """Take in frames [T, C, h, w]."""
+        for channel, counts in enumerate(self._counts):
+            counts += np.bincount(frames[:, channel].reshape(-1), minlength=256)
+
+    def summary(self) -> dict[str, list[float]]:
+        """min, max, mean and std (of the population) as lists [C]."""
+        shades, weights = np.arange(256) / 255, self._counts / self._counts.sum(1, keepdims=True)
+        mean = weights @ shades
+        std = np.sqrt((weights * (shades - mean[:, None]) ** 2).sum(1))
+        seen = [shades[counts > 0] for counts in self._counts]
+        ends = {"min": [float(each[0]) for each in seen], "max": [float(each[-1]) for each in seen]}
+        return {**ends, "mean": mean.tolist(), "std": std.tolist()}

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from datamodules.formats import h5
 from datamodules.formats.assemble import Convention, assemble, ends_by_termination, require_spec, side_by_side
-from datamodules.formats.documents import read_json, spec_from, write_json
-from datamodules.formats.guard import inside, refuse_above
+from datamodules.formats.guard import inside, read_json, refuse_above, spec_from, write_json
 from datamodules.formats.protocol import FormatError, Problem, in_short
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
 from worldmodel.spec import EnvSpec
@@ -129,7 +128,7 @@ class MinariReader:
         return np.eye(self._facts.actions, dtype=np.float32)[taken]
 
     def _images_of(self, group: Any, name: str) -> list[Any]:
-        """The observations that are named, else the only one of uint8 pictures."""
+        """The observations that are named, else the only one of uint8 images."""
         if self._image_key:
             return [h5.member(group, f"observations/{key}", name) for key in self._image_key.split(",")]
         observations = h5.member(group, "observations", name)
@@ -260,7 +259,7 @@ def open_reader(
 
     alignment: departure as Minari has it, or arrival: action t led to observation t, and the last observation, which no
     action led to, is left out. image_key: of a Dict observation, as camera or camera/rgb; may be left out where one is
-    uint8 pictures. low, high: bounds of the stored actions, else those of the action space.
+    uint8 images. low, high: bounds of the stored actions, else those of the action space.
     """
     folder = _data_folder(path)
     facts = _facts_of(read_json(folder, META) if (folder / META).exists() else {})

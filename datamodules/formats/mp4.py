@@ -16,11 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.formats.assemble import Convention, assemble, ends_by_termination, require_spec
-from datamodules.formats.documents import read_json, spec_from, write_json
-from datamodules.formats.guard import find_files, open_inside, read_inside, require_array
-from datamodules.formats.pictures import stack
+from datamodules.formats.guard import (
+    find_files,
+    open_inside,
+    read_inside,
+    read_json,
+    require_array,
+    spec_from,
+    write_json,
+)
+from datamodules.formats.images import Film, encode_film, require_codec, stack
 from datamodules.formats.protocol import FormatError, Problem, in_short
-from datamodules.formats.video import Film, encode, require_codec
 from datamodules.storage.durable import write_atomic
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
 from worldmodel.spec import EnvSpec
@@ -144,7 +150,7 @@ class Mp4Writer:
         trajectory.check()
         require_spec(self._spec, trajectory)
         stem = self._root / f"episode_{self._episodes:06d}"
-        encode(stem.with_suffix(".mp4"), trajectory.pixels, fps=self._fps, codec=self._codec)
+        encode_film(stem.with_suffix(".mp4"), trajectory.pixels, fps=self._fps, codec=self._codec)
         write_atomic(stem.with_suffix(".csv"), _table_of(trajectory).encode())
         self._episodes += 1
 

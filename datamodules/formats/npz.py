@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 
 from datamodules.formats.archive import Archive
 from datamodules.formats.assemble import Convention, assemble, ends_by_termination, episodes, flags, require_spec
-from datamodules.formats.documents import read_json, spec_from, write_json
-from datamodules.formats.guard import files_at
+from datamodules.formats.guard import files_at, read_json, spec_from, write_json
 from datamodules.formats.protocol import FormatError, Problem, in_short
 from datamodules.storage.durable import write_atomic
 from datamodules.trajectory import Trajectory, TrajectoryInvalid

@@ -16,7 +16,7 @@ import pyarrow as pa
 from PIL import Image
 from pyarrow import parquet
 
-from datamodules.formats import pictures, video
+from datamodules.formats import images
 
 Spoil = Callable[[Path], object]
 CAMERA = "observation.images.camera"
@@ -76,11 +76,11 @@ def playlist(path: Path) -> None:
 
 
 def wide_film(path: Path) -> None:
-    video.encode(path, np.zeros((ROWS, 3, 16, 8208), np.uint8), fps=30, codec="h264")
+    images.encode_film(path, np.zeros((ROWS, 3, 16, 8208), np.uint8), fps=30, codec="h264")
 
 
 def large_film(path: Path) -> None:
-    video.encode(path, np.zeros((1, 3, 4096, 4608), np.uint8), fps=30, codec="h264")
+    images.encode_film(path, np.zeros((1, 3, 4096, 4608), np.uint8), fps=30, codec="h264")
 
 
 def png_header(width: int, height: int, *, depth: int = 8) -> bytes:
@@ -216,7 +216,7 @@ def picture(data: bytes | None, path: str | None = None) -> Spoil:
     """The camera's pictures in the table, the second of them this one."""
 
     def spoil(root: Path) -> None:
-        good = pictures.encode(np.zeros((3, 16, 16), np.uint8))
+        good = images.encode_picture(np.zeros((3, 16, 16), np.uint8))
         values = [{"bytes": good if t != 1 else data, "path": path} for t in range(ROWS)]
         column(CAMERA, pa.array(values, pa.struct([("bytes", pa.binary()), ("path", pa.string())])))(root)
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from datamodules.formats import pictures, video
+from datamodules.formats import images
 from datamodules.formats.protocol import FormatError
 from datamodules.formats.uri import open_reader, open_writer
 from tests.datamodules.formats.episodes import SPEC, assert_holds, episode, some_episodes
@@ -50,7 +50,7 @@ def data_set(root: Path, lengths=(5, 3, 7), *, codec="lossless", in_film=True, g
     features["action"]["shape"] = [dim]
     features |= {key: {"dtype": dtype, "shape": shape, "names": names} for key in cameras}
     if not in_film:
-        columns[cameras[0]] = [{"bytes": pictures.encode(frame), "path": None} for frame in numbered(rows)]
+        columns[cameras[0]] = [{"bytes": images.encode_picture(frame), "path": None} for frame in numbered(rows)]
     write_table(root / "data/chunk-000/file-000.parquet", columns, row_group_size=group)
     lines = {
         "episode_index": np.arange(len(lengths)),
@@ -67,7 +67,7 @@ def data_set(root: Path, lengths=(5, 3, 7), *, codec="lossless", in_film=True, g
         film = root / f"videos/{key}/chunk-000/file-000.mp4"
         film.parent.mkdir(parents=True)
         shift = 0 if key == CAMERAS[0] else 100
-        video.encode(film, numbered(rows) + np.uint8(shift), fps=FPS, codec=codec)
+        images.encode_film(film, numbered(rows) + np.uint8(shift), fps=FPS, codec=codec)
     write_table(root / "meta/episodes/chunk-000/file-000.parquet", lines)
     info = {"codebase_version": "v3.0", "fps": FPS, "features": features}
     info |= {"data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"}

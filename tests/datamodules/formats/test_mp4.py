@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.formats import video
+from datamodules.formats import images
 from datamodules.formats.protocol import FormatError
 from datamodules.formats.uri import open_reader, open_writer
 from tests.datamodules.formats.episodes import SPEC, assert_holds, episode
@@ -23,7 +23,7 @@ def moving(rows: int, side: int = 32) -> np.ndarray:
 
 def foreign(folder: Path, table: str, rows: int, name: str = "a") -> str:
     folder.mkdir(parents=True, exist_ok=True)
-    video.encode(folder / f"{name}.mp4", moving(rows), fps=10, codec="lossless")
+    images.encode_film(folder / f"{name}.mp4", moving(rows), fps=10, codec="lossless")
     (folder / f"{name}.csv").write_text(table)
     return f"mp4:{folder}"
 

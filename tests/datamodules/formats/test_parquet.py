@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from datamodules.formats.pages import Chunk, chunks, require_pages
+from datamodules.formats.parquet import Chunk, chunks, require_pages
 from datamodules.formats.protocol import FormatError, HostileFile
 
 
