@@ -1,49 +1,128 @@
-"""Processes that the kernel ends with the one that started them, whichever thread asked for them."""
+"""A worker's process and all that it starts: whatever ends it, nothing of them is left."""
 
+import contextlib
 import ctypes
 import os
 import queue
+import resource
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
 from subprocess import Popen
+from typing import NoReturn
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+# asks a guardian to end its worker; the kernel sends it when the learner's process is gone
+END = signal.SIGUSR1
+# whose value all that a worker starts inherits
+MARK = "WORLDMODEL_WORKER"
 
 
-def follow(parent: int) -> bool:
-    """End with the thread that started this process, at once and uncaught; False where `parent` is gone already.
+def guard(parent: int, *, private: Sequence[int] = ()) -> None:
+    """Go on in a child process; this one, its guardian, ends with the child and takes along all that it started.
 
-    End of file does not reach what hangs in C code; the kernel's signal does.
+    Programs that moved to a session of their own, or whose parent has ended, are children of the guardian then: the
+    kernel hands it every orphan. It ends in the same way as the child, whose signals are those of a fresh process.
+    Elsewhere than on Linux nothing happens.
+
+    Args:
+        parent: Process id of the learner's process, whose end is the child's.
+        private: Descriptors that the guardian must not hold open.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    return os.getppid() == parent
+    if sys.platform != "linux":
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, [END])
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    # end of file does not reach what hangs in C code; the kernel's signal does
+    libc.prctl(_PR_SET_PDEATHSIG, END)
+    if os.getppid() != parent:
+        os._exit(0)
+    guardian, child = os.getpid(), os.fork()
+    if child:
+        _outlive(child, private)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != guardian:
+        os._exit(0)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [END])
 
 
-def lead_forks() -> None:
-    """Let every process that the main thread forks from now on `follow` this one, and those that they fork, them.
+def _outlive(child: int, private: Sequence[int]) -> NoReturn:
+    for descriptor in private:
+        os.close(descriptor)
+    signal.signal(END, lambda *_: os.kill(child, signal.SIGKILL))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [END])
+    while True:
+        pid, status = os.wait()  # orphans that end are taken on the way
+        if pid == child:
+            break
+    signal.signal(END, signal.SIG_IGN)
+    with contextlib.suppress(ChildProcessError):  # until there is none
+        while True:
+            for orphan in _children():
+                os.kill(orphan, signal.SIGKILL)
+            os.wait()
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if -code != signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [-code])
+        os.kill(os.getpid(), -code)
+    os._exit(code)
 
-    The processes of a vector environment are such forks. Those of other threads are left alone, since the kernel ends
-    a follower with the thread that forked it, and those that execute a program as well.
+
+def _children() -> list[int]:
+    """Process ids of this process's children, those too that have ended but were not waited for."""
+    children = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                children.append(int(stat.parent.name))
+    return children
+
+
+def end_marked(mark: str) -> None:
+    """End every process that inherited `mark`: what a guardian leaves that was killed itself."""
+    for _ in range(10):  # what forks in the meantime is seen by the next pass
+        marked = _marked(f"{MARK}={mark}".encode())
+        for pid in marked:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        if not marked:
+            return
+
+
+def _marked(setting: bytes) -> list[int]:
+    pids = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if setting in environ.read_bytes().split(b"\0"):
+                pids.append(int(environ.parent.name))
+    return pids
+
+
+def leave_signals(numbers: Sequence[int]) -> None:
+    """Let signals pass without effect in this process alone: programs and forks of it have them as a fresh one does.
+
+    They may be blocked before, and are not afterwards.
     """
-    before = _Fork()
-    os.register_at_fork(before=before.note, after_in_child=before.follow)
+    for number in numbers:
+        # unlike SIG_IGN, a handler does not outlast the execution of a program
+        signal.signal(number, lambda *_: None)
+        signal.siginterrupt(number, False)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+    os.register_at_fork(after_in_child=partial(_as_fresh, numbers))
 
 
-class _Fork:
-    """What is known before a fork, for its child."""
-
-    def note(self) -> None:
-        """Called in the process that forks."""
-        self._parent, self._by_main = os.getpid(), threading.current_thread() is threading.main_thread()
-
-    def follow(self) -> None:
-        """Called in the child."""
-        if self._by_main and not follow(self._parent):
-            os._exit(0)
+def _as_fresh(numbers: Sequence[int]) -> None:
+    for number in numbers:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 Start = Callable[[], "Popen[bytes]"]

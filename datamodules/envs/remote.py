@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from datamodules.envs import wire
 from datamodules.envs.errors import EnvError, from_fields
-from datamodules.envs.processes import spawn
+from datamodules.envs.processes import END, MARK, end_marked, spawn
 from datamodules.envs.protocol import Step
 from worldmodel.spec import EnvSpec
 
@@ -40,8 +40,8 @@ class Trouble(RuntimeError):
 class RemoteEnv:
     """A worker that starts in the background: its first answer goes to `accept`, those to requests to `read_row`.
 
-    config: source, kwargs, visuals, blank_frames, frozen_frames and lanes (0: a single
-    environment); seed: of the episode that proves that it draws.
+    config: source, kwargs, visuals, blank_frames, frozen_frames and lanes (0: a single environment); seed: of the
+    episode that proves that it draws. pid: of the worker once it has answered, before that of its guardian.
     """
 
     spec: EnvSpec
@@ -53,18 +53,16 @@ class RemoteEnv:
         self._inbox = wire.Inbox()
         self._frames: NDArray[np.uint8] | None = None
         self._sequence, self._lanes = 0, max(1, config["lanes"])
+        self._mark = os.urandom(8).hex()
         with far_end:
-            self._process = spawn(partial(_spawn, far_end.fileno(), self._memory_fd))
+            # the worker's guardian, a process that ends in the same way
+            self._process = spawn(partial(_spawn, far_end.fileno(), self._memory_fd, self._mark))
+        self.pid: int = self._process.pid
         try:
             wire.send_json(self._end, {**config, "seed": seed})
         except TypeError:
             self.kill()
             raise
-
-    @property
-    def pid(self) -> int:
-        """Process id of the worker."""
-        return self._process.pid
 
     @property
     def fileno(self) -> int:
@@ -80,6 +78,7 @@ class RemoteEnv:
         try:
             fields = json.loads(reply.text)
             self.spec, self.renderer = EnvSpec.from_json(fields["spec"]), str(fields["renderer"])
+            self.pid = int(fields["pid"])
             memory = mmap.mmap(self._memory_fd, wire.memory_size(self.spec.pixels, self._lanes))
         except (ValueError, TypeError, KeyError, AttributeError, OSError, OverflowError) as error:
             raise Trouble("garbage", f"expected the ready message, got {type(error).__name__}: {error}") from error
@@ -145,11 +144,14 @@ class RemoteEnv:
     def kill(self, *, grace_s: float = 0.0) -> None:
         """Make sure the process is gone, after at most `grace_s` for its own clean exit, and free its memory."""
         self._end.close()
-        try:
-            self._process.wait(grace_s)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._reap()
+        if not self._ended(grace_s):
+            self._process.send_signal(END)
+            if not self._ended(1.0):
+                # within a driver's call even SIGKILL can take for ever: subprocess collects such a process later
+                self._process.kill()
+                self._ended(1.0)
+        if self._process.returncode is None or self._process.returncode < 0:
+            end_marked(self._mark)
         self._frames = self._pixels = None
         if self._memory_fd >= 0:
             os.close(self._memory_fd)
@@ -183,16 +185,16 @@ class RemoteEnv:
         if not poll.poll(max(deadline - time.monotonic(), 0.0) * 1000):
             raise Trouble("timeout", "no request taken in time")
 
-    def _reap(self) -> None:
-        # within a driver's call even SIGKILL can take for ever: subprocess collects such a process later
+    def _ended(self, seconds: float) -> bool:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(1.0)
+            self._process.wait(seconds)
+        return self._process.returncode is not None
 
     def _death(self) -> Trouble:
-        try:
-            code = self._process.wait(0.2)
-        except subprocess.TimeoutExpired:
+        # what the worker started ends before its guardian does
+        if not self._ended(0.5):
             return Trouble("death", "closed its socket")
+        code = self._process.returncode
         return Trouble("death", f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}")
 
 
@@ -219,7 +221,7 @@ def _anonymous_memory() -> int:
         return os.dup(file.fileno())
 
 
-def _spawn(socket_fd: int, memory_fd: int) -> subprocess.Popen[bytes]:
+def _spawn(socket_fd: int, memory_fd: int, mark: str) -> subprocess.Popen[bytes]:
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     single = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
     # -P keeps the working directory off the import path: a run folder may hold any file name
@@ -227,7 +229,7 @@ def _spawn(socket_fd: int, memory_fd: int) -> subprocess.Popen[bytes]:
     # a signal to the whole group waits until the worker ignores it: the parent decides what it means
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
-        return _popen(command, socket_fd, memory_fd, {**single, "PYTHONPATH": os.pathsep.join(paths)})
+        return _popen(command, socket_fd, memory_fd, {**single, MARK: mark, "PYTHONPATH": os.pathsep.join(paths)})
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -238,6 +240,8 @@ def _popen(command: list[str], socket_fd: int, memory_fd: int, settings: dict[st
         pass_fds=(socket_fd, memory_fd),
         env={**os.environ, **settings},
         stdin=subprocess.DEVNULL,
+        # signals to the learner's process group reach neither the worker nor what it starts
+        start_new_session=True,
         # the learner's stdout carries its result line: what an environment prints goes to stderr
         stdout=2,
     )

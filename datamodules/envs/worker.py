@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from datamodules.envs import wire
 from datamodules.envs.checks import check_row
 from datamodules.envs.errors import BlankFrame, EnvError, FrozenFrame, to_fields
-from datamodules.envs.processes import follow, lead_forks
+from datamodules.envs.processes import guard, leave_signals
 from datamodules.envs.protocol import Env, Lanes, Step
 from datamodules.envs.sources import open_env, open_lanes
 
@@ -163,16 +163,16 @@ def _facts(step: Step) -> tuple[bool, bool, bool, float, int]:
 def main(argv: list[str]) -> None:
     """Serve until the parent closes the socket or dies."""
     socket_fd, memory_fd, parent = (int(value) for value in argv)
+    guard(parent, private=(socket_fd, memory_fd))
     faulthandler.enable()
-    # Ctrl-C and a preemption notice reach the whole process group: the parent decides what they mean
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Ctrl-C and a preemption notice can reach every process of a job: the parent decides what they mean
+    leave_signals((signal.SIGINT, signal.SIGTERM))
+    # what holds the socket open after the worker's end would hide that end
+    os.set_inheritable(socket_fd, False)
+    os.set_inheritable(memory_fd, False)
     with socket.socket(fileno=socket_fd) as end:
         try:
-            config = wire.receive_json(end)
-            if follow(parent):
-                lead_forks()
-                _serve(end, memory_fd, config)
+            _serve(end, memory_fd, wire.receive_json(end))
         except (wire.Closed, BrokenPipeError, ConnectionResetError):
             return
 
@@ -183,7 +183,7 @@ def _serve(end: socket.socket, memory_fd: int, config: dict) -> None:
     except Exception as error:  # noqa: BLE001 - whatever an environment raises must reach the parent as text
         end.sendall(wire.Reply(0, wire.FAILED, text=json.dumps(to_fields(error))).pack())
         return
-    ready = {"spec": env.spec.to_json(), "renderer": getattr(env, "renderer", "none")}
+    ready = {"spec": env.spec.to_json(), "renderer": getattr(env, "renderer", "none"), "pid": os.getpid()}
     size = wire.memory_size(env.spec.pixels, len(watches))
     os.ftruncate(memory_fd, size)
     with mmap.mmap(memory_fd, size) as memory:
