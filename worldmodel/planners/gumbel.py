@@ -20,7 +20,11 @@ from worldmodel.planners.search import Problem, Search, require
 
 @dataclass(slots=True)
 class Tree:
-    """Nodes of B trees: latents [B M D], rewards and values [B M], actions [B M K A]; edges [B M K]."""
+    """Nodes of B trees: latents [B M D], rewards and values [B M], actions [B M K A]; edges [B M K].
+
+    missing: discounted steps between the ends of the paths through an edge and the horizon. steps: of a node from the
+    root [B M].
+    """
 
     latent: Tensor
     reward: Tensor
@@ -29,6 +33,18 @@ class Tree:
     children: Tensor
     visits: Tensor
     returns: Tensor
+    missing: Tensor
+    steps: Tensor
+
+    def mean_reward(self) -> Tensor:
+        """Of the nodes [B], 0 for the trees whose nodes have values of their own.
+
+        Stands for the rewards between a path's end and the horizon: without it, returns of paths that end at different
+        depths would be sums of more or fewer rewards.
+        """
+        counts = (self.steps > 0) & (self.reward > _WORST)
+        mean = torch.where(counts, self.reward, 0.0).sum(1) / counts.sum(1).clamp_min(1)
+        return torch.where((self.value == 0).all(1), mean, 0.0)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -63,7 +79,7 @@ class GumbelMCTS(Search):
         schedule = halving(min(self.considered, self.samples), problem.iterations)
         for number, visited in problem.rounds(enumerate(schedule, start=1)):
             self._simulate(problem, tree, rows, gumbel, number, visited)
-        return self._decide(tree, rows, gumbel)
+        return self._decide(tree, rows, gumbel, problem.simulator.discount)
 
     def _root(self, problem: Problem) -> Tree:
         simulator, latent, warm = problem.simulator, problem.latent, problem.warm
@@ -77,6 +93,8 @@ class GumbelMCTS(Search):
             children=torch.full((B, M, K), -1, dtype=torch.long, device=latent.device),
             visits=latent.new_zeros(B, M, K),
             returns=latent.new_zeros(B, M, K),
+            missing=latent.new_zeros(B, M, K),
+            steps=latent.new_zeros(B, M),
         )
         tree.latent[:, 0], tree.value[:, 0] = latent, _sound(simulator.value(latent))
         tree.actions[:, 0] = self._sample(simulator, latent, problem.generator)
@@ -104,7 +122,10 @@ class GumbelMCTS(Search):
         path = []
         last, taken = node, torch.zeros_like(rows)
         for depth in range(self.horizon):
-            edge = self._root_choice(tree, gumbel, visited) if depth == 0 else self._inner_choice(tree, rows, node)
+            if depth == 0:
+                edge = self._root_choice(tree, gumbel, visited, simulator.discount)
+            else:
+                edge = self._inner_choice(tree, rows, node, simulator.discount)
             path.append((node, edge, going))
             last, taken = torch.where(going, node, last), torch.where(going, edge, taken)
             child = tree.children[rows, node, edge]
@@ -120,12 +141,13 @@ class GumbelMCTS(Search):
         tree.latent[:, number], tree.reward[:, number] = state, torch.where(broken, _WORST, reward)
         tree.value[:, number] = torch.where(broken, 0.0, _sound(simulator.value(state)))
         tree.actions[:, number] = self._sample(simulator, state, problem.generator)
+        tree.steps[:, number] = tree.steps[rows, last] + 1
         tree.children[rows[new], last[new], taken[new]] = number
         # a path that ended at the greatest depth evaluates the node that is there already
         leaf = tree.children[rows, last, taken]
         self._back_up(simulator, tree, rows, path, leaf)
 
-    def _root_choice(self, tree: Tree, gumbel: Tensor, visited: int) -> Tensor:
+    def _root_choice(self, tree: Tree, gumbel: Tensor, visited: int, discount: float) -> Tensor:
         """The best survivor among the actions visited as often as the schedule says."""
         visits = tree.visits[:, 0]
         wanted = torch.minimum(visits.amax(1), visits.new_tensor(float(visited)))
@@ -133,21 +155,29 @@ class GumbelMCTS(Search):
         allowed = (visits == wanted[:, None]) if visited else (visits == 0)
         if not allowed.any(1).all():
             allowed = torch.where(allowed.any(1, keepdim=True), allowed, True)
-        scores = gumbel + self._preference(tree, torch.zeros(len(gumbel), dtype=torch.long, device=gumbel.device))
+        root = torch.zeros(len(gumbel), dtype=torch.long, device=gumbel.device)
+        scores = gumbel + self._preference(tree, root, discount)
         return torch.where(allowed, scores, -torch.inf).argmax(1)
 
-    def _inner_choice(self, tree: Tree, rows: Tensor, node: Tensor) -> Tensor:
+    def _inner_choice(self, tree: Tree, rows: Tensor, node: Tensor, discount: float) -> Tensor:
         """argmax π'(a) - N(a) / (1 + Σ N): visits follow the improved policy (equation 14)."""
         visits = tree.visits[rows, node]
-        policy = improved_policy(torch.zeros_like(visits), self._preference(tree, node))
+        policy = improved_policy(torch.zeros_like(visits), self._preference(tree, node, discount))
         return (policy - visits / (1 + visits.sum(1, keepdim=True))).argmax(1)
 
-    def _preference(self, tree: Tree, node: Tensor) -> Float[Tensor, "B K"]:
+    def _preference(self, tree: Tree, node: Tensor, discount: float) -> Float[Tensor, "B K"]:
         rows = torch.arange(len(node), device=node.device)
         visits = tree.visits[rows, node]
-        q = tree.returns[rows, node] / visits.clamp_min(1)
-        completed = completed_values(q, visits, torch.zeros_like(q), tree.value[rows, node])
+        reward = tree.mean_reward()
+        q = (tree.returns[rows, node] + reward[:, None] * tree.missing[rows, node]) / visits.clamp_min(1)
+        value = tree.value[rows, node] + reward * self._left(tree.steps[rows, node], discount)
+        completed = completed_values(q, visits, torch.zeros_like(q), value)
         return preference(completed, visits, visit_scale=self.visit_scale, value_scale=self.value_scale)
+
+    def _left(self, steps: Float[Tensor, "B"], discount: float) -> Float[Tensor, "B"]:
+        """Discounted steps from that many after the root to the horizon, Σ γ^k."""
+        left = self.horizon - steps
+        return left if discount == 1 else (1 - discount**left) / (1 - discount)
 
     def _back_up(
         self,
@@ -157,20 +187,23 @@ class GumbelMCTS(Search):
         path: list[tuple[Tensor, Tensor, Tensor]],
         leaf: Tensor,
     ) -> None:
-        total = tree.value[rows, leaf]
+        total, missing = tree.value[rows, leaf], self._left(tree.steps[rows, leaf], simulator.discount)
         for node, edge, on_path in reversed(path):
             child = tree.children[rows, node, edge].clamp_min(0)
             longer = tree.reward[rows, child] + simulator.discount * total
             total = torch.where(on_path, longer.clamp(_WORST, -_WORST), total)
+            missing = torch.where(on_path, simulator.discount * missing, missing)
             tree.visits[rows, node, edge] += on_path
+            tree.missing[rows, node, edge] += torch.where(on_path, missing, 0.0)
             tree.returns[rows, node, edge] += torch.where(on_path, total, 0.0)
 
-    def _decide(self, tree: Tree, rows: Tensor, gumbel: Tensor) -> tuple[Tensor, Tensor]:
+    def _decide(self, tree: Tree, rows: Tensor, gumbel: Tensor, discount: float) -> tuple[Tensor, Tensor]:
         node = torch.zeros_like(rows)
         visits = tree.visits[:, 0]
-        scores = gumbel + self._preference(tree, node)
+        scores = gumbel + self._preference(tree, node, discount)
         edge = torch.where(visits == visits.amax(1, keepdim=True), scores, -torch.inf).argmax(1)
-        value = tree.returns[rows, node, edge] / tree.visits[rows, node, edge].clamp_min(1)
+        value = tree.returns[rows, node, edge] + tree.mean_reward() * tree.missing[rows, node, edge]
+        value = value / tree.visits[rows, node, edge].clamp_min(1)
         value = torch.where((visits.amax(1) > 0) & (value > _WORST / 2), value, -torch.inf)
         inside, mean = torch.ones_like(rows, dtype=torch.bool), []
         for _ in range(self.horizon):

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.func import jacrev, vmap
 
 from worldmodel.interfaces import Simulator
+from worldmodel.planners._box_qp import solve_box_qp, solve_free
 from worldmodel.planners.lqr import Gains, cost_to_go
 from worldmodel.planners.search import Problem, Search, require
 
@@ -150,21 +151,12 @@ class ILQR(Search):
         eye = torch.eye(u.shape[-1], dtype=u.dtype, device=u.device)
         # a model that does not answer to actions has no curvature: a small step down the slope is left
         uu = uu + eye * (1e-12 + 1e-12 * uu.diagonal(dim1=-2, dim2=-1).abs().amax(-1))[:, None, None]
-        free, step = torch.ones_like(u), torch.zeros_like(u)
-        for _ in range(1 + (u.shape[-1] if self.bounded else 0)):
-            masked = uu * free[:, :, None] * free[:, None, :] + eye * (1 - free)[:, None, :]
-            stopped = torch.where(free > 0, 0.0, step)
-            right = (u + (uu @ stopped[..., None])[..., 0]) * free
-            step = torch.where(free > 0, -_solve(masked, right[..., None])[..., 0], stopped)
-            if not self.bounded:
-                break
-            kept = step.clamp(-1 - action, 1 - action)
-            newly = (kept != step) & (free > 0)
-            step, free = kept, torch.where(newly, 0.0, free)
-            if not newly.any():
-                break
-        masked = uu * free[:, :, None] * free[:, None, :] + eye * (1 - free)[:, None, :]
-        return -_solve(masked, ux * free[:, :, None]), step
+        if self.bounded:
+            step, free = solve_box_qp(uu, u, -1 - action, 1 - action)
+        else:
+            free = torch.ones_like(u, dtype=torch.bool)
+            step = -solve_free(uu, u[..., None], free)[..., 0]
+        return -solve_free(uu, ux, free), step
 
     def _search(self, simulator: Simulator, path: _Path, gains: list[Gains]) -> _Path:
         """The best of all step lengths, rolled out at once."""
@@ -190,13 +182,6 @@ def _psd(matrix: Float[Tensor, "B H n n"]) -> Float[Tensor, "B H n n"]:
     """The nearest positive semidefinite matrices."""
     values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
     return (vectors * values.clamp_min(0)[..., None, :]) @ vectors.mT
-
-
-def _solve(matrix: Tensor, right: Tensor) -> Tensor:
-    """matrix⁻¹ right; zeros for the environments whose matrix is singular or not finite."""
-    solution, failed = torch.linalg.solve_ex(matrix.nan_to_num(), right.nan_to_num())
-    sound = (failed == 0)[:, None, None] & solution.isfinite()
-    return torch.where(sound, solution, 0.0)
 
 
 def _where(choice: Bool[Tensor, "B"], one: Tensor, two: Tensor) -> Tensor:

@@ -21,7 +21,10 @@ MAX_ACTIONS = 512
 
 @dataclass(slots=True)
 class _Tree:
-    """children [B M K], -1 where not grown; visits and accumulated returns of every edge [B M K]; seen range [B]."""
+    """Nodes of B trees: children [B M K], -1 where not grown; visits and accumulated returns of every edge [B M K].
+
+    low, high: range of the returns seen from each depth [B H].
+    """
 
     children: Tensor
     visits: Tensor
@@ -37,7 +40,7 @@ class UCT(Search):
     horizon: decisions of a simulation, beyond the tree those of the policy where there is one, else uniform over the
     action set; the value follows. actions: "grid" for `levels` values per dimension, "one_hot" for discrete
     environments. exploration: C of eq. 5.2.7, 1/2 is UCB1 for returns in [0, 1]. normalise: scale returns to [0, 1]
-    by the range seen in the tree.
+    by the range seen from nodes of the same depth: returns from others are sums of more or fewer rewards.
     """
 
     horizon: int = 8
@@ -58,7 +61,7 @@ class UCT(Search):
     def search(self, problem: Problem) -> tuple[Float[Tensor, "B H A"], Float[Tensor, "B"]]:
         """The most visited path, zeros beyond it, and its first edge's mean return. The warm start is not used."""
         choices = self.action_set(problem.simulator.action_dim).to(problem.latent)
-        tree = _empty(len(problem.latent), problem.iterations + 1, len(choices), problem.latent)
+        tree = _empty(len(problem.latent), problem.iterations + 1, len(choices), self.horizon, problem.latent)
         for number in problem.rounds(range(1, problem.iterations + 1)):
             self._simulate(problem, choices, tree, number)
         return self._decide(tree, choices)
@@ -83,7 +86,7 @@ class UCT(Search):
         edges, rewards = [], []
         for depth in range(self.horizon):
             draw = uniform(len(rows), len(choices), generator=generator, device=latent.device)
-            edge = self._select(tree, rows, node, draw)
+            edge = self._select(tree, rows, node, depth, draw)
             action = torch.where(
                 inside[:, None], choices[edge], self._default(simulator, state, choices, draw, generator)
             )
@@ -97,12 +100,13 @@ class UCT(Search):
             node = torch.where(inside, child, node)
         self._back_up(simulator, tree, rows, edges, rewards, simulator.value(state))
 
-    def _select(self, tree: _Tree, rows: Tensor, node: Tensor, draw: Tensor) -> Tensor:
+    def _select(self, tree: _Tree, rows: Tensor, node: Tensor, depth: int, draw: Tensor) -> Tensor:
         """argmax Q/N + 2C √(2 ln N_parent / N); unvisited actions first, in random order."""
         visits, returns = tree.visits[rows, node], tree.returns[rows, node]
         mean = returns / visits.clamp_min(1)
         if self.normalise:
-            mean = (mean - tree.low[:, None]) / (tree.high - tree.low).clamp_min(1e-8)[:, None]
+            low, high = tree.low[:, depth, None], tree.high[:, depth, None]
+            mean = (mean - low) / (high - low).clamp_min(1e-8)
         total = visits.sum(1, keepdim=True).clamp_min(1).log()
         bound = mean + 2 * self.exploration * (2 * total / visits.clamp_min(1)).sqrt()
         # a little noise breaks ties without a preference for low indices
@@ -134,12 +138,12 @@ class UCT(Search):
         for reward in reversed(rewards):
             following = reward + simulator.discount * following
             steps.append(following)
-        for (node, edge, inside), total in zip(edges, reversed(steps), strict=True):
-            sound = total.isfinite()
-            tree.low = torch.where(sound & inside, torch.minimum(tree.low, total), tree.low)
-            tree.high = torch.where(sound & inside, torch.maximum(tree.high, total), tree.high)
+        for depth, ((node, edge, inside), total) in enumerate(zip(edges, reversed(steps), strict=True)):
+            sound, low, high = total.isfinite(), tree.low[:, depth], tree.high[:, depth]
+            tree.low[:, depth] = low = torch.where(sound & inside, torch.minimum(low, total), low)
+            tree.high[:, depth] = torch.where(sound & inside, torch.maximum(high, total), high)
             # a path on which the model breaks down counts as the worst that was seen
-            worst = torch.where(tree.low.isfinite(), tree.low, 0.0)
+            worst = torch.where(low.isfinite(), low, 0.0)
             booked = torch.where(sound, total, worst)
             tree.visits[rows, node, edge] += inside
             tree.returns[rows, node, edge] += torch.where(inside, booked, 0.0)
@@ -147,14 +151,14 @@ class UCT(Search):
     def _decide(self, tree: _Tree, choices: Tensor) -> tuple[Tensor, Tensor]:
         rows = torch.arange(len(tree.low), device=choices.device)
         node, inside = torch.zeros_like(rows), torch.ones_like(rows, dtype=torch.bool)
-        mean, value = [], torch.full_like(tree.low, -torch.inf)
+        mean, value = [], tree.low.new_full((len(rows),), -torch.inf)
         for depth in range(self.horizon):
             visits = tree.visits[rows, node]
             edge = visits.argmax(1)
             inside = inside & (visits.amax(1) > 0)
             if depth == 0:
                 root = tree.returns[rows, node, edge] / visits.amax(1).clamp_min(1)
-                value = torch.where(inside & tree.low.isfinite(), root, -torch.inf)
+                value = torch.where(inside & tree.low[:, 0].isfinite(), root, -torch.inf)
             mean.append(torch.where(inside[:, None], choices[edge], 0.0))
             child = tree.children[rows, node, edge]
             inside = inside & (child >= 0)
@@ -162,14 +166,14 @@ class UCT(Search):
         return torch.stack(mean, 1), value
 
 
-def _empty(batch: int, nodes: int, actions: int, like: Tensor) -> _Tree:
+def _empty(batch: int, nodes: int, actions: int, horizon: int, like: Tensor) -> _Tree:
     shape = (batch, nodes, actions)
     return _Tree(
         children=torch.full(shape, -1, dtype=torch.long, device=like.device),
         visits=like.new_zeros(shape),
         returns=like.new_zeros(shape),
-        low=like.new_full((batch,), torch.inf),
-        high=like.new_full((batch,), -torch.inf),
+        low=like.new_full((batch, horizon), torch.inf),
+        high=like.new_full((batch, horizon), -torch.inf),
     )
 
 

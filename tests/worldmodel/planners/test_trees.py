@@ -185,3 +185,43 @@ def test_gumbel_tree_holds_what_a_replay_of_its_paths_gives() -> None:
         below = tree.returns[b, child].sum() + (tree.visits[b, m, k] - tree.visits[b, child].sum()) * 0.0
         expected = tree.visits[b, m, k] * tree.reward[b, child] + model.discount * below
         torch.testing.assert_close(tree.returns[b, m, k], expected, rtol=1e-4, atol=1e-4)
+
+
+class Slope:
+    """The latent adds up the actions; a step's reward is it and a constant; `valued`: their worth for ever."""
+
+    action_dim, discount = 1, 0.9
+
+    def __init__(self, constant: float, *, valued: bool) -> None:
+        self.constant, self.valued = constant, valued
+
+    def step(self, latent: Tensor, action: Tensor) -> Tensor:
+        return latent + action
+
+    def reward(self, latent: Tensor) -> Tensor:
+        return latent[..., 0] + self.constant
+
+    def value(self, latent: Tensor) -> Tensor:
+        return (latent[..., 0] + self.constant) / (1 - self.discount) * self.valued
+
+    def propose(self, latent: Tensor, generator: torch.Generator | None) -> None:
+        return None
+
+
+@pytest.mark.parametrize("planner", [UCT, GumbelMCTS])
+@pytest.mark.parametrize("valued", [False, True])
+def test_a_constant_reward_changes_no_visit_and_adds_its_sum_to_the_value(planner: Any, valued: bool) -> None:
+    search = {c: planner(horizon=6, iterations=60) for c in (0.0, 5.0, -50.0)}
+    root = torch.zeros(4, 1, dtype=torch.float64)
+    visits = {c: grown(search[c], Slope(c, valued=valued), root, seed=1).visits for c in search}
+    assert visits[0.0][:, 0].std() > 1, "visits must differ between actions"
+    for c in (5.0, -50.0):
+        assert torch.equal(visits[c], visits[0.0])
+    values = {
+        c: planner(horizon=6, iterations=60)
+        .plan(Slope(c, valued=valued), root, generator=torch.Generator().manual_seed(1))
+        .value
+        for c in search
+    }
+    of_one = 1 / (1 - 0.9) if valued else (1 - 0.9**6) / (1 - 0.9)
+    torch.testing.assert_close(values[5.0] - values[0.0], torch.full_like(values[0.0], 5 * of_one))
