@@ -7,7 +7,7 @@ os.environ.setdefault("WANDB_MODE", "offline")
 import pytest
 import torch
 
-from trainers import components
+from trainers.command import registry
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.decoders.patch import PatchDecoder
 from worldmodel.encoders.patch import PatchEncoder
@@ -73,7 +73,7 @@ def random_batch(B: int = 3, T: int = 7, *, first: int | None = 0) -> Batch:
 
 def small_dynamics(name: str, embed_dim: int) -> torch.nn.Module:
     """Any of `DYNAMICS` with a few thousand weights."""
-    return components.make("worldmodel.dynamics", {"name": name, **DYNAMICS[name]}, embed_dim=embed_dim, action_dim=A)
+    return registry.make("worldmodel.dynamics", {"name": name, **DYNAMICS[name]}, embed_dim=embed_dim, action_dim=A)
 
 
 def small_agent(
@@ -84,7 +84,7 @@ def small_agent(
     dynamics = small_dynamics(name, encoder.embed_dim)
     sizes = {"latent_dim": dynamics.latent_dim, "hidden": 16}
     chosen = {"name": objective, **OBJECTIVES[objective]}
-    tied = components.make("worldmodel.objectives", chosen, encoder=encoder, dynamics=dynamics)
+    tied = registry.make("worldmodel.objectives", chosen, encoder=encoder, dynamics=dynamics)
     decoder = PatchDecoder(latent_dim=dynamics.latent_dim, pixels=PIXELS, channels=(8, 8)) if tied.decodes else None
     value = ScalarHead(scale=100.0, **sizes)
     return LatentMPC(

@@ -20,7 +20,7 @@ FORBIDDEN = {
     },
     "datamodules": {"trainers", "hydra", "omegaconf", "wandb"},
 }
-HYDRA_HOME = {"trainers/configuration.py"}
+HYDRA_HOME = {"trainers/command/configuration.py"}
 
 
 def imports(path: Path) -> list[str]:

@@ -19,8 +19,11 @@ import torch
 import yaml
 
 import worldmodel.planners
-from trainers import build, components, fit
-from trainers.configuration import read_yaml
+from trainers import fit
+from trainers.build.agent import build_agent
+from trainers.build.environments import open_pool
+from trainers.command import registry
+from trainers.command.configuration import read_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -165,10 +168,10 @@ def test_the_python_example_runs(place: Path, capsys: pytest.CaptureFixture[str]
 
 def test_the_example_planner_plans_for_the_trained_agent(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worldmodel.planners, "__path__", [*worldmodel.planners.__path__, str(place)])
-    planner = components.make("worldmodel.planners", example_planner(place))
+    planner = registry.make("worldmodel.planners", example_planner(place))
     config = read_yaml(Path(RUN) / "config.yaml")
-    with build.open_pool(config, 1) as pool:
-        agent = build.build_agent(config, pool.spec)
+    with open_pool(config, 1) as pool:
+        agent = build_agent(config, pool.spec)
     latent = torch.randn(3, agent.dynamics.latent_dim)
     plan = planner.plan(agent.simulator(), latent, generator=torch.Generator().manual_seed(0))
     assert plan.mean.shape == (3, planner.horizon, 2) and plan.mean.abs().max() <= 1

@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from trainers.configuration import BadConfig
-from trainers.entry import reject_unknown_flags, run
+from trainers.command.configuration import BadConfig
+from trainers.command.entry import reject_unknown_flags, run
 
 USAGE = """python -m trainers.collect_data task=NAME out=URI [episodes=10] [policy=random] [envs=1] [key=value ...]
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
             "model: expected model=<run folder or checkpoint> with policy=checkpoint, planner or actor, and only then"
         )
     # torch takes seconds to load: help is answered before
-    from trainers.episode_recorder import record
+    from trainers.acting.record_episodes import record
 
     return record(**own, overrides=[text for text in arguments if text.split("=", 1)[0] not in OWN_KEYS])
 

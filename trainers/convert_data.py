@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from typing import Any
 
-from trainers.configuration import BadConfig
-from trainers.entry import run
+from trainers.command.configuration import BadConfig
+from trainers.command.entry import run
 
 USAGE = """python -m trainers.convert_data URI out=URI
 

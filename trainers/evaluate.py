@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from trainers.configuration import BadConfig
-from trainers.entry import reject_unknown_flags, run
+from trainers.command.configuration import BadConfig
+from trainers.command.entry import reject_unknown_flags, run
 
 USAGE = """python -m trainers.evaluate checkpoint=PATH [episodes=10] [seed=N] [device=cpu] [envs=N] [key=value ...]
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     if own["checkpoint"] is None:
         raise BadConfig("checkpoint: expected checkpoint=<run folder or checkpoint>, got none; see --help")
     # torch takes seconds to load: help is answered before
-    from trainers.receipt import evaluate
+    from trainers.acting.evaluate_checkpoint import evaluate
 
     return evaluate(**own, overrides=[text for text in arguments if text.split("=", 1)[0] not in OWN_KEYS])
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trainers.configuration import BadConfig, load_config, override_saved, read_yaml, run_title, task_names
-from trainers.entry import is_first_rank, reject_unknown_flags, run
-from trainers.preflight import check
-from trainers.run_paths import RunPaths
+from trainers.command.configuration import BadConfig, load_config, override_saved, read_yaml, run_title, task_names
+from trainers.command.entry import is_first_rank, reject_unknown_flags, run
+from trainers.command.preflight import check
+from trainers.run_folder.paths import RunPaths
 
 RUN_DIR = "WORLDMODEL_RUN_DIR"  # how ranks that Lightning launches learn the folder that rank 0 chose
 
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
         config, paths = _configure(arguments)
         check(config)
         # torch and Lightning take seconds to load: a wrong word on the command line is answered before
-        from trainers.training import train
+        from trainers.training.run import train
 
         return train(config, paths)
     finally:

@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from trainers.configuration import BadConfig
-from trainers.entry import run
+from trainers.command.configuration import BadConfig
+from trainers.command.entry import run
 
 USAGE = """python -m trainers.inspect_data URI [out=inspect/NAME] [episodes=N]
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     if len(uris) != 1:
         raise BadConfig(f"expected one URI, got {' '.join(uris) or 'none'}; see --help")
     # the readers load numpy and more: help is answered before
-    from trainers.inspection import inspect
+    from trainers.reporting.inspection import inspect
 
     return inspect(uris[0], out=own["out"], episodes=own["episodes"])
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from trainers import entry
+from trainers.command import entry
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = (

@@ -13,11 +13,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import trainers.acting.evaluate_checkpoint
 import trainers.evaluate
 import trainers.fit
-import trainers.receipt
-import trainers.training
-from trainers.entry import run
+import trainers.training.run
+from trainers.command.entry import run
 
 MAINS = {"fit": trainers.fit, "evaluate": trainers.evaluate}
 

@@ -3,7 +3,7 @@
 import pytest
 
 from trainers import benchmark
-from trainers.configuration import BadConfig
+from trainers.command.configuration import BadConfig
 
 SMALL = ["experiment=smoke", "repeats=2"]
 

@@ -12,9 +12,9 @@ from datamodules.envs.pool import episode_seed
 from datamodules.formats.uri import open_reader
 from datamodules.importer import import_once
 from trainers import collect_data, evaluate, fit, inspect_data
-from trainers.configuration import BadConfig, load_config
-from trainers.episode_recorder import RECORDING_RANK
-from trainers.preflight import check
+from trainers.acting.record_episodes import RECORDING_RANK
+from trainers.command.configuration import BadConfig, load_config
+from trainers.command.preflight import check
 
 TOY = ("task=toy_point", "task.env.episode_steps=20", "envs=2")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-from trainers.metrics import read_metrics
+from trainers.run_folder.read_metrics import read_metrics
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_time_is_accounted_for(smoke):
 def test_answers_before_torch_is_loaded():
     code = (
         "import sys; sys.argv[1:] = ['task=walker_wlak']; import trainers.fit as f; "
-        "from trainers.entry import run; code = run(f.main, usage=''); "
+        "from trainers.command.entry import run; code = run(f.main, usage=''); "
         "assert not {'torch', 'pytorch_lightning'} & set(sys.modules); sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -6,10 +6,11 @@ import pytest
 import torch
 import yaml
 
-from trainers import build, evaluate, fit
-from trainers.artifacts import newest_image
-from trainers.configuration import BadConfig, load_config, override_saved
-from trainers.preflight import check
+from trainers import evaluate, fit
+from trainers.build.environments import open_evaluation_pool, open_pool, require_evaluation
+from trainers.command.configuration import BadConfig, load_config, override_saved
+from trainers.command.preflight import check
+from trainers.run_folder.video import newest_image
 from worldmodel.spec import EnvSpec
 
 STACKED = ("task.visuals.grayscale={}", "task.visuals.frame_stack.count=2")
@@ -45,14 +46,14 @@ def test_what_are_no_options_is_refused(override):
 
 def test_evaluation_may_see_other_frames_of_the_same_shape():
     config = load_config(["experiment=smoke", "evaluation.visuals={colour_jitter: {}, background: {}}"])
-    with build.open_pool(config, 1) as pool, build.open_evaluation_pool(config, 1) as other:
+    with open_pool(config, 1) as pool, open_evaluation_pool(config, 1) as other:
         assert pool.spec.visuals == {} and list(other.spec.visuals) == ["colour_jitter", "background"]
-        build.require_evaluation(config, pool.spec)
+        require_evaluation(config, pool.spec)
         config["evaluation"]["visuals"] = {"grayscale": {}}
         with pytest.raises(ValueError, match=r"evaluation\.visuals: expected pixels \(3, 16, 16\).*got \(1, 16, 16\)"):
-            build.require_evaluation(config, pool.spec)
+            require_evaluation(config, pool.spec)
         config["evaluation"]["visuals"] = None
-        build.require_evaluation(config, spec_of(1))
+        require_evaluation(config, spec_of(1))
 
 
 def test_films_show_the_newest_image_in_colour():

@@ -7,8 +7,8 @@ import numpy as np
 
 from datamodules.envs.pool import episode_seed
 from datamodules.envs.protocol import Fault
-from trainers import build
-from trainers.configuration import load_config
+from trainers.build.environments import open_pool
+from trainers.command.configuration import load_config
 
 OPTIONS = {"repeats": 1500, "envs": 1}
 
@@ -17,7 +17,7 @@ def measure(overrides: list[str], *, repeats: int, envs: int) -> dict[str, Any]:
     """Decisions per second of a pool, random actions, the first episode not counted."""
     config = load_config(["task.env.action_repeat=2", *overrides] if not _has_task(overrides) else overrides)
     rng = np.random.default_rng(0)
-    with build.open_pool(config, envs) as pool:
+    with open_pool(config, envs) as pool:
         seeds = {i: episode_seed(0, 0, i, 0) for i in range(envs)}
         actions = rng.uniform(-1, 1, (repeats, envs, pool.spec.action_dim)).astype(np.float32)
         _steps(pool, seeds, actions[:50])

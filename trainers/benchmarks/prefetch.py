@@ -11,9 +11,10 @@ import torch
 from datamodules.envs.protocol import Step
 from datamodules.prefetch import Feed
 from datamodules.replay import Replay
-from trainers import build
-from trainers.configuration import load_config
-from trainers.timing import synthetic_spec
+from trainers.benchmarks.shared.timing import synthetic_spec
+from trainers.build.agent import build_agent
+from trainers.build.module import build_module
+from trainers.command.configuration import load_config
 from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec
 
@@ -58,8 +59,8 @@ def _turn(feed: Feed, update: Callable[[Batch], None], device: torch.device, *, 
 
 def _learner(config: dict[str, Any], spec: EnvSpec, device: torch.device) -> Callable[[Batch], None]:
     """One update on a batch, finished when it returns."""
-    agent = build.build_agent(config, spec).to(device)
-    module = build.build_module(config, agent)
+    agent = build_agent(config, spec).to(device)
+    module = build_module(config, agent)
     optimizer = module.configure_optimizers()
 
     def update(batch: Batch) -> None:

@@ -10,8 +10,8 @@ from datamodules.replay import Replay
 from datamodules.storage.budget import parse_bytes
 from datamodules.storage.segment_writer import SegmentWriter
 from datamodules.trajectory import Trajectory
-from trainers.configuration import BadConfig
-from trainers.timing import alternate, median_ms
+from trainers.benchmarks.shared.timing import alternate, median_ms
+from trainers.command.configuration import BadConfig
 from worldmodel.spec import EnvSpec
 
 OPTIONS = {"repeats": 200, "rows": 100_000, "storage": "memory", "folder": ""}

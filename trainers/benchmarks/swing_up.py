@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from trainers.components import make
-from trainers.configuration import BadConfig
-from trainers.exact.cartpole import Cartpole
-from trainers.exact.control import control
-from trainers.exact.pendulum import Pendulum
+from trainers.benchmarks.known_dynamics.cartpole import Cartpole
+from trainers.benchmarks.known_dynamics.control import control
+from trainers.benchmarks.known_dynamics.pendulum import Pendulum
+from trainers.command.configuration import BadConfig
+from trainers.command.registry import make
 
 OPTIONS = {"task": "cartpole", "planners": "cem,icem,mppi,gradient,cem_gradient,ilqr", "episodes": 1, "steps": 1000}
 

@@ -4,9 +4,10 @@ from typing import Any
 
 import torch
 
-from trainers import build
-from trainers.configuration import load_config
-from trainers.timing import alternate, median_ms, random_batch, synthetic_spec
+from trainers.benchmarks.shared.timing import alternate, median_ms, random_batch, synthetic_spec
+from trainers.build.agent import build_agent
+from trainers.build.module import build_module
+from trainers.command.configuration import load_config
 
 OPTIONS = {"repeats": 10, "shapes": "configured"}
 
@@ -17,8 +18,8 @@ def measure(overrides: list[str], *, repeats: int, shapes: str) -> dict[str, Any
         overrides = ["experiment=planet_shapes", *overrides]
     config = load_config(overrides)
     spec = synthetic_spec(config, action_dim=6 if shapes == "planet" else 1)
-    agent = build.build_agent(config, spec)
-    module = build.build_module(config, agent)
+    agent = build_agent(config, spec)
+    module = build_module(config, agent)
     optimizer = module.configure_optimizers()
     batch = random_batch(spec, config["data"]["batch"], config["data"]["length"])
     bf16 = str(config["trainer"]["precision"]).startswith("bf16")

@@ -12,8 +12,8 @@ from datamodules.envs import wire
 from datamodules.envs.pool import EnvPool, episode_seed
 from datamodules.envs.protocol import Fault
 from datamodules.envs.remote import RemoteEnv
-from trainers import build
-from trainers.configuration import load_config
+from trainers.build.environments import open_pool
+from trainers.command.configuration import load_config
 
 OPTIONS = {"repeats": 300, "passes": 5, "envs": 8}
 WAYS = ("one_worker", "eight_workers", "unsupervised")
@@ -27,7 +27,7 @@ def measure(overrides: list[str], *, repeats: int, passes: int, envs: int) -> di
     """
     given = {text.partition("=")[0] for text in overrides}
     config = load_config([*(text for text in DEFAULTS if text.partition("=")[0] not in given), *overrides])
-    with build.open_pool(config, envs) as pool:
+    with open_pool(config, envs) as pool:
         actions = np.random.default_rng(0).uniform(-1, 1, (repeats, envs, pool.spec.action_dim)).astype(np.float32)
         bare = [env.worker for env in pool._envs]  # the same processes, asked without a supervisor
         ways: list[Callable[[], Figures]] = [

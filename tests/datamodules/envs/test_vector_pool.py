@@ -15,7 +15,7 @@ from datamodules.envs.protocol import Fault
 from datamodules.recorded import Recorded
 from datamodules.replay import Replay
 from datamodules.rollout import SmoothRandom, play
-from trainers import build
+from trainers.build import environments
 
 pytest.importorskip("gymnasium")
 
@@ -241,5 +241,5 @@ def test_close_ends_the_worker_and_leaves_no_descriptor():
 
 def test_a_configuration_opens_it():
     config = {"task": {"source": "vector", "env": options(), "visuals": {}}, "data": {"step_timeout_s": 30.0}}
-    with build.open_pool(config, 3) as pool:
+    with environments.open_pool(config, 3) as pool:
         assert isinstance(pool, VectorPool) and sorted(pool.reset({0: 0, 1: 1, 2: 2})) == [0, 1, 2]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from trainers import components
-from trainers.configuration import load_config
+from trainers.command import registry
+from trainers.command.configuration import load_config
 from worldmodel.planners.searches import SEARCHES, make_search
 
 
@@ -11,7 +11,7 @@ from worldmodel.planners.searches import SEARCHES, make_search
 def test_the_configured_options_serve_every_search(planner: str) -> None:
     config = load_config([f"planner={planner}", "planner.candidates=32"])["planner"]
     for search, kind in SEARCHES.items():
-        made = components.make("worldmodel.planners", {**config, "search": search})
+        made = registry.make("worldmodel.planners", {**config, "search": search})
         assert type(made.search) is kind and made.search.candidates == 32 and made.horizon == config["horizon"]
 
 

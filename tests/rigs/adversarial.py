@@ -1,0 +1,101 @@
+"""Planner calls against models that lie: how many actions are not finite or out of bounds (none is asked).
+
+A call is one row of a batched plan: a problem with a model, a start, a warm start and noise of its own.
+"""
+
+import math
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tests.rigs.adversary import ACTION, Adversary
+from trainers.command.configuration import BadConfig
+from trainers.command.registry import make
+from worldmodel.interfaces import Plan
+
+OPTIONS = {"calls": 1_000_000, "rows": 2000, "seed": 0}
+
+BUDGETS: dict[str, dict[str, Any]] = {
+    "random": {"name": "random_shooting", "candidates": 12},
+    "random_policy": {"name": "random_shooting", "candidates": 8, "policy_candidates": 4},
+    "cem": {"name": "cem", "candidates": 12, "elites": 4, "iterations": 3},
+    "cem_policy": {"name": "cem", "candidates": 8, "elites": 3, "iterations": 2, "policy_candidates": 4},
+    "icem": {"name": "icem", "candidates": 12, "elites": 4, "iterations": 3},
+    "seeded": {"name": "seeded", "candidates": 8, "elites": 3, "iterations": 2, "policy_candidates": 4},
+    "icem_policy": {"name": "icem", "candidates": 8, "elites": 3, "iterations": 2, "policy_candidates": 4},
+    "mppi": {"name": "mppi", "candidates": 12, "elites": 6, "iterations": 3},
+    "mppi_policy": {"name": "mppi", "candidates": 8, "elites": 4, "iterations": 2, "policy_candidates": 4},
+    "gradient": {"name": "gradient", "candidates": 3, "iterations": 3, "policy_candidates": 1},
+    "cem_gradient": {"name": "cem_gradient", "candidates": 8, "elites": 3, "iterations": 2, "refined": 2, "steps": 2},
+    "ilqr": {"name": "ilqr", "iterations": 2, "policy_candidates": 1},
+    "uct": {"name": "uct", "iterations": 10},
+    "uct_policy": {"name": "uct", "iterations": 10, "policy_candidates": 1},
+    "gumbel": {"name": "gumbel", "iterations": 8, "samples": 4, "considered": 4, "policy_candidates": 2},
+    "ensemble": {
+        **{"name": "ensemble", "search": "cem", "particles": 2, "kappa": -0.5, "noisy": True},
+        **{"candidates": 8, "elites": 3, "iterations": 2, "policy_candidates": 2},
+    },
+    "ensemble_ts1": {
+        **{"name": "ensemble", "search": "icem", "particles": 4, "resample": True, "kappa": 1.0, "bonus": 1.0},
+        **{"candidates": 8, "elites": 3, "iterations": 2},
+    },
+}
+
+
+def measure(overrides: list[str], *, calls: int, rows: int, seed: int) -> dict[str, Any]:
+    """Counts over `calls` calls, shared equally by the planners, in batches of `rows`."""
+    if overrides:
+        raise BadConfig(f"expected {', '.join(OPTIONS)} only, got {overrides[0]}")
+    if min(calls, rows) < 1:
+        raise BadConfig(f"calls and rows: expected at least 1, got {calls} and {rows}")
+    share = math.ceil(calls / len(BUDGETS))
+    found = []
+    for name in BUDGETS:
+        found.append(_attack(name, share, rows, seed))
+        print(", ".join(f"{key} {value}" for key, value in found[-1].items()), flush=True)
+    totals = {key: sum(row[key] for row in found) for key in ("calls", "plans", "nonfinite", "out_of_bounds", "values")}
+    return {**totals, "by_planner": found}
+
+
+def _attack(name: str, calls: int, rows: int, seed: int) -> dict[str, Any]:
+    """`calls` problems for one planner; horizon, warm start and noise change with every plan."""
+    generator, start = torch.Generator().manual_seed(seed), time.perf_counter()
+    found = {"planner": name, "calls": 0, "plans": 0, "nonfinite": 0, "out_of_bounds": 0, "values": 0}
+    while found["calls"] < calls:
+        count, horizon = min(rows, calls - found["calls"]), 1 + found["plans"] % 4
+        planner = make("worldmodel.planners", {**BUDGETS[name], "horizon": horizon})
+        model = Adversary(seed=found["plans"])  # not in inference mode, where gradients could not pass it
+        with torch.inference_mode():
+            plan = planner.plan(
+                model,
+                Adversary.draw(count, generator),
+                warm=_warm(count, horizon, generator) if found["plans"] % 3 else None,
+                generator=generator,
+                deadline=time.monotonic() - 1 if found["plans"] % 20 == 19 else None,
+            )
+        found["calls"] += count
+        found["plans"] += 1
+        for key, wrong in _wrong(plan).items():
+            found[key] += wrong
+    return {**found, "seconds": round(time.perf_counter() - start, 1)}
+
+
+def _warm(rows: int, horizon: int, generator: torch.Generator) -> Tensor:
+    """Warm starts, a fifth of their numbers nonsense."""
+    warm = torch.randn(rows, horizon, ACTION, generator=generator)
+    nonsense = torch.tensor([math.nan, math.inf, -math.inf, 1e38])
+    drawn = nonsense[torch.randint(4, warm.shape, generator=generator)]
+    return torch.where(torch.rand(warm.shape, generator=generator) < 0.2, drawn, warm)
+
+
+def _wrong(plan: Plan) -> dict[str, int]:
+    """Calls whose actions are not finite, or out of bounds, or whose value is NaN or +inf."""
+    actions = torch.cat([plan.action[:, None], plan.mean], 1).flatten(1)
+    finite = actions.isfinite().all(1)
+    return {
+        "nonfinite": int((~finite).sum()),
+        "out_of_bounds": int((finite & (actions.abs().amax(1) > 1)).sum()),
+        "values": int((plan.value.isnan() | (plan.value == math.inf)).sum()),
+    }

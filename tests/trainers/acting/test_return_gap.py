@@ -1,0 +1,28 @@
+"""The promise of a planner that knows the truth is kept, whatever the episode's length."""
+
+import numpy as np
+import pytest
+
+from datamodules.rollout import Episode
+from trainers.acting.evaluation import promise
+
+
+def episode(rewards: list[float]) -> Episode:
+    return Episode(index=0, seed=0, rewards=rewards, decisions=len(rewards), calls=[*range(len(rewards))])
+
+
+@pytest.mark.parametrize("decisions", [2, 10, 125])
+def test_a_true_promise_is_kept_to_the_end_of_the_episode(decisions: int) -> None:
+    value = 0.5 / (1 - 0.99)  # of a reward of 0.5 for ever
+    found = promise([np.asarray([value], np.float32)] * decisions, [episode([0.5] * decisions)], discount=0.99)
+    assert found["plan/realised_return"] == pytest.approx(found["plan/predicted_return"], rel=1e-5)
+
+
+def test_a_promise_of_twice_the_rewards_shows() -> None:
+    predicted = [np.asarray([2.0], np.float32), np.asarray([1.0], np.float32), np.asarray([0.0], np.float32)]
+    found = promise(predicted, [episode([0.5, 0.5, 0.0])], discount=1.0)
+    assert found == {"plan/predicted_return": 1.5, "plan/realised_return": 0.75}
+
+
+def test_an_episode_of_one_decision_says_nothing() -> None:
+    assert promise([np.zeros(1, np.float32)], [episode([1.0])], discount=0.9) == {}

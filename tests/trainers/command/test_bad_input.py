@@ -1,0 +1,156 @@
+"""What a user can get wrong: one line that names the key, what it may be and what it is, before anything expensive."""
+
+import os
+import time
+
+import pytest
+
+from trainers import fit
+from trainers.run_folder.paths import RunPaths
+
+# override: the key that is named, and what was given
+AT_ONCE = {
+    "task=walker_wlak": ("task", "walker_walk"),
+    "policy=nonee": ("policy=nonee", "none"),
+    "experiment=smok": ("experiment=smok", "smoke"),
+    "data.bacth=3": ("data.bacth", "data.batch"),
+    "data.batch=0": ("data.batch", "at least 1", "0"),
+    "data.batch=-1": ("data.batch", "at least 1", "-1"),
+    "data.batch=nan": ("data.batch", "at least 1", "nan"),
+    "data.batch=many": ("data.batch", "at least 1", "'many'"),
+    "data.batch=2.5": ("data.batch", "whole number", "2.5"),
+    "data.batch=true": ("data.batch", "whole number", "True"),
+    "data.batch=null": ("data.batch", "whole number", "None"),
+    "data.batch=[1]": ("data.batch", "whole number", "[1]"),
+    "data.envs=0": ("data.envs", "at least 1", "0"),
+    "data.seed_episodes=0": ("data.seed_episodes", "at least 1", "0"),
+    "data.length=1": ("data.length", "at least 2", "1"),
+    "data.capacity=0": ("data.capacity", "at least 1", "0"),
+    "data.flush_rows=0": ("data.flush_rows", "at least 1", "0"),
+    "data.update_ratio=0": ("data.update_ratio", "above 0", "0"),
+    "data.update_ratio=nan": ("data.update_ratio", "above 0", "nan"),
+    "data.update_ratio=inf": ("data.update_ratio", "above 0", "inf"),
+    "data.step_timeout_s=0": ("data.step_timeout_s", "above 0", "0"),
+    "task.env_steps=0": ("task.env_steps", "at least 1", "0"),
+    "task.env_steps=nan": ("task.env_steps", "at least 1", "nan"),
+    "evaluation.every=0": ("evaluation.every", "at least 1", "0"),
+    "evaluation.episodes=-1": ("evaluation.episodes", "at least 0", "-1"),
+    "evaluation.final_episodes=0": ("evaluation.final_episodes", "at least 1", "0"),
+    "evaluation.envs=0": ("evaluation.envs", "at least 1", "0"),
+    "evaluation=5": ("evaluation", "5"),
+    "data=5": ("data=5", "online"),
+    "planner.horizon=0": ("planner.horizon", "at least 1", "0"),
+    "planner.candidates=-3": ("planner.candidates", "at least 1", "-3"),
+    "planner.elites=1000": ("planner.elites", "at most", "1000"),
+    "planner.iterations=few": ("planner.iterations", "at least 1", "'few'"),
+    "planner.init_std=0": ("planner.init_std", "above 0", "0"),
+    "planner.min_std=nan": ("planner.min_std", "at least 0", "nan"),
+    "agent.discount=1.5": ("agent.discount", "at most 1", "1.5"),
+    "agent.discount=0": ("agent.discount", "above 0", "0"),
+    "agent.discount=nan": ("agent.discount", "above 0", "nan"),
+    "agent.discount=high": ("agent.discount", "above 0", "'high'"),
+    "agent.act_with=both": ("agent.act_with", "planner or actor", "'both'"),
+    "agent.encoder.channels=[]": ("agent.encoder.channels", "at least 1", "[]"),
+    "agent.encoder.channels=[0,8]": ("agent.encoder.channels", "at least 1", "[0, 8]"),
+    "agent.weights.image=nan": ("agent.weights.image", "at least 0", "nan"),
+    "policy.mix=nan": ("policy.mix", "finite", "nan"),
+    "optimizer.learning_rates.model=-1": ("optimizer.learning_rates.model", "at least 0", "-1"),
+    "optimizer.learning_rates.model=nan": ("optimizer.learning_rates.model", "at least 0", "nan"),
+    "optimizer.learning_rates=3": ("optimizer.learning_rates", "3"),
+    "optimizer.eps=0": ("optimizer.eps", "above 0", "0"),
+    "checkpoint.keep=0": ("checkpoint.keep", "at least 1", "0"),
+    "seed=-1": ("seed", "at least 0", "-1"),
+    "seed=4294967296": ("seed", "at most 4294967295", "4294967296"),
+    "render=nice": ("render", "auto or suite or fast", "'nice'"),
+    "resume=/no/such/run": ("/no/such/run", "run folder", "none"),
+    "trainer.accelerator=tpuu": ("trainer", "accelerator", "tpuu"),
+    "trainer.devices=0": ("trainer", "devices", "0"),
+    "trainer.precision=7": ("trainer", "recision", "7"),
+    "+trainer.devises=2": ("trainer.devises", "devices"),
+    "batch": ("key=value", "'batch'"),
+    "--batch=3": ("--batch",),
+}
+ONCE_AN_ENVIRONMENT_IS_KNOWN = {
+    "data.length=52": ("data.length", "51 rows of an episode", "52"),
+    "data.capacity=101": ("data.capacity", "at least 102 rows", "101"),
+    "data.capacity=1000000000000": ("replay of 1000000000000 rows", "are available"),
+    "agent.discount=1": ("agent.discount", "(0, 1)", "1"),
+    "agent.encoder.name=convv": ("worldmodel.encoders", "'convv'", "conv"),
+    "+dynamics.heads=1": ("worldmodel.dynamics.rssm_gaussian", "heads"),
+    "task.env.size=3": ("size", "16..64", "3"),
+    "task.env.episode_steps=0": ("episode_steps", ">= 1", "0"),
+    "+task.env.sped=1": ("toy.make", "sped"),
+    "task.source=os": ("source", "'os'"),
+    "logger.name=paper": ("logger.name", "csv, wandb or tensorboard", "'paper'"),
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "runs" / "x"
+
+
+@pytest.mark.parametrize("override", AT_ONCE)
+def test_refused_at_once(refused, folder, override):
+    start = time.monotonic()
+    where = [] if override.startswith("resume=") else [f"run_dir={folder}"]
+    line = refused(fit.main, "experiment=smoke", *where, override)
+    assert time.monotonic() - start < 60
+    assert "\n" not in line and all(part in line for part in AT_ONCE[override]), line
+    assert not folder.parent.exists()
+
+
+@pytest.mark.parametrize("override", ONCE_AN_ENVIRONMENT_IS_KNOWN)
+def test_refused_before_training(refused, folder, override):
+    line = refused(fit.main, "experiment=smoke", "trainer.accelerator=cpu", f"run_dir={folder}", override)
+    line = line.partition("damaged blocks left out\n")[2] or line
+    assert "\n" not in line and all(part in line for part in ONCE_AN_ENVIRONMENT_IS_KNOWN[override]), line
+    assert not folder.exists()
+
+
+def test_a_parameter_that_is_removed_is_named(refused, folder):
+    assert "~data.batch" in refused(fit.main, "~data.batch", f"run_dir={folder}")
+
+
+def test_missing_gl(refused, folder, monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "bogus")
+    line = refused(fit.main, "task=cartpole_balance", "trainer.accelerator=cpu", f"run_dir={folder}")
+    assert "MUJOCO_GL" in line and "bogus" in line and "egl" in line and "\n" not in line, line
+    assert not folder.exists()
+
+
+def test_a_folder_that_cannot_be_written(refused, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    line = refused(fit.main, "experiment=smoke", "trainer.accelerator=cpu", f"run_dir={tmp_path / 'file' / 'run'}")
+    assert line.startswith("RunFolderReadOnly: run_dir: expected a folder that can be written") and "\n" not in line
+    assert (tmp_path / "file").read_text() == "not a folder"
+
+
+def test_a_folder_that_holds_a_run(refused, finished):
+    before = (finished / "config.yaml").read_bytes()
+    line = refused(fit.main, "experiment=smoke", f"run_dir={finished}")
+    assert line == f"BadConfig: run_dir: {finished} holds a run already; resume={finished} continues it"
+    assert (finished / "config.yaml").read_bytes() == before
+
+
+def test_a_folder_in_use(refused, finished, folder):
+    folder.mkdir(parents=True)
+    for where, arguments in ((folder, [f"run_dir={folder}"]), (finished, [f"resume={finished}"])):
+        lock = RunPaths(where).lock()
+        line = refused(fit.main, *["experiment=smoke", "trainer.accelerator=cpu"][: 2 * (where == folder)], *arguments)
+        os.close(lock)
+        assert line == f"RunFolderInUse: run_dir: another process trains in {where}"
+
+
+def test_a_damaged_configuration(refused, folder):
+    folder.mkdir(parents=True)
+    for text in ("[1, 2]", "a: [", "data: {batch: 3}"):
+        (folder / "config.yaml").write_text(text)
+        line = refused(fit.main, f"resume={folder}")
+        assert line.startswith("BadConfig: ") and "config.yaml" in line and "\n" not in line, line
+
+
+def test_ranks_started_apart_need_a_folder(refused, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.delenv(fit.RUN_DIR, raising=False)
+    assert "run_dir: expected a path" in refused(fit.main, "experiment=smoke")

@@ -1,0 +1,56 @@
+"""An agent as a policy over numpy frames: what collection, evaluation and deployment share."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainers.process.clock import Clock
+from worldmodel.agents.latent_mpc import LatentMPC
+from worldmodel.interfaces import Carry
+
+
+class AgentPolicy:
+    """Carries an agent's belief and plan from frame to frame of parallel episodes, one for each generator.
+
+    noise_std: exploration noise added to every action. predicted: the planner's predicted return, one array [n] per
+    call. A row's actions depend on its own frames and generator alone, not on which rows are ready with it.
+    """
+
+    def __init__(
+        self, agent: LatentMPC, *, generators: Sequence[torch.Generator], clock: Clock, noise_std: float = 0.0
+    ) -> None:
+        self._agent, self._clock, self._noise_std = agent, clock, noise_std
+        self._generators, self._bystander = list(generators), torch.Generator()
+        self._carry: Carry = agent.initial_carry(len(generators))
+        self.predicted: list[NDArray[np.float32]] = []
+
+    def __call__(
+        self, pixels: NDArray[np.uint8], is_first: NDArray[np.bool_], ready: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Actions [n, A] for frames [n, C, h, w]; rows that are not ready [n] are computed and forgotten."""
+        carry, device = self._carry, self._carry.belief.device
+        with self._clock.measure("plan"), torch.inference_mode():
+            if is_first.any():  # an episode that ended in NaN leaves nothing to the next one
+                carry = _choose(torch.from_numpy(is_first).to(device), self._agent.initial_carry(len(ready)), carry)
+            decision = self._agent.act(
+                torch.from_numpy(pixels).to(device),
+                torch.from_numpy(is_first).to(device),
+                carry,
+                noise_std=self._noise_std,
+                # always as many rows: the same sums in the same order, whoever is late
+                generator=[g if r else self._bystander for g, r in zip(self._generators, ready, strict=True)],
+            )
+            self._carry = decision.carry
+            if not ready.all():
+                self._carry = _choose(torch.from_numpy(ready).to(device), decision.carry, carry)
+            self.predicted.append(decision.predicted_return.float().cpu().numpy())
+            return decision.action.float().cpu().numpy()
+
+
+def _choose(rows: Tensor, chosen: Carry, other: Carry) -> Carry:
+    """One carry's rows [n] where they are marked, another's elsewhere."""
+    pick = lambda a, b: torch.where(rows.view(-1, *[1] * (a.dim() - 1)), a, b)  # noqa: E731
+    return Carry(*(pick(getattr(chosen, name), getattr(other, name)) for name in ("belief", "action", "plan")))

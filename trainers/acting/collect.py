@@ -1,0 +1,216 @@
+"""Collection: episodes from this rank's environments into this rank's replay, counted over all ranks."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from datamodules.envs.pool import episode_seed
+from datamodules.envs.protocol import FAULT_KINDS, Fault, Pool, Step
+from datamodules.envs.supervised import FaultLimit
+from datamodules.replay import Replay
+from datamodules.rollout import Episode, Policy, SmoothRandom, play
+from trainers.acting.agent_policy import AgentPolicy
+from trainers.process.clock import Clock
+from trainers.process.distributed import sum_over_ranks
+from trainers.process.interrupt import Interrupted
+from worldmodel.agents.latent_mpc import LatentMPC
+
+COUNTS = ("env_steps", "decisions", "episodes")
+_KINDS = tuple(f"faults/{kind}" for kind in FAULT_KINDS)
+
+
+def damage(blocks: int, rows: int) -> dict[str, int]:
+    """`replay/damaged_blocks` and `replay/lost_rows`, only where there is damage."""
+    return {"replay/damaged_blocks": blocks, "replay/lost_rows": rows} if blocks or rows else {}
+
+
+class Counters:
+    """Counts of rows and faults; `counters` names them, a kind of fault only where there was one."""
+
+    def __init__(self) -> None:
+        self._numbers = dict.fromkeys((*COUNTS, *_KINDS), 0)
+
+    def __getitem__(self, name: str) -> int:
+        return self._numbers[name]
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """env_steps, decisions, episodes, faults, and `faults/<kind>`."""
+        kinds = {kind: self._numbers[kind] for kind in _KINDS if self._numbers[kind]}
+        return {name: self._numbers[name] for name in COUNTS} | {"faults": sum(kinds.values()), **kinds}
+
+    @counters.setter
+    def counters(self, values: dict[str, int]) -> None:
+        self._numbers = {name: values.get(name, 0) for name in self._numbers}
+
+    def row(self, step: Step) -> None:
+        """Count an arrival row."""
+        self._numbers["env_steps"] += step.env_steps
+        self._numbers["episodes" if step.is_first else "decisions"] += 1
+
+    def fault(self, fault: Fault) -> None:
+        """Count a fault by its kind."""
+        self._numbers[f"faults/{fault.kind}"] += 1
+
+    def numbers(self) -> list[int]:
+        """All counts, in an order that every rank has."""
+        return list(self._numbers.values())
+
+    def add(self, numbers: list[int]) -> None:
+        """Add counts in that order."""
+        for name, number in zip(self._numbers, numbers, strict=True):
+            self._numbers[name] += number
+
+
+class Collector:
+    """Algorithm 26, lines 1 and 4 to 7: plays one episode in each environment and appends every row.
+
+    Counters (env_steps, decisions, episodes, faults) are global: summed over ranks after every round.
+    noise_std: exploration noise of the agent's actions. report: is told of every fault. limit: of faults, those
+    too that only a player sees, such as a policy's actions; beyond it WorkerLost is raised. should_stop: asked before
+    every decision, whether to break off what is played; nothing of it counts then, and Interrupted is raised on all
+    ranks.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        replay: Replay,
+        *,
+        envs: int,
+        seed: int,
+        rank: int,
+        clock: Clock,
+        noise_std: float,
+        report: Callable[[Fault], None] = lambda fault: None,
+        limit: FaultLimit | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._pool, self._replay, self._envs = pool, replay, envs
+        self._seed, self._rank, self._clock, self._noise_std = seed, rank, clock, noise_std
+        self._report, self._should_stop = report, should_stop
+        self._limit = limit or FaultLimit()
+        self._next_episode = [0] * envs
+        self._total, self._fresh = Counters(), Counters()
+
+    @property
+    def env_steps(self) -> int:
+        """Control steps, over all ranks."""
+        return self._total["env_steps"]
+
+    @property
+    def decisions(self) -> int:
+        """Decisions, over all ranks."""
+        return self._total["decisions"]
+
+    def seed_episodes(self, rounds: int) -> list[Episode]:
+        """Line 1: rounds of the base policy; raises Interrupted."""
+        rngs = [np.random.default_rng(self._draw_seed(2, i, 0)) for i in range(self._envs)]
+        policy = SmoothRandom(self._pool.spec, rngs=rngs)
+        return self._whole(lambda: [e for _ in range(rounds) for e in self._round(policy, self._look)])
+
+    def collect(self, agent: LatentMPC) -> tuple[list[Episode], AgentPolicy]:
+        """Lines 4 to 7: one round of the agent, with what its planner predicted; raises Interrupted."""
+        policy = self._policy(agent, self._clock)
+        return self._whole(lambda: self._round(policy, self._look)), policy
+
+    def ahead(self, agent: LatentMPC) -> None:
+        """The learner is about to learn; a round that this collector plays is played when it is asked for."""
+
+    def halt(self) -> None:
+        """Stop playing: nothing is played that was not asked for."""
+
+    def close(self) -> None:
+        """Let go of what plays; pool and replay are the caller's."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """This rank's episode numbers, and what it played that is not in `counters` yet."""
+        return {"next_episode": list(self._next_episode), "fresh": self._fresh.counters}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue with the next episodes' seeds; called on all ranks, when the replay has its rows again.
+
+        Episodes that were under way are closed as truncated, and what was played of them is counted.
+        """
+        self._next_episode = list(state["next_episode"])
+        self._fresh.counters = state["fresh"]
+        self._close_open()
+        self._settle()
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Global counters."""
+        return self._total.counters
+
+    @counters.setter
+    def counters(self, values: dict[str, int]) -> None:
+        self._total.counters = values
+
+    def _policy(self, agent: LatentMPC, clock: Clock) -> AgentPolicy:
+        """The agent, whose noise in an episode depends on the episode's number alone."""
+        seeds = [self._draw_seed(1, i, number) for i, number in enumerate(self._next_episode)]
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        return AgentPolicy(agent, generators=generators, clock=clock, noise_std=self._noise_std)
+
+    def _whole(self, play: Callable[[], list[Episode]]) -> list[Episode]:
+        """What is played to its end on all ranks; raises Interrupted on all of them where one broke it off."""
+        played: list[Episode] | None = None
+        with self._clock.measure("env"), suppress(Interrupted):
+            played = play()
+        whole = sum_over_ranks([int(played is None)]) == [0]
+        if played is None or not whole:
+            self._fresh = Counters()
+            raise Interrupted
+        self._settle()
+        return played
+
+    def _look(self) -> None:
+        if self._should_stop():
+            raise Interrupted
+
+    def _round(self, policy: Policy, on_turn: Callable[[], None]) -> list[Episode]:
+        seeds = {i: self._take_seed(i) for i in range(self._envs)}
+        episodes = play(
+            self._pool,
+            policy,
+            seeds,
+            on_row=self._append,
+            on_fault=self._close_faulty,
+            spare=self._take_seed,
+            on_turn=on_turn,
+        )
+        self._replay.flush()
+        return episodes
+
+    def _take_seed(self, index: int) -> int:
+        number = self._next_episode[index]
+        self._next_episode[index] += 1
+        return self._draw_seed(0, index, number)
+
+    def _draw_seed(self, use: int, index: int, number: int) -> int:
+        return episode_seed(self._seed, self._rank, use * self._envs + index, number)
+
+    def _append(self, index: int, step: Step, action: NDArray[np.float32]) -> None:
+        with self._replay.lock:  # what is stored is counted, whenever a checkpoint is written
+            self._replay.append(index, step, action)
+            self._fresh.row(step)
+
+    def _close_faulty(self, fault: Fault) -> None:
+        self._report(fault)
+        with self._replay.lock:
+            self._replay.truncate(fault.index)
+            self._fresh.fault(fault)
+        self._limit.count(fault)
+
+    def _close_open(self) -> None:
+        for index in range(self._envs):
+            self._replay.truncate(index)
+
+    def _settle(self) -> None:
+        """Add what all ranks played since the last call to the counters; called on all ranks."""
+        self._total.add(sum_over_ranks(self._fresh.numbers()))
+        self._fresh = Counters()

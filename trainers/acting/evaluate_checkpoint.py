@@ -1,0 +1,208 @@
+"""Evaluation of a checkpoint, and the receipt that says what was measured and how."""
+
+import json
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainers.acting.evaluation import Evaluation, Evaluator
+from trainers.acting.pictures import write_pictures
+from trainers.acting.states import StateEvaluator
+from trainers.build.agent import build_agent, build_state_agent, load_weights
+from trainers.build.environments import open_evaluation_pool, open_states, require_same_frames
+from trainers.command.configuration import BadConfig, override_saved, read_yaml
+from trainers.command.entry import silence_advice
+from trainers.command.preflight import check
+from trainers.process.clock import Clock
+from trainers.run_folder.checkpoint import DurableCheckpointIO
+from trainers.run_folder.find import find_checkpoint, require_task_fits
+from trainers.run_folder.records import versions, write_json
+from trainers.run_folder.statistics import bootstrap_ci95, iqm
+from worldmodel.spec import EnvSpec
+
+
+def evaluate(
+    *, checkpoint: str, episodes: str, seed: str | None, envs: str, device: str, overrides: Sequence[str]
+) -> dict[str, Any]:
+    """Play seeded episodes with a checkpoint's agent; returns the receipt, which is also written beside the films.
+
+    Texts are as typed; raises BadConfig that names the one that is wrong, and CheckpointDamaged.
+    """
+    silence_advice()
+    start = time.monotonic()
+    root, path = find_checkpoint(Path(checkpoint), key="checkpoint")
+    config = override_saved(read_yaml(root / "config.yaml"), overrides)
+    check(config)
+    if config["task"]["source"] is None:
+        raise BadConfig("task: expected task=NAME to act in, since the run learned from recordings alone")
+    count, where = _whole(episodes, "episodes"), _device(device)
+    width = min(count, _whole(envs, "envs"))
+    first_seed = int(config["seed"]) if seed is None else _whole(seed, "seed", least=0)
+    folder, name = _output(root)
+    weights = DurableCheckpointIO().load_checkpoint(path)["state_dict"]
+    if config["data"]["name"] == "states":
+        receipt = evaluate_states(config, weights, episodes=count, envs=width, seed=first_seed, device=where)
+    else:
+        receipt = _evaluate_frames(config, weights, root, name, count, width, first_seed, where)
+    receipt |= {"checkpoint": str(path), "seconds": round(time.monotonic() - start, 1)}
+    receipt["run_dir"], receipt["receipt"] = str(root), str(folder / f"receipt_{name}.json")
+    write_json(Path(receipt["receipt"]), {**receipt, "config": config, "versions": versions()})
+    return receipt
+
+
+def _evaluate_frames(
+    config: dict[str, Any],
+    weights: dict[str, torch.Tensor],
+    root: Path,
+    name: str,
+    count: int,
+    width: int,
+    seed: int,
+    where: torch.device,
+) -> dict[str, Any]:
+    """What was measured with an agent that sees frames, and the films of it."""
+    with open_evaluation_pool(config, width) as pool:
+        if config["evaluation"].get("visuals") is not None:
+            require_same_frames(pool.spec, _trained(root))
+        require_task_fits(root, pool.spec, key="checkpoint")
+        agent = build_agent(config, pool.spec)
+        load_weights(agent, weights)
+        agent = agent.to(where).eval()
+        evaluation = Evaluator(lambda _: pool, envs=width, seed=seed).run(agent, episodes=count)
+        pictures = write_pictures(root / "evaluations", agent, evaluation, pool.spec, name=name)
+        receipt = _receipt(config, evaluation, pool.spec, seed, device=where, envs=width)
+    return {**receipt, "files": [str(p) for p in pictures]}
+
+
+def _trained(root: Path) -> EnvSpec:
+    """The environment that the run learned in."""
+    try:
+        facts = json.loads((root / "spec.json").read_bytes())
+        return EnvSpec.from_json({name: fact for name, fact in facts.items() if name != "renderer"})
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise BadConfig(f"evaluation.visuals: expected the run's {root / 'spec.json'}, got {error}") from error
+
+
+def _output(root: Path) -> tuple[Path, str]:
+    """The folder for receipts and films, and a name for them that is not taken."""
+    folder, when = root / "evaluations", time.strftime("%Y%m%d-%H%M%S")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise BadConfig(f"checkpoint: expected a run folder that can be written, got {root} ({error})") from error
+    taken = len(list(folder.glob(f"receipt_{when}*.json")))
+    return folder, f"{when}-{taken + 1}" if taken else when
+
+
+def _device(text: str) -> torch.device:
+    try:
+        device = torch.device(text)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise BadConfig(f"device: expected cpu, cuda or another of this machine's, got {text!r}") from error
+    return device
+
+
+def _whole(text: str, key: str, least: int = 1) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise BadConfig(f"{key}: expected a whole number of at least {least}, got {text!r}")
+    return number
+
+
+def _receipt(
+    config: dict[str, Any], evaluation: Evaluation, spec: EnvSpec, seed: int, *, device: torch.device, envs: int
+) -> dict[str, Any]:
+    milliseconds = np.asarray(evaluation.decision_ms)
+    facts = evaluation_facts(
+        config,
+        evaluation.returns,
+        seeds=evaluation.seeds,
+        seed=seed,
+        env_steps=evaluation.env_steps,
+        decisions=evaluation.decisions,
+        envs=envs,
+        device=device,
+        action_repeat=spec.action_repeat,
+    )
+    return {
+        **facts,
+        "faults": evaluation.faults,
+        "decision_ms": {q: float(np.percentile(milliseconds, p)) for q, p in (("p50", 50), ("p95", 95), ("p99", 99))},
+        "act_with": config["agent"]["act_with"],
+        "look": spec.look,
+        "backend": spec.backend,
+        "visuals": dict(spec.visuals),
+    }
+
+
+def evaluation_facts(
+    config: dict[str, Any],
+    returns: Sequence[float],
+    *,
+    seeds: Sequence[int],
+    seed: int,
+    env_steps: int,
+    decisions: int,
+    envs: int,
+    device: torch.device,
+    action_repeat: int,
+) -> dict[str, Any]:
+    """Returns of episodes opened by `seeds`, which come from `seed`, `envs` of them side by side; and by what agent."""
+    return {
+        "task": config["task"]["name"],
+        "return_mean": float(np.mean(returns)),
+        "return_ci95": list(bootstrap_ci95(returns)),
+        "return_iqm": iqm(returns),
+        "returns": list(returns),
+        "episodes": len(returns),
+        "episode_seeds": list(seeds),
+        "seed": seed,
+        "env_steps": env_steps,
+        "decisions": decisions,
+        "envs_per_decision": envs,
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "planner": config["planner"],
+        "action_repeat": action_repeat,
+    }
+
+
+def evaluate_states(
+    config: dict[str, Any],
+    weights: dict[str, torch.Tensor],
+    *,
+    episodes: int,
+    envs: int,
+    seed: int,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Play seeded episodes; what was measured and how."""
+    open_env = lambda: open_states(config)  # noqa: E731
+    with closing(open_env()) as env:
+        spec = env.spec
+    agent = build_state_agent(config, spec)
+    load_weights(agent, weights)
+    agent = agent.to(device).eval()
+    with closing(StateEvaluator(open_env, envs=envs, seed=seed)) as evaluator:
+        played = evaluator.run(agent, episodes=episodes, clock=Clock())
+    facts = evaluation_facts(
+        config,
+        [episode.total_return for episode in played],
+        seeds=[episode.seed for episode in played],
+        seed=seed,
+        env_steps=sum(episode.env_steps for episode in played),
+        decisions=sum(len(episode.reward) for episode in played),
+        envs=envs,
+        device=device,
+        action_repeat=spec.action_repeat,
+    )
+    return {**facts, "replan": config["agent"]["replan"], "files": []}

@@ -1,0 +1,59 @@
+"""What a run leaves in its folder beside checkpoints, replay and metrics: records, pictures, films."""
+
+from pathlib import Path
+
+import torch
+
+from trainers.acting.evaluation import Evaluation
+from trainers.run_folder.video import (
+    enlarged,
+    filmstrip,
+    newest_image,
+    open_loop_still,
+    open_loop_strip,
+    write_mp4,
+    write_png,
+)
+from worldmodel.agents.latent_mpc import LatentMPC
+from worldmodel.interfaces import Batch
+from worldmodel.openloop import open_loop
+from worldmodel.spec import EnvSpec
+
+CONTEXT_ROWS = 5
+IMAGINED_ROWS = 25
+
+
+def write_pictures(folder: Path, agent: LatentMPC, evaluation: Evaluation, spec: EnvSpec, *, name: str) -> list[Path]:
+    """A film and a strip of the evaluation's filmed episode, and of the model's open-loop prediction of it."""
+    if len(evaluation.frames) < 2:  # every episode that could be filmed was cut short by a fault
+        return []
+    frames = enlarged(newest_image(torch.from_numpy(evaluation.frames), spec).numpy())
+    fps = max(1.0, min(60.0, spec.episode_decisions / 20))  # a whole episode in 20 s
+    paths = [
+        write_mp4(folder / f"evaluation_{name}.mp4", frames, fps),
+        write_png(folder / f"evaluation_{name}.png", filmstrip(frames, columns=10)),
+    ]
+    rows = min(CONTEXT_ROWS + IMAGINED_ROWS, len(evaluation.frames))
+    window, context = evaluation.window(0, rows), min(CONTEXT_ROWS, rows - 1)
+    return paths + write_open_loop(folder, agent, window, spec, context=context, name=name, fps=fps)
+
+
+def write_open_loop(
+    folder: Path, agent: LatentMPC, batch: Batch, spec: EnvSpec, *, context: int, name: str, fps: float = 10.0
+) -> list[Path]:
+    """A film of all windows of a batch, and a strip of the first ones: real, imagined after `context` rows, error.
+
+    Nothing where the model decodes no frames.
+    """
+    batch = batch.to(next(agent.parameters()).device)
+    frames = open_loop(agent, batch, context=context).frames
+    if frames is None:
+        return []
+    imagined = newest_image(frames.cpu(), spec)
+    real = newest_image(batch.pixels.cpu(), spec).float() / 255
+    film = open_loop_strip(real, imagined, context=context)
+    still = open_loop_still(real, imagined, context=context)
+    return [
+        write_mp4(folder / f"open_loop_{name}.mp4", film, max(1.0, fps / 2)),
+        write_png(folder / f"open_loop_{name}.png", still),
+    ]

@@ -1,0 +1,147 @@
+"""Episodes from parallel environments into a data set."""
+
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+
+from datamodules.envs.pool import EnvPool, episode_seed
+from datamodules.envs.protocol import Step
+from datamodules.formats.protocol import Writer
+from datamodules.formats.uri import open_writer, require_new
+from datamodules.rollout import Episode, Policy, SmoothRandom, play
+from datamodules.trajectory import Trajectory
+from trainers.acting.agent_policy import AgentPolicy
+from trainers.build.agent import build_agent, load_weights
+from trainers.build.environments import open_pool
+from trainers.command.configuration import BadConfig, load_config, override_saved, read_yaml
+from trainers.command.preflight import check
+from trainers.process.clock import Clock
+from trainers.run_folder.checkpoint import DurableCheckpointIO
+from trainers.run_folder.find import find_checkpoint, require_task_fits
+from worldmodel.agents.latent_mpc import LatentMPC
+
+RECORDING_RANK = 2**31 + 1  # no rank that trains or evaluates has it: its episodes are nobody else's
+SECONDS_A_LINE = 5.0
+
+
+def record(
+    *,
+    policy: str,
+    model: str | None,
+    episodes: str,
+    envs: str,
+    seed: str,
+    out: str,
+    device: str,
+    overrides: Sequence[str],
+) -> dict[str, Any]:
+    """Play and write; returns the counts. Texts are as typed; raises BadConfig, FormatError, OSError and EnvError."""
+    start, clock = time.monotonic(), Clock()
+    count, first_seed = _whole(episodes, "episodes"), _whole(seed, "seed", least=0)
+    width = min(count, _whole(envs, "envs"))
+    config, checkpoint = _configuration(model, overrides)
+    check(config)
+    require_new(out)
+    with ExitStack() as stack:
+        pool = stack.enter_context(open_pool(config, width))
+        # what does not fit is refused before anything is created
+        agent = None if checkpoint is None else _agent(config, pool, checkpoint, policy, device)
+        writer = stack.enter_context(closing(open_writer(out, pool.spec)))
+        acts = {} if agent is None else {"act_with": config["agent"]["act_with"]}
+        recorder = Recorder(writer, out)
+        for played in range(0, count, width):
+            places = range(min(width, count - played))
+            seeds = {i: episode_seed(first_seed, RECORDING_RANK, 0, played + i) for i in places}
+            act = _policy(pool, agent, [episode_seed(first_seed, RECORDING_RANK, 1, played + i) for i in places], clock)
+            recorder.take(play(pool, act, seeds, on_row=recorder.row), total=count)
+        facts = {"task": pool.spec.task, "policy": policy, **acts, **recorder.counts(), "out": out, "seed": first_seed}
+    return {**facts, "seconds": round(time.monotonic() - start, 1)}
+
+
+class Recorder:
+    """Collects the rows of running episodes and writes those that ended."""
+
+    def __init__(self, writer: Writer, out: str) -> None:
+        self._writer, self._out, self._console = writer, out, Console(file=sys.stderr, highlight=False)
+        self._open: dict[int, list[tuple[Step, NDArray[np.float32]]]] = {}
+        self._returns: list[float] = []
+        self._rows = self._env_steps = self._faults = 0
+        self._said = time.monotonic()
+
+    def row(self, index: int, step: Step, action: NDArray[np.float32]) -> None:
+        """One row of environment `index`."""
+        self._open.setdefault(index, []).append((step, action.copy()))
+
+    def take(self, episodes: list[Episode], *, total: int) -> None:
+        """Write the episodes of a round, those cut short by a fault as truncated."""
+        for episode in episodes:
+            rows = self._open.pop(episode.index, [])
+            self._faults += episode.fault is not None
+            if rows:
+                self._writer.write(_trajectory(rows, name=f"seed {episode.seed}"))
+                self._rows += len(rows)
+                self._env_steps += episode.env_steps
+                self._returns.append(episode.total_return)
+        if time.monotonic() - self._said > SECONDS_A_LINE or len(self._returns) >= total:
+            self._said = time.monotonic()
+            mean = f"{np.mean(self._returns):.3g}" if self._returns else "–"
+            self._console.print(
+                f"{len(self._returns):,} / {total:,} episodes | {self._rows:,} rows | mean return {mean} | {self._out}",
+                soft_wrap=True,
+            )
+
+    def counts(self) -> dict[str, Any]:
+        """What was written."""
+        mean = float(np.mean(self._returns)) if self._returns else None
+        counts = {"episodes": len(self._returns), "rows": self._rows, "env_steps": self._env_steps}
+        return {**counts, "faults": self._faults, "return_mean": mean}
+
+
+def _trajectory(rows: Sequence[tuple[Step, NDArray[np.float32]]], *, name: str) -> Trajectory:
+    steps = [step for step, _ in rows]
+    return Trajectory(
+        pixels=np.stack([step.pixels for step in steps]),
+        action=np.stack([action for _, action in rows]),
+        reward=np.asarray([step.reward for step in steps], np.float32),
+        terminal=steps[-1].is_terminal,
+        env_steps=np.asarray([step.env_steps for step in steps], np.int32),
+        name=name,
+    )
+
+
+def _policy(pool: EnvPool, agent: LatentMPC | None, seeds: Sequence[int], clock: Clock) -> Policy:
+    """A policy for one round, with a seed for the draws of each episode."""
+    if agent is None:
+        return SmoothRandom(pool.spec, rngs=[np.random.default_rng(seed) for seed in seeds])
+    return AgentPolicy(agent, generators=[torch.Generator().manual_seed(seed) for seed in seeds], clock=clock)
+
+
+def _agent(config: dict[str, Any], pool: EnvPool, checkpoint: Path, policy: str, device: str) -> LatentMPC:
+    if policy != "checkpoint":
+        config["agent"]["act_with"] = policy
+    require_task_fits(checkpoint.resolve().parent.parent, pool.spec, key="model")
+    agent = build_agent(config, pool.spec)
+    load_weights(agent, DurableCheckpointIO().load_checkpoint(checkpoint)["state_dict"])
+    return agent.to(torch.device(device)).eval()
+
+
+def _configuration(model: str | None, overrides: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
+    """That of the command line, or of the model's run with the command line on top, and the model's checkpoint."""
+    if model is None:
+        return load_config(overrides), None
+    root, checkpoint = find_checkpoint(Path(model), key="model")
+    return override_saved(read_yaml(root / "config.yaml"), overrides), checkpoint
+
+
+def _whole(text: str, key: str, least: int = 1) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise BadConfig(f"{key}: expected a whole number of at least {least}, got {text!r}")
+    return int(text)

@@ -1,0 +1,148 @@
+"""A ladder as pictures: returns, the shift, promises, and how often plans are made."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainers.command.configuration import BadConfig
+from trainers.run_folder.read import Run
+
+COLOURS = {"0.5": "#b5473c", "1.0": "#c98a1b", "1.5": "#1f6f8b"}
+BASE = "#8a8f98"
+STYLE = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9, "axes.titlesize": 10}
+STEP_S = 0.01  # of a control step of the cartpole
+SHOWN_S = 4.0  # of an episode
+
+
+def draw(
+    folder: Path, runs: Mapping[str, Sequence[Run]], swept: Mapping[str, Mapping[str, Sequence[float]]]
+) -> list[Path]:
+    """Write the pictures as PNG into `folder`; raises BadConfig where matplotlib is not installed."""
+    try:
+        import matplotlib
+    except ModuleNotFoundError as error:
+        raise BadConfig("benchmark chapter draws with matplotlib: pip install 'worldmodel[plots]'") from error
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    with pyplot.rc_context(STYLE):
+        figures = {"returns": _returns(pyplot, runs), "shift": _shift(pyplot, runs), "promise": _promise(pyplot, runs)}
+        if swept:
+            figures["replanning"] = _replanning(pyplot, swept)
+        return [_saved(pyplot, figure, folder / f"chapter_{name}.png") for name, figure in figures.items()]
+
+
+def _returns(pyplot: Any, runs: Mapping[str, Sequence[Run]]) -> Any:
+    """Every own episode's return over env_steps, and the final evaluation."""
+    figure, axes = pyplot.subplots(figsize=(6.4, 3.4))
+    for version, seeds in runs.items():
+        final = np.mean([run.results["return_mean"] for run in seeds])
+        steps, returns = _over_seeds(seeds, "train/return")
+        if len(steps):
+            axes.plot(steps, returns.mean(0), color=COLOURS[version], label=f"version {version}")
+            axes.fill_between(steps, returns.min(0), returns.max(0), color=COLOURS[version], alpha=0.15, lw=0)
+            axes.plot(steps[-1] * 1.03, final, "o", color=COLOURS[version])
+        else:
+            label = f"version {version}: one fit on random data alone"
+            axes.axhline(final, color=COLOURS[version], ls="--", label=label)
+    axes.set(xlabel="env_steps", ylabel="return of an episode", ylim=(0, 1000))
+    axes.set_title("Own episodes: mean and range over seeds; dots: final evaluation", loc="left")
+    axes.legend(frameon=False, loc="center right", bbox_to_anchor=(1.0, 0.62))
+    return figure
+
+
+def _shift(pyplot: Any, runs: Mapping[str, Sequence[Run]]) -> Any:
+    """Error by round on data and on own states; and which states these are."""
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(8.6, 3.6), gridspec_kw={"width_ratios": (1.2, 1)})
+    for version, seeds in runs.items():
+        for name, style, label in (("error/own", "-", "where its plans lead"), ("error/data", ":", "on its data")):
+            steps, errors = _over_seeds(seeds, name)
+            if len(steps) > 1:  # the last one is of the final evaluation, not of a round
+                steps, errors = steps[:-1], errors[:, :-1]
+            marker = "o" if len(steps) == 1 else ""
+            face = COLOURS[version] if style == "-" else "white"
+            left.plot(
+                *(steps, np.exp(np.log(errors).mean(0))),
+                *(style,),
+                marker=marker,
+                mfc=face,
+                color=COLOURS[version],
+                label=f"{version}: {label}",
+            )
+    left.set(
+        yscale="log", ylim=(0.03, 100), xlabel="env_steps in the data", ylabel="one-step error, std of a base change"
+    )
+    left.set_title("Error of the model", loc="left")
+    left.legend(frameon=False, fontsize=7, loc="upper right")
+    _visited(right, runs)
+    return figure
+
+
+def _visited(axes: Any, runs: Mapping[str, Sequence[Run]]) -> None:
+    for version in ("0.5", "1.5"):
+        found = np.load(runs[version][0].run_dir / "episodes.npz")
+        if version == "0.5":
+            axes.plot(*_phase(found["collected_state"]), ".", ms=2, color=BASE, label="base policy", zorder=3)
+        label = f"plans of {version}"
+        axes.plot(*_phase(found["evaluated_state"][:3]), ".", ms=2, color=COLOURS[version], label=label, alpha=0.6)
+    axes.set(xlabel="angle of the pole (0: up)", ylabel="its speed, rad/s", xticks=(-np.pi, 0, np.pi), ylim=(-15, 20))
+    axes.set_xticklabels(("-π", "0", "π"))
+    axes.set_title("States visited", loc="left")
+    axes.legend(
+        frameon=False, fontsize=7, markerscale=4, loc="upper center", ncols=3, columnspacing=0.8, handletextpad=0.1
+    )
+
+
+def _promise(pyplot: Any, runs: Mapping[str, Sequence[Run]]) -> Any:
+    """The pole's height as it was, and as each final model expects it from the first state and the actions."""
+    figure, rows = pyplot.subplots(1, len(runs), figsize=(8.6, 2.6), sharey=True)
+    for axes, (version, seeds) in zip(rows, runs.items(), strict=True):
+        found = np.load(seeds[0].run_dir / "episodes.npz")
+        seconds = STEP_S * seeds[0].spec["action_repeat"] * np.arange(len(found["expected"]))
+        shown = seconds <= SHOWN_S
+        expected = np.clip(found["expected"][shown, 1], -1.2, 1.2)
+        axes.plot(seconds[shown], found["evaluated_state"][0, shown, 1], color=COLOURS[version], label="what happened")
+        axes.plot(seconds[shown], expected, "--", color="black", lw=1, label="what the model expects")
+        axes.set_title(f"version {version}", loc="left")
+        axes.set(xlabel="seconds", ylim=(-1.3, 2.2), yticks=(-1, 0, 1))
+    rows[0].set_ylabel("height of the pole (1: up)")
+    rows[0].legend(frameon=False, fontsize=7, loc="upper left")
+    return figure
+
+
+def _replanning(pyplot: Any, swept: Mapping[str, Mapping[str, Sequence[float]]]) -> Any:
+    """Return by decisions between two plans, for the final model of each version."""
+    figure, axes = pyplot.subplots(figsize=(5.0, 3.2))
+    for version, returns in swept.items():
+        every = [int(number) for number in returns]
+        means = [np.mean(values) for values in returns.values()]
+        axes.plot(every, means, "o-", color=COLOURS[version], label=f"model of version {version}")
+        for number, values in returns.items():
+            axes.plot([int(number)] * len(values), values, ".", ms=3, color=COLOURS[version], alpha=0.6)
+    axes.set(xscale="log", xticks=every, xlabel="decisions between two plans", ylabel="return", ylim=(0, 1000))
+    axes.set_xticklabels([str(number) for number in every])
+    axes.minorticks_off()
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _over_seeds(runs: Sequence[Run], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Places [n] and values [seeds, n] of a column, of the rows that all seeds have."""
+    found = [run.series(name) for run in runs]
+    rows = min(len(values) for _, values in found)
+    return found[0][0][:rows], np.stack([values[:rows] for _, values in found])
+
+
+def _phase(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Angle and its speed of cartpole states [n, T, 5]."""
+    flat = states.reshape(-1, states.shape[-1])
+    return np.arctan2(flat[:, 2], flat[:, 1]), flat[:, 4]
+
+
+def _saved(pyplot: Any, figure: Any, path: Path) -> Path:
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return path

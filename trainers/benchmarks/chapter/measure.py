@@ -1,0 +1,83 @@
+"""Versions 0.5, 1.0 and 1.5 of the chapter (Algorithms 23 to 25): returns over seeds, and the distribution shift."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainers.benchmarks.chapter.figures import draw
+from trainers.benchmarks.chapter.runs import ladders, replanning
+from trainers.command.configuration import BadConfig
+from trainers.run_folder.read import Run
+
+OPTIONS = {"seeds": 3, "out": "runs/chapter", "replans": "1,2,5,20", "episodes": 3}
+VERSIONS = {"alg23": "0.5", "alg24": "1.0", "alg25": "1.5"}
+
+
+def measure(overrides: list[str], *, seeds: int, out: str, replans: str, episodes: int) -> dict[str, Any]:
+    """A row for each version, from runs in `out` that go on where they were stopped, and pictures of them there.
+
+    replans: how many decisions of a plan are executed, for each of which every model is evaluated again in `episodes`
+    episodes; none where it is empty.
+    """
+    try:
+        every = [int(number) for number in replans.split(",") if number]
+    except ValueError as error:
+        raise BadConfig(f"replans: expected whole numbers such as 1,5,20, got {replans!r}") from error
+    root = Path(out)
+    runs = ladders(list(VERSIONS), root, seeds=seeds, overrides=overrides)
+    rows = [row(VERSIONS[name], name, runs[name]) for name in VERSIONS]
+    swept = {VERSIONS[name]: replanning(runs[name], every, episodes=episodes) for name in VERSIONS} if every else {}
+    pictures = draw(root, {VERSIONS[name]: runs[name] for name in VERSIONS}, swept)
+    print(table(rows, swept))
+    returns = [entry["returns"] for entry in rows]
+    return {
+        "rows": rows,
+        "replanning": swept,
+        "seeds_in_order": sum(half < one < one_and_a_half for half, one, one_and_a_half in zip(*returns, strict=True)),
+        "seeds": seeds,
+        "pictures": [str(path) for path in pictures],
+    }
+
+
+def row(version: str, name: str, runs: Sequence[Run]) -> dict[str, Any]:
+    """One version over its seeds.
+
+    error_data, error_own: the final model's one-step error on what it was fitted to and where its plans led in
+    evaluation, root mean square in units of a change under the base policy. error_first: the latter of the first fit.
+    """
+    results = [run.results for run in runs]
+    returns = [float(found["return_mean"]) for found in results]
+    mean = lambda key: float(np.mean([found[key] for found in results]))  # noqa: E731
+    return {
+        "version": version,
+        "experiment": f"chapter/{name}",
+        "return_mean": float(np.mean(returns)),
+        "return_std": float(np.std(returns, ddof=1)) if len(returns) > 1 else None,
+        "returns": returns,
+        "error_first": float(np.mean([run.series("error/own")[1][0] for run in runs])),
+        "error_data": mean("error_data"),
+        "error_own": mean("error_own"),
+        "promised": mean("plan_predicted_return"),
+        "came": mean("plan_realised_return"),
+        "env_steps": results[0]["env_steps"],
+        "updates": results[0]["updates"],
+        "seconds": mean("seconds"),
+    }
+
+
+def table(rows: Sequence[Mapping[str, Any]], swept: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+    """What a person reads."""
+    lines = ["version  return  each seed             error on data  on own states  promised  came  seconds"]
+    for entry in rows:
+        each = " ".join(f"{value:.0f}" for value in entry["returns"])
+        errors = f"{entry['error_data']:13.3f}  {entry['error_own']:13.3f}"
+        kept = f"{entry['promised']:8.0f}  {entry['came']:4.0f}"
+        lines.append(
+            f"{entry['version']:7}  {entry['return_mean']:6.0f}  {each:20}  {errors}  {kept}  {entry['seconds']:7.0f}"
+        )
+    for version, returns in swept.items():
+        values = ", ".join(f"{number}: {np.mean(values):.0f}" for number, values in returns.items())
+        lines.append(f"model of version {version}, return by decisions between two plans: {values}")
+    return "\n".join(lines)

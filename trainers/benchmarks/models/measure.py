@@ -1,0 +1,58 @@
+"""Every family of dynamics, learned from one data set: open-loop reward error, and the return of planning with it."""
+
+from pathlib import Path
+from typing import Any
+
+from trainers.benchmarks.models.learn import learn, require_same
+from trainers.benchmarks.models.record_data import collect
+from trainers.benchmarks.models.table import write
+from trainers.command.configuration import BadConfig, groups, load_config
+
+OPTIONS = {
+    "families": "deterministic,gaussian,rssm_gaussian,rssm_categorical,smoothing,ensemble",
+    "uri": "",
+    "out": "runs/models",
+    "updates": 1000,
+    "episodes": 5,
+    "collected": 24,
+}
+# plans on rewards alone, so that what differs is the model; a sixth of the episodes are held out
+LEARNER = (
+    *(
+        "data=offline",
+        "task=cartpole_swingup",
+        "policy=none",
+        "planner=cem",
+        "planner.horizon=12",
+        "planner.candidates=128",
+    ),
+    *("planner.elites=16", "planner.iterations=4", "data.batch=8", "data.length=20", "data.validation_share=0.1667"),
+)
+
+
+def measure(
+    overrides: list[str], *, families: str, uri: str, out: str, updates: int, episodes: int, collected: int
+) -> dict[str, Any]:
+    """A row for each family, from runs in `out` that go on where they were stopped.
+
+    uri: recorded episodes of the task, by default `collected` ones that are played once. episodes: of the evaluation.
+    Files: models.txt, models.csv and models.svg in `out`.
+    """
+    known, names = groups()["dynamics"], families.split(",")
+    if unknown := [name for name in names if name not in known]:
+        raise BadConfig(f"families: expected some of {', '.join(known)}, got {', '.join(unknown)}")
+    root = Path(out)
+    root.mkdir(parents=True, exist_ok=True)
+    arguments = [*LEARNER, *overrides]
+    if not uri:
+        folder = root / "data"
+        collect(load_config(arguments), folder, episodes=collected)
+        uri = f"segments:{folder}"
+    arguments.append(f"data.uri={uri}")
+    for name in names:  # all of them, before the first takes hours
+        require_same(name, root / name, arguments, updates=updates, episodes=episodes)
+    rows = []
+    for name in names:
+        rows.append(learn(name, root / name, arguments, updates=updates, episodes=episodes))
+        write(rows, root)  # a table of those that are done, should the next take hours
+    return {"uri": uri, "updates": updates, "episodes": episodes, "rows": rows}

@@ -1,0 +1,204 @@
+"""Every planner and its peers, quality and milliseconds, in turns: models with known optima and a trained one."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainers.benchmarks.planners import peers
+from trainers.benchmarks.planners.budgets import PLANNERS, SAMPLING, build_planner
+from trainers.benchmarks.planners.problems import PROBLEMS, Problem, trained
+from trainers.benchmarks.shared.plots import Dot, scatter
+from trainers.benchmarks.shared.tables import as_text, write_csv
+from trainers.command.configuration import BadConfig
+from worldmodel.interfaces import Simulator
+
+OPTIONS = {
+    "planners": ",".join(PLANNERS),
+    "peers": "installed",
+    "problems": "reference,quadratic,pendulum",
+    "candidates": "1000,32",
+    "batches": "1",
+    "precisions": "float32,bfloat16",
+    "iterations": 10,
+    "repeats": 3,
+    "checkpoint": "",
+    "out": "",
+}
+COLUMNS = ["problem", "planner", "precision", "candidates", "batch", "device", "ms", "rollout_ms", "overhead", "gap"]
+
+
+class ModelClock:
+    """A simulator whose calls add to `seconds`; everything else of it shows through."""
+
+    def __init__(self, simulator: Any, now: Callable[[], float]) -> None:
+        self._simulator, self._now, self.seconds = simulator, now, 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._simulator, name)
+        if not callable(found) or name == "dynamics":
+            return found
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            start = self._now()
+            result = found(*arguments, **options)
+            self.seconds += self._now() - start
+            return result
+
+        return timed
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one comparison asks of every contestant: candidates and iterations of CEM, latents of a call."""
+
+    candidates: int
+    batch: int
+    iterations: int
+
+
+@dataclass(kw_only=True, eq=False)
+class Contestant:
+    """A planner in a problem, and what was measured of it. plan: from latents [B D] and a seed to actions [B H A]."""
+
+    row: dict[str, Any]
+    plan: Callable[[Tensor, int], Tensor | None]
+    clock: ModelClock
+    ms: list[float] = field(default_factory=list)
+    model_ms: list[float] = field(default_factory=list)
+    gaps: list[float] = field(default_factory=list)
+
+    def measure(self, problem: Problem, seed: int) -> None:
+        """One call, for as many latents as the row's batch says."""
+        rows = [(seed + i) % len(problem.latents) for i in range(self.row["batch"])]
+        self.clock.seconds, start = 0.0, time.thread_time()
+        actions = self.plan(problem.latents[rows], seed)
+        self.ms.append(1e3 * (time.thread_time() - start))
+        self.model_ms.append(1e3 * self.clock.seconds)
+        if actions is not None:
+            self.gaps += [problem.gap(index, actions[i : i + 1]) for i, index in enumerate(rows)]
+
+    def result(self) -> dict[str, Any]:
+        """Medians; rollout_ms is what of ms was spent in the model, overhead the rest over that."""
+        ms, rollout = median(self.ms), median(self.model_ms)
+        overhead = median(a / b - 1 for a, b in zip(self.ms, self.model_ms, strict=True)) if rollout else None
+        gap = median(self.gaps) if self.gaps else None
+        return {**self.row, "ms": ms, "rollout_ms": rollout, "overhead": overhead, "gap": gap}
+
+
+def measure(
+    overrides: list[str],
+    *,
+    planners: str,
+    peers: str,
+    problems: str,
+    candidates: str,
+    batches: str,
+    precisions: str,
+    iterations: int,
+    repeats: int,
+    checkpoint: str,
+    out: str,
+) -> dict[str, Any]:
+    """Each planner `repeats` times with other seeds, all in turns; milliseconds of CPU time for all of a batch."""
+    if overrides:
+        raise BadConfig(f"expected {', '.join(OPTIONS)} only, got {overrides[0]}")
+    names = {
+        "planners": _chosen("planners", planners, PLANNERS),
+        "peers": _peers(peers),
+        "precisions": _chosen("precisions", precisions, ("float32", "bfloat16")),
+    }
+    rows = []
+    for problem in _problems(problems, checkpoint):
+        for count, batch in product(_numbers("candidates", candidates), _numbers("batches", batches)):
+            rows += _compare(problem, names, Task(count, batch, iterations), repeats)
+    print(as_text(rows, COLUMNS), flush=True)
+    if out:
+        folder = Path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_csv(folder / "planners.csv", rows, COLUMNS)
+        (folder / "planners.txt").write_text(as_text(rows, COLUMNS) + "\n")
+        dots = [Dot(row["ms"], row["gap"], _label(row), row["problem"]) for row in rows if row["gap"] is not None]
+        scatter(folder / "planners.png", dots, x_label="milliseconds", y_label="share of the gain missed")
+    return {"rows": rows, "iterations": iterations, "repeats": repeats, "device": "cpu"}
+
+
+def _compare(problem: Problem, names: dict[str, list[str]], task: Task, repeats: int) -> list[dict[str, Any]]:
+    entered = []
+    if "float32" in names["precisions"]:
+        entered += _planners(problem, names["planners"], task, problem.simulator)
+    if "bfloat16" in names["precisions"] and problem.low is not None:
+        entered += _planners(problem, [name for name in names["planners"] if name in SAMPLING], task, problem.low)
+    entered += _others(problem, names["peers"], task)
+    for seed in range(-1, repeats):  # the first is warm-up
+        for one in entered:
+            one.measure(problem, max(seed, 0))
+            if seed < 0:
+                one.ms, one.model_ms, one.gaps = [], [], []
+    return [one.result() for one in entered]
+
+
+def _planners(problem: Problem, names: list[str], task: Task, simulator: Simulator) -> list[Contestant]:
+    found, precision = [], "bfloat16" if simulator is problem.low else "float32"
+    for name in names:
+        planner = build_planner(name, candidates=task.candidates, iterations=task.iterations, horizon=problem.horizon)
+        clock = ModelClock(simulator, time.thread_time)
+
+        def plan(latent: Tensor, seed: int, planner: Any = planner, clock: Any = clock) -> Tensor:
+            with torch.inference_mode():
+                return planner.plan(clock, latent, generator=torch.Generator().manual_seed(seed)).mean.clone()
+
+        found.append(Contestant(row=_row(problem, name, precision, task), plan=plan, clock=clock))
+    return found
+
+
+def _others(problem: Problem, names: list[str], task: Task) -> list[Contestant]:
+    found, budget = [], peers.Budget(task.candidates, task.iterations, problem.horizon)
+    for name in names:
+        if task.batch > 1 and name not in peers.BATCHED:
+            continue
+        clock = ModelClock(problem.simulator, time.thread_time)
+        row = _row(problem, f"peer:{name}", "float32", task)
+        found.append(Contestant(row=row, plan=peers.PEERS[name](clock, budget), clock=clock))
+    return found
+
+
+def _row(problem: Problem, planner: str, precision: str, task: Task) -> dict[str, Any]:
+    what = {"problem": problem.name, "planner": planner, "precision": precision, "candidates": task.candidates}
+    return {**what, "batch": task.batch, "device": "cpu"}
+
+
+def _numbers(key: str, given: str) -> list[int]:
+    try:
+        numbers = [int(number) for number in given.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise BadConfig(f"{key}: expected whole numbers of at least 1 with commas between them, got {given!r}")
+    return numbers
+
+
+def _problems(names: str, checkpoint: str) -> list[Problem]:
+    chosen = [PROBLEMS[name]() for name in _chosen("problems", names, PROBLEMS)]
+    return [*chosen, trained(Path(checkpoint))] if checkpoint else chosen
+
+
+def _peers(names: str) -> list[str]:
+    return peers.installed() if names == "installed" else _chosen("peers", names, peers.PEERS)
+
+
+def _chosen(key: str, names: str, known: Any) -> list[str]:
+    chosen = [name for name in names.split(",") if name]
+    if unknown := [name for name in chosen if name not in known]:
+        raise BadConfig(f"{key}: expected some of {', '.join(known)}, got {', '.join(unknown)}")
+    return chosen
+
+
+def _label(row: dict[str, Any]) -> str:
+    return f"{row['planner']} {row['candidates']}{' bf16' if row['precision'] == 'bfloat16' else ''}"

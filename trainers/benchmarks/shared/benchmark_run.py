@@ -1,0 +1,65 @@
+"""Runs that a benchmark keeps in folders: refused where they are other ones, else begun, gone on with, or read."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainers import fit
+from trainers.command.configuration import BadConfig, load_config, read_yaml
+
+# where a run lies, which says nothing of what it is
+PLACES = ("run_dir", "resume")
+
+
+def require_same_run(folder: Path, words: Sequence[str], *, free: Collection[str] = ()) -> None:
+    """Raise BadConfig for the first setting of the overrides `words` that a run in `folder` was not made with.
+
+    free: dotted keys that may differ, since the run can be continued with other values. Drawing that was left to the
+    machine may have come out either way.
+    """
+    asked = _leaves(load_config(list(words)))
+    if not _begun(folder):
+        return
+    saved = _leaves(read_yaml(folder / "config.yaml"))
+    if asked.get("task.env.look") == "auto":
+        free = [*free, "task.env.look"]
+    for key in sorted({*saved, *asked} - {*PLACES, *free}):
+        require_same(key, saved.get(key, "nothing"), asked.get(key, "nothing"), folder)
+
+
+def require_same(key: str, before: Any, now: Any, folder: Path) -> None:
+    """Raise BadConfig where what is asked for differs from what the run in `folder` has."""
+    if before != now:
+        raise BadConfig(f"{key}: expected {before} as in the run in {folder}, got {now}; or name another folder")
+
+
+def finished(folder: Path) -> dict[str, Any] | None:
+    """The results of a run that was played to its end."""
+    path = folder / "results.json"
+    found = json.loads(path.read_text()) if path.exists() else {}
+    return found if found.get("status") == "finished" else None
+
+
+def play(folder: Path, words: Sequence[str], *, renewed: Sequence[str] = ()) -> dict[str, Any]:
+    """Begin a run by its overrides, or go on with it, both with those that are `renewed`; its results.
+
+    Raises KeyboardInterrupt where it was stopped.
+    """
+    found = fit.main([*([f"resume={folder}"] if _begun(folder) else [*words, f"run_dir={folder}"]), *renewed])
+    if found.get("exit_code"):
+        raise KeyboardInterrupt
+    return found
+
+
+def _begun(folder: Path) -> bool:
+    return (folder / "config.yaml").exists()
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values by dotted key."""
+    found = {}
+    for name, value in tree.items():
+        inner = _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        found |= inner
+    return found

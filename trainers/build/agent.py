@@ -1,0 +1,121 @@
+"""Agents from a configuration."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainers.command import registry
+from worldmodel.agents.latent_mpc import LatentMPC, LossWeights
+from worldmodel.agents.state_mpc import StateMPC
+from worldmodel.nets import PixelNorm
+from worldmodel.objectives import Objective
+from worldmodel.policies.actor import Actor
+from worldmodel.spec import EnvSpec, StateSpec
+
+Config = Mapping[str, Any]
+
+
+def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
+    """The agent with freshly initialised weights for an environment's spec; ValueError for one that acts on states."""
+    options = config["agent"]
+    if options["name"] == "state_mpc":
+        raise ValueError("agent: expected one that acts on frames, got state_mpc, which acts on states")
+    encoder = registry.make("worldmodel.encoders", options["encoder"], pixels=spec.pixels)
+    agents = ("unroll", "kl")  # the agent's own, which a choice of dynamics sets
+    model = {key: value for key, value in config["dynamics"].items() if key not in agents}
+    facts = {"embed_dim": encoder.embed_dim, "action_dim": spec.action_dim}
+    if "filter" in model:
+        registry.check("worldmodel.dynamics", model["filter"], **facts)
+    dynamics = registry.make("worldmodel.dynamics", model, **facts)
+    actor, imagination = _build_policy(config, spec, dynamics.latent_dim)
+    objective: Objective = registry.make(
+        "worldmodel.objectives", config["objective"], encoder=encoder, dynamics=dynamics
+    )
+    sizes = {"latent_dim": dynamics.latent_dim, "pixels": spec.pixels}
+    reward = _build_head(config, dynamics.latent_dim, scale=float(spec.action_repeat))
+    return LatentMPC(
+        pixels=PixelNorm(spec.pixels),
+        encoder=encoder,
+        decoder=registry.make("worldmodel.decoders", options["decoder"], **sizes) if objective.decodes else None,
+        objective=objective,
+        dynamics=dynamics,
+        reward=reward,
+        imagination=imagination,
+        actor=actor,
+        planner=_build_planner(config, dynamics=dynamics, reward=reward),
+        action_dim=spec.action_dim,
+        discount=options["discount"],
+        unroll=options["unroll"],
+        act_with=options["act_with"],
+        plan_precision=options.get("plan_precision", "float32"),  # runs of the past have none
+        weights=LossWeights(**options["weights"]),
+    )
+
+
+def build_state_agent(config: Config, spec: StateSpec) -> StateMPC:
+    """The agent of Algorithms 23 to 25 with freshly initialised weights."""
+    options, sizes = config["agent"], {"state_dim": spec.state_dim, "action_dim": spec.action_dim}
+    dynamics = registry.make("worldmodel.state_dynamics", config["dynamics"], **sizes)
+    reward = registry.make("worldmodel.rewards", options["reward"], **sizes, repeat=spec.action_repeat)
+    return StateMPC(
+        dynamics=dynamics,
+        reward=reward,
+        planner=_build_planner(config, dynamics=dynamics, reward=reward),
+        action_dim=spec.action_dim,
+        discount=options["discount"],
+        replan=options["replan"],
+    )
+
+
+def load_weights(agent: LatentMPC, state_dict: Mapping[str, torch.Tensor]) -> None:
+    """Weights of a training checkpoint into an agent; a ValueError names what does not fit."""
+    prefix = "agent."
+    weights = {name.removeprefix(prefix): w for name, w in state_dict.items() if name.startswith(prefix)}
+    require_fit(agent.state_dict(), weights)
+    agent.load_state_dict(weights)
+
+
+def _build_head(config: Config, latent_dim: int, *, scale: float) -> Any:
+    options = {"name": "scalar", **config["agent"]["heads"]}  # runs of the past have no name here
+    return registry.make("worldmodel.heads", options, latent_dim=latent_dim, scale=scale)
+
+
+def _build_policy(config: Config, spec: EnvSpec, latent_dim: int) -> tuple[Any, Any]:
+    options = dict(config["policy"])
+    if options["name"] is None:
+        return None, None
+    actor = Actor(latent_dim=latent_dim, action_dim=spec.action_dim, **options.pop("actor"))
+    discount = config["agent"]["discount"]
+    if not 0 < discount < 1:
+        raise ValueError(f"agent.discount: expected a number in (0, 1), got {discount}")
+    value = _build_head(config, latent_dim, scale=spec.action_repeat / (1 - discount))
+    return actor, registry.make("worldmodel.policies", options, value=value)
+
+
+def _build_planner(config: Config, *, dynamics: Any, reward: Any) -> Any:
+    """The planner, which the model must have what it asks for; without a policy there is nothing to seed it with."""
+    options = dict(config["planner"])
+    if config["policy"]["name"] is None:
+        options.pop("policy_candidates", None)
+    if options["name"] == "confidence" and not hasattr(reward, "epistemic"):
+        got = type(reward).__name__
+        raise ValueError(f"planner=confidence: expected rewards with a posterior, agent.heads.name=laplace, got {got}")
+    if options["name"] == "ensemble" and not hasattr(dynamics, "members"):
+        got = type(dynamics).__name__
+        raise ValueError(f"planner=ensemble: expected members, dynamics=ensemble, laplace or variational, got {got}")
+    if options["name"] == "ensemble" and options.get("particles", dynamics.members) % dynamics.members:
+        got = options["particles"]
+        raise ValueError(f"planner.particles: expected a multiple of dynamics.members={dynamics.members}, got {got}")
+    return registry.make("worldmodel.planners", options)
+
+
+def require_fit(mine: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Raise a ValueError that names the weights in which a checkpoint differs from the model that should take it."""
+    missing, surplus = sorted(mine.keys() - found.keys()), sorted(found.keys() - mine.keys())
+    if missing or surplus:
+        raise ValueError(f"checkpoint: expected this agent's weights, missing {missing[:3]}, surplus {surplus[:3]}")
+    for name, weight in found.items():
+        if weight.shape != mine[name].shape:
+            raise ValueError(f"checkpoint: {name}: expected {tuple(mine[name].shape)}, got {tuple(weight.shape)}")

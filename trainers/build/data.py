@@ -1,0 +1,62 @@
+"""Replay, samplers and batches from a configuration."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from datamodules.online import OnlineData
+from datamodules.replay import Replay
+from datamodules.storage.budget import memory_budget, rows_of
+from datamodules.windows import Sampler
+from trainers.command import registry
+from trainers.run_folder.paths import RunPaths
+from worldmodel.spec import EnvSpec
+
+Config = Mapping[str, Any]
+
+
+def build_sampler(config: Config, *, rank: int) -> Sampler:
+    """What chooses this rank's windows."""
+    return registry.make("datamodules.samplers", config["data"]["sampler"], seed=config["seed"] * 1009 + rank)
+
+
+def prefetches(config: Config) -> bool:
+    """Whether the next batch is prepared while the learner computes."""
+    ahead = config["data"]["prefetch"]
+    return torch.cuda.is_available() if ahead == "auto" else ahead
+
+
+def build_replay(
+    config: Config, spec: EnvSpec, paths: RunPaths, *, rank: int, world_size: int, ranks_here: int = 1
+) -> Replay:
+    """This rank's shard of the replay, on disk in the run folder; `ranks_here` ranks share this machine."""
+    data = config["data"]
+    longest = spec.episode_decisions + 1
+    share = rows_of(data["capacity"], spec) // world_size
+    if share < 2 * longest * data["envs"]:
+        least = 2 * longest * data["envs"] * world_size
+        raise ValueError(
+            f"data.capacity: expected at least {least} rows (two episodes per environment), got {data['capacity']}"
+        )
+    return Replay(
+        spec=spec,
+        capacity=share,
+        streams=data["envs"],
+        folder=paths.replay(rank),
+        sampler=build_sampler(config, rank=rank),
+        flush_rows=data["flush_rows"],
+        memory_limit_bytes=memory_budget(data["memory_budget"]) // ranks_here,
+        processes=ranks_here,
+        damage_limit=data["damage_limit"],
+    )
+
+
+def build_data(config: Config, replay: Replay, *, world_size: int) -> OnlineData:
+    """Batches from this rank's shard; `data.batch` is shared out over the ranks."""
+    batch, length, longest = config["data"]["batch"], config["data"]["length"], replay.spec.episode_decisions + 1
+    if batch < 1 or batch % world_size:
+        raise ValueError(f"data.batch: expected a multiple of {world_size} ranks, got {batch}")
+    if length > longest:
+        raise ValueError(f"data.length: expected at most the {longest} rows of an episode, got {length}")
+    return OnlineData(replay, batch=batch // world_size, length=length, prefetch=prefetches(config))

@@ -1,0 +1,71 @@
+"""Environments from a configuration."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from datamodules.envs.pool import EnvPool, VectorPool
+from datamodules.envs.protocol import Pool
+from datamodules.envs.sources import has_lanes, takes
+from datamodules.envs.states import StateEnv
+from datamodules.envs.supervised import FaultLimit
+from trainers.command import registry
+from worldmodel.spec import EnvSpec
+
+Config = Mapping[str, Any]
+
+# of the `data` section; what a section leaves out has the pool's default
+POOL_LIMITS = (
+    *("step_timeout_s", "reset_timeout_s", "max_restarts", "restart_window_s"),
+    *("blank_frames", "frozen_frames"),
+)
+
+
+def open_pool(config: Config, count: int, *, gpu: int | None = None, visuals: Config | None = None) -> Pool:
+    """`count` supervised environments of the configured task, with `visuals` instead of the task's if given.
+
+    gpu: the EGL device of those that draw with GL.
+    """
+    task, data = config["task"], config["data"]
+    source = task["source"]
+    device = {"gpu": gpu} if gpu is not None and takes(source, "gpu") else {}
+    return (VectorPool if has_lanes(source) else EnvPool)(
+        source=source,
+        kwargs=device | dict(task["env"]),
+        visuals=task.get("visuals") if visuals is None else visuals,
+        count=count,
+        **{key: data[key] for key in POOL_LIMITS if key in data},
+    )
+
+
+def build_fault_limit(config: Config) -> FaultLimit:
+    """Of the faults that collection survives: as many as a worker's restarts."""
+    names = {"most": "max_restarts", "window_s": "restart_window_s"}
+    return FaultLimit(**{name: config["data"][key] for name, key in names.items() if key in config["data"]})
+
+
+def open_evaluation_pool(config: Config, count: int, *, gpu: int | None = None) -> EnvPool:
+    """`open_pool`, seen through `evaluation.visuals` where the configuration has it."""
+    return open_pool(config, count, gpu=gpu, visuals=config["evaluation"].get("visuals"))
+
+
+def require_evaluation(config: Config, spec: EnvSpec, *, gpu: int | None = None) -> None:
+    """Open and close an environment of `evaluation.visuals`, if that is given; what cannot be evaluated is refused."""
+    if config["evaluation"].get("visuals") is not None:
+        with open_evaluation_pool(config, 1, gpu=gpu) as pool:
+            require_same_frames(pool.spec, spec)
+
+
+def require_same_frames(evaluated: EnvSpec, trained: EnvSpec) -> None:
+    """Raise ValueError unless an agent that was trained in one environment can act in the other."""
+    for fact in ("pixels", "action_dim", "action_repeat"):
+        found, expected = getattr(evaluated, fact), getattr(trained, fact)
+        if found != expected:
+            raise ValueError(f"evaluation.visuals: expected {fact} {expected} as in training, got {found}")
+
+
+def open_states(config: Config) -> StateEnv:
+    """The configured task with its state observed; what the task says about frames is left out."""
+    task = config["task"]
+    pictures = ("size", "look", "camera")
+    options = {key: value for key, value in task["env"].items() if key not in pictures}
+    return registry.make("datamodules.envs.states", {"name": task["source"], **options})

@@ -1,0 +1,184 @@
+"""Command-line overrides to one plain, resolved configuration."""
+
+import re
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+SUITE_TASKS = Path(__file__).resolve().parents[1] / "data" / "suite_tasks.txt"
+# mappings whose keys no file lists: what is in them is the user's choice
+OPEN = ("task.visuals", "evaluation.visuals", "task.env.kwargs", "data.sampler")
+# paths and addresses: any text, whatever it means to the grammar of overrides
+PLAIN = ("data.uri", "data.model", "data.cache", "run_dir", "resume")
+# groups that a run's configuration may lack: experiments change others, a decoder is the agent's, and runs of the past
+# had no choice of an objective
+ELSEWHERE = {"experiment", "decoder", "objective"}
+# task files that leave open which: task=gym:CartPole-v1 says it
+TASK_KINDS = ("dmc", "gym", "vector")
+
+
+class BadConfig(ValueError):
+    """The configuration has an unknown key, a wrong name or a value out of range."""
+
+
+def groups() -> dict[str, list[str]]:
+    """Config groups and the names that each offers."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(CONFIGS.glob("*/**/*.yaml")):
+        group, *name = path.relative_to(CONFIGS).with_suffix("").parts
+        found.setdefault(group, []).append("/".join(name))
+    return found
+
+
+def task_names() -> list[str]:
+    """Tasks with a file of their own, and every task of the dm_control suite."""
+    own = [name for name in groups()["task"] if name not in (*TASK_KINDS, "none")]
+    return sorted({*own, *SUITE_TASKS.read_text().split()})
+
+
+def load_config(overrides: Sequence[str]) -> dict[str, Any]:
+    """Compose configs/fit.yaml with overrides into plain values; raises BadConfig with the nearest right names."""
+    GlobalHydra.instance().clear()
+    expanded = [part for text in overrides for part in _expand(text)]
+    try:
+        with initialize_config_dir(version_base=None, config_dir=str(CONFIGS)):
+            config = compose("fit", expanded)
+            return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise BadConfig(_explain(str(error), overrides)) from error
+
+
+def override_saved(saved: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A saved configuration with overrides on top: group=name takes that file, dotted.key=value one value."""
+    config = OmegaConf.create(saved)
+    OmegaConf.set_struct(config, True)
+    try:
+        for override in OverridesParser.create().parse_overrides([p for text in overrides for p in _expand(text)]):
+            _apply(config, override)
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+    except (HydraException, OmegaConfBaseException) as error:
+        raise BadConfig(_explain(str(error), overrides)) from error
+
+
+def _apply(config: DictConfig, override: Override) -> None:
+    key, value = override.key_or_group, override.value()
+    if override.is_delete() or override.is_sweep_override() or key == "experiment":
+        raise BadConfig(f"{override.input_line}: expected key=value or group=name, since the run has its configuration")
+    if key == "render" and "look" in config.task.env:
+        config.task.env.look = value  # the saved look is what was drawn, no longer a reference to this key
+    if key not in groups():
+        added = override.is_add() or override.is_force_add()
+        OmegaConf.update(config, key, value, force_add=added, merge=key not in OPEN)
+    elif value in groups()[key]:
+        chosen = OmegaConf.load(CONFIGS / key / f"{value}.yaml")
+        chosen.pop("defaults", None)  # choices for other groups are for a configuration that is yet to be made
+        config[key] = chosen
+    else:
+        raise BadConfig(_near(f"{key}={value}"))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A configuration saved with a run: values only, nothing in it can name code."""
+    try:
+        found = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise BadConfig(f"{path.parent}: expected a run folder with {path.name}, found none") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadConfig(f"{path}: expected a configuration, got {' '.join(str(error).split())}") from error
+    if not isinstance(found, dict):
+        raise BadConfig(f"{path}: expected a mapping, got {type(found).__name__}")
+    if missing := sorted(groups().keys() - found.keys() - ELSEWHERE):
+        raise BadConfig(f"{path}: expected the configuration of a run, missing {', '.join(missing)}")
+    if isinstance(found["data"], dict):
+        found["data"].setdefault("name", "online")  # runs of before there were others
+    if isinstance(found["agent"], dict):
+        share = found["agent"].pop("decode_fraction", 0.25)
+        found.setdefault("objective", {"name": "reconstruction", "decode_fraction": share})
+    return found
+
+
+def run_title(config: Mapping[str, Any]) -> str:
+    """What a run is called: its task, or, where it has none, where its batches come from."""
+    return str(config["task"]["name"] or config["data"]["name"])
+
+
+def _expand(override: str) -> list[str]:
+    """task=<suite task without a file> and task=<kind>:<which> become a file and its task; open keys are added."""
+    key, _, name = override.partition("=")
+    if key in OPEN or key.startswith(tuple(f"{mapping}." for mapping in OPEN)):
+        return [f"++{override}"]
+    if key.lstrip("+") in PLAIN:
+        return [f"{key}={_quoted(name)}"]
+    if key != "task" or name in groups()["task"]:
+        return [override]
+    kind, _, which = name.partition(":")
+    if kind in TASK_KINDS and which:
+        return [f"task={kind}", f"task.env.task={which}"]
+    if name not in task_names():
+        near = get_close_matches(name, task_names(), n=3, cutoff=0.4)
+        raise BadConfig(f"task: no task {name!r}" + (f", did you mean {', '.join(near)}?" if near else ""))
+    return ["task=dmc", f"task.env.task={name}"]
+
+
+def _quoted(text: str) -> str:
+    """Text that the grammar of overrides takes as one string, or as null, as it is; any other in quotes."""
+    found = _parsed(f"key={text}")
+    if found is not None and not found.is_sweep_override() and isinstance(found.value(), str | None):
+        return text
+    # the grammar reads backslashes as escapes only before a quote, which here ends with every text
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text) + "'"
+
+
+def _parsed(override: str) -> Override | None:
+    try:
+        return OverridesParser.create().parse_overrides([override])[0]
+    except HydraException:
+        return None
+
+
+def _explain(message: str, overrides: Sequence[str]) -> str:
+    """The library's message in one line, with near names for whatever an override misspelt."""
+    first = " ".join(message.split("\n")[0].split())
+    hints = [hint for text in overrides if (hint := _near(text))]
+    named = hints or any(text.partition("=")[0] in first for text in overrides)
+    wrong = [text for text in overrides if _parsed(_expand(text)[0]) is None] or overrides
+    return "; ".join([first, *hints] if named else [first, "in " + " ".join(wrong)])
+
+
+def _near(override: str) -> str:
+    key, _, value = override.lstrip("+~").partition("=")
+    if key in groups():
+        known = groups()[key]
+        near = get_close_matches(value, known, n=3, cutoff=0.4) or known
+        return "" if value in known else f"{key}={value}: did you mean {', '.join(near)}?"
+    known_keys = _known_keys()
+    if key in known_keys or override.startswith("+") or _expand(override) != [override]:
+        return ""
+    near = get_close_matches(key, known_keys, n=3, cutoff=0.5)
+    return f"{key}: did you mean {', '.join(near)}?" if near else ""
+
+
+def _known_keys() -> list[str]:
+    with initialize_config_dir(version_base=None, config_dir=str(CONFIGS)):
+        keys = list(_dotted(OmegaConf.to_container(compose("fit"), resolve=False)))
+    sources = [OmegaConf.load(CONFIGS / "data" / f"{name}.yaml") for name in groups()["data"]]
+    others = (key for source in sources for key in _dotted(OmegaConf.to_container(source, resolve=False), "data"))
+    return list(dict.fromkeys([*keys, *others]))
+
+
+def _dotted(tree: Any, prefix: str = "") -> list[str]:
+    if not isinstance(tree, dict):
+        return [prefix]
+    inner = [path for key, value in tree.items() for path in _dotted(value, f"{prefix}.{key}" if prefix else str(key))]
+    return [prefix, *inner] if prefix else inner

@@ -1,0 +1,227 @@
+"""Refuse numbers that no run can have, before anything is loaded or started."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from datamodules.storage.budget import parse_bytes
+from trainers.command.configuration import BadConfig
+
+# whole numbers and the least that each may be; a key that the chosen parts do not have is left out
+COUNTS = {
+    "seed": 0,
+    "task.env_steps": 1,
+    "data.envs": 1,
+    "data.seed_episodes": 1,
+    "data.batch": 1,
+    "data.length": 2,
+    "data.flush_rows": 1,
+    "data.max_restarts": 0,
+    "data.blank_frames": 0,
+    "data.frozen_frames": 0,
+    "data.updates": 1,
+    "data.base_episodes": 1,
+    "data.updates_per_episode": 0,
+    "data.log_every": 1,
+    "data.validate_every": 1,
+    "data.save_every": 1,
+    "evaluation.every": 1,
+    "evaluation.episodes": 0,
+    "evaluation.final_episodes": 1,
+    "evaluation.envs": 1,
+    "checkpoint.keep": 1,
+    "planner.horizon": 1,
+    "planner.candidates": 1,
+    "planner.elites": 1,
+    "planner.iterations": 1,
+    "planner.policy_candidates": 0,
+    "planner.particles": 1,
+    "planner.refined": 1,
+    "planner.steps": 1,
+    "planner.levels": 2,
+    "planner.samples": 1,
+    "planner.considered": 1,
+    "policy.horizon": 1,
+    "policy.starts": 1,
+    "policy.actor.hidden": 1,
+    "policy.actor.layers": 1,
+    "agent.unroll": 0,
+    "agent.replan": 1,
+    "agent.heads.hidden": 1,
+    "agent.heads.layers": 1,
+    "agent.heads.bins": 3,
+    "dynamics.deterministic": 1,
+    "dynamics.stochastic": 1,
+    "dynamics.groups": 1,
+    "dynamics.members": 1,
+    "dynamics.layers": 1,
+    "dynamics.classes": 2,
+    "dynamics.latent_dim": 1,
+    "dynamics.hidden": 1,
+    "dynamics.stack": 1,
+    "dynamics.unroll": 0,
+    "objective.steps": 1,
+    "objective.code_dim": 1,
+    "objective.hidden": 1,
+    "objective.projections": 1,
+}
+ABOVE_ZERO = (
+    "data.update_ratio",
+    "data.step_timeout_s",
+    "data.reset_timeout_s",
+    "data.restart_window_s",
+    "data.base_std",
+    "planner.init_std",
+    "planner.temperature",
+    "planner.learning_rate",
+    "objective.temperature",
+    "optimizer.grad_clip",
+    "optimizer.eps",
+)
+AT_LEAST_ZERO = (
+    *("planner.min_std", "planner.beta", "planner.exploration", "agent.explore_std"),
+    *("objective.weight", "objective.normality", "objective.redundancy"),
+)
+# above 0 and at most 1
+SHARES = ("agent.discount", "policy.slow_rate", "objective.rate", "objective.decode_fraction")
+WEIGHTS = ("optimizer.learning_rates", "agent.weights")
+CHANNELS = ("agent.encoder.channels", "agent.decoder.channels")
+CHOICES = {
+    "render": ("auto", "suite", "fast"),
+    "data.prefetch": ("auto", True, False),
+    "data.collection": ("synchronous", "asynchronous"),
+    "agent.act_with": ("planner", "actor"),
+    "data.alignment": (None, "arrival", "departure"),
+    "data.evaluate": (False, True),
+    "data.on_policy": (False, True),
+    # float16 would need loss scaling that knows of gradients clipped by group, bfloat16 does not
+    "trainer.precision": ("32-true", "32", 32, "bf16-mixed", "bf16"),
+}
+LARGEST_SEED = 2**32 - 1
+_ABSENT = object()
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Raise BadConfig that names the key, what it may be and what it is."""
+    for key, least in COUNTS.items():
+        _require(
+            config, key, f"a whole number of at least {least}", lambda n, least=least: type(n) is int and n >= least
+        )
+    for key in ABOVE_ZERO:
+        _require(config, key, "a number above 0", lambda n: _is_number(n) and n > 0)
+    for key in AT_LEAST_ZERO:
+        _require(config, key, "a number of at least 0", lambda n: _is_number(n) and n >= 0)
+    for key in SHARES:
+        _require(config, key, "a number above 0 and at most 1", lambda n: _is_number(n) and 0 < n <= 1)
+    _require(
+        config, "data.validation_share", "a number of at least 0 and below 1", lambda n: _is_number(n) and 0 <= n < 1
+    )
+    for key in [f"{folder}.{name}" for folder in WEIGHTS for name in _mapping(config, folder)]:
+        _require(config, key, "a number of at least 0", lambda n: _is_number(n) and n >= 0)
+    for key in CHANNELS:
+        _require(config, key, "whole numbers of at least 1", lambda sizes: _are_sizes(sizes))
+    for key, names in CHOICES.items():
+        _require(config, key, " or ".join(str(name) for name in names), lambda name, names=names: name in names)
+    _require(config, "data.capacity", "a whole number of at least 1, or bytes like 12GB", _is_capacity)
+    _require(config, "data.memory_budget", "a share above 0 and at most 1, or bytes like 8GB", _is_budget)
+    _require(
+        config, "data.damage_limit", "a number of at least 0 and at most 1", lambda n: _is_number(n) and 0 <= n <= 1
+    )
+    _require(config, "seed", f"at most {LARGEST_SEED}", lambda n: n <= LARGEST_SEED)
+    for key in ("task.visuals", "evaluation.visuals"):
+        _require(config, key, "visual options by name, such as {grayscale: {}}", _are_options)
+    _check_elites(_mapping(config, "planner"))
+    _check_steps(config)
+    _check_source(config)
+    _check_finite(config)
+
+
+def _check_elites(planner: Mapping[str, Any]) -> None:
+    elites, candidates = planner.get("elites"), planner.get("candidates")
+    if elites is not None and candidates is not None and elites > candidates:
+        raise BadConfig(f"planner.elites: expected at most planner.candidates={candidates}, got {elites}")
+
+
+def _check_steps(config: Mapping[str, Any]) -> None:
+    """What an objective looks ahead must fit into a window; imagination has a model that has learned."""
+    data = _mapping(config, "data")
+    if "length" not in data or data.get("name") == "imagined":
+        return
+    for key, name in (("objective", "steps"), ("agent", "unroll")):
+        steps = _mapping(config, key).get(name)
+        if steps is not None and steps >= data["length"]:
+            raise BadConfig(f"{key}.{name}: expected less than data.length={data['length']} rows, got {steps}")
+
+
+def _check_source(config: Mapping[str, Any]) -> None:
+    """Every kind of data needs what it is made of."""
+    kind = _mapping(config, "data").get("name")
+    if (kind == "states") != (_mapping(config, "agent").get("name") == "state_mpc"):
+        raise BadConfig("agent: expected state_mpc with data=states and only there, as experiment=chapter/alg25 has it")
+    if kind in ("online", "states") and _mapping(config, "task").get("source") is None:
+        raise BadConfig("task: expected an environment to act in, got none; data=offline learns without")
+    if kind == "offline" and _mapping(config, "data")["uri"] is None:
+        raise BadConfig("data.uri: expected scheme:path of recorded episodes, got none; see docs/offline.md")
+    if kind == "imagined" and _mapping(config, "data")["model"] is None:
+        raise BadConfig("data.model: expected a run folder or a checkpoint, got none")
+    if kind == "imagined" and _mapping(config, "data")["evaluate"] and _mapping(config, "task").get("source") is None:
+        raise BadConfig("task: expected task=NAME to act in for data.evaluate=true, the model knows recordings alone")
+    if kind == "imagined" and _mapping(config, "policy").get("name") is None:
+        raise BadConfig("policy: expected one to learn, such as policy=backprop, got none")
+
+
+def _check_finite(tree: Any, key: str = "") -> None:
+    """No number anywhere may be infinite or NaN."""
+    if isinstance(tree, Mapping):
+        for name, value in tree.items():
+            _check_finite(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(tree, float) and not math.isfinite(tree):
+        raise BadConfig(f"{key}: expected a finite number, got {tree}")
+
+
+def _require(config: Mapping[str, Any], key: str, expected: str, holds: Any) -> None:
+    value = _at(config, key)
+    if value is not _ABSENT and not holds(value):
+        raise BadConfig(f"{key}: expected {expected}, got {value!r}")
+
+
+def _at(config: Mapping[str, Any], key: str) -> Any:
+    folder, _, name = key.rpartition(".")
+    return (_mapping(config, folder) if folder else config).get(name, _ABSENT)
+
+
+def _mapping(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The part of the configuration under a dotted key, empty where there is none."""
+    value: Any = config
+    for name in key.split("."):
+        value = value.get(name, {})
+        if not isinstance(value, Mapping):
+            raise BadConfig(f"{key}: expected keys and values, got {value!r}")
+    return value
+
+
+def _are_sizes(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 0 and all(type(n) is int and n >= 1 for n in value)
+
+
+def _are_options(value: Any) -> bool:
+    return value is None or (isinstance(value, Mapping) and all(isinstance(v, Mapping) for v in value.values()))
+
+
+def _is_capacity(value: Any) -> bool:
+    return _is_bytes(value) or (type(value) is int and value >= 1)
+
+
+def _is_budget(value: Any) -> bool:
+    return _is_bytes(value) or (_is_number(value) and 0 < value <= 1)
+
+
+def _is_bytes(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and parse_bytes(value) > 0
+    except ValueError:
+        return False
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,1 +1,0 @@
-"""The chapter's ladder: Algorithms 23, 24 and 25 as one loop on observed states."""

@@ -1,0 +1,75 @@
+"""Learn value and policy in a trained model's imagination; the model stays as it is, no environment is opened."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from trainers.build.agent import build_agent, require_fit
+from trainers.build.module import build_module
+from trainers.loops.offline import OfflineLoop, lead
+from trainers.run_folder.checkpoint import DurableCheckpointIO
+from trainers.run_folder.find import find_checkpoint
+from trainers.training.module import WorldModelModule
+from trainers.training.run import RunContext, RunParts
+from worldmodel.agents.latent_mpc import LatentMPC
+from worldmodel.interfaces import Batch, Loss
+from worldmodel.spec import EnvSpec
+
+MODEL = ("pixels.", "encoder.", "decoder.", "dynamics.", "reward.", "objective.")
+
+
+class PolicyModule(WorldModelModule):
+    """Every batch is one update of value and policy from rollouts imagined from its rows; the model is frozen."""
+
+    def __init__(self, agent: LatentMPC, **options: Any) -> None:
+        super().__init__(agent, **options)
+        for name, weight in agent.named_parameters():
+            weight.requires_grad_(weight.requires_grad and not name.startswith(MODEL))
+
+    def parameter_groups(self) -> dict[str, list[torch.nn.Parameter]]:
+        """Without the model's."""
+        return {name: weights for name, weights in self.agent.parameter_groups().items() if name != "model"}
+
+    def count_rows(self, rows: int) -> None:
+        """The model has learned from other rows."""
+
+    def losses(self, batch: Batch) -> Loss:
+        """Of value and policy."""
+        with torch.no_grad():
+            belief = self.agent.observe(batch)
+        return self.agent.imagined_losses(belief)
+
+
+class ImaginedLoop(OfflineLoop):
+    """As `Offline`, with a model that knows its frames already."""
+
+    def begin(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
+        """Nothing is measured."""
+        self.plan_updates()
+
+
+def load_model(agent: LatentMPC, state_dict: dict[str, Tensor]) -> None:
+    """The model's weights of a training checkpoint into an agent, whose policy stays as it is; a ValueError names what
+    does not fit."""
+    found = {name.removeprefix("agent."): weight for name, weight in state_dict.items()}
+    found = {name: weight for name, weight in found.items() if name.startswith(MODEL)}
+    mine = {name: weight for name, weight in agent.state_dict().items() if name.startswith(MODEL)}
+    require_fit(mine, found)
+    agent.load_state_dict(found, strict=False)
+
+
+def make(*, session: RunContext) -> RunParts:
+    """A fresh policy on the model at data.model; a run that is resumed has its model in its own checkpoint."""
+    config = session.config
+
+    def policy_module(spec: EnvSpec) -> WorldModelModule:
+        agent = build_agent(config, spec)
+        if not session.resumed:
+            _, checkpoint = find_checkpoint(Path(config["data"]["model"]), key="data.model")
+            load_model(agent, DurableCheckpointIO().load_checkpoint(checkpoint)["state_dict"])
+        return build_module(config, agent, PolicyModule)
+
+    return lead(session, policy_module, ImaginedLoop)

@@ -1,0 +1,107 @@
+"""Loggers: metrics.csv always, Weights & Biases or TensorBoard when chosen."""
+
+import netrc
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import Logger, WandbLogger
+
+from trainers.command.configuration import run_title
+from trainers.run_folder.metrics import CSVMetrics
+from trainers.run_folder.paths import RunPaths
+
+
+def build_loggers(config: dict[str, Any], paths: RunPaths, csv: CSVMetrics, *, rank: int, axis: str) -> list[Logger]:
+    """The run's loggers, with curves over the counter `axis`; other ranks than 0 need none."""
+    if rank:
+        return []
+    options = dict(config["logger"])
+    name = options.pop("name")
+    if name == "csv":
+        return [csv]
+    if name == "wandb":
+        return [csv, _wandb(config, options, paths, axis=axis)]
+    if name == "tensorboard":
+        return [csv, _tensorboard(paths)]
+    raise ValueError(f"logger.name: expected csv, wandb or tensorboard, got {name!r}")
+
+
+def log_films(loggers: Sequence[Logger], paths: Sequence[Path], *, axis: str, position: int) -> None:
+    """Hand the mp4 files among `paths` (named <kind>_<when>.mp4) to Weights & Biases, where it is one of `loggers`."""
+    films = [path for path in paths if path.suffix == ".mp4"]
+    for logger in loggers:
+        if not isinstance(logger, WandbLogger):
+            continue
+        import wandb
+
+        kinds = {f"video/{film.stem.rpartition('_')[0]}": wandb.Video(str(film), format="mp4") for film in films}
+        logger.log_metrics({**kinds, axis: position}, step=position)  # type: ignore[dict-item]
+
+
+def finish(loggers: Sequence[Logger]) -> None:
+    """Close the runs that loggers hold open; what they say goes to stderr, since stdout is for the results."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            with redirect_stdout(sys.stderr):
+                logger.experiment.finish()
+
+
+def _wandb(config: dict[str, Any], options: dict[str, Any], paths: RunPaths, *, axis: str) -> Logger:
+    import wandb
+
+    # not left to Lightning, which would set the mode for the whole process and draw every curve over its own step
+    run = wandb.init(
+        project=os.environ.get("WANDB_PROJECT", options["project"]),
+        name=f"{run_title(config)}-{paths.root.name}",
+        id=_run_id(paths.root / "wandb_id.txt"),
+        resume="allow",
+        group=options["group"],
+        tags=list(options["tags"]),
+        mode="offline" if is_offline(options["offline"]) else "online",
+        dir=str(paths.root),
+        config=config,
+        settings=wandb.Settings(console="off"),  # a panel that redraws itself is no log
+    )
+    run.define_metric(axis)
+    run.define_metric("*", step_metric=axis)
+    return WandbLogger(experiment=run, save_dir=str(paths.root))
+
+
+def _tensorboard(paths: RunPaths) -> Logger:
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    try:
+        return TensorBoardLogger(paths.root, name="", version="tensorboard")
+    except ModuleNotFoundError as error:
+        raise ValueError("logger: expected tensorboard to be installed: pip install tensorboard") from error
+
+
+def is_offline(option: bool | None) -> bool:
+    """What was chosen, else what WANDB_MODE says, else whether there is no key.
+
+    Decided before the run starts: a run that goes online without a key waits for a network it may never get.
+    """
+    if option is not None:
+        return option
+    mode = os.environ.get("WANDB_MODE")
+    return mode == "offline" if mode else not _has_key()
+
+
+def _run_id(path: Path) -> str:
+    """The run's id, kept in its folder so that a resumed run continues the same curves."""
+    if not path.exists():
+        path.write_text(os.urandom(4).hex())
+    return path.read_text().strip()
+
+
+def _has_key() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

@@ -1,0 +1,174 @@
+"""Pictures of what the model imagines and of what the agent does: frames in, mp4 and PNG files out."""
+
+import io
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+from torchvision.utils import make_grid
+
+from datamodules.storage.durable import write_atomic
+from worldmodel.spec import EnvSpec
+
+SEEN = (0.18, 0.65, 0.38)  # the model still receives this frame
+IMAGINED = (0.86, 0.24, 0.24)  # the model is on its own
+GAP, NEUTRAL = 6, 128  # between pictures; grey is quiet on a light and on a dark page
+
+
+def write_mp4(path: Path | str, frames: NDArray[np.uint8], fps: float) -> Path:
+    """Write frames [T, H, W, 3] uint8 as an mp4 (H and W padded to even) and return its path.
+
+    Raises ValueError for other shapes or no frames, RuntimeError where no encoder is installed.
+    """
+    av = _pyav()
+    path, frames = Path(path), _checked(frames)
+    frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
+    temporary = path.with_name(f".{path.name}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        stream = _add_stream(av, container, fps=fps, height=frames.shape[1], width=frames.shape[2])
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode())
+    temporary.replace(path)
+    return path
+
+
+def write_png(path: Path | str, image: NDArray[np.uint8]) -> Path:
+    """Write one image [H, W, 3] uint8 as a PNG and return its path."""
+    path, content = Path(path), io.BytesIO()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.ascontiguousarray(image)).save(content, format="PNG", optimize=True)
+    write_atomic(path, content.getvalue())
+    return path
+
+
+def open_loop_strip(real: Tensor, imagined: Tensor, *, context: int, scale: int = 3) -> NDArray[np.uint8]:
+    """Open-loop prediction as a film [T, H, W, 3] uint8: real above, imagined below, error last, B columns.
+
+    real, imagined: [B, T, 3, h, w] in 0..1. The first `context` frames wear a green border (the model sees them), the
+    rest a red one (it imagines). Raises ValueError when the shapes differ or context is not within 0..T.
+    """
+    rows = _real_imagined_error(real, imagined, context=context)
+    T = real.shape[1]
+    return np.stack([_page([[row[:, t] for row in rows]], seen=[t < context], scale=scale) for t in range(T)])
+
+
+def open_loop_still(
+    real: Tensor, imagined: Tensor, *, context: int, columns: int = 12, samples: int = 2, scale: int = 2
+) -> NDArray[np.uint8]:
+    """Open-loop prediction as one picture [H, W, 3] uint8: time to the right, real, imagined and error for each sample.
+
+    Arguments as in `open_loop_strip`; `columns` moments are spread over T, always with both sides of the context's end.
+    """
+    rows = _real_imagined_error(real, imagined, context=context)
+    moments = _moments(real.shape[1], context=context, columns=columns)
+    seen = [t < context for t in moments]
+    blocks = [
+        _page([[row[b, t][None] for row in rows] for t in moments], seen=seen, scale=scale)
+        for b in range(min(samples, real.shape[0]))
+    ]
+    return _stack_with_gaps(blocks)
+
+
+def filmstrip(frames: NDArray[np.uint8], *, columns: int = 10, rows: int = 1) -> NDArray[np.uint8]:
+    """At most rows x columns frames of [T, H, W, 3] uint8, evenly spaced in time, as one picture [H', W', 3] uint8."""
+    frames = _checked(frames)
+    picks = np.unique(np.linspace(0, len(frames) - 1, num=rows * columns).round().astype(int))
+    tiles = torch.from_numpy(frames[picks]).permute(0, 3, 1, 2)
+    grid = make_grid(tiles, nrow=min(columns, len(picks)), padding=1, pad_value=NEUTRAL)
+    return grid.permute(1, 2, 0).numpy()
+
+
+def _pyav() -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise RuntimeError("writing an mp4 needs PyAV: pip install av") from error
+    return av
+
+
+def _add_stream(av: Any, container: Any, *, fps: float, height: int, width: int) -> Any:
+    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+    if codec not in av.codecs_available:
+        raise RuntimeError("this PyAV has neither an h264 nor an mpeg4 encoder: pip install --upgrade av")
+    stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    if codec == "libx264":
+        stream.options = {"crf": "20", "preset": "fast"}
+    else:
+        stream.bit_rate = 2_000_000
+    return stream
+
+
+def _checked(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not len(frames):
+        raise ValueError(f"frames: expected uint8 [T, H, W, 3] with T > 0, got {frames.dtype} {list(frames.shape)}")
+    return frames
+
+
+def _real_imagined_error(real: Tensor, imagined: Tensor, *, context: int) -> tuple[Tensor, Tensor, Tensor]:
+    if real.shape != imagined.shape or real.ndim != 5 or real.shape[2] != 3:
+        raise ValueError(f"frames: expected two [B, T, 3, h, w], got {list(real.shape)} and {list(imagined.shape)}")
+    if not 0 <= context <= real.shape[1]:
+        raise ValueError(f"context: expected 0..{real.shape[1]} (T), got {context}")
+    real, imagined = (frames.detach().float().cpu().nan_to_num(0).clamp(0, 1) for frames in (real, imagined))
+    # Grey is no error: lighter than the truth is brighter, darker is darker.
+    return real, imagined, (imagined - real) / 2 + 0.5
+
+
+def _page(columns: list[list[Tensor]], *, seen: Sequence[bool], scale: int) -> NDArray[np.uint8]:
+    """Columns of rows of tiles [B, 3, h, w] as one picture, each column with the border of whether it was seen."""
+    tiles = [
+        _column(rows, colour=SEEN if here else IMAGINED, scale=scale) for rows, here in zip(columns, seen, strict=True)
+    ]
+    picture = torch.cat(tiles, dim=2)
+    return (picture.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+
+
+def _column(rows: list[Tensor], *, colour: tuple[float, float, float], scale: int) -> Tensor:
+    B = rows[0].shape[0]
+    tiles = functional.interpolate(torch.cat(rows), scale_factor=scale, mode="nearest")
+    framed = torch.tensor(colour).reshape(1, 3, 1, 1).expand(len(tiles), 3, tiles.shape[2] + 4, tiles.shape[3] + 4)
+    framed = framed.clone()
+    framed[:, :, 2:-2, 2:-2] = tiles
+    return make_grid(framed, nrow=B, padding=0)
+
+
+def _moments(length: int, *, context: int, columns: int) -> list[int]:
+    spread = set(np.linspace(0, length - 1, num=min(columns, length)).round().astype(int).tolist())
+    edge = {t for t in (context - 1, context) if 0 <= t < length}
+    spare = sorted(spread - edge - {0, length - 1}, key=lambda t: abs(t - context))
+    surplus = len(spread | edge) - columns
+    return sorted((spread | edge) - set(spare[: max(0, surplus)]))
+
+
+def _stack_with_gaps(pictures: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    gap = np.full((GAP, pictures[0].shape[1], 3), NEUTRAL, dtype=np.uint8)
+    parts = [part for picture in pictures for part in (picture, gap)]
+    return np.concatenate(parts[:-1])
+
+
+PICTURE_SCALE = 3
+
+
+def newest_image(frames: Tensor, spec: EnvSpec) -> Tensor:
+    """What frames [*R, C, h, w] show last, in colour [*R, 3, h, w]; several cameras are side by side."""
+    views = len(spec.visuals.get("camera", {}).get("ids", [0]))
+    newest = frames[..., -views * spec.colours :, :, :]
+    image = rearrange(newest, "... (v c) h w -> ... c h (v w)", v=views)
+    return image.expand(*image.shape[:-3], 3, -1, -1)
+
+
+def enlarged(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Images [T, 3, h, w] as [T, H, W, 3], enlarged without smoothing: a pixel stays a pixel."""
+    colour = frames.transpose(0, 2, 3, 1)
+    return np.repeat(np.repeat(colour, PICTURE_SCALE, axis=1), PICTURE_SCALE, axis=2)

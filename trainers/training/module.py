@@ -1,0 +1,150 @@
+"""The LightningModule: one optimiser over all of an agent's losses, by manual optimisation."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from trainers.build.agent import require_fit
+from trainers.process.clock import Clock
+from worldmodel.agents.latent_mpc import LatentMPC
+from worldmodel.interfaces import Batch, Loss
+
+
+class NonFiniteTraining(RuntimeError):
+    """Gradients were not finite in too many updates in a row."""
+
+
+class WorldModelModule(pl.LightningModule):
+    """Algorithm 26, line 3: every batch is one update of model, value and policy together.
+
+    learning_rates: by the agent's parameter groups. grad_clip: largest gradient norm of each group.
+    An update whose gradients are not finite is skipped and counted; `patience` of them in a row end the run.
+    """
+
+    def __init__(
+        self,
+        agent: LatentMPC,
+        *,
+        learning_rates: Mapping[str, float],
+        grad_clip: float = 100.0,
+        eps: float = 1e-5,
+        patience: int = 20,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.agent, self.grad_clip, self.eps, self.patience = agent, grad_clip, eps, patience
+        self.learning_rates = dict(learning_rates)
+        self.clock = Clock()
+        self.updates = 0
+        self.skipped, self._skipped_in_a_row = 0, 0
+        self.latest: dict[str, float] = {}
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+
+    def parameter_groups(self) -> dict[str, list[torch.nn.Parameter]]:
+        """The weights that are trained, by the loss that trains them."""
+        return self.agent.parameter_groups()
+
+    def losses(self, batch: Batch) -> Loss:
+        """What an update minimises."""
+        return self.agent.losses(batch)
+
+    def count_rows(self, rows: int) -> None:
+        """Tell the parts that weigh a prior over weights against data how many recorded rows there are."""
+        for part in (self.agent.dynamics, self.agent.reward):
+            if hasattr(part, "count_rows"):
+                part.count_rows(rows)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam with one parameter group for each of the agent's."""
+        groups = self.parameter_groups()
+        missing = groups.keys() - self.learning_rates.keys()
+        if missing:
+            raise ValueError(
+                f"optimizer.learning_rates: expected a rate for {sorted(groups)}, missing {sorted(missing)}"
+            )
+        rates = [{"params": weights, "lr": self.learning_rates[name]} for name, weights in groups.items()]
+        return torch.optim.Adam(rates, eps=self.eps, fused=True)
+
+    def on_train_start(self) -> None:
+        """Give restored moments the layout of their weights: fused Adam pairs elements by their place in memory."""
+        optimizer = self.optimizers()
+        for name, group in zip(self.parameter_groups(), optimizer.param_groups, strict=True):
+            group["lr"], group["eps"] = self.learning_rates[name], self.eps  # the config's, also on a resumed run
+        for weight, state in optimizer.state.items():
+            for name, moment in state.items():
+                if moment.shape == weight.shape:
+                    state[name] = torch.empty_like(weight, dtype=moment.dtype).copy_(moment)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor | None]:
+        """One update; returns the error [B] of each window."""
+        optimizer = self.optimizers()
+        loss = self.losses(batch)
+        optimizer.zero_grad()
+        self.manual_backward(loss.total)
+        norms = self.apply_gradients(optimizer)
+        self.updates += 1
+        self._accumulate(loss.metrics, norms)
+        return {"error": loss.error}
+
+    def apply_gradients(self, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+        """Clip and step unless a gradient is not finite; the gradient norm of each group before clipping."""
+        norms = [self._clip(group["params"]) for group in optimizer.param_groups]
+        if self._finite(norms):
+            optimizer.step()
+            self.agent.after_step()
+        return norms
+
+    @property
+    def has_metrics(self) -> bool:
+        """Whether there were updates since the last call of `drain_metrics`."""
+        return self._count > 0
+
+    def drain_metrics(self) -> dict[str, float]:
+        """Means over the updates since the last call: one synchronisation with the device, not one per update."""
+        means = {name: float(total) / self._count for name, total in self._sums.items()}
+        self._sums, self._count = {}, 0
+        self.latest = means or self.latest
+        return means
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Counters, clock and random state travel with the weights."""
+        checkpoint["module"] = {
+            "updates": self.updates,
+            "skipped": [self.skipped, self._skipped_in_a_row],
+            "clock": self.clock.state_dict(),
+            "undrained": [self._sums, self._count],
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Continue counting; a ValueError names the first weight that does not fit."""
+        require_fit(self.state_dict(), checkpoint["state_dict"])
+        state = checkpoint["module"]
+        self.updates, (self.skipped, self._skipped_in_a_row) = state["updates"], state["skipped"]
+        self._sums, self._count = state["undrained"]
+        self.clock.load_state_dict(state["clock"])
+
+    def _clip(self, weights: list[torch.nn.Parameter]) -> Tensor:
+        return torch.nn.utils.clip_grad_norm_(weights, self.grad_clip, foreach=True)
+
+    def _finite(self, norms: list[Tensor]) -> bool:
+        if torch.stack(norms).isfinite().all():
+            self._skipped_in_a_row = 0
+            return True
+        self.skipped += 1
+        self._skipped_in_a_row += 1
+        if self._skipped_in_a_row >= self.patience:
+            raise NonFiniteTraining(f"gradients were not finite in {self.patience} updates in a row: lower the rates")
+        return False
+
+    def _accumulate(self, metrics: Mapping[str, Tensor], norms: list[Tensor]) -> None:
+        named = {
+            **metrics,
+            **{f"grad_norm/{name}": n for name, n in zip(self.parameter_groups(), norms, strict=True)},
+        }
+        for name, number in named.items():
+            self._sums[name] = self._sums[name] + number if name in self._sums else number
+        self._count += 1
