@@ -138,7 +138,7 @@ class _Run:
             if isinstance(action, str):
                 self._receive({index: Fault(index, "action", action)})
             else:
-                accepted[index] = action
+                accepted[index] = action.copy()  # a pool may change it, and the stored one must not
         self._calls += 1
         self._asked |= dict.fromkeys(accepted, time.monotonic())
         if accepted:

@@ -1,5 +1,6 @@
 """What a dm_control environment has to be: physics to draw, a seed, bounds and a step limit; and one decision in it."""
 
+import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -22,7 +23,7 @@ def own_loader(path: str, kwargs: Mapping[str, Any]) -> Callable[[], Any]:
         raise BadOption(f"kwargs: {path}{inspect.signature(function)}: {error}") from error
 
     def load() -> Any:
-        env = function(**kwargs)
+        env = function(**copy.deepcopy(dict(kwargs)))  # it may be built twice
         missing = [name for name in ("physics", "task", "action_spec", "reset", "step") if not hasattr(env, name)]
         if missing:
             got = f"{type(env).__name__} without {', '.join(missing)}"
@@ -66,7 +67,8 @@ def hold(env: Any, control: NDArray[Any], repeat: int, left: int) -> Held:
     """Take `repeat` control steps, fewer where the environment ends or `left`, those of its episode, run out."""
     reward, taken, last = 0.0, 0, False
     while taken < repeat and not last:
-        row = env.step(control)
+        # a copy for every call: a task may change in place what it is given
+        row = env.step(control.copy())
         taken += 1
         reward += float(row.reward)
         last = row.last() or taken >= left

@@ -1,6 +1,7 @@
 """Any Gymnasium environment, by its id or by the import path of a function that returns one."""
 
 import contextlib
+import importlib
 import inspect
 import os
 from collections.abc import Callable, Mapping
@@ -15,11 +16,16 @@ from datamodules.envs.actions import Actions, actions_of
 from datamodules.envs.checks import checked_action, checked_reward, require_open, require_whole
 from datamodules.envs.errors import BadObservation, BadOption, BadSpace, MissingGL, MissingPackage, UnknownTask
 from datamodules.envs.images import ImageReader, area_resized, as_colour, find_image
-from datamodules.envs.import_path import import_callable, is_import_path
+from datamodules.envs.import_path import import_callable, import_module_of, is_import_path
 from datamodules.envs.protocol import Step
 from worldmodel.spec import EnvSpec
 
 Pixels = Literal["auto", "observation", "render"]
+
+# C code takes seeds as signed 32-bit numbers
+SEEDS = 2**31
+# whose ids have a namespace of another name than the module that registers them
+_REGISTERED_BY = {"ALE": "ale_py", "Meta-World": "metaworld"}
 
 
 def make(
@@ -33,7 +39,7 @@ def make(
     kwargs: Mapping[str, Any] | None = None,
     gpu: int | None = None,
 ) -> "GymEnv":
-    """Open `task`, a Gymnasium id or `package.module:function`, with [C, size, size] frames.
+    """Open `task`, an id as gymnasium.make takes it or `package.module:function`, with [C, size, size] frames.
 
     episode_steps: control steps until truncation; needed where the environment is registered with none. pixels: where
     frames come from, "auto" is the observation's image if it has one, else render_mode="rgb_array". image_key: which
@@ -84,6 +90,9 @@ def choose_reader(space: Any, render_mode: str | None, *, pixels: Pixels, image_
 def known_limit(env: Any, task: str) -> int:
     """The control steps after which the registered environment is truncated; raises BadOption where it never is."""
     limit = getattr(env.spec, "max_episode_steps", None) or getattr(env.unwrapped, "max_episode_steps", None)
+    if limit is None and env.spec is not None and "max_num_frames_per_episode" in env.spec.kwargs:
+        # of an Atari game, in frames of the console
+        limit = env.spec.kwargs["max_num_frames_per_episode"] // np.min(env.spec.kwargs.get("frameskip", 1))
     if limit is None:
         raise BadOption(f"episode_steps: expected a number of control steps, since {task} has no time limit of its own")
     return int(limit)
@@ -106,21 +115,53 @@ def typed_errors(gymnasium: ModuleType, task: str) -> Any:
         raise MissingPackage(f"{task}: {error}") from error
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
         raise UnknownTask(f"task: expected a Gymnasium id or package.module:function, got {task!r}: {error}") from error
+
+
+def registered_spec(gymnasium: ModuleType, task: str) -> Any:
+    """The registered spec of an id, None for `package.module:function`; raises what typed_errors expects.
+
+    `module:id` imports the module first; `Namespace/id` imports one of that name where nobody did; an id without a
+    version means the latest one.
+    """
+    module, _, name = task.rpartition(":")
+    namespace = name.partition("/")[0] if "/" in name else ""
+    registry = gymnasium.envs.registration
+    if module:
+        import_module_of(task)
+    elif namespace and not any(spec.namespace == namespace for spec in registry.registry.values()):
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(_REGISTERED_BY.get(namespace, namespace))
+    if name not in registry.registry:
+        if is_import_path(task):
+            return None
+        parts = registry.parse_env_id(name)
+        name = (
+            name if parts[2] is not None else registry.get_env_id(*parts[:2], registry.find_highest_version(*parts[:2]))
+        )
+    return gymnasium.spec(name)
+
+
+def require_arguments(creator: Callable[..., Any], task: str, kwargs: Mapping[str, Any]) -> None:
+    """Raise BadOption unless a constructor takes keyword arguments of these names."""
+    try:
+        inspect.signature(creator).bind(**kwargs)
+    except ValueError:  # a builtin that does not say what it takes
+        return
     except TypeError as error:
         raise BadOption(f"kwargs: {task} does not take them: {error}") from error
 
 
 def _open(gymnasium: ModuleType, task: str, pixels: Pixels, episode_steps: int | None, kwargs: dict[str, Any]) -> Any:
     with typed_errors(gymnasium, task):
-        if is_import_path(task):
-            creator = import_callable(task)
-            env = creator(**drawing(creator, pixels, kwargs))
+        spec = registered_spec(gymnasium, task)
+        creator = import_callable(task) if spec is None else spec.entry_point
+        creator = creator if callable(creator) else gymnasium.envs.registration.load_env_creator(creator)
+        options = drawing(creator, pixels, kwargs if spec is None else spec.kwargs | kwargs)
+        require_arguments(creator, task, options)
+        if spec is None:
+            env = creator(**options)
         else:
-            spec = gymnasium.spec(task)
-            creator = spec.entry_point
-            creator = creator if callable(creator) else gymnasium.envs.registration.load_env_creator(creator)
-            options = drawing(creator, pixels, spec.kwargs | kwargs)
-            env = gymnasium.make(task, max_episode_steps=episode_steps, disable_env_checker=True, **options)
+            env = gymnasium.make(spec.id, max_episode_steps=episode_steps, disable_env_checker=True, **options)
     if not isinstance(env, gymnasium.Env):
         raise UnknownTask(f"task: expected a gymnasium.Env from {task}, got {type(env).__name__}")
     return env
@@ -155,8 +196,8 @@ class GymEnv:
 
     def reset(self, seed: int) -> Step:
         """Open the episode of `seed`; it seeds the action space too."""
-        observation, _ = self.env.reset(seed=seed % 2**32)
-        self.env.action_space.seed(seed % 2**32)
+        observation, _ = self.env.reset(seed=seed % SEEDS)
+        self.env.action_space.seed(seed % SEEDS)
         self._control_steps, self._open = 0, True
         return Step(self._pixels(observation), 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
 
@@ -169,7 +210,8 @@ class GymEnv:
         native = self._actions.native(checked_action(action, action_dim=self.spec.action_dim))
         reward, taken, terminal, last = 0.0, 0, False, False
         while taken < self.spec.action_repeat and not last:
-            observation, gained, terminal, cut, _ = self.env.step(native)
+            # a copy for every call: an environment may change in place what it is given
+            observation, gained, terminal, cut, _ = self.env.step(native.copy())
             reward += checked_reward(gained)
             taken += 1
             last = terminal or cut or self._control_steps + taken >= self.spec.episode_steps

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from datamodules.envs.errors import UnknownTask
@@ -13,16 +14,14 @@ def is_import_path(task: str) -> bool:
     return name.isidentifier() and all(part.isidentifier() for part in module.split("."))
 
 
-def import_callable(path: str) -> Callable[..., Any]:
-    """What `package.module:function` names; raises UnknownTask, and whatever the module's own code raises.
+def import_module_of(path: str) -> ModuleType:
+    """The module before the colon of `path`; raises UnknownTask, and whatever the module's own code raises.
 
     Only for paths from a user's configuration or command line, never for one out of a file of data.
     """
-    if not is_import_path(path):
-        raise UnknownTask(f"task: expected package.module:function, got {path!r}")
-    module_name, _, name = path.partition(":")
+    module_name = path.partition(":")[0]
     try:
-        module = importlib.import_module(module_name)
+        return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         missing = error.name or module_name
         if missing != module_name and not module_name.startswith(f"{missing}."):
@@ -31,7 +30,14 @@ def import_callable(path: str) -> Callable[..., Any]:
             f"task: expected an importable module in {path!r}, found no {missing!r}; "
             "install its package, or name its folder in PYTHONPATH"
         ) from error
-    found = getattr(module, name, None)
-    if not callable(found):
-        raise UnknownTask(f"task: expected a function or class {name!r} in {module_name}, got {found!r}")
-    return found
+
+
+def import_callable(path: str) -> Callable[..., Any]:
+    """What `package.module:function` names; raises as `import_module_of`, which says for which paths it is."""
+    if not is_import_path(path):
+        raise UnknownTask(f"task: expected package.module:function, got {path!r}")
+    module, name = import_module_of(path), path.partition(":")[2]
+    named = getattr(module, name, None)
+    if not callable(named):
+        raise UnknownTask(f"task: expected a function or class {name!r} in {module.__name__}, got {named!r}")
+    return named

@@ -23,6 +23,7 @@ from datamodules.envs.actions import actions_of
 from datamodules.envs.checks import checked_action, checked_reward, require_open
 from datamodules.envs.errors import BadObservation, BadOption, UnknownTask
 from datamodules.envs.gym import (
+    SEEDS,
     Pixels,
     check_options,
     choose_reader,
@@ -30,16 +31,16 @@ from datamodules.envs.gym import (
     drawn,
     import_gymnasium,
     known_limit,
+    registered_spec,
+    require_arguments,
     spec_of,
     typed_errors,
 )
 from datamodules.envs.images import ImageReader, area_resized, as_colour
-from datamodules.envs.import_path import import_callable, is_import_path
+from datamodules.envs.import_path import import_callable
 from datamodules.envs.protocol import Step
 
 NEXT_STEP, SAME_STEP, DISABLED = "NextStep", "SameStep", "Disabled"
-# how Gymnasium names the modes here
-_ENTRIES = {"sync": "sync", "native": "vector_entry_point"}
 
 
 def make_lanes(
@@ -62,46 +63,52 @@ def make_lanes(
     whose autoreset mode is its own. The rest as in gym.make. Raises UnknownTask, BadOption, BadSpace, MissingPackage.
     """
     check_options(size=size, action_repeat=action_repeat, episode_steps=episode_steps, pixels=pixels)
-    if vectorization not in _ENTRIES:
+    if vectorization not in ("sync", "native"):
         raise BadOption(f"vectorization: expected sync or native (source=gym runs processes), got {vectorization!r}")
     if autoreset not in (NEXT_STEP, SAME_STEP, DISABLED):
         raise BadOption(f"autoreset: expected {NEXT_STEP}, {SAME_STEP} or {DISABLED}, got {autoreset!r}")
     gymnasium, options = import_gymnasium(gpu=gpu), dict(kwargs or {})
     with typed_errors(gymnasium, task):
-        if is_import_path(task):
+        spec = registered_spec(gymnasium, task)
+        if spec is None:
             creator = import_callable(task)
-            env = creator(**{"num_envs": lanes, **drawing(creator, pixels, options)})
+            options = {"num_envs": lanes, **drawing(creator, pixels, options)}
+            require_arguments(creator, task, options)
+            env = creator(**options)
+        elif vectorization == "sync":
+            extra = {"vector_kwargs": {"autoreset_mode": autoreset}, "disable_env_checker": True}
+            env = _make_vec(gymnasium, spec, "entry_point", lanes, pixels, episode_steps, options, extra)
         else:
-            if vectorization == "sync":
-                options = {"vector_kwargs": {"autoreset_mode": autoreset}, "disable_env_checker": True, **options}
-            env = _make_vec(gymnasium, task, lanes, _ENTRIES[vectorization], pixels, episode_steps, options)
+            env = _make_vec(gymnasium, spec, "vector_entry_point", lanes, pixels, episode_steps, options, {})
     if not isinstance(env, gymnasium.vector.VectorEnv) or env.num_envs != lanes:
         got = f"{type(env).__name__} with {getattr(env, 'num_envs', 'no')} lanes"
         raise UnknownTask(f"task: expected a gymnasium.vector.VectorEnv with {lanes} lanes from {task}, got {got}")
     reader = choose_reader(env.single_observation_space, env.render_mode, pixels=pixels, image_key=image_key)
     limit = episode_steps or known_limit(env, task)
-    spec = {"task": task, "size": size, "action_repeat": action_repeat, "episode_steps": limit}
+    facts = {"task": task, "size": size, "action_repeat": action_repeat, "episode_steps": limit}
     by_lane = isinstance(env.unwrapped, gymnasium.vector.SyncVectorEnv | gymnasium.vector.AsyncVectorEnv)
-    return VectorLanes(env, reader, by_lane=by_lane, **spec)
+    return VectorLanes(env, reader, by_lane=by_lane, **facts)
 
 
 def _make_vec(
     gymnasium: Any,
-    task: str,
-    lanes: int,
+    spec: Any,
     entry: str,
+    lanes: int,
     pixels: Pixels,
     episode_steps: int | None,
-    options: dict[str, Any],
+    kwargs: dict[str, Any],
+    extra: dict[str, Any],
 ) -> Any:
-    spec = gymnasium.spec(task)
-    creator = spec.entry_point if entry == "sync" else spec.vector_entry_point
+    creator = getattr(spec, entry)
     if creator is None:
-        raise BadOption(f"vectorization: {task} brings no vector environment along, use sync")
+        raise BadOption(f"vectorization: {spec.id} brings no vector environment along, use sync")
     creator = creator if callable(creator) else gymnasium.envs.registration.load_env_creator(creator)
+    options = drawing(creator, pixels, {**spec.kwargs, **kwargs})
+    require_arguments(creator, spec.id, options if entry == "entry_point" else {"num_envs": lanes, **options})
     limit = {} if episode_steps is None else {"max_episode_steps": episode_steps}
-    options = {**limit, **drawing(creator, pixels, {**spec.kwargs, **options})}
-    return gymnasium.make_vec(task, num_envs=lanes, vectorization_mode=entry, **options)
+    mode = "sync" if entry == "entry_point" else entry
+    return gymnasium.make_vec(spec.id, num_envs=lanes, vectorization_mode=mode, **{**limit, **extra, **options})
 
 
 class VectorLanes:
@@ -156,7 +163,8 @@ class VectorLanes:
             running = list(self._steps)
             if not running:
                 break
-            observation, gained, terminated, info = self._step_env(native)
+            # a copy for every call: an environment may change in place what it is given
+            observation, gained, terminated, info = self._step_env(native.copy())
             for lane in running:
                 rewards[lane] += checked_reward(gained[lane])
                 self._steps[lane] += 1
@@ -181,9 +189,9 @@ class VectorLanes:
         self.env.close()
 
     def _reset_env(self, seeds: dict[int, int], *, everything: bool) -> Any:
-        seed: Any = [seeds.get(lane, 0) % 2**32 for lane in range(self.count)]
+        seed: Any = [seeds.get(lane, 0) % SEEDS for lane in range(self.count)]
         if not self._by_lane:
-            seed = int(np.random.SeedSequence([*seeds.keys(), *seeds.values()]).generate_state(1)[0])
+            seed = shared_seed(seeds, self.count)
         lanes = list(range(self.count) if everything else seeds)
         observation, _ = self.env.reset(seed=seed, options=None if everything else self._mask(lanes))
         self._ended[lanes] = False
@@ -237,10 +245,15 @@ class VectorLanes:
         if self._reader is not None:
             return {lane: self._reader.read(lane_of(observation, lane)).copy() for lane in lanes}
         frames = self.env.render() if len(lanes) else ()
-        return {lane: drawn(frames[lane]) for lane in lanes}
+        return {lane: drawn(frames[lane]).copy() for lane in lanes}
 
     def _pixels(self, lane: int) -> NDArray[np.uint8]:
         return area_resized(self._images[lane].transpose(2, 0, 1), self.spec.pixels[1])
+
+
+def shared_seed(seeds: Mapping[int, int], lanes: int) -> int:
+    """One seed for {lane: seed}: the environment gives it to its first lane, and those that follow to the others."""
+    return int(np.random.SeedSequence([*seeds.keys(), *seeds.values()]).generate_state(1)[0]) % (SEEDS - lanes)
 
 
 def autoreset_mode(env: Any) -> str:

@@ -40,8 +40,8 @@ class FrameWatch:
         self._states: set[bytes] = set()
 
     def first(self, pixels: NDArray[np.uint8]) -> None:
-        """Look at the first frame [C, h, w] of a worker's life; raises BlankFrame."""
-        if is_blank(pixels):
+        """Look at the first frame [C, h, w] of a worker's life; raises BlankFrame unless blank frames are allowed."""
+        if self._blank_frames and is_blank(pixels):
             raise BlankFrame("the first frame is one constant colour: the renderer draws nothing, check MUJOCO_GL")
 
     def see(self, pixels: NDArray[np.uint8], last: NDArray[np.uint8], *, opens: bool) -> None:
@@ -105,7 +105,7 @@ class Server:
         if opens:
             step = self._env.reset(seed)
         else:
-            step = self._env.step(np.frombuffer(request, "<f4", offset=wire.REQUEST.size))
+            step = self._env.step(np.frombuffer(request, "<f4", offset=wire.REQUEST.size).copy())
         self._store(0, step, opens=opens)
         return wire.Reply(sequence, wire.DONE, *_facts(step))
 
@@ -141,7 +141,7 @@ class LaneServer(Server):
         return len(self._watches) * self._body.itemsize
 
     def _advance(self, sequence: int, request: bytes, *, seed: int, opens: bool) -> wire.Reply:
-        lanes = np.frombuffer(request, self._body, offset=wire.REQUEST.size)
+        lanes = np.frombuffer(request, self._body, offset=wire.REQUEST.size).copy()
         asked = lanes["asked"].nonzero()[0].tolist()
         if opens:
             rows = self._env.reset({lane: int(lanes["seed"][lane]) for lane in asked})

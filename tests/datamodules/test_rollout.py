@@ -269,3 +269,15 @@ def test_others_play_on_while_one_holds_them_up():
     others = [e for e in played if e.index == 1]
     assert len(others) >= 3 and all(e.decisions == 2 for e in others)
     assert len({e.seed for e in played}) == len(played)
+
+
+def test_a_pool_may_change_the_actions_that_it_is_given():
+    class Halving(CountingPool):
+        def step(self, actions):
+            for action in actions.values():
+                action *= 0.5
+            return super().step(actions)
+
+    stored = []
+    play(Halving([3]), Echo(), {0: 7}, on_row=lambda i, step, action: stored.append(action.copy()))
+    np.testing.assert_allclose([action[0] for action in stored], [0, 0.0, 0.01, 0.02])

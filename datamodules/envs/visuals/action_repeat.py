@@ -25,12 +25,13 @@ class ActionRepeat(Wrapper):
 
     def step(self, action: NDArray[np.float32]) -> Step:
         """Advance with an action [A]."""
-        row = self.env.step(action)
+        # a copy for every call: an environment may change in place what it is given
+        row = self.env.step(action.copy())
         for _ in range(self._count - 1):
             if row.is_last:
                 break
             reward, env_steps = row.reward, row.env_steps
-            row = self.env.step(action)
+            row = self.env.step(action.copy())
             row.reward += reward
             row.env_steps += env_steps
         return row

@@ -47,6 +47,24 @@ def roll(line=1e9, time_limit=1.0):
     return control.Environment(physics, Roll(line), time_limit=time_limit, control_timestep=0.02)
 
 
+class Halving(Roll):
+    """Changes the action that it is given; reward is the control."""
+
+    def before_step(self, action, physics):
+        super().before_step(action, physics)
+        action *= 0.5
+
+    def get_reward(self, physics):
+        return float(physics.data.ctrl[0])
+
+
+def halving():
+    """A task that is careless with actions."""
+    return control.Environment(
+        mujoco.Physics.from_xml_string(MODEL), Halving(1e9), time_limit=1.0, control_timestep=0.02
+    )
+
+
 class ComposedRoll(composer.Task):
     """The same ball, in a model that is compiled anew for every episode."""
 

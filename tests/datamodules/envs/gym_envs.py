@@ -91,9 +91,9 @@ class Discrete(Watermarked):
         self.action_space = spaces.Discrete(3, start=5)
 
 
-def sync_lanes(num_envs, mode="NextStep", **kwargs):
+def sync_lanes(num_envs, mode="NextStep", kind="Watermarked", **kwargs):
     """Watermarked lanes in Gymnasium's own vector environment."""
-    lanes = [lambda lane=lane: Watermarked(lane, **kwargs) for lane in range(num_envs)]
+    lanes = [lambda lane=lane: globals()[kind](lane, **kwargs) for lane in range(num_envs)]
     return gymnasium.vector.SyncVectorEnv(lanes, autoreset_mode=gymnasium.vector.AutoresetMode(mode))
 
 
@@ -169,3 +169,42 @@ def one_bad_lane(num_envs, lengths):
     lanes = NativeLanes(num_envs, lengths=lengths)
     lanes.envs[1].spoil = "reward"
     return lanes
+
+
+class Halving(Watermarked):
+    """Changes the action that it is given, as careless code does."""
+
+    def step(self, action):
+        given = np.array(action)
+        action *= 0.5
+        row = super().step(np.array([2.0, -2.0], np.float32))
+        self.actions[-1] = given
+        return row
+
+
+class SmallSeeds(Watermarked):
+    """Takes a seed as C code does."""
+
+    def reset(self, *, seed=None, options=None):
+        np.array(seed if seed is not None else 0).astype(np.int64).item().to_bytes(4, "little", signed=True)
+        return super().reset(seed=seed)
+
+
+def halving_lanes(num_envs):
+    """Lanes in Gymnasium's own vector environment that change their actions."""
+    return gymnasium.vector.SyncVectorEnv([lambda lane=lane: Halving(lane, lengths=(9,)) for lane in range(num_envs)])
+
+
+class SmallSeedLanes(NativeLanes):
+    """One seed for all lanes, from which each has its own, as ALE's vector environment does it."""
+
+    def reset(self, *, seed=None, options=None):
+        for lane in range(self.num_envs):
+            int(seed + lane).to_bytes(4, "little", signed=True)
+        return super().reset(seed=seed, options=options)
+
+
+# registered by importing this module, the second as a name that looks like a function's
+gymnasium.register("gym_envs/Marked-v0", entry_point=Watermarked, max_episode_steps=7)
+gymnasium.register("gym_envs/Marked-v1", entry_point=Watermarked, max_episode_steps=8)
+gymnasium.register("MarkedEnv", entry_point=Watermarked, max_episode_steps=9)

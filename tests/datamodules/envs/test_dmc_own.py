@@ -77,3 +77,9 @@ def test_a_limit_of_ones_own_truncates():
 def test_what_is_wrong_with_it_is_said(task, options, error, text):
     with pytest.raises(error, match=text):
         EnvPool(source="dmc", kwargs={"task": task, **options}, count=1)
+
+
+def test_a_held_action_is_the_same_whatever_a_task_does_to_it():
+    with open_pool("halving", action_repeat=4) as pool:
+        pool.reset({0: 1})
+        assert pool.step({0: np.float32([0.5])})[0].reward == pytest.approx(4 * 3.0)

@@ -310,3 +310,32 @@ def test_cartpole_terminates_and_its_limit_can_be_changed():
 def test_sources_import_gymnasium_only_when_they_use_it():
     code = "import datamodules.envs.gym, sys; assert not {'gymnasium', 'PIL'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_repeated_action_is_the_same_whatever_an_environment_does_to_it(envs):
+    env = make("gym_envs:Halving", action_repeat=4)
+    play(env, 1, np.float32([0.4, 0.8]))
+    middle, half = np.float32([2.0, -2.0]), np.float32([2.0, 1.0])
+    np.testing.assert_allclose(env.env.actions, np.tile(middle + half * np.float32([0.4, 0.8]), (4, 1)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", [2**31 - 1, 2**31, 2**32 - 1])
+def test_seeds_fit_into_31_bits(envs, seed):
+    env = make("gym_envs:SmallSeeds")
+    env.reset(seed)
+    assert env.env.drawn == int(np.random.default_rng(seed % 2**31).integers(1000))
+
+
+@pytest.mark.parametrize(
+    ("task", "limit"),
+    [
+        ("gym_envs:gym_envs/Marked-v0", 7),
+        ("gym_envs/Marked-v0", 7),
+        ("gym_envs/Marked", 8),
+        ("gym_envs:MarkedEnv", 9),
+        ("gymnasium.envs.classic_control:CartPole-v1", 500),
+        ("CartPole", 500),
+    ],
+)
+def test_ids_are_those_that_gymnasium_makes(envs, task, limit):
+    assert make(task, episode_steps=None).spec.episode_steps == limit

@@ -353,8 +353,9 @@ def test_frames_that_say_nothing_are_a_fault_after_a_few(kind):
         after_a_fault(pool)
 
 
-def test_frames_are_not_looked_at_where_nobody_wants_it():
-    options = {"fault": "frozen", "fault_at": 2, "episode_steps": 50}
+@pytest.mark.parametrize("fault", ["frozen", "blank"])
+def test_frames_are_not_looked_at_where_nobody_wants_it(fault):
+    options = {"fault": fault, "fault_at": 2, "episode_steps": 50, "blank": fault == "blank"}
     with counters(options=options, blank_frames=0, frozen_frames=0) as pool:
         pool.reset({0: 5})
         assert not any(isinstance(pool.step({0: ACTION})[0], Fault) for _ in range(20))

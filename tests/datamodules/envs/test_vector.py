@@ -219,3 +219,34 @@ def test_callers_mistakes_and_bad_values_are_typed(envs):
 def test_wrong_tasks_and_options_are_named(envs, task, options, error, text):
     with pytest.raises(error, match=text):
         vector.make_lanes(**{"task": task, "lanes": 2, **options})
+
+
+def test_a_repeated_action_is_the_same_whatever_an_environment_does_to_it(envs):
+    pool = vector.make_lanes(task="gym_envs:halving_lanes", lanes=2, size=16, episode_steps=50, action_repeat=4)
+    pool.reset({0: 1, 1: 2})
+    pool.step({lane: np.float32([0.4, 0.8]) for lane in range(2)})
+    for env in pool.env.envs:
+        np.testing.assert_allclose(env.actions, np.tile(np.float32([2.8, -1.2]), (4, 1)), rtol=1e-6)
+
+
+def test_seeds_fit_into_31_bits(envs):
+    own = vector.make_lanes(
+        task="gym_envs:sync_lanes", lanes=2, size=16, episode_steps=50, kwargs={"kind": "SmallSeeds"}
+    )
+    native = vector.make_lanes(task="gym_envs:SmallSeedLanes", lanes=2, size=16, episode_steps=50)
+    for seed in range(2**31 - 20, 2**31 + 20):
+        own.reset({0: seed, 1: 2**32 - 1})
+        native.reset({0: seed, 1: 2**32 - 1})
+    assert own.env.envs[1].drawn == int(np.random.default_rng(2**31 - 1).integers(1000))
+
+
+def test_a_seed_for_all_lanes_leaves_room_for_those_that_follow():
+    seeds = [vector.shared_seed({0: number, 1: 7}, 2**31 - 10) for number in range(200)]
+    assert set(seeds) == set(range(10))
+
+
+@pytest.mark.parametrize("task", ["gymnasium.envs.classic_control:CartPole-v1", "CartPole"])
+def test_ids_are_those_that_gymnasium_makes(task):
+    for vectorization in ("sync", "native"):
+        lanes = vector.make_lanes(task=task, lanes=2, size=16, vectorization=vectorization)
+        assert lanes.spec.episode_steps == 500

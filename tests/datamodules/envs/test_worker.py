@@ -1,8 +1,11 @@
+import mmap
+
 import numpy as np
 import pytest
 
+from datamodules.envs import counting, wire
 from datamodules.envs.errors import BlankFrame
-from datamodules.envs.worker import FrameWatch
+from datamodules.envs.worker import FrameWatch, Server
 
 BLANK, DRAWN = np.zeros((3, 4, 4), np.uint8), np.arange(48, dtype=np.uint8).reshape(3, 4, 4)
 
@@ -22,3 +25,25 @@ def watched(frames, *, episode_steps):
 def test_blank_frames_are_counted_across_episodes(episode_steps):
     assert watched([BLANK] * 20, episode_steps=episode_steps) == 4
     assert watched([DRAWN, *[BLANK] * 4] * 4, episode_steps=episode_steps) == 20
+
+
+def test_first_frames_may_be_blank_where_nobody_minds():
+    FrameWatch(None, blank_frames=0, frozen_frames=0).first(BLANK)
+    with pytest.raises(BlankFrame, match="first frame"):
+        FrameWatch(None, blank_frames=1, frozen_frames=0).first(BLANK)
+
+
+def test_a_request_gives_an_environment_an_action_of_its_own():
+    class Halving(counting.CountingEnv):
+        def step(self, action):
+            action *= 0.5
+            return super().step(action)
+
+    env = counting.make()
+    env.__class__ = Halving
+    with mmap.mmap(-1, wire.memory_size(env.spec.pixels)) as memory:
+        server = Server(env=env, memory=memory, watches=[FrameWatch(env, blank_frames=0, frozen_frames=0)])
+        server.answer(wire.REQUEST.pack(wire.OP_RESET, 1, 5) + bytes(8))
+        row = server.answer(wire.REQUEST.pack(wire.OP_STEP, 2, 0) + np.float32([0.8, 0]).tobytes())
+        assert row.status == wire.DONE and row.reward == pytest.approx(100.4)
+        server.release()

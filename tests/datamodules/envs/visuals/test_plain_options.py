@@ -5,7 +5,7 @@ import pytest
 
 from datamodules.envs import counting
 from datamodules.envs.errors import BadOption, NotReset
-from datamodules.envs.sources import open_env
+from datamodules.envs.sources import open_env, see_through
 from datamodules.envs.visuals.grayscale import Grayscale
 from worldmodel.spec import EnvSpec
 
@@ -115,3 +115,18 @@ def test_resize_shrinks_to_means_and_grows_to_nearest():
 def test_bad_options_are_named(visuals, message):
     with pytest.raises(BadOption, match=message):
         open_env(source="counting", kwargs={}, visuals=visuals)
+
+
+def test_an_action_that_is_held_is_the_same_whatever_an_environment_does_to_it():
+    class Halving(counting.CountingEnv):
+        def step(self, action):
+            row = super().step(action)
+            action *= 0.5
+            return row
+
+    inner = counting.make()
+    inner.__class__ = Halving
+    env = see_through(inner, {"action_repeat": {"count": 4}})
+    env.reset(0)
+    action = np.full(2, 0.8, np.float32)
+    assert env.step(action).reward == pytest.approx(100 * 10 + 4 * 0.8) and action[0] == np.float32(0.8)
