@@ -62,7 +62,7 @@ def random_batch(B: int = 3, T: int = 7, *, first: int | None = 0) -> Batch:
     if first is not None:
         is_first[:, first] = True
     return Batch(
-        pixels=torch.randint(0, 256, (B, T, *PIXELS), dtype=torch.uint8),
+        observation={"pixels": torch.randint(0, 256, (B, T, *PIXELS), dtype=torch.uint8)},
         action=torch.rand(B, T, A) * 2 - 1,
         reward=torch.rand(B, T),
         is_first=is_first,

@@ -20,15 +20,20 @@ from torch import Tensor
 # depend on its neighbours; None is torch's own
 Noise = torch.Generator | Sequence[torch.Generator] | None
 
+# what was seen, by name: images uint8 [... c h w] and vectors float32 [... d]
+Observation = Mapping[str, Tensor]
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """A batch of windows, none of which crosses an episode's end.
 
-    windows: what the sampler that chose them needs to recognise them, where there is one; it stays on the host.
+    observation: by name, images uint8 [B T c h w] and vectors float32 [B T d]; the image of a plain pixel task is
+    "pixels". windows: what the sampler that chose them needs to recognise them, where there is one; it stays on the
+    host.
     """
 
-    pixels: UInt8[Tensor, "B T c h w"]
+    observation: Observation
     action: Float[Tensor, "B T A"]
     reward: Float[Tensor, "B T"]
     is_first: Bool[Tensor, "B T"]
@@ -36,8 +41,14 @@ class Batch:
     is_terminal: Bool[Tensor, "B T"]
     windows: Int64[Tensor, "B 3"] | None = None
 
+    @property
+    def pixels(self) -> UInt8[Tensor, "B T c h w"]:
+        """The frames where one image is all that is observed of that kind."""
+        (frames,) = (rows for rows in self.observation.values() if rows.dtype == torch.uint8)
+        return frames
+
     def to(self, device: torch.device | str, *, non_blocking: bool = True) -> "Batch":
-        """The same batch on another device; pixels stay uint8."""
+        """The same batch on another device; images stay uint8."""
         return self._map(lambda rows: rows.to(device, non_blocking=non_blocking))
 
     def rows(self, start: int, stop: int) -> "Batch":
@@ -49,7 +60,9 @@ class Batch:
         return self._map(lambda rows: rows.pin_memory())
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        return replace(self, **{f.name: change(getattr(self, f.name)) for f in fields(self) if f.name != "windows"})
+        observation = {name: change(rows) for name, rows in self.observation.items()}
+        columns = (f.name for f in fields(self) if f.name not in ("observation", "windows"))
+        return replace(self, observation=observation, **{name: change(getattr(self, name)) for name in columns})
 
 
 @dataclass(frozen=True, slots=True)

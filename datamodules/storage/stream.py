@@ -265,5 +265,5 @@ class StreamTable:
         pixels = np.empty((len(first), length, frame_bytes(self._spec)), np.uint8)
         for out, i, row in zip(pixels, stream.tolist(), first.tolist(), strict=True):
             self._streams[i].frames.copy(row, out)
-        fields["pixels"] = torch.from_numpy(pixels).reshape(*slots.shape, *self._spec.pixels)
-        return Batch(**fields, windows=torch.from_numpy(windows))
+        observation = {"pixels": torch.from_numpy(pixels).reshape(*slots.shape, *self._spec.pixels)}
+        return Batch(observation, **fields, windows=torch.from_numpy(windows))

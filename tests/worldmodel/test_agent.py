@@ -1,5 +1,7 @@
 """The agent: acting equals learning's filter, and learning fits what it is shown."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -15,11 +17,11 @@ def test_acting_filters_exactly_as_learning_does(name: str) -> None:
     batch = random_batch(B=2, T=5)
     carry, actions, beliefs = agent.initial_carry(2), [torch.zeros(2, A)], []
     for t in range(5):
-        decision = agent.act(batch.pixels[:, t], batch.is_first[:, t], carry)
+        decision = agent.act({"pixels": batch.pixels[:, t]}, batch.is_first[:, t], carry)
         carry = decision.carry
         actions.append(decision.action)
         beliefs.append(carry.belief)
-    batch = type(batch)(batch.pixels, torch.stack(actions[:5], 1), *[getattr(batch, n) for n in batch.__slots__[2:]])
+    batch = replace(batch, action=torch.stack(actions[:5], 1))
     embed = agent.encoder(agent.pixels(batch.pixels))
     blank = torch.zeros(2, agent.dynamics.carry_dim)
     whole = agent.dynamics.observe(embed, batch.action, batch.is_first, blank, sample=False)
@@ -31,11 +33,11 @@ def test_acting_is_deterministic_and_an_episode_s_start_forgets_the_last_one() -
     first = torch.ones(1, dtype=torch.bool)
 
     def act(carry):
-        return agent.act(batch.pixels[:, 0], first, carry, generator=torch.Generator().manual_seed(3))
+        return agent.act({"pixels": batch.pixels[:, 0]}, first, carry, generator=torch.Generator().manual_seed(3))
 
     fresh, used = act(agent.initial_carry(1)), agent.initial_carry(1)
     for t in range(3):
-        used = agent.act(batch.pixels[:, t], ~first, used).carry
+        used = agent.act({"pixels": batch.pixels[:, t]}, ~first, used).carry
     torch.testing.assert_close(act(used).action, fresh.action)
     assert fresh.action.abs().max() <= 1
 
@@ -122,7 +124,7 @@ def test_open_loop_sees_the_context_only() -> None:
     before = open_loop(agent, batch, context=3)
     changed = batch.pixels.clone()
     changed[:, 3:] = 0
-    after = open_loop(agent, type(batch)(changed, *[getattr(batch, n) for n in batch.__slots__[1:]]), context=3)
+    after = open_loop(agent, replace(batch, observation={"pixels": changed}), context=3)
     torch.testing.assert_close(before.frames, after.frames)
     assert before.frames.min() >= 0 and before.frames.max() <= 1
     with pytest.raises(ValueError, match="context"):

@@ -36,7 +36,7 @@ class AgentPolicy:
             if is_first.any():  # an episode that ended in NaN leaves nothing to the next one
                 carry = _choose(torch.from_numpy(is_first).to(device), self._agent.initial_carry(len(ready)), carry)
             decision = self._agent.act(
-                torch.from_numpy(pixels).to(device),
+                {"pixels": torch.from_numpy(pixels).to(device)},
                 torch.from_numpy(is_first).to(device),
                 carry,
                 noise_std=self._noise_std,

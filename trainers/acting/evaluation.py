@@ -71,7 +71,7 @@ class Evaluation:
         is_first = flags.clone()
         is_first[0, 0] = start == 0
         return Batch(
-            pixels=torch.from_numpy(self.frames[rows])[None],
+            observation={"pixels": torch.from_numpy(self.frames[rows])[None]},
             action=torch.from_numpy(self.actions[rows])[None],
             reward=torch.from_numpy(self.rewards[rows])[None],
             is_first=is_first,

@@ -84,7 +84,7 @@ def _batch(windows: Sequence[tuple[Trajectory, int, int]]) -> Batch:
     is_first, none = torch.zeros_like(reward, dtype=torch.bool), torch.zeros_like(reward, dtype=torch.bool)
     is_first[:, 0] = torch.tensor([start == 0 for _, start, _ in windows])
     return Batch(
-        pixels=stacked("pixels"),
+        observation={"pixels": stacked("pixels")},
         action=stacked("action"),
         reward=reward,
         is_first=is_first,

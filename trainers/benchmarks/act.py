@@ -17,11 +17,11 @@ def measure(overrides: list[str], *, repeats: int, envs: int) -> dict[str, Any]:
     spec = synthetic_spec(config, action_dim=1)
     agent = build_agent(config, spec).eval()
     carry, is_first = agent.initial_carry(envs), torch.zeros(envs, dtype=torch.bool)
-    pixels = torch.randint(0, 256, (envs, *spec.pixels), dtype=torch.uint8)
+    observation = {"pixels": torch.randint(0, 256, (envs, *spec.pixels), dtype=torch.uint8)}
 
     def act(_: int) -> None:
         with torch.inference_mode():
-            agent.act(pixels, is_first, carry)
+            agent.act(observation, is_first, carry)
 
     seconds, _ = alternate(act, lambda k: None, repeats)
     return {"decision_ms": median_ms(seconds), "envs": envs, "planner": config["planner"]}

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from worldmodel.distributions import standard_normal
 from worldmodel.heads import Head
-from worldmodel.interfaces import Batch, Belief, Carry, Dynamics, Loss, Noise, Planner
+from worldmodel.interfaces import Batch, Belief, Carry, Dynamics, Loss, Noise, Observation, Planner
 from worldmodel.nets import PixelNorm
 from worldmodel.objectives import Objective, Seen
 from worldmodel.policies.actor import Actor
@@ -179,19 +179,21 @@ class LatentMPC(nn.Module):
     @torch.no_grad()
     def act(
         self,
-        pixels: UInt8[Tensor, "B c h w"],
+        observation: Observation,
         is_first: Bool[Tensor, "B"],
         carry: Carry,
         *,
         noise_std: float = 0.0,
         generator: Noise = None,
     ) -> Decision:
-        """Algorithm 26, lines 5 and 6: filter the frame, plan from its latent, decide.
+        """Algorithm 26, lines 5 and 6: filter the observation, plan from its latent, decide.
 
+        observation: by name, images uint8 [B c h w] and vectors float32 [B d].
         Rows with is_first start blank. noise_std is the exploration noise added to the action, then clipped.
         """
         blank = is_first[:, None]
         last = torch.where(blank, 0.0, carry.action)
+        (pixels,) = observation.values()
         embed = self.encoder(self.pixels(pixels[:, None]))
         belief = self.dynamics.observe(embed, last[:, None], blank, carry.belief, sample=False)
         latent = belief.latent[:, 0]

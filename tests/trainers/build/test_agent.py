@@ -37,7 +37,7 @@ def batch(B=4, T=8):
     first = flags.clone()
     first[:, 0] = True
     pixels = torch.randint(0, 256, (B, T, 3, 16, 16), dtype=torch.uint8)
-    return Batch(pixels, torch.rand(B, T, 2) * 2 - 1, torch.rand(B, T), first, flags, flags)
+    return Batch({"pixels": pixels}, torch.rand(B, T, 2) * 2 - 1, torch.rand(B, T), first, flags, flags)
 
 
 def module_of(config, **options):

@@ -66,7 +66,7 @@ def test_learning_samples_weights_and_acting_draws_nothing() -> None:
     agent.observe(batch, sample=False)
     assert not torch.equal(torch.get_rng_state(), state)
     torch.set_rng_state(state)
-    agent.eval().act(batch.pixels[:, 0], batch.is_first[:, 0], agent.initial_carry(3))
+    agent.eval().act({"pixels": batch.pixels[:, 0]}, batch.is_first[:, 0], agent.initial_carry(3))
     assert torch.equal(torch.get_rng_state(), state)
 
 

@@ -79,7 +79,7 @@ def test_any_dynamics_is_trained_and_acts_with_any_objective(name: str, objectiv
     own = [*agent.objective.parameters(), *agent.encoder.parameters()]
     grads = [weight.grad for weight in own if weight.requires_grad]
     assert all(grad is not None and grad.isfinite().all() and grad.abs().sum() > 0 for grad in grads)
-    decision = agent.act(batch.pixels[:, 0], batch.is_first[:, 0], agent.initial_carry(3))
+    decision = agent.act({"pixels": batch.pixels[:, 0]}, batch.is_first[:, 0], agent.initial_carry(3))
     assert decision.action.isfinite().all()
     assert (open_loop(agent, batch, context=3).frames is None) == (objective not in ("reconstruction", "overshooting"))
 

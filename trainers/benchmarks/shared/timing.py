@@ -37,7 +37,7 @@ def random_batch(spec: EnvSpec, batch: int, length: int) -> Batch:
     """Windows [batch, length] of noise inside an episode."""
     flags = torch.zeros(batch, length, dtype=torch.bool)
     return Batch(
-        pixels=torch.randint(0, 256, (batch, length, *spec.pixels), dtype=torch.uint8),
+        observation={"pixels": torch.randint(0, 256, (batch, length, *spec.pixels), dtype=torch.uint8)},
         action=torch.rand(batch, length, spec.action_dim) * 2 - 1,
         reward=torch.rand(batch, length),
         is_first=flags,
