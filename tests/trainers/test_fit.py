@@ -23,7 +23,7 @@ def test_results_are_the_only_line_on_stdout(smoke):
     results = run.results()
     assert {"return_mean", "return_ci95", "env_steps", "seconds", "run_dir"} <= results.keys()
     assert results["return_mean"] == pytest.approx(np.mean(results["returns"]))
-    assert results["return_ci95"][0] <= results["return_mean"] <= results["return_ci95"][1]
+    assert results["return_ci95"] is None  # of two episodes there is no interval
     assert (results["status"], results["env_steps"], results["decisions"]) == ("finished", 300, 300)
     assert results["updates"] == 30 and results["episodes"] == 6 and results["run_dir"] == str(folder)
     assert json.loads((folder / "results.json").read_text()) == {k: v for k, v in results.items() if k != "report"}

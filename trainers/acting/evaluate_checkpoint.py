@@ -22,7 +22,7 @@ from trainers.process.clock import Clock
 from trainers.run_folder.checkpoint import DurableCheckpointIO
 from trainers.run_folder.find import find_checkpoint, require_task_fits
 from trainers.run_folder.records import versions, write_json
-from trainers.run_folder.statistics import bootstrap_ci95, iqm
+from trainers.run_folder.statistics import iqm, mean_ci95
 from worldmodel.spec import EnvSpec
 
 
@@ -160,7 +160,7 @@ def evaluation_facts(
     return {
         "task": config["task"]["name"],
         "return_mean": float(np.mean(returns)),
-        "return_ci95": list(bootstrap_ci95(returns)),
+        "return_ci95": mean_ci95(returns),
         "return_iqm": iqm(returns),
         "returns": list(returns),
         "episodes": len(returns),

@@ -15,7 +15,7 @@ from datamodules.rollout import Episode, Policy, play
 from trainers.acting.agent_policy import AgentPolicy
 from trainers.process.clock import Clock
 from trainers.process.interrupt import Interrupted
-from trainers.run_folder.statistics import bootstrap_ci95
+from trainers.run_folder.statistics import evaluation_metrics
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec
@@ -47,19 +47,10 @@ class Evaluation:
         return float(np.mean(self.returns))
 
     @property
-    def return_ci95(self) -> tuple[float, float]:
-        """Bootstrap interval of the mean."""
-        return bootstrap_ci95(self.returns)
-
-    @property
     def metrics(self) -> dict[str, float]:
         """What a row of metrics says of it."""
-        low, high = self.return_ci95
         return {
-            "eval/return_mean": self.return_mean,
-            "eval/return_ci95_low": low,
-            "eval/return_ci95_high": high,
-            "eval/episodes": len(self.returns),
+            **evaluation_metrics(self.returns),
             "eval/faults": self.faults,
             "eval/decision_ms": float(np.median(self.decision_ms)),
         }

@@ -27,7 +27,7 @@ from trainers.build.environments import open_states
 from trainers.build.module import build_module
 from trainers.command.configuration import BadConfig
 from trainers.process.interrupt import Interrupted
-from trainers.run_folder.statistics import bootstrap_ci95
+from trainers.run_folder.statistics import evaluation_metrics
 from trainers.training.loop import LoopContext, TrainingLoop
 from trainers.training.module import WorldModelModule
 from trainers.training.run import RunContext, RunParts
@@ -134,14 +134,9 @@ class StateLoop(TrainingLoop):
             self.final_returns, self.measured = returns, measured
             write_episodes(self.paths.root, module.agent.dynamics, self.data.episodes, played)
             write_film(self.paths.videos, self.config, played[0], report=self.progress.print)
-        low, high = bootstrap_ci95(returns)
-        shown = {
-            "eval/return_mean": float(np.mean(returns)),
-            "eval/return_ci95_low": low,
-            "eval/return_ci95_high": high,
-        }
+        shown = evaluation_metrics(returns)
         self.progress.update(eval_return=shown["eval/return_mean"])
-        self.log_row(trainer, module, {**shown, "eval/episodes": len(returns), **measured})
+        self.log_row(trainer, module, {**shown, **measured})
         return True
 
     def results(self) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from trainers.run_folder.loggers import build_loggers, finish
 from trainers.run_folder.metrics import CSVMetrics
 from trainers.run_folder.paths import RunPaths
 from trainers.run_folder.records import versions, write_json
-from trainers.run_folder.statistics import bootstrap_ci95
+from trainers.run_folder.statistics import mean_ci95
 from trainers.training.loop import LoopContext, TrainingLoop
 from trainers.training.module import WorldModelModule
 from trainers.training.progress import RunProgress
@@ -219,7 +219,7 @@ def _results(
         "task": course.spec.task,
         "status": "interrupted" if interrupt.received is not None else "finished" if cycle.finished else "stopped",
         "return_mean": sum(returns) / len(returns) if returns else None,
-        "return_ci95": list(bootstrap_ci95(returns)) if returns else None,
+        "return_ci95": mean_ci95(returns) if returns else None,
         "returns": returns,
         **cycle.counters,
         "updates": module.updates,

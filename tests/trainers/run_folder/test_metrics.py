@@ -4,7 +4,6 @@ import torch
 
 from trainers.run_folder.metrics import CSVMetrics
 from trainers.run_folder.read_metrics import read_metrics
-from trainers.run_folder.statistics import bootstrap_ci95, iqm
 
 ROW = {"env_steps": 10, "decisions": 5, "updates": 2, "seconds": 0.5}
 
@@ -80,28 +79,3 @@ def test_what_is_no_number_is_refused_by_name(tmp_path):
 
 def test_no_file_reads_as_no_columns(tmp_path):
     assert read_metrics(tmp_path / "metrics.csv") == {}
-
-
-def test_bootstrap_interval_against_the_normal_one():
-    returns = np.random.default_rng(1).normal(500, 30, size=400)
-    low, high = bootstrap_ci95(returns)
-    half = 1.96 * returns.std() / np.sqrt(len(returns))
-    np.testing.assert_allclose([low, high], [returns.mean() - half, returns.mean() + half], atol=0.1 * half)
-
-
-def test_bootstrap_is_reproducible_and_exact_for_equal_returns():
-    assert bootstrap_ci95([1.0, 2, 5], seed=3) == bootstrap_ci95([1.0, 2, 5], seed=3)
-    assert bootstrap_ci95([7.0] * 4) == (7.0, 7.0)
-    assert bootstrap_ci95([0.0, 1.0]) == (0.0, 1.0)
-
-
-def test_iqm_is_the_mean_of_the_middle():
-    assert iqm([0, 1, 2, 3, 4, 6, 7, 1000]) == 3.75
-    assert iqm([4.0]) == 4.0
-    assert iqm([3, 1, 2]) == 2.0
-
-
-@pytest.mark.parametrize("statistic", [bootstrap_ci95, iqm])
-def test_no_returns_are_refused(statistic):
-    with pytest.raises(ValueError, match="at least one"):
-        statistic([])
