@@ -71,17 +71,32 @@ def random_batch(B: int = 3, T: int = 7, *, first: int | None = 0) -> Batch:
     )
 
 
-def small_dynamics(name: str, embed_dim: int) -> torch.nn.Module:
-    """Any of `DYNAMICS` with a few thousand weights."""
+def window(action: torch.Tensor, is_first: torch.Tensor | None = None) -> Batch:
+    """A batch of these actions [B T A], with blank frames and rewards, for losses that read no more."""
+    B, T = action.shape[:2]
+    flags = torch.zeros(B, T, dtype=torch.bool)
+    pixels = torch.zeros(B, T, *PIXELS, dtype=torch.uint8)
+    return Batch({"pixels": pixels}, action, torch.zeros(B, T), flags if is_first is None else is_first, flags, flags)
+
+
+def small_dynamics(name: str, embed_dim: int, kind: type | None = None) -> torch.nn.Module:
+    """Any of `DYNAMICS` with a few thousand weights, or another kind with the same options."""
+    if kind is not None:
+        return kind(embed_dim=embed_dim, action_dim=A, **DYNAMICS[name])
     return registry.make("worldmodel.dynamics", {"name": name, **DYNAMICS[name]}, embed_dim=embed_dim, action_dim=A)
 
 
 def small_agent(
-    name: str = "rssm_gaussian", *, imagination: bool = True, objective: str = "reconstruction", **options: object
+    name: str = "rssm_gaussian",
+    *,
+    imagination: bool = True,
+    objective: str = "reconstruction",
+    kind: type | None = None,
+    **options: object,
 ) -> LatentMPC:
     """An agent of a few thousand weights on 16x16 frames."""
     encoder = PatchEncoder(pixels=PIXELS, channels=(8, 8))
-    dynamics = small_dynamics(name, encoder.embed_dim)
+    dynamics = small_dynamics(name, encoder.embed_dim, kind)
     sizes = {"latent_dim": dynamics.latent_dim, "hidden": 16}
     chosen = {"name": objective, **OBJECTIVES[objective]}
     tied = registry.make("worldmodel.objectives", chosen, encoder=encoder, dynamics=dynamics)

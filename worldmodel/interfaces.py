@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, Shaped, UInt8
 from torch import Tensor
 
 # where random numbers come from: one source for all rows, or one for each environment, so that a row's noise does not
@@ -29,7 +29,7 @@ class Batch:
     """A batch of windows, none of which crosses an episode's end.
 
     observation: by name, images uint8 [B T c h w] and vectors float32 [B T d]; the image of a plain pixel task is
-    "pixels". windows: what the sampler that chose them needs to recognise them, where there is one; it stays on the
+    "pixels". windows: the draw, the stream and the number of the first row of each, where a sampler chose them; on the
     host.
     """
 
@@ -53,11 +53,22 @@ class Batch:
 
     def rows(self, start: int, stop: int) -> "Batch":
         """The rows [start, stop) of every window."""
-        return self._map(lambda rows: rows[:, start:stop])
+        some = self._map(lambda rows: rows[:, start:stop])
+        if self.windows is None:
+            return some
+        return replace(some, windows=self.windows + torch.tensor([0, 0, start]))
 
     def pinned(self) -> "Batch":
         """The same batch in page-locked memory, which a GPU copies from by itself."""
         return self._map(lambda rows: rows.pin_memory())
+
+    def row_names(self) -> Int64[Tensor, "B T 2"] | None:
+        """The stream and number of every row, which are the same in every batch; None where nothing names them."""
+        if self.windows is None:
+            return None
+        stream, first = self.windows[:, 1:2], self.windows[:, 2:]
+        number = first + torch.arange(self.reward.shape[1])
+        return torch.stack([stream.expand_as(number), number], -1).to(self.reward.device)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         observation = {name: change(rows) for name, rows in self.observation.items()}
@@ -89,11 +100,38 @@ class Belief:
 
     latent: the state at every row, a sample or a mode. carry: what the next call of `observe` starts from.
     statistics: named tensors [B, T, ...] that the model's own losses read (prior and posterior moments, say).
+    valid: the rows that may teach; False where a window begins so late in its episode that a latent lacks frames that
+    it reads. Once True it stays so to the window's end. None for all rows.
     """
 
     latent: Float[Tensor, "B T D"]
     carry: Float[Tensor, "B C"]
     statistics: Mapping[str, Tensor]
+    valid: Bool[Tensor, "B T"] | None = None
+
+    def mean(self, rows: Float[Tensor, "B L *F"]) -> Float[Tensor, ""]:
+        """The mean over what belongs to valid rows, of the window's first L."""
+        if self.valid is None:
+            return rows.mean()
+        weight = self.valid[:, : rows.shape[1]].to(rows.dtype)
+        return (rows.flatten(2).mean(-1) if rows.ndim > 2 else rows).mul(weight).sum() / weight.sum().clamp_min(1)
+
+    def window_means(self, rows: Float[Tensor, "B T"]) -> Float[Tensor, "B"]:
+        """The mean over each window's valid rows, 0 for a window without any."""
+        if self.valid is None:
+            return rows.mean(1)
+        weight = self.valid.to(rows.dtype)
+        return (rows * weight).sum(1) / weight.sum(1).clamp_min(1)
+
+    def select(self, rows: Shaped[Tensor, "B T *F"]) -> Shaped[Tensor, "R *F"]:
+        """The valid rows of all windows, one after the other; ValueError where there is none."""
+        flat = rows.flatten(0, 1)
+        if self.valid is None:
+            return flat
+        flat = flat[self.valid.flatten()]
+        if not len(flat):
+            raise ValueError(f"data.length: expected more rows than the model reads frames, got {rows.shape[1]}")
+        return flat
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +145,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A loss to minimise, what to log about it (detached scalars), and each window's own error, where it has one."""
+    """A loss to minimise, what to log about it (detached scalars), and each window's error, where it has one.
+
+    error: what prioritised samplers rank by: how far rewards are from what the model says, in units in which 1 is what
+    the loss takes for noise.
+    """
 
     total: Float[Tensor, ""]
     metrics: Mapping[str, Tensor]
@@ -146,10 +188,8 @@ class Dynamics(Protocol):
     def imagine(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
         """One reparameterised sample of the prior, s' ~ p(s' | s, a)."""
 
-    def losses(
-        self, belief: Belief, action: Float[Tensor, "B T A"], is_first: Bool[Tensor, "B T"]
-    ) -> dict[str, Tensor]:
-        """The model's own loss terms, each [B, T]."""
+    def losses(self, belief: Belief, batch: Batch) -> Mapping[str, Float[Tensor, "B T"]]:
+        """The model's own loss terms by any names; each weighs 1, or as `capabilities.WeightedLosses` says."""
 
 
 class Simulator(Protocol):

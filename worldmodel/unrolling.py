@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from worldmodel.capabilities import SamplesPrior, UnrollStarts
 from worldmodel.distributions import Statistics, categorical_kl, gaussian_kl
 from worldmodel.heads import Head
 from worldmodel.interfaces import Batch, Belief, Dynamics
@@ -45,11 +46,11 @@ def open_loop_losses(
 ) -> dict[str, Float[Tensor, ""]]:
     """What `unroll` of `steps` rows misses: `consistency`, squared distance to the targets, and `unrolled_reward`."""
     # a model that acts from other latents than it learns with must keep its ground from those
-    starts = dynamics.starts(belief) if hasattr(dynamics, "starts") else belief.latent
+    starts = dynamics.starts(belief) if isinstance(dynamics, UnrollStarts) else belief.latent
     predicted = unroll(dynamics, starts, batch.action, steps=steps)
     return {
-        "consistency": latent_consistency(predicted, target).mean(),
-        "unrolled_reward": reward.loss(predicted, later_rows(batch.reward, steps=steps)).mean(),
+        "consistency": belief.mean(latent_consistency(predicted, target)),
+        "unrolled_reward": belief.mean(reward.loss(predicted, later_rows(batch.reward, steps=steps))),
     }
 
 
@@ -96,7 +97,7 @@ def stepper(dynamics: Dynamics) -> Ahead:
         mean = dynamics.predict(latent, action)
         return mean, (mean, torch.ones_like(mean))
 
-    return getattr(dynamics, "ahead", around)
+    return dynamics.ahead if isinstance(dynamics, SamplesPrior) else around
 
 
 def posterior_of(belief: Belief) -> Statistics:

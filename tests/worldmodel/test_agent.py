@@ -1,11 +1,14 @@
 """The agent: acting equals learning's filter, and learning fits what it is shown."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 import torch
 
-from tests.conftest import DYNAMICS, PIXELS, A, random_batch, small_agent
+from tests.conftest import DYNAMICS, OBJECTIVES, PIXELS, A, random_batch, small_agent
+from worldmodel.dynamics.deterministic import DeterministicDynamics
+from worldmodel.interfaces import Batch, Belief
 from worldmodel.nets import PixelNorm
 from worldmodel.openloop import open_loop
 from worldmodel.unrolling import latent_consistency, later_rows, unroll
@@ -90,18 +93,63 @@ def test_unroll_predicts_the_rows_that_later_rows_lists() -> None:
 
 
 @pytest.mark.parametrize("name", DYNAMICS)
-def test_the_windows_errors_are_the_loss_without_images_and_unrolling(name: str) -> None:
+def test_the_windows_errors_are_the_reward_s_share_of_the_loss(name: str) -> None:
     agent, batch = small_agent(name), random_batch(B=4, T=5)
     loss = agent.losses(batch)
-    left_out = ("image", "consistency", "unrolled_reward", "value")
-    rows = {key.removeprefix("loss/"): mean for key, mean in loss.metrics.items() if key.startswith("loss/")}
-    rows = {key: mean for key, mean in rows.items() if key not in left_out}
-    expected = sum(getattr(agent.weights, key) * mean for key, mean in rows.items())
     assert loss.error is not None and loss.error.shape == (4,) and not loss.error.requires_grad
-    torch.testing.assert_close(loss.error.mean(), expected)
+    torch.testing.assert_close(loss.error.mean(), agent.weights["reward"] * loss.metrics["loss/reward"])
     batch.reward[2] += 5
     changed = agent.losses(batch).error
     assert changed is not None and changed.argmax() == 2
+
+
+class Sprung(DeterministicDynamics):
+    """Somebody's own dynamics: two loss terms that nobody else has heard of."""
+
+    loss_weights: ClassVar = {"spring": 7.0}
+
+    def losses(self, belief: Belief, batch: Batch) -> dict[str, torch.Tensor]:
+        return {"spring": belief.latent.square().mean(-1), "damper": belief.latent.abs().mean(-1)}
+
+
+def test_a_part_may_have_losses_of_any_name_and_weigh_them_itself() -> None:
+    agent = small_agent("deterministic", imagination=False)
+    plain, batch = agent.weights, random_batch()
+    agent = small_agent("deterministic", imagination=False, kind=Sprung)
+    torch.manual_seed(1)
+    loss = agent.losses(batch)
+    terms = {name.removeprefix("loss/"): value for name, value in loss.metrics.items()}
+    assert terms.keys() >= {"spring", "damper"} and plain.keys() == agent.weights.keys() - {"spring"}
+    torch.testing.assert_close(loss.total, sum({"damper": 1.0, **agent.weights}[k] * v for k, v in terms.items()))
+    heavier = small_agent("deterministic", imagination=False, kind=Sprung, weights={"damper": 3.0, "spring": 0.0})
+    assert heavier.weights == {**agent.weights, "damper": 3.0, "spring": 0.0}
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("name", ["deterministic", "gaussian"])
+def test_rows_that_lack_frames_teach_nothing(name: str, objective: str) -> None:
+    """Frames, rewards and actions of the first rows of a window from the middle of an episode change only what later
+    rows read of them: the reward's, the KL's and the imagination's first two rows are left out.
+    """
+    agent, batch = small_agent(name, objective=objective), random_batch(B=3, T=8, first=None)
+    batch.is_first[0, 0] = True  # this window opens an episode: all of its rows count
+    belief = agent.observe(batch)
+    assert belief.valid is not None
+    assert belief.valid.sum(1).tolist() == [8, 6, 6] and not belief.valid[1:, :2].any()
+    torch.manual_seed(0)
+    before = agent.losses(batch)
+    batch.reward[1:, :2] = 1e6
+    torch.manual_seed(0)
+    after = agent.losses(batch)
+    assert torch.equal(after.total, before.total) and torch.equal(after.error, before.error)
+    batch.reward[0, 1] = 1e6
+    assert not torch.equal(agent.losses(batch).total, before.total)
+
+
+def test_without_a_whole_stack_there_is_nothing_to_learn_from() -> None:
+    agent = small_agent("gaussian")
+    with pytest.raises(ValueError, match=r"data\.length"):
+        agent.losses(random_batch(B=2, T=2, first=None))
 
 
 def test_a_smoother_is_unrolled_from_what_its_filter_knows() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.conftest import A, random_batch, small_agent, small_dynamics
+from tests.conftest import A, random_batch, small_agent, small_dynamics, window
 from worldmodel.distributions import Moments, gaussian_kl
 from worldmodel.objectives import Seen
 from worldmodel.objectives.overshooting import Overshooting
@@ -43,8 +43,9 @@ def test_one_row_ahead_is_the_model_s_own_kl(name: str) -> None:
     model = small_dynamics(name, 10)
     getattr(model, "filter", model).free_nats = 0.0
     embed, action, none = torch.randn(2, 6, 10), torch.randn(2, 6, A), torch.zeros(2, 6, dtype=torch.bool)
+    none[:, 0] = True
     belief = model.observe(embed, action, none, torch.zeros(2, model.carry_dim), sample=True)
-    own = model.losses(belief, action, none)["kl"]
+    own = model.losses(belief, window(action, none))["kl"]
     found = latent_overshooting(stepper(model), belief.latent, posterior_of(belief), action, steps=3)
     torch.testing.assert_close(found[..., 0], own[:, 1:4], rtol=1e-4, atol=1e-5)
 
@@ -68,7 +69,10 @@ def test_the_objective_adds_the_rows_beyond_the_first() -> None:
         stepper(agent.dynamics), seen.belief.latent, posterior_of(seen.belief), batch.action, steps=3
     )
     torch.testing.assert_close(losses["overshooting"], kl[..., 1:].mean())
-    assert losses.keys() == {"image", "overshooting"} and agent.objective.weights == {"overshooting": 1.0}
+    assert losses.keys() == {"image", "overshooting"} and agent.objective.loss_weights == {
+        "image": 20.0,
+        "overshooting": 1.0,
+    }
     agent.losses(batch).total.backward()
     with pytest.raises(ValueError, match=r"objective\.steps: expected at least 2.* got 1"):
         Overshooting(encoder=agent.encoder, dynamics=agent.dynamics, steps=1)

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from trainers.command import registry
-from worldmodel.agents.latent_mpc import LatentMPC, LossWeights
+from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.agents.state_mpc import StateMPC
+from worldmodel.capabilities import Epistemic, Members
 from worldmodel.nets import PixelNorm
 from worldmodel.objectives import Objective
 from worldmodel.policies.actor import Actor
@@ -50,7 +51,7 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
         unroll=options["unroll"],
         act_with=options["act_with"],
         plan_precision=options.get("plan_precision", "float32"),  # runs of the past have none
-        weights=LossWeights(**options["weights"]),
+        weights={name: weight for name, weight in options["weights"].items() if weight is not None},
     )
 
 
@@ -99,10 +100,10 @@ def _build_planner(config: Config, *, dynamics: Any, reward: Any) -> Any:
     options = dict(config["planner"])
     if config["policy"]["name"] is None:
         options.pop("policy_candidates", None)
-    if options["name"] == "confidence" and not hasattr(reward, "epistemic"):
+    if options["name"] == "confidence" and not isinstance(reward, Epistemic):
         got = type(reward).__name__
         raise ValueError(f"planner=confidence: expected rewards with a posterior, agent.heads.name=laplace, got {got}")
-    if options["name"] == "ensemble" and not hasattr(dynamics, "members"):
+    if options["name"] == "ensemble" and not isinstance(dynamics, Members):
         got = type(dynamics).__name__
         raise ValueError(f"planner=ensemble: expected members, dynamics=ensemble, laplace or variational, got {got}")
     if options["name"] == "ensemble" and options.get("particles", dynamics.members) % dynamics.members:

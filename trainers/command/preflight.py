@@ -117,6 +117,8 @@ def check(config: Mapping[str, Any]) -> None:
         config, "data.validation_share", "a number of at least 0 and below 1", lambda n: _is_number(n) and 0 <= n < 1
     )
     for key in [f"{folder}.{name}" for folder in WEIGHTS for name in _mapping(config, folder)]:
+        if key.startswith("agent.weights.") and config["agent"]["weights"][key.rpartition(".")[2]] is None:
+            continue  # the default of the part that the weight is of
         _require(config, key, "a number of at least 0", lambda n: _is_number(n) and n >= 0)
     for key in CHANNELS:
         _require(config, key, "whole numbers of at least 1", lambda sizes: _are_sizes(sizes))

@@ -10,6 +10,7 @@ from torch import Tensor
 from trainers.build.agent import require_fit
 from trainers.process.clock import Clock
 from worldmodel.agents.latent_mpc import LatentMPC
+from worldmodel.capabilities import CountsRows
 from worldmodel.interfaces import Batch, Loss
 
 
@@ -55,7 +56,7 @@ class WorldModelModule(pl.LightningModule):
     def count_rows(self, rows: int) -> None:
         """Tell the parts that weigh a prior over weights against data how many recorded rows there are."""
         for part in (self.agent.dynamics, self.agent.reward):
-            if hasattr(part, "count_rows"):
+            if isinstance(part, CountsRows):
                 part.count_rows(rows)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -3,13 +3,16 @@
 The encoder and the filter serve learning and acting alike: acting is `observe` with one row.
 """
 
-from dataclasses import asdict, dataclass
+from collections import ChainMap
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from worldmodel.capabilities import FitsPosterior, ReportsBelief, ReportsLatent, WeightedLosses
 from worldmodel.distributions import standard_normal
 from worldmodel.heads import Head
 from worldmodel.interfaces import Batch, Belief, Carry, Dynamics, Loss, Noise, Observation, Planner
@@ -29,17 +32,8 @@ class Decision(NamedTuple):
     predicted_return: Float[Tensor, "B"]
 
 
-@dataclass(frozen=True, slots=True)
-class LossWeights:
-    """The weight of every term by its name in `LatentMPC.losses`; an objective brings those of its own terms."""
-
-    image: float = 20.0
-    reward: float = 500.0
-    kl: float = 1.0
-    members: float = 1.0
-    filter: float = 1.0
-    consistency: float = 10.0
-    unrolled_reward: float = 500.0
+# of the agent's own terms; parts bring those of theirs, and what nobody names weighs 1
+LOSS_WEIGHTS = {"reward": 500.0, "consistency": 10.0, "unrolled_reward": 500.0}
 
 
 class LatentMPC(nn.Module):
@@ -49,7 +43,7 @@ class LatentMPC(nn.Module):
     unroll: rows predicted open-loop from every row, whose latents and rewards must match; 0 leaves that to the KL.
     imagination: trains the value and the actor; None is the chapter's version, which plans on rewards alone.
     act_with: "planner", or "actor" to act without looking ahead. plan_precision: "float32", or "bfloat16" for the
-    products of what planners roll out.
+    products of what planners roll out. weights: of loss terms by name, before the parts' own.
     """
 
     def __init__(
@@ -69,7 +63,7 @@ class LatentMPC(nn.Module):
         unroll: int = 0,
         act_with: str = "planner",
         plan_precision: str = "float32",
-        weights: LossWeights = LossWeights(),
+        weights: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         super().__init__()
         if act_with not in ("planner", "actor") or (act_with == "actor" and actor is None):
@@ -79,7 +73,9 @@ class LatentMPC(nn.Module):
         self.dynamics: Dynamics = dynamics  # type: ignore[assignment]
         self.imagination, self.actor, self.planner = imagination, actor, planner
         self.action_dim, self.discount = action_dim, discount
-        self.objective, self.unroll, self.act_with, self.weights = objective, unroll, act_with, weights
+        self.objective, self.unroll, self.act_with = objective, unroll, act_with
+        parts = [part.loss_weights for part in (dynamics, objective) if isinstance(part, WeightedLosses)]
+        self.weights = dict(ChainMap(dict(weights), *map(dict, parts), LOSS_WEIGHTS))
         self.plan_precision = _precision(plan_precision)
 
     def simulator(self) -> LatentSimulator:
@@ -119,7 +115,7 @@ class LatentMPC(nn.Module):
         """Algorithm 27 from every row of a belief: of value and actor alone, the model is not moved."""
         assert self.imagination is not None and self.actor is not None
         with frozen(self.dynamics, self.reward):  # type: ignore[arg-type]
-            start = belief.latent.detach().flatten(0, 1)
+            start = belief.select(belief.latent.detach())
             policy, value = self.imagination.losses(self.simulator(), self.actor, start)
         return Loss(total=policy + value.total, metrics=value.metrics)
 
@@ -137,27 +133,25 @@ class LatentMPC(nn.Module):
         B, T = batch.reward.shape
         arrived = (~batch.is_first).float()  # a reset brings no reward
         reward = self.reward.loss(belief.latent, batch.reward) * arrived
-        terms = {"reward": reward, **self.dynamics.losses(belief, batch.action, batch.is_first)}
-        condition = getattr(self.reward, "condition", None)
-        if condition is not None and self.training:
-            condition(belief.latent, batch.reward, arrived)
+        terms = {"reward": reward, **self.dynamics.losses(belief, batch)}
+        if isinstance(self.reward, FitsPosterior) and self.training:
+            counts = arrived if belief.valid is None else arrived * belief.valid
+            self.reward.condition(belief.latent, batch.reward, counts)
         shapes = {name: tuple(term.shape) for name, term in terms.items()}
         assert set(shapes.values()) == {(B, T)}, shapes
-        # what a window lacks in the model's eyes; what is a mean over the batch, or over a few frames, is left out
-        errors = [getattr(self.weights, name) * term.detach().mean(1) for name, term in terms.items()]
-        means = {**self.objective.losses(self, seen), **{name: term.mean() for name, term in terms.items()}}
+        means = {**self.objective.losses(self, seen), **{name: belief.mean(term) for name, term in terms.items()}}
         if self.unroll and not self.objective.looks_ahead:
             target = belief.latent
             means |= open_loop_losses(self.dynamics, self.reward, belief, batch, target=target, steps=self.unroll)
-        weights = {**asdict(self.weights), **self.objective.weights}
-        total = torch.stack([weights[name] * mean for name, mean in means.items()]).sum()
+        total = torch.stack([self.weights.get(name, 1.0) * mean for name, mean in means.items()]).sum()
         metrics = {f"loss/{name}": mean.detach() for name, mean in means.items()}
-        if hasattr(self.dynamics, "report"):  # what a model says of itself beside its losses
+        if isinstance(self.dynamics, ReportsBelief):
             metrics |= self.dynamics.report(belief, batch.action)
-        of_reward = getattr(self.reward, "report", None)
-        if of_reward is not None:
-            metrics |= {f"reward/{name}": number for name, number in of_reward(belief.latent).items()}
-        return Loss(total, metrics, torch.stack(errors).sum(0))
+        if isinstance(self.reward, ReportsLatent):
+            metrics |= {f"reward/{name}": number for name, number in self.reward.report(belief.latent).items()}
+        # of the reward alone: most of a window's KL is what its frames show anew, which more learning does not lower
+        error = self.weights["reward"] * belief.window_means(reward.detach())
+        return Loss(total, metrics, error)
 
     def after_step(self) -> None:
         """Bring slow copies along; call after every optimiser step."""

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.dynamics.stack import carried, stack
-from worldmodel.interfaces import Belief
+from worldmodel.interfaces import Batch, Belief
 from worldmodel.nets import mlp
 
 
@@ -35,8 +35,8 @@ class DeterministicDynamics(nn.Module):
         sample: bool,
     ) -> Belief:
         """Latents of a window, all rows at once; `action` and `sample` change nothing here."""
-        stacked, carry = stack(embed, is_first, carry, count=self.stack)
-        return Belief(latent=self._normal(self.infer(stacked)), carry=carry, statistics={})
+        stacked, carry, valid = stack(embed, is_first, carry, count=self.stack)
+        return Belief(latent=self._normal(self.infer(stacked)), carry=carry, statistics={}, valid=valid)
 
     def predict(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
         """One step of f."""
@@ -46,9 +46,7 @@ class DeterministicDynamics(nn.Module):
         """The same step: there is nothing to sample."""
         return self.predict(latent, action)
 
-    def losses(
-        self, belief: Belief, action: Float[Tensor, "B T A"], is_first: Bool[Tensor, "B T"]
-    ) -> dict[str, Tensor]:
+    def losses(self, belief: Belief, batch: Batch) -> dict[str, Float[Tensor, "B T"]]:
         """None of its own: the agent's unrolled prediction trains f."""
         return {}
 

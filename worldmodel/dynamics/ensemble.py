@@ -7,16 +7,16 @@ nothing. Chua et al., Deep Reinforcement Learning in a Handful of Trials (2018).
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from worldmodel.distributions import Moments
 from worldmodel.dynamics.gaussian import GaussianDynamics
-from worldmodel.dynamics.member_steps import MemberSteps
+from worldmodel.dynamics.member_steps import MemberSteps, inside_episodes
 from worldmodel.dynamics.rssm_categorical import CategoricalRSSM
 from worldmodel.dynamics.rssm_gaussian import GaussianRSSM
-from worldmodel.interfaces import Belief
+from worldmodel.interfaces import Batch, Belief
 from worldmodel.uncertainty.members import bootstrap_weights, member_mlp
 
 # deterministic latents are not among them: they are shaped by the very f that members would replace
@@ -26,7 +26,7 @@ FILTERS = {"gaussian": GaussianDynamics, "rssm_categorical": CategoricalRSSM, "r
 class EnsembleDynamics(MemberSteps):
     """The filter of another model, and M members p_m(s' | s, a), Gaussian steps from its latents.
 
-    Every member sees each transition as often as its own bootstrap drew it.
+    Every member sees each transition as often as its own bootstrap drew it, by the row that it arrives at.
     """
 
     def __init__(
@@ -49,19 +49,17 @@ class EnsembleDynamics(MemberSteps):
         change, raw = self.change(torch.cat([latent, action], -1)).float().chunk(2, -1)
         return latent + change, F.softplus(raw) + self.min_std
 
-    def losses(
-        self, belief: Belief, action: Float[Tensor, "B T A"], is_first: Bool[Tensor, "B T"]
-    ) -> dict[str, Tensor]:
+    def losses(self, belief: Belief, batch: Batch) -> dict[str, Float[Tensor, "B T"]]:
         """The filter's losses, and the members' -log p_m(s_t | s_t-1, a_t-1), nats per dimension up to a constant."""
         # stop-grad: latents are the filter's to shape
         latent = belief.latent.detach()
-        mean, std = self.of_all(latent[:, :-1], action[:, 1:])
+        mean, std = self.of_all(latent[:, :-1], batch.action[:, 1:])
         miss = (0.5 * ((latent[:, 1:] - mean) / std).square() + std.log()).mean(-1)
-        # two actions in a row are a transition's name: exploration never repeats them
-        drawn = bootstrap_weights(torch.cat([action[:, :-1], action[:, 1:]], -1), self.members)
-        inside = (~is_first[:, 1:]).to(miss.dtype)
-        members = F.pad((drawn * miss).mean(0) * inside, (1, 0))
-        return {**self.filter.losses(belief, action, is_first), "members": members}
+        names = batch.row_names()
+        if names is not None:  # rows that nothing names belong to every member once
+            miss = bootstrap_weights(names[:, 1:], self.members) * miss
+        members = F.pad(miss.mean(0) * inside_episodes(belief, batch).to(miss.dtype), (1, 0))
+        return {**self.filter.losses(belief, batch), "members": members}
 
 
 make = EnsembleDynamics

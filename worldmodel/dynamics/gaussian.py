@@ -3,24 +3,29 @@
 The bound of this posterior, in which every row is inferred on its own, is looser than a filter's.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from worldmodel.distributions import gaussian_kl
 from worldmodel.dynamics.markov import GaussianMarkov
 from worldmodel.dynamics.stack import carried, stack
-from worldmodel.interfaces import Belief
+from worldmodel.interfaces import Batch, Belief
 from worldmodel.nets import mlp
 
 
 class GaussianDynamics(GaussianMarkov):
     """s_t ~ q(· | o_t-k+1..t) with k = `stack` frames, s_t+1 ~ p(· | s_t, a_t) as a residual step.
 
-    An episode's first latent, and that of a window without a carry, has the prior N(0, 1). The carry holds the
-    stack's and the last latent.
+    An episode's first latent has the prior N(0, 1), and so has the first of a window without a carry whose stack is
+    complete. The carry holds the stack's and the last latent.
     """
+
+    # the ELBO of frames and rewards with a tenth of the noise variance
+    loss_weights: Mapping[str, float] = MappingProxyType({"kl": 0.1})
 
     def __init__(
         self,
@@ -49,8 +54,10 @@ class GaussianDynamics(GaussianMarkov):
     ) -> Belief:
         """Infer all rows at once; with sample=False the latents are the posterior's means."""
         frames, last = carry.split([self.carry_dim - self.latent_dim, self.latent_dim], -1)
-        alone = is_first | F.pad(frames[:, -1:] <= 0, (0, is_first.shape[1] - 1))
-        stacked, frames = stack(embed, is_first, frames, count=self.stack)
+        known = frames[:, -1:] > 0
+        stacked, frames, valid = stack(embed, is_first, frames, count=self.stack)
+        # the first row that counts has none before it
+        alone = is_first | (valid & ~torch.cat([known, valid[:, :-1]], 1))
         mean, std = self.moments(self.infer(stacked))
         latent = mean + std * torch.randn_like(std) if sample else mean
         before = torch.cat([last[:, None].to(latent.dtype), latent[:, :-1]], 1)
@@ -61,11 +68,10 @@ class GaussianDynamics(GaussianMarkov):
             "prior_mean": torch.where(alone[..., None], 0.0, prior_mean),
             "prior_std": torch.where(alone[..., None], 1.0, prior_std),
         }
-        return Belief(latent=latent, carry=torch.cat([frames, latent[:, -1]], -1), statistics=statistics)
+        carry = torch.cat([frames, latent[:, -1]], -1)
+        return Belief(latent=latent, carry=carry, statistics=statistics, valid=valid)
 
-    def losses(
-        self, belief: Belief, action: Float[Tensor, "B T A"], is_first: Bool[Tensor, "B T"]
-    ) -> dict[str, Tensor]:
+    def losses(self, belief: Belief, batch: Batch) -> dict[str, Float[Tensor, "B T"]]:
         """KL(q(s_t | o_t) || p(s_t | s_t-1, a_t-1)), neither balanced nor floored: the ELBO's own term."""
         stats = belief.statistics
         posterior = stats["posterior_mean"], stats["posterior_std"]

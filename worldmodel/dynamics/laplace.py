@@ -7,13 +7,14 @@ Redux (2021).
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
+from worldmodel.capabilities import HasRollout
 from worldmodel.distributions import Moments
-from worldmodel.dynamics.member_steps import MemberSteps
+from worldmodel.dynamics.member_steps import MemberSteps, inside_episodes
 from worldmodel.dynamics.prior_steps import FILTERS, prior_net, prior_step
-from worldmodel.interfaces import Belief
+from worldmodel.interfaces import Batch, Belief
 from worldmodel.uncertainty.last_layer import LastLayerPosterior
 from worldmodel.uncertainty.members import member_noise
 
@@ -44,7 +45,7 @@ class LaplaceDynamics(MemberSteps):
         noise = member_noise(members, last.in_features + 1, self.noisy_dims)
         self.register_buffer("noise", noise, persistent=False)
         self.register_buffer("drawn", self.posterior.draws(noise))
-        if hasattr(self.filter, "rollout"):
+        if isinstance(self.filter, HasRollout):
             self.rollout = self.filter.rollout
 
     def predict(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
@@ -62,13 +63,11 @@ class LaplaceDynamics(MemberSteps):
         """How many recorded rows the batches are drawn from."""
         self.posterior.count_rows(rows)
 
-    def losses(
-        self, belief: Belief, action: Float[Tensor, "B T A"], is_first: Bool[Tensor, "B T"]
-    ) -> dict[str, Tensor]:
+    def losses(self, belief: Belief, batch: Batch) -> dict[str, Float[Tensor, "B T"]]:
         """The model's losses, which its posterior is read off beside; in training only."""
         if self.training:
-            self._condition(belief.latent.detach(), action, ~is_first[:, 1:])
-        return self.filter.losses(belief, action, is_first)  # type: ignore[no-any-return]
+            self._condition(belief.latent.detach(), batch.action, inside_episodes(belief, batch))
+        return self.filter.losses(belief, batch)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def _condition(self, latent: Tensor, action: Tensor, inside: Tensor) -> None:

@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from worldmodel.capabilities import WeightedLosses
 from worldmodel.distributions import Moments, Statistics
-from worldmodel.interfaces import Belief
+from worldmodel.interfaces import Batch, Belief
 from worldmodel.uncertainty.members import disagreement
 
 
@@ -49,6 +50,7 @@ class MemberSteps(nn.Module):
         model: Any = filters[name](embed_dim=embed_dim, action_dim=action_dim, **options)
         self.filter, self.latent_dim, self.carry_dim = model, model.latent_dim, model.carry_dim
         self.members = members
+        self.loss_weights = dict(model.loss_weights) if isinstance(model, WeightedLosses) else {}
 
     def observe(
         self,
@@ -114,3 +116,9 @@ class MemberSteps(nn.Module):
 
     def _entropy(self, std: Tensor) -> Tensor:
         return (std[..., -self.noisy_dims :].log() + 0.5 * math.log(2 * math.pi * math.e)).mean((0, -1))
+
+
+def inside_episodes(belief: Belief, batch: Batch) -> Bool[Tensor, "B T-1"]:
+    """Whether a row continues the row before it, and that one is valid: of rows 1, 2, ..."""
+    inside = ~batch.is_first[:, 1:]
+    return inside if belief.valid is None else inside & belief.valid[:, :-1]

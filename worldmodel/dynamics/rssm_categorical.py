@@ -19,7 +19,7 @@ from worldmodel.distributions import (
     unimix,
 )
 from worldmodel.dynamics.recurrent import RecurrentState
-from worldmodel.interfaces import Belief
+from worldmodel.interfaces import Batch, Belief
 
 
 class CategoricalRSSM(RecurrentState):
@@ -102,9 +102,7 @@ class CategoricalRSSM(RecurrentState):
         prior = self._log_probs(self.prior(h))
         return self._join(h, straight_through(prior, one_hot_sample(prior))), (prior,)
 
-    def losses(
-        self, belief: Belief, action: Float[Tensor, "B T A"], is_first: Bool[Tensor, "B T"]
-    ) -> dict[str, Tensor]:
+    def losses(self, belief: Belief, batch: Batch) -> dict[str, Float[Tensor, "B T"]]:
         """The balanced KL from posterior to prior, in nats per row."""
         q, p = (belief.statistics["posterior"],), (belief.statistics["prior"],)
         return {"kl": balanced_kl(q, p, balance=self.balance, free_nats=self.free_nats, kl=categorical_kl)}

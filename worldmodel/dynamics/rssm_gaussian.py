@@ -15,7 +15,7 @@ from worldmodel.distributions import Moments, balanced_kl
 from worldmodel.dynamics._fused_filter import ScanWeights, scan
 from worldmodel.dynamics._packed_rollout import GaussianRollout
 from worldmodel.dynamics.recurrent import RecurrentState
-from worldmodel.interfaces import Belief
+from worldmodel.interfaces import Batch, Belief
 
 
 class GaussianRSSM(RecurrentState):
@@ -97,9 +97,7 @@ class GaussianRSSM(RecurrentState):
             inputs=self.inputs, cell=self.cell, prior=self.prior, stochastic=self.stochastic, dtype=dtype
         )
 
-    def losses(
-        self, belief: Belief, action: Float[Tensor, "B T A"], is_first: Bool[Tensor, "B T"]
-    ) -> dict[str, Tensor]:
+    def losses(self, belief: Belief, batch: Batch) -> dict[str, Float[Tensor, "B T"]]:
         """The balanced KL from posterior to prior, in nats per row."""
         stats = belief.statistics
         kl = balanced_kl(

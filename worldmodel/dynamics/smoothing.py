@@ -5,6 +5,9 @@ last latent are all that the posterior needs. A row's own frame is also read dir
 it through.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -12,7 +15,7 @@ from torch.nn import functional as F
 
 from worldmodel.distributions import gaussian_kl
 from worldmodel.dynamics.markov import GaussianMarkov
-from worldmodel.interfaces import Belief
+from worldmodel.interfaces import Batch, Belief
 from worldmodel.nets import NormGRUCell, mlp, recur
 
 
@@ -23,6 +26,9 @@ class SmoothingDynamics(GaussianMarkov):
     up to it, which the carry holds. The filter learns the smoother's latents and moves nothing but itself. min_std: of
     both posteriors and the prior. An episode's first latent, and a window's, has the prior N(0, 1).
     """
+
+    # the ELBO of frames and rewards with a tenth of the noise variance
+    loss_weights: Mapping[str, float] = MappingProxyType({"kl": 0.1})
 
     def __init__(
         self, *, embed_dim: int, action_dim: int, latent_dim: int = 64, hidden: int = 200, min_std: float = 0.1
@@ -63,9 +69,7 @@ class SmoothingDynamics(GaussianMarkov):
         """The filter's means, held still, to unroll from: the smoother's latents may know which actions will follow."""
         return belief.statistics["filter_mean"].detach()
 
-    def losses(
-        self, belief: Belief, action: Float[Tensor, "B T A"], is_first: Bool[Tensor, "B T"]
-    ) -> dict[str, Tensor]:
+    def losses(self, belief: Belief, batch: Batch) -> dict[str, Float[Tensor, "B T"]]:
         """The ELBO's KL of every row, and the filter's from the smoother, which is held still."""
         stats = belief.statistics
         smoothed = stats["posterior_mean"], stats["posterior_std"]

@@ -15,10 +15,11 @@ def carried(embed_dim: int, count: int) -> int:
 
 def stack(
     embed: Float[Tensor, "B T E"], is_first: Bool[Tensor, "B T"], carry: Float[Tensor, "B C"], *, count: int
-) -> tuple[Float[Tensor, "B T kE"], Float[Tensor, "B C"]]:
-    """The last `count` = k embeddings of every row, and the carry after the window.
+) -> tuple[Float[Tensor, "B T kE"], Float[Tensor, "B C"], Bool[Tensor, "B T"]]:
+    """The last `count` = k embeddings of every row, the carry after the window, and the rows whose stack is complete.
 
-    Rows before an episode's start, or before a window that begins without a carry, repeat its first frame.
+    Rows before an episode's start, or before a window that begins without a carry, repeat its first frame. At an
+    episode's start that is complete; in its midst it would pass off movement as rest.
     """
     B, T, E = embed.shape
     past, known = carry[:, :-1], carry[:, -1] > 0
@@ -30,5 +31,6 @@ def stack(
     source = torch.maximum(now[None, :, None] - lags, opened[..., None])
     rows = torch.arange(B, device=embed.device)[:, None, None]
     stacked = line[rows, source]  # [B T k E]
+    complete = ((is_first.cumsum(1) > 0) | known[:, None]) | (now >= 2 * (count - 1))
     after = torch.cat([stacked[:, -1, 1:].flatten(1), torch.ones_like(carry[:, :1])], -1)
-    return rearrange(stacked, "B T k E -> B T (k E)"), after
+    return rearrange(stacked, "B T k E -> B T (k E)"), after, complete

@@ -7,13 +7,13 @@ shared out over all recorded rows.
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.distributions import Moments
 from worldmodel.dynamics.member_steps import MemberSteps
 from worldmodel.dynamics.prior_steps import FILTERS, prior_name, prior_net, prior_step
-from worldmodel.interfaces import Belief
+from worldmodel.interfaces import Batch, Belief
 from worldmodel.uncertainty.members import member_noise
 from worldmodel.uncertainty.variational import VariationalNet
 
@@ -62,12 +62,10 @@ class VariationalDynamics(MemberSteps):
         """How many recorded rows the batches are drawn from."""
         self.rows = rows
 
-    def losses(
-        self, belief: Belief, action: Float[Tensor, "B T A"], is_first: Bool[Tensor, "B T"]
-    ) -> dict[str, Tensor]:
+    def losses(self, belief: Belief, batch: Batch) -> dict[str, Float[Tensor, "B T"]]:
         """The model's losses, and in each row's `kl` its share of the weights'; the rows are those of `count_rows`."""
-        losses = self.filter.losses(belief, action, is_first)
-        share = self.temperature * self.net.kl() / (self.rows or is_first.numel())
+        losses = self.filter.losses(belief, batch)
+        share = self.temperature * self.net.kl() / (self.rows or batch.reward.numel())
         return {**losses, "kl": losses["kl"] + share}
 
     @torch.no_grad()

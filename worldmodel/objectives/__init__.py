@@ -1,7 +1,6 @@
 """What keeps latents informative of the frames: losses beside the reward's that any dynamics can be trained with."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,7 +40,7 @@ class Model(Protocol):
 class Objective(nn.Module, ABC):
     """One choice of the config group `objective`; `make` takes encoder and dynamics, for their sizes, and options.
 
-    weights: of those of its terms that the agent's own weights do not name. decodes: whether the model has a decoder.
+    loss_weights: of its terms by name; 1 for those without. decodes: whether the model has a decoder.
     looks_ahead: whether it trains open-loop predictions, in place of the agent's `unroll`.
     """
 
@@ -50,7 +49,7 @@ class Objective(nn.Module, ABC):
 
     def __init__(self, **weights: float) -> None:
         super().__init__()
-        self.weights: Mapping[str, float] = weights
+        self.loss_weights: dict[str, float] = weights
 
     @abstractmethod
     def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:

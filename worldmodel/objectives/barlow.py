@@ -21,7 +21,7 @@ class Barlow(Objective):
 
     def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:
         """`barlow`, over all rows of the batch."""
-        return {"barlow": self(seen.belief.latent.flatten(0, 1), seen.embed.flatten(0, 1))}
+        return {"barlow": self(seen.belief.select(seen.belief.latent), seen.belief.select(seen.embed))}
 
     def forward(self, latent: Float[Tensor, "R D"], embed: Float[Tensor, "R E"]) -> Float[Tensor, ""]:
         """The sum over the correlation's entries; embeddings are held still."""

@@ -23,7 +23,7 @@ class InfoNCE(Objective):
 
     def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:
         """`info_nce`, over all rows of the batch."""
-        return {"info_nce": self(seen.belief.latent.flatten(0, 1), seen.embed.flatten(0, 1))}
+        return {"info_nce": self(seen.belief.select(seen.belief.latent), seen.belief.select(seen.embed))}
 
     def forward(self, latent: Float[Tensor, "R D"], embed: Float[Tensor, "R E"]) -> Float[Tensor, ""]:
         """The mean over rows; embeddings are held still."""

@@ -33,14 +33,15 @@ class Overshooting(Reconstruction):
             raise ValueError(
                 f"objective.steps: expected at least 2, got {steps}: one row ahead is the dynamics' own KL"
             )
-        self.steps, self.weights = steps, {"overshooting": weight}
+        self.steps = steps
+        self.loss_weights["overshooting"] = weight
 
     def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:
         """`image` and `overshooting`."""
         belief, action = seen.belief, seen.batch.action
         step, posterior = stepper(model.dynamics), posterior_of(belief)
         kl = latent_overshooting(step, belief.latent, posterior, action, steps=self.steps)
-        return {**super().losses(model, seen), "overshooting": kl[..., 1:].mean()}
+        return {**super().losses(model, seen), "overshooting": belief.mean(kl[..., 1:])}
 
 
 make = Overshooting

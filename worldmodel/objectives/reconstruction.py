@@ -17,7 +17,7 @@ class Reconstruction(Objective):
     decodes = True
 
     def __init__(self, *, encoder: Encoder, dynamics: Dynamics, decode_fraction: float = 0.25) -> None:
-        super().__init__()
+        super().__init__(image=20.0)
         if not 0 < decode_fraction <= 1:
             raise ValueError(f"decode_fraction: expected a number in (0, 1], got {decode_fraction}")
         self.decode_fraction = decode_fraction
@@ -25,7 +25,7 @@ class Reconstruction(Objective):
     def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:
         """`image`."""
         assert model.decoder is not None
-        latent, pixels = seen.belief.latent.flatten(0, 1), seen.batch.pixels.flatten(0, 1)
+        latent, pixels = seen.belief.select(seen.belief.latent), seen.belief.select(seen.batch.pixels)
         count = max(1, round(self.decode_fraction * len(latent)))
         if count < len(latent):
             chosen = torch.randperm(len(latent), device=latent.device)[:count]

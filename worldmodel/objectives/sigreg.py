@@ -40,8 +40,8 @@ class SIGReg(Objective):
 
     def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:
         """`code` and `sigreg`."""
-        code = self.code(seen.embed.flatten(0, 1))
-        missed = self.predict(seen.belief.latent.flatten(0, 1)) - code
+        code = self.code(seen.belief.select(seen.embed))
+        missed = self.predict(seen.belief.select(seen.belief.latent)) - code
         return {"code": missed.square().mean(), "sigreg": self.statistic(code)}
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from worldmodel.capabilities import Confident
 from worldmodel.interfaces import Simulator
 from worldmodel.planners.searches import SearchElsewhere
 from worldmodel.simulators.confidence import ConfidenceSimulator
@@ -25,10 +26,9 @@ class ConfidencePlanner(SearchElsewhere):
         self, simulator: Simulator, latent: Float[Tensor, "B D"]
     ) -> tuple[ConfidenceSimulator, Float[Tensor, "B D"]]:
         """The model with its rewards moved; raises TypeError for rewards without a posterior."""
-        world: Any = simulator
-        if not hasattr(world, "reward_std"):
+        if not isinstance(simulator, Confident):
             raise TypeError(f"planner=confidence: expected rewards with a posterior, got {type(simulator).__name__}")
-        return ConfidenceSimulator(world, kappa=self.kappa), latent
+        return ConfidenceSimulator(simulator, kappa=self.kappa), latent
 
 
 make = ConfidencePlanner

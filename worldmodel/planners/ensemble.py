@@ -5,6 +5,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from worldmodel.capabilities import HasDynamics, Members
 from worldmodel.interfaces import Simulator
 from worldmodel.planners.searches import SearchElsewhere
 from worldmodel.simulators.ensemble import EnsembleSimulator
@@ -41,8 +42,8 @@ class EnsemblePlanner(SearchElsewhere):
         self, simulator: Simulator, latent: Float[Tensor, "B D"]
     ) -> tuple[EnsembleSimulator, Float[Tensor, "B D2"]]:
         """The model's members side by side; raises TypeError for a model without any."""
-        ensemble: Any = getattr(simulator, "dynamics", None)
-        if not hasattr(ensemble, "members"):  # others have `moments` of another kind
+        ensemble = simulator.dynamics if isinstance(simulator, HasDynamics) else None
+        if not isinstance(ensemble, Members):
             kind = type(ensemble).__name__
             raise TypeError(
                 f"planner=ensemble: expected members (dynamics=ensemble, laplace or variational), got {kind}"

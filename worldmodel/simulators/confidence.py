@@ -1,18 +1,10 @@
 """Rewards at the edge of what a posterior believes of them, as a simulator for any planner (5.3.3)."""
 
-from typing import Protocol
-
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.interfaces import Noise, Simulator
-
-
-class Confident(Simulator, Protocol):
-    """A simulator that says how sure it is of its rewards."""
-
-    def reward_std(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
-        """Std of what is not known of the reward's mean."""
+from worldmodel.capabilities import Confident
+from worldmodel.interfaces import Noise
 
 
 class ConfidenceSimulator:

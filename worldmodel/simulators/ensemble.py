@@ -4,28 +4,15 @@ A planner picks what its model overrates. Members overrate different things, so 
 negative `kappa` removes the rest, a positive one explores. Chua et al. (2018), section 5, names the two propagations.
 """
 
-from typing import Protocol
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.distributions import Moments
+from worldmodel.capabilities import Members
 from worldmodel.interfaces import Noise, Simulator
 from worldmodel.uncertainty.members import disagreement
 
 _STEPS = 64  # of common random numbers, after which they repeat
-
-
-class Members(Protocol):
-    """An ensemble's transition models, which differ in the last `noisy_dims` dimensions of a latent."""
-
-    members: int
-    latent_dim: int
-    noisy_dims: int
-
-    def moments(self, latent: Float[Tensor, "M R D"], action: Float[Tensor, "M R A"]) -> Moments:
-        """Mean and std of each member's step from rows of its own."""
 
 
 class EnsembleSimulator:

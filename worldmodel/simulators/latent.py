@@ -8,6 +8,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from worldmodel.capabilities import Epistemic, HasRollout, ScoresSequences
 from worldmodel.heads import Head
 from worldmodel.interfaces import Dynamics, Noise
 from worldmodel.interfaces import Simulator as SimulatorProtocol
@@ -48,11 +49,10 @@ class LatentSimulator:
 
     def reward_std(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
         """What the reward head does not know of its mean, as a std; TypeError for a head without a posterior."""
-        epistemic = getattr(self._reward, "epistemic", None)
-        if epistemic is None:
+        if not isinstance(self._reward, Epistemic):
             kind = type(self._reward).__name__
             raise TypeError(f"reward_std: expected a reward head with a posterior, got {kind}")
-        return epistemic(latent)  # type: ignore[no-any-return]
+        return self._reward.epistemic(latent)
 
     def value(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
         """The discounted return that follows a latent."""
@@ -64,13 +64,12 @@ class LatentSimulator:
 
     def returns(self, latent: Float[Tensor, "B D"], actions: Float[Tensor, "B N H A"]) -> Float[Tensor, "B N"]:
         """What `score` computes step by step, without gradients: by the dynamics' own rollout where it has one."""
-        rollout = getattr(self.dynamics, "rollout", None)
-        if rollout is None:
+        if not isinstance(self.dynamics, HasRollout):
             with torch.autocast(latent.device.type, self.precision, enabled=self.precision != torch.float32):
                 return score_by_steps(self, latent, actions).float()
         if self._scorer is None:
             self._scorer = Scorer(
-                rollout=rollout(self.precision),
+                rollout=self.dynamics.rollout(self.precision),
                 reward=self._reward,
                 value=self._value,
                 discount=self.discount,
@@ -86,9 +85,8 @@ def score(
 
     Where no gradients are wanted and the simulator has a way of its own, `returns`, that is taken.
     """
-    returns = None if torch.is_grad_enabled() else getattr(simulator, "returns", None)
-    if returns is not None:
-        return returns(latent, actions)  # type: ignore[no-any-return]
+    if isinstance(simulator, ScoresSequences) and not torch.is_grad_enabled():
+        return simulator.returns(latent, actions)
     return score_by_steps(simulator, latent, actions)
 
 

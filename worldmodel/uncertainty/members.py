@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -63,17 +63,20 @@ def disagreement(mean: Float[Tensor, "M *R D"], noisy_dims: int) -> Float[Tensor
     return mean[..., -noisy_dims:].var(0, correction=0).mean(-1)
 
 
-def bootstrap_weights(key: Float[Tensor, "*R K"], members: int) -> Float[Tensor, "M *R"]:
-    """How often each member's bootstrap drew a transition: Poisson(1), a function of its float32 key alone.
+def bootstrap_weights(name: Int64[Tensor, "*R K"], members: int) -> Float[Tensor, "M *R"]:
+    """How often each member's bootstrap drew a row: Poisson(1), a function of the row's name alone.
 
-    The same transition has the same weights in every batch and process, and nothing is stored.
+    A row keeps its weights in every batch and process, and nothing is stored.
+
+    Args:
+        name: whole numbers that no other row has: what it holds is none, for rows may hold the same.
+        members: M, how many bootstraps.
     """
-    bits = key.float().contiguous().view(torch.int32).long()
-    index = torch.arange(1, members + 1, device=key.device).view(-1, *[1] * (key.ndim - 1))
+    index = torch.arange(1, members + 1, device=name.device).view(-1, *[1] * (name.ndim - 1))
     state = index * _MIX[0]
-    for column in bits.unbind(-1):
+    for column in name.unbind(-1):
         state = (state ^ column) * _MIX[1]
         state = state ^ ((state >> 29) & 0x7FFFFFFFF)  # integers are signed: without the mask the sign would spread
     state = state * _MIX[2]
     uniform = ((state >> 40) & 0xFFFFFF).double() / 2**24
-    return (uniform.unsqueeze(-1) > _POISSON.to(key.device)).sum(-1).float()
+    return (uniform.unsqueeze(-1) > _POISSON.to(name.device)).sum(-1).float()

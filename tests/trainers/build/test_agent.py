@@ -262,7 +262,7 @@ def test_a_component_takes_its_name_alone_and_refuses_text_for_numbers() -> None
 def test_a_choice_of_dynamics_sets_the_weight_of_its_kl_and_how_far_it_is_unrolled() -> None:
     chosen = ["experiment=small", "task=toy_point", "policy=none", "dynamics=gaussian"]
     agents = [build_agent(load_config(chosen + more), SPEC) for more in ([], ["agent.weights.kl=0.5"])]
-    assert [agent.weights.kl for agent in agents] == [0.1, 0.5]
+    assert [agent.weights["kl"] for agent in agents] == [0.1, 0.5]
     assert agents[0].unroll == 5
 
 
@@ -275,7 +275,7 @@ def test_a_posterior_over_the_gaussian_model_trains(name: str) -> None:
     assert module.skipped == 0 and {"loss/unrolled_reward", "loss/kl", "model/disagreement"} <= metrics.keys(), (
         metrics.keys()
     )
-    assert module.agent.weights.kl == 0.1 and type(module.agent.dynamics.filter).__name__ == "GaussianDynamics"
+    assert module.agent.weights["kl"] == 0.1 and type(module.agent.dynamics.filter).__name__ == "GaussianDynamics"
 
 
 @pytest.mark.parametrize("name", ["ensemble", *BAYESIAN])

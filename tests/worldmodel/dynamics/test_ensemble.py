@@ -1,10 +1,14 @@
 """What is the ensemble's own: members that agree where there is data, and a filter that they leave alone."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from tests.conftest import A, random_batch, small_agent, small_dynamics
+from tests.conftest import A, random_batch, small_agent, small_dynamics, window
 from worldmodel.dynamics.ensemble import FILTERS, EnsembleDynamics
+from worldmodel.interfaces import Belief
+from worldmodel.uncertainty.members import bootstrap_weights
 
 E = 10
 
@@ -14,11 +18,36 @@ def test_members_leave_the_filter_alone_and_jumps_between_episodes_out() -> None
     embed, action, is_first = torch.randn(2, 6, E), torch.randn(2, 6, A), torch.zeros(2, 6, dtype=torch.bool)
     is_first[:, 3] = True
     belief = model.observe(embed, action, is_first, torch.zeros(2, model.carry_dim), sample=True)
-    loss = model.losses(belief, action, is_first)["members"]
+    loss = model.losses(belief, window(action, is_first))["members"]
     assert (loss[:, [0, 3]] == 0).all() and (loss != 0).any()
     loss.sum().backward()
     assert all(weight.grad is None for weight in model.filter.parameters())
     assert all(weight.grad is not None for weight in model.change.parameters())
+
+
+def test_rows_of_equal_actions_are_drawn_apart_and_keep_their_draw() -> None:
+    """Saturated actions: every member must meet about as many of these rows as of any others."""
+    model, T = small_dynamics("ensemble", E), 400
+    ones, rows = torch.ones(1, T, A), torch.tensor([[0, 2, 100]])
+    batch = replace(window(ones), windows=rows)
+    with torch.no_grad():
+        belief = model.observe(
+            torch.zeros(1, T, E), ones, batch.is_first, torch.zeros(1, model.carry_dim), sample=False
+        )
+        plain, drawn = (model.losses(belief, b)["members"][0, 1:] for b in (window(ones), batch))
+        share = (drawn / plain).unique()
+        assert len(share) > 3, "rows of one action must differ in how many members drew them"
+        part = model.losses(_rows(belief, 50, 60), batch.rows(50, 60))["members"][0, 1:]
+        torch.testing.assert_close(part, drawn[50:59], rtol=1e-4, atol=1e-5)
+        again = replace(batch, windows=rows + torch.tensor([9, 0, 0]))  # another draw of the same rows
+        assert torch.equal(model.losses(belief, again)["members"][0, 1:], drawn)
+    counts = bootstrap_weights(batch.row_names()[0], 5)
+    assert (counts.mean(1) - 1).abs().max() < 0.15 and torch.corrcoef(counts).fill_diagonal_(0).abs().max() < 0.2
+
+
+def _rows(belief: Belief, start: int, stop: int) -> Belief:
+    parts = {name: x[:, start:stop] for name, x in belief.statistics.items()}
+    return replace(belief, latent=belief.latent[:, start:stop], statistics=parts)
 
 
 @pytest.mark.parametrize("name", FILTERS)
@@ -26,7 +55,7 @@ def test_every_filter_can_have_members(name: str) -> None:
     model = EnsembleDynamics(embed_dim=E, action_dim=A, filter={"name": name}, members=2, hidden=8)
     embed, action, is_first = torch.randn(2, 4, E), torch.randn(2, 4, A), torch.zeros(2, 4, dtype=torch.bool)
     belief = model.observe(embed, action, is_first, torch.zeros(2, model.carry_dim), sample=True)
-    assert set(model.losses(belief, action, is_first)) == {"kl", "members"}
+    assert set(model.losses(belief, window(action, is_first))) == {"kl", "members"}
     assert model.predict(belief.latent, action).shape == model.imagine(belief.latent, action).shape
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.conftest import A, random_batch, small_agent, small_dynamics
+from tests.conftest import A, random_batch, small_agent, small_dynamics, window
 from worldmodel.dynamics.laplace import LaplaceDynamics
 from worldmodel.dynamics.prior_steps import FILTERS, prior_step
 
@@ -14,7 +14,7 @@ def conditioned(name: str, members: int = 400) -> LaplaceDynamics:
     model = LaplaceDynamics(embed_dim=E, action_dim=A, filter={"name": name, "hidden": 16}, members=members)
     embed, action, is_first = torch.randn(4, 8, E), torch.randn(4, 8, A), torch.zeros(4, 8, dtype=torch.bool)
     belief = model.observe(embed, action, is_first, torch.zeros(4, model.carry_dim), sample=True)
-    model.losses(belief, action, is_first)
+    model.losses(belief, window(action, is_first))
     return model
 
 
@@ -65,7 +65,7 @@ def test_rows_across_an_episode_s_start_are_left_out() -> None:
     embed, action, is_first = torch.randn(2, 6, E), torch.randn(2, 6, A), torch.zeros(2, 6, dtype=torch.bool)
     is_first[:, 3] = True
     belief = model.observe(embed, action, is_first, torch.zeros(2, model.carry_dim), sample=True)
-    model.losses(belief, action, is_first)
+    model.losses(belief, window(action, is_first))
     assert model.posterior.seen.item() == 2 * 4
 
 
@@ -85,8 +85,8 @@ def test_disagreement_finds_the_gap_in_the_data_and_entropy_the_noise() -> None:
     flags = torch.zeros(400, 2, dtype=torch.bool)
     blank, ones = torch.zeros(400, model.carry_dim), torch.ones(400, 2, 1)
     belief = model.observe(torch.zeros_like(ones), ones, flags, blank, sample=True)
-    window = type(belief)(torch.stack([x, y], 1), belief.carry, belief.statistics)
-    model.losses(window, ones, flags)
+    pairs = type(belief)(torch.stack([x, y], 1), belief.carry, belief.statistics)
+    model.losses(pairs, window(ones, flags))
     gap = torch.linspace(-0.4, 0.4, 50)[:, None]
     spread = [model.disagreement(z, torch.ones_like(z)).sqrt().mean() for z in (gap, x)]
     assert spread[0] > 2 * spread[1]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from tests.conftest import A, small_dynamics
+from tests.conftest import A, small_dynamics, window
 from worldmodel.dynamics.smoothing import SmoothingDynamics
 from worldmodel.interfaces import Belief
 
@@ -131,7 +131,7 @@ def test_the_filter_learns_without_moving_anything_else() -> None:
     model, embed = small_dynamics("smoothing", E), torch.randn(2, 6, E, requires_grad=True)
     is_first = torch.zeros(2, 6, dtype=torch.bool)
     belief = smoothed(model, embed, is_first)
-    model.losses(belief, torch.ones(2, 6, A), is_first)["filter"].sum().backward()
+    model.losses(belief, window(torch.ones(2, 6, A), is_first))["filter"].sum().backward()
     moved = {name.split(".")[0] for name, weight in model.named_parameters() if weight.grad is not None}
     assert moved == {"forward_in", "forward_cell", "filter"} and embed.grad is None
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.conftest import A, random_batch, small_agent
+from tests.conftest import A, random_batch, small_agent, window
 from worldmodel.dynamics.prior_steps import FILTERS, prior_step
 from worldmodel.dynamics.variational import VariationalDynamics
 from worldmodel.uncertainty.variational import VariationalLinear
@@ -51,11 +51,11 @@ def test_every_row_s_kl_has_its_share_of_the_weights() -> None:
     model = small("rssm_gaussian", temperature=0.5).eval()
     embed, action, is_first = torch.randn(2, 6, E), torch.randn(2, 6, A), torch.zeros(2, 6, dtype=torch.bool)
     belief = model.observe(embed, action, is_first, torch.zeros(2, model.carry_dim), sample=True)
-    own = model.filter.losses(belief, action, is_first)["kl"]
+    own = model.filter.losses(belief, window(action, is_first))["kl"]
     for rows, counted in ((12, None), (3000, 3000)):
         if counted is not None:
             model.count_rows(counted)
-        share = model.losses(belief, action, is_first)["kl"] - own
+        share = model.losses(belief, window(action, is_first))["kl"] - own
         torch.testing.assert_close(share, (0.5 * model.net.kl() / rows).expand(2, 6))
     assert model.report(belief, action)["model/weights_kl"] == model.net.kl()
 

@@ -42,7 +42,8 @@ class Promises:
         action, reward = records()
         weight = torch.ones(1, len(action))
         if self.members > 1:
-            weight = bootstrap_weights(action + self.seed, self.members)
+            rows = torch.arange(len(action))
+            weight = bootstrap_weights(torch.stack([torch.full_like(rows, self.seed), rows], 1), self.members)
         optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-2)
         for _ in range(steps):
             optimizer.zero_grad()
