@@ -147,10 +147,10 @@ def _ranks(folder: Path) -> list[Path]:
 
 def _one_spec(folders: Sequence[Path], specs: Sequence[EnvSpec]) -> EnvSpec:
     for folder, spec in zip(folders, specs, strict=True):
-        if (spec.pixels, spec.action_dim) != (specs[0].pixels, specs[0].action_dim):
+        if (spec.observed, spec.action_dim) != (specs[0].observed, specs[0].action_dim):
             raise ReplayMismatch(
-                f"{folder}: expected pixels {specs[0].pixels} and {specs[0].action_dim} actions as in {folders[0]}, "
-                f"got {spec.pixels} and {spec.action_dim}"
+                f"{folder}: expected {specs[0].observed} observed and {specs[0].action_dim} actions as in "
+                f"{folders[0]}, got {spec.observed} and {spec.action_dim}"
             )
     return specs[0]
 

@@ -1,26 +1,37 @@
 """What an environment is, as a record that travels: no torch here, so environment workers can import it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+_BOUNDS = ("action_low", "action_high")
 
 
 @dataclass(frozen=True, slots=True)
 class EnvSpec:
     """Facts about one environment that networks, replay and reports are built from.
 
-    pixels: (channels, height, width) of one uint8 observation.
-    action_dim: number of action dimensions; actions are in [-1, 1] outside the environment.
-    action_repeat: control steps (env_steps) per decision.
-    episode_steps: control steps (env_steps) after which an episode is truncated.
-    look: rendering quality, "suite" (shadows, reflections, multisampling), "fast" or "none".
-    backend: GL backend that drew the pixels, "egl", "osmesa", "glfw" or "none".
-    discrete: the environment has `action_dim` discrete actions and takes the index of the largest entry.
-    visuals: the visual options that shaped the pixels, by wrapper name (JSON-able), in the order of application.
+    An observation is a dict of arrays: uint8 images and float32 vectors, each under its own name. The image of a task
+    that shows nothing else is called "pixels".
+
+    Args:
+        task: its name.
+        images: (channels, height, width) of every image, by name, in the order in which they are stored.
+        action_dim: number of action dimensions; actions are in [-1, 1] outside the environment.
+        action_repeat: control steps (env_steps) per decision.
+        episode_steps: control steps (env_steps) after which an episode is truncated.
+        look: rendering quality, "suite" (shadows, reflections, multisampling), "fast" or "none".
+        backend: GL backend that drew the images, "egl", "osmesa", "glfw" or "none".
+        discrete: the environment has `action_dim` discrete actions and takes the index of the largest entry.
+        visuals: the visual options that shaped the images, by wrapper name (JSON-able), in the order of application.
+        vectors: how many numbers every vector has, by name, in the order in which they are stored.
+        action_low, action_high: what -1 and 1 become in the environment's own units, for each action dimension; None
+            where actions are discrete or the bounds are not known.
     """
 
     task: str
-    pixels: tuple[int, int, int]
+    images: Mapping[str, tuple[int, int, int]]
     action_dim: int
     action_repeat: int
     episode_steps: int
@@ -28,6 +39,9 @@ class EnvSpec:
     backend: str = "none"
     discrete: bool = False
     visuals: Mapping[str, Any] = field(default_factory=dict)
+    vectors: Mapping[str, int] = field(default_factory=dict)
+    action_low: tuple[float, ...] | None = None
+    action_high: tuple[float, ...] | None = None
 
     @property
     def episode_decisions(self) -> int:
@@ -35,18 +49,46 @@ class EnvSpec:
         return -(-self.episode_steps // self.action_repeat)
 
     @property
+    def pixels(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the only image; raises ValueError where there are none or several."""
+        if len(self.images) != 1:
+            raise ValueError(f"images: expected one, got {list(self.images)}")
+        return next(iter(self.images.values()))
+
+    @property
     def colours(self) -> int:
-        """Channels of one image: 3, or 1 where frames are grey; a frame may hold several images."""
-        return 1 if self.pixels[0] % 3 or "grayscale" in self.visuals else 3
+        """Channels of one picture: 3, or 1 where frames are grey; a frame may hold several pictures."""
+        return self.colours_of(next(iter(self.images)))
+
+    def colours_of(self, image: str) -> int:
+        """Channels of one picture within the image of that name."""
+        return 1 if self.images[image][0] % 3 or "grayscale" in self.visuals else 3
+
+    @property
+    def observed(self) -> str:
+        """What is observed in words, "3x64x64" of a plain pixel task, else each name with its size."""
+        sizes = {name: "x".join(map(str, shape)) for name, shape in self.images.items()}
+        sizes |= {name: str(count) for name, count in self.vectors.items()}
+        return sizes["pixels"] if list(sizes) == ["pixels"] else ", ".join(f"{n} {size}" for n, size in sizes.items())
+
+    def agrees(self, other: "EnvSpec") -> bool:
+        """Whether both say the same, the order of names included; bounds that one does not know are left out."""
+        unknown = [key for key in _BOUNDS if getattr(self, key) is None or getattr(other, key) is None]
+        mine, others = ({**asdict(spec), **dict.fromkeys(unknown)} for spec in (self, other))
+        return json.dumps(mine) == json.dumps(others)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dict; `from_json` restores it."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> "EnvSpec":
-        """Restore a spec written by `to_json`."""
-        return cls(**{**fields, "pixels": tuple(fields["pixels"])})
+    def from_json(cls, fields: Mapping[str, Any]) -> "EnvSpec":
+        """Restore a spec written by `to_json`, or by a version that knew no image but `pixels`."""
+        given = dict(fields)
+        images = {"pixels": given.pop("pixels")} if "pixels" in given else given.pop("images")
+        bounds = {key: given[key] for key in _BOUNDS if given.get(key) is not None}
+        given |= {key: tuple(map(float, bound)) for key, bound in bounds.items()}
+        return cls(**given, images={name: tuple(shape) for name, shape in images.items()})
 
 
 @dataclass(frozen=True, slots=True)

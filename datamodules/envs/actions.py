@@ -17,6 +17,7 @@ class Actions(Protocol):
 
     dim: int
     discrete: bool
+    bounds: dict[str, tuple[float, ...]]  # action_low and action_high of an EnvSpec, nothing where it is discrete
 
     def native(self, action: NDArray[np.float32]) -> Any:
         """The environment's action for `action` [A] in [-1, 1]."""
@@ -32,6 +33,7 @@ class BoxActions:
         self.dim = math.prod(low.shape)
         self._middle = (low.astype(np.float64) + high) / 2
         self._half = (high.astype(np.float64) - low) / 2
+        self.bounds = {"action_low": tuple(low.ravel().tolist()), "action_high": tuple(high.ravel().tolist())}
 
     def native(self, action: NDArray[np.float32]) -> NDArray[Any]:
         """An array of the box's shape and type, within its bounds after rounding too."""
@@ -45,7 +47,7 @@ class DiscreteActions:
     discrete = True
 
     def __init__(self, count: int, start: int) -> None:
-        self.dim, self._start = count, start
+        self.dim, self._start, self.bounds = count, start, {}
 
     def native(self, action: NDArray[np.float32]) -> np.int64:
         """The index of the largest entry."""

@@ -49,7 +49,7 @@ def make(
         raise BadOption(f"task: expected {TASK!r}, got {task!r}")
     spec = EnvSpec(
         task=TASK,
-        pixels=(3, size, size),
+        images={"pixels": (3, size, size)},
         action_dim=action_dim,
         action_repeat=action_repeat,
         episode_steps=episode_steps,

@@ -135,12 +135,14 @@ class DmcEnv:
         self._control_steps, self._open = 0, False
         self.spec = EnvSpec(
             task=task,
-            pixels=(3, size, size),
+            images={"pixels": (3, size, size)},
             action_dim=bounds.shape[0],
             action_repeat=action_repeat,
             episode_steps=episode_steps or (math.ceil(limit) if math.isfinite(limit) else ENDLESS_STEPS),
             look=self._look,
             backend=gl.choose_backend(gpu=None),
+            action_low=tuple((self._middle - self._half).tolist()),
+            action_high=tuple((self._middle + self._half).tolist()),
         )
 
     def reset(self, seed: int) -> Step:
@@ -177,7 +179,7 @@ class DmcEnv:
             valid = isinstance(camera, int | str) and not isinstance(camera, bool) and camera in known
             _require("camera", camera, valid, expected)
         self._views = [known[camera] for camera in ids]
-        self.spec = replace(self.spec, pixels=(3 * len(ids), *self.spec.pixels[1:]))
+        self.spec = replace(self.spec, images={"pixels": (3 * len(ids), *self.spec.pixels[1:])})
 
     def background_mask(self) -> NDArray[np.bool_]:
         """Where the present frame shows sky or a plane (floor, walls), [V, h, w] for V cameras."""

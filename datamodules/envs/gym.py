@@ -173,11 +173,12 @@ def spec_of(
     """Of an environment, or of a lane, with frames from `reader`, or drawn in colour where that is None."""
     return EnvSpec(
         task=task,
-        pixels=(3 if reader is None else reader.channels, size, size),
+        images={"pixels": (3 if reader is None else reader.channels, size, size)},
         action_dim=actions.dim,
         action_repeat=action_repeat,
         episode_steps=episode_steps,
         discrete=actions.discrete,
+        **actions.bounds,
     )
 
 

@@ -79,7 +79,11 @@ class PointEnv:
 
     def __init__(self, *, size: int, action_repeat: int, episode_steps: int, speed: float, random_goal: bool) -> None:
         self.spec = EnvSpec(
-            task=TASK, pixels=(3, size, size), action_dim=2, action_repeat=action_repeat, episode_steps=episode_steps
+            task=TASK,
+            images={"pixels": (3, size, size)},
+            action_dim=2,
+            action_repeat=action_repeat,
+            episode_steps=episode_steps,
         )
         self.speed, self.random_goal = speed, random_goal
         self.state = start(0)

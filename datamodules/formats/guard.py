@@ -191,11 +191,17 @@ def spec_from(fields: object, name: str) -> EnvSpec:
     for key, kind in _FIELDS.items():
         if key in fields and (not isinstance(fields[key], kind) or isinstance(fields[key], bool)):
             raise FormatError(f"{name} spec.{key}: expected {kind.__name__}, got {fields[key]!r:.40}")
-    pixels = fields.get("pixels")
-    if not (isinstance(pixels, list) and len(pixels) == 3 and all(type(n) is int and n > 0 for n in pixels)):
-        raise FormatError(f"{name} spec.pixels: expected [channels, height, width], got {pixels!r:.40}")
-    refuse_above(LIMITS.image_pixels, pixels[0] * pixels[1] * pixels[2], f"{name} spec.pixels: values")
+    images = {"pixels": fields["pixels"]} if "pixels" in fields else fields.get("images")
+    vectors = fields.get("vectors", {})
+    if not isinstance(images, dict) or not isinstance(vectors, dict):
+        raise FormatError(f"{name} spec: expected images and vectors by name, got {images!r:.40} and {vectors!r:.40}")
+    shapes = [(f"spec.images[{key}]", shape, 3) for key, shape in images.items()]
+    shapes += [(f"spec.vectors[{key}]", [count], 1) for key, count in vectors.items()]
+    for key, shape, ndim in shapes:
+        if not (isinstance(shape, list) and len(shape) == ndim and all(type(n) is int and n > 0 for n in shape)):
+            raise FormatError(f"{name} {key}: expected {ndim} whole numbers above 0, got {shape!r:.40}")
+        refuse_above(LIMITS.image_pixels, math.prod(shape), f"{name} {key}: values")
     try:
         return EnvSpec.from_json(fields)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise FormatError(f"{name} spec: {error}") from error

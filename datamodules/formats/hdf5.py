@@ -65,7 +65,7 @@ def open_writer(path: Path, spec: EnvSpec) -> "Hdf5Writer":
     if path.exists():
         with h5.open_file(path.resolve().parent, Path(path.resolve().name)) as file:
             stored = h5_demos.stored_spec(file, path.name) if h5_demos.is_demos(file, path.name) else None
-            if stored is None or stored.to_json() != spec.to_json():
+            if stored is None or not stored.agrees(spec):
                 raise FormatError(f"{path}: expected a file of our own with spec {spec}, got {stored}")
             count = len(h5_demos.find_episodes(file, path.name, image_key="", terminal_key=""))
     else:
@@ -116,7 +116,7 @@ class Hdf5Reader:
         repeat = self._options.action_repeat or 1
         steps = max(1, longest - 1) * repeat
         shape = first.pixels.shape[1:]
-        return EnvSpec(name, shape, first.action.shape[1], action_repeat=repeat, episode_steps=steps)
+        return EnvSpec(name, {"pixels": shape}, first.action.shape[1], action_repeat=repeat, episode_steps=steps)
 
     def _convention(self, layout: Any) -> Convention:
         return self._options.convention(layout, self._stored)

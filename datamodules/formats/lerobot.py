@@ -69,11 +69,13 @@ class LeRobotReader:
         if not (self._root / OWN).exists():
             longest = max((episode.length for episode in self._episodes), default=1) - (not self._repeat)
             repeat = self._convention.action_repeat
-            return EnvSpec(self._root.resolve().name, shape, self._info.action_dim, repeat, max(1, longest) * repeat)
+            return EnvSpec(
+                self._root.resolve().name, {"pixels": shape}, self._info.action_dim, repeat, max(1, longest) * repeat
+            )
         spec = spec_from(read_json(self._root, OWN).get("spec"), str(OWN))
         if spec.action_dim != self._info.action_dim:
             raise FormatError(f"{OWN} action_dim: expected {self._info.action_dim}, got {spec.action_dim}")
-        return replace(spec, pixels=(min(spec.pixels[0], 3), *shape[1:]))
+        return replace(spec, images={"pixels": (min(spec.pixels[0], 3), *shape[1:])})
 
     def _find_episodes(self) -> list[_Episode]:
         files, self._left_out = find_files(inside(self._root, Path("meta")), (".parquet",))
@@ -224,7 +226,7 @@ class SeveralCameras:
                     f"{reader.spec.pixels} and {len(first)} of {first.spec.pixels}: see ?size="
                 )
         _, *size = first.spec.pixels
-        self.spec = replace(first.spec, pixels=(sum(reader.spec.pixels[0] for reader in readers), *size))
+        self.spec = replace(first.spec, images={"pixels": (sum(reader.spec.pixels[0] for reader in readers), *size)})
         self.problems = list(first.problems)
 
     def __len__(self) -> int:

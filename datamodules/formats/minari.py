@@ -69,7 +69,9 @@ class MinariReader:
                 continue
             steps = max(1, *(self._length(other) for _, other in self._episodes)) * repeat
             discrete = self._facts.actions > 0
-            return EnvSpec(task, first.pixels.shape[1:], first.action.shape[1], repeat, steps, discrete=discrete)
+            return EnvSpec(
+                task, {"pixels": first.pixels.shape[1:]}, first.action.shape[1], repeat, steps, discrete=discrete
+            )
         raise FormatError(f"{FILE}: expected a readable episode, got none: {in_short(reasons)}")
 
     def _length(self, name: str) -> int:

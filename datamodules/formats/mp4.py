@@ -50,7 +50,7 @@ class Mp4Reader:
 
     def _resized(self, spec: EnvSpec) -> EnvSpec:
         side = self._size
-        return replace(spec, pixels=(spec.pixels[0], side, side)) if side else spec
+        return replace(spec, images={"pixels": (spec.pixels[0], side, side)}) if side else spec
 
     def _guess_spec(self, task: str) -> EnvSpec:
         """What the first episode that can be read shows."""
@@ -64,7 +64,9 @@ class Mp4Reader:
             film.close()
             repeat = self._convention.action_repeat
             shape = (3, film.height, film.width)
-            return self._resized(EnvSpec(task, shape, action.shape[1], repeat, max(1, len(action) - 1) * repeat))
+            return self._resized(
+                EnvSpec(task, {"pixels": shape}, action.shape[1], repeat, max(1, len(action) - 1) * repeat)
+            )
         raise FormatError(f"{self._root}: expected a readable mp4 with csv, got none: {in_short(reasons)}")
 
     def trajectories(self) -> Iterator[Trajectory]:
@@ -197,7 +199,7 @@ def open_writer(path: Path, spec: EnvSpec, *, codec: str = "lossless", fps: floa
         raise FormatError(f"{path}: expected frames of 1 or 3 channels, got {spec.pixels[0]}")
     path.mkdir(parents=True, exist_ok=True)
     stored = stored_spec(path)
-    if stored is not None and stored.to_json() != spec.to_json():
+    if stored is not None and not stored.agrees(spec):
         raise FormatError(f"{path}: expected the spec of the episodes there, {stored}, got {spec}")
     if stored is None:
         write_json(path / META, {"spec": spec.to_json()})

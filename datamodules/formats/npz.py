@@ -76,7 +76,7 @@ def open_writer(path: Path, spec: EnvSpec, *, compress: bool = True) -> "NpzWrit
     """Write a folder of episodes at `path`, or add to one of the same spec; raises FormatError, OSError."""
     path.mkdir(parents=True, exist_ok=True)
     stored = _stored_spec(path)
-    if stored is not None and stored.to_json() != spec.to_json():
+    if stored is not None and not stored.agrees(spec):
         raise FormatError(f"{path}: expected the spec of the episodes there, {stored}, got {spec}")
     if stored is None:
         write_json(path / META, {"spec": spec.to_json()})
@@ -125,7 +125,7 @@ class NpzReader:
             shape = first.pixels.shape[1:]
             repeat = self._convention.action_repeat
             steps = max(1, rows - 1) * repeat
-            return EnvSpec(task, shape, first.action.shape[1], action_repeat=repeat, episode_steps=steps)
+            return EnvSpec(task, {"pixels": shape}, first.action.shape[1], action_repeat=repeat, episode_steps=steps)
         raise FormatError(f"{self._root}: expected a readable npz episode, got none: {in_short(reasons)}")
 
     def trajectories(self) -> Iterator[Trajectory]:

@@ -136,8 +136,10 @@ def _parse(data: bytes) -> dict[str, Any]:
 def require_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
     """Raise ReplayMismatch naming the first key of `expected` that `found` has otherwise."""
     for key, value in expected.items():
-        # visual options count as a whole: what is in them, nothing else, and their order
-        if isinstance(value, dict) and key != "visuals":
+        if key in ("action_low", "action_high") and None in (found.get(key), value):
+            continue  # folders of the past do not know them
+        # these count as a whole: what is in them, nothing else, and their order
+        if isinstance(value, dict) and key not in ("visuals", "images", "vectors"):
             require_same(found.get(key, {}), value)
         elif key == "streams" and found.get(key) != value:
             raise ReplayMismatch(f"data.envs: expected {found.get(key)} as stored there, got {value}")

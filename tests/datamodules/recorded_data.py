@@ -5,7 +5,7 @@ import numpy as np
 from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
 
-SPEC = EnvSpec(task="noise", pixels=(3, 4, 4), action_dim=2, action_repeat=2, episode_steps=40)
+SPEC = EnvSpec(task="noise", images={"pixels": (3, 4, 4)}, action_dim=2, action_repeat=2, episode_steps=40)
 
 
 def trajectory(rows: int, seed: int, *, terminal: bool = False, spec: EnvSpec = SPEC) -> Trajectory:

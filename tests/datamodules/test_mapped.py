@@ -20,7 +20,7 @@ from datamodules.storage.rows import row_bytes
 from datamodules.windows import ReplayEmpty
 from worldmodel.spec import EnvSpec
 
-SPEC = EnvSpec(task="noise", pixels=(3, 16, 16), action_dim=1, action_repeat=1, episode_steps=40)
+SPEC = EnvSpec(task="noise", images={"pixels": (3, 16, 16)}, action_dim=1, action_repeat=1, episode_steps=40)
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from datamodules.windows import ReplayEmpty
 from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec
 
-SPEC = EnvSpec(task="count", pixels=(1, 8, 8), action_dim=1, action_repeat=1, episode_steps=20)
+SPEC = EnvSpec(task="count", images={"pixels": (1, 8, 8)}, action_dim=1, action_repeat=1, episode_steps=20)
 SAMPLERS = (Uniform, Recent, Prioritised)
 
 

@@ -213,9 +213,9 @@ def test_refuses_what_does_not_fit(tmp_path, written):
         Recorded(tmp_path / "nothing")
     with pytest.raises(ReplayEmpty, match="301"):
         Recorded(folder).sample(2, 301)
-    other = replace(SPEC, pixels=(3, 8, 8))
+    other = replace(SPEC, images={"pixels": (3, 8, 8)})
     SegmentWriter(tmp_path / "other", other).close()
-    with pytest.raises(ReplayMismatch, match="expected pixels"):
+    with pytest.raises(ReplayMismatch, match="expected 3x4x4 observed"):
         Recorded([folder, tmp_path / "other"])
     with SegmentWriter(tmp_path / "new", SPEC) as writer, pytest.raises(TrajectoryInvalid, match="pixels"):
         writer.write(trajectory(5, 0, spec=other))

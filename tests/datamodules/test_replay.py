@@ -23,7 +23,7 @@ from tests.io_faults import Crash, Faults
 from worldmodel.spec import EnvSpec
 
 ROOT = Path(__file__).parents[2]
-SPEC = EnvSpec(task="count", pixels=(3, 4, 4), action_dim=2, action_repeat=2, episode_steps=20)
+SPEC = EnvSpec(task="count", images={"pixels": (3, 4, 4)}, action_dim=2, action_repeat=2, episode_steps=20)
 
 
 @pytest.fixture(autouse=True)
@@ -504,7 +504,7 @@ from datamodules.envs.protocol import Step
 from datamodules.replay import Replay
 from worldmodel.spec import EnvSpec
 
-spec = EnvSpec("count", (3, 4, 4), 2, 2, 20)
+spec = EnvSpec("count", {"pixels": (3, 4, 4)}, 2, 2, 20)
 os.fsync = lambda fd: None  # a killed process leaves its pages behind
 for trial in range(10):
     read, write = os.pipe()

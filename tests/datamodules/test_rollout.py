@@ -6,7 +6,7 @@ from datamodules.rollout import SmoothRandom, play
 from worldmodel.spec import EnvSpec
 
 A = 2
-SPEC = EnvSpec("count", pixels=(1, 2, 2), action_dim=A, action_repeat=3, episode_steps=12)
+SPEC = EnvSpec("count", images={"pixels": (1, 2, 2)}, action_dim=A, action_repeat=3, episode_steps=12)
 
 
 def rngs(count, seed=0):

@@ -9,7 +9,7 @@ from datamodules.replay import Replay
 from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec
 
-SPEC = EnvSpec(task="marked", pixels=(3, 4, 4), action_dim=2, action_repeat=2, episode_steps=60)
+SPEC = EnvSpec(task="marked", images={"pixels": (3, 4, 4)}, action_dim=2, action_repeat=2, episode_steps=60)
 STRIDE = 97  # of the numbers that fill a frame's bytes and an action
 
 

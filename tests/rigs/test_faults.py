@@ -104,7 +104,7 @@ def test_runs_survive_kills(tmp_path):
 
 def test_a_start_tells_how_many_rows_it_drops(tmp_path, monkeypatch):
     def main(arguments):
-        spec = EnvSpec(task="count", pixels=(1, 2, 2), action_dim=1, action_repeat=1, episode_steps=20)
+        spec = EnvSpec(task="count", images={"pixels": (1, 2, 2)}, action_dim=1, action_repeat=1, episode_steps=20)
         replay = Replay(spec=spec, capacity=100, streams=kills.ENVS)
         state = replay.state_dict()
         for n in range(10):

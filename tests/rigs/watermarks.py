@@ -10,7 +10,7 @@ from datamodules.replay import Replay
 from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec
 
-SPEC = EnvSpec(task="watermarks", pixels=(3, 8, 8), action_dim=2, action_repeat=2, episode_steps=400)
+SPEC = EnvSpec(task="watermarks", images={"pixels": (3, 8, 8)}, action_dim=2, action_repeat=2, episode_steps=400)
 _PATTERN = np.arange(3 * 8 * 8 - 12, dtype=np.int64)
 
 

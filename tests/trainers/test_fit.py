@@ -42,7 +42,7 @@ def test_files(smoke):
         assert (folder / name).stat().st_size > 100, name
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert (config["data"]["batch"], config["task"]["name"], config["run_dir"]) == (4, "toy_point", str(folder))
-    assert json.loads((folder / "spec.json").read_text())["pixels"] == [3, 16, 16]
+    assert json.loads((folder / "spec.json").read_text())["images"] == {"pixels": [3, 16, 16]}
     assert json.loads((folder / "versions.json").read_text())["torch"]
     films = {path.name for path in (folder / "videos").iterdir()}
     names = ("000000100", "000000200", "final")

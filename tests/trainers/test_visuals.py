@@ -17,7 +17,7 @@ STACKED = ("task.visuals.grayscale={}", "task.visuals.frame_stack.count=2")
 
 
 def spec_of(channels, **visuals):
-    return EnvSpec("x", (channels, 2, 2), action_dim=2, action_repeat=1, episode_steps=5, visuals=visuals)
+    return EnvSpec("x", {"pixels": (channels, 2, 2)}, action_dim=2, action_repeat=1, episode_steps=5, visuals=visuals)
 
 
 def test_options_can_be_named_one_by_one_or_together():
@@ -50,7 +50,7 @@ def test_evaluation_may_see_other_frames_of_the_same_shape():
         assert pool.spec.visuals == {} and list(other.spec.visuals) == ["colour_jitter", "background"]
         require_evaluation(config, pool.spec)
         config["evaluation"]["visuals"] = {"grayscale": {}}
-        with pytest.raises(ValueError, match=r"evaluation\.visuals: expected pixels \(3, 16, 16\).*got \(1, 16, 16\)"):
+        with pytest.raises(ValueError, match=r"evaluation\.visuals: expected observed 3x16x16.*got 1x16x16"):
             require_evaluation(config, pool.spec)
         config["evaluation"]["visuals"] = None
         require_evaluation(config, spec_of(1))
@@ -80,7 +80,7 @@ def trained(runs, toy, tmp_path_factory):
 
 def test_a_run_records_what_it_saw(trained):
     spec = json.loads((trained / "spec.json").read_text())
-    assert spec["pixels"] == [2, 16, 16]
+    assert spec["images"] == {"pixels": [2, 16, 16]}
     assert spec["visuals"] == {"grayscale": {}, "frame_stack": {"count": 2}}
     assert list(yaml.safe_load((trained / "config.yaml").read_text())["task"]["visuals"]) == [
         "grayscale",
@@ -94,7 +94,7 @@ def test_a_checkpoint_is_evaluated_through_other_visuals(trained, runs, refused)
     assert run.wait() == 0, run.err.read_text()
     assert run.results()["visuals"] == {"grayscale": {}, "frame_stack": {"count": 2}}
     line = refused(evaluate.main, f"checkpoint={trained}", "episodes=1", "evaluation.visuals={grayscale: {}}")
-    assert "evaluation.visuals: expected pixels (2, 16, 16) as in training, got (1, 16, 16)" in line
+    assert "evaluation.visuals: expected observed 2x16x16 as in training, got 1x16x16" in line
 
 
 def test_a_run_does_not_go_on_with_other_visuals(trained, refused):

@@ -1,6 +1,5 @@
 """Evaluation of a checkpoint, and the receipt that says what was measured and how."""
 
-import json
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -20,7 +19,7 @@ from trainers.command.entry import silence_advice
 from trainers.command.preflight import check
 from trainers.process.clock import Clock
 from trainers.run_folder.checkpoint import DurableCheckpointIO
-from trainers.run_folder.find import find_checkpoint, require_task_fits
+from trainers.run_folder.find import find_checkpoint, read_spec, require_task_fits
 from trainers.run_folder.records import versions, write_json
 from trainers.run_folder.statistics import iqm, mean_ci95
 from worldmodel.spec import EnvSpec
@@ -82,8 +81,7 @@ def _evaluate_frames(
 def _trained(root: Path) -> EnvSpec:
     """The environment that the run learned in."""
     try:
-        facts = json.loads((root / "spec.json").read_bytes())
-        return EnvSpec.from_json({name: fact for name, fact in facts.items() if name != "renderer"})
+        return read_spec(root)
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise BadConfig(f"evaluation.visuals: expected the run's {root / 'spec.json'}, got {error}") from error
 

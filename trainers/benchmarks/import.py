@@ -19,7 +19,7 @@ from worldmodel.spec import EnvSpec
 
 OPTIONS = {"episodes": 1000, "folder": ""}
 ROWS, DISTINCT = 501, 10
-SPEC = EnvSpec("synthetic", (3, 64, 64), 6, 2, 1000)
+SPEC = EnvSpec("synthetic", {"pixels": (3, 64, 64)}, 6, 2, 1000)
 
 
 def measure(overrides: list[str], *, episodes: int, folder: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from worldmodel.spec import EnvSpec
 
 OPTIONS = {"repeats": 200, "rows": 100_000, "storage": "memory", "folder": ""}
 SIDE, EPISODE = 50, 500
-SPEC = EnvSpec(task="synthetic", pixels=(3, 64, 64), action_dim=1, action_repeat=1, episode_steps=EPISODE)
+SPEC = EnvSpec(task="synthetic", images={"pixels": (3, 64, 64)}, action_dim=1, action_repeat=1, episode_steps=EPISODE)
 GATHER_ROWS = 100_000  # the contiguous array is no larger: it would push mapped files out of memory
 PLENTY = parse_bytes("1TB")
 

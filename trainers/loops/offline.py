@@ -254,7 +254,7 @@ def _require_task_fits(session: RunContext, spec: EnvSpec) -> None:
     """Raise BadConfig where the task that is to be acted in is not what was recorded, before anything is learned."""
     with open_pool(session.config, 1, gpu=session.gpu) as pool:
         found = pool.spec
-    for key in ("pixels", "action_dim", "action_repeat"):
+    for key in ("observed", "action_dim", "action_repeat"):
         expected, got = getattr(spec, key), getattr(found, key)
         if expected != got:
             raise BadConfig(

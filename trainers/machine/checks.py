@@ -134,7 +134,9 @@ def check_replay(config: Mapping[str, Any], runs: Path) -> Iterator[Check]:
         return
     size = config["task"]["env"].get("size", 64)
     # The number of action dimensions is only known to the environment; beside a frame it weighs nothing.
-    spec = EnvSpec(config["task"]["name"], (3, size, size), action_dim=6, action_repeat=1, episode_steps=1000)
+    spec = EnvSpec(
+        config["task"]["name"], {"pixels": (3, size, size)}, action_dim=6, action_repeat=1, episode_steps=1000
+    )
     limit = memory_budget(config["data"].get("memory_budget", MEMORY_SHARE))
     sizes = {"streams": config["data"].get("envs", 1), "flush_rows": config["data"].get("flush_rows", 100)}
     budget = footprint(spec, rows_of(capacity, spec), **sizes, memory_limit=limit, on_disk=True)

@@ -143,7 +143,7 @@ def _table(facts: dict[str, Any], found: _Findings) -> Table:
     spec, lengths, returns = facts["spec"], facts["lengths"], facts["returns"]
     table.add_row("episodes", f"{facts['episodes']:,} ({facts['terminated']:,} ended by termination)")
     table.add_row("rows", f"{facts['rows']:,} ({facts['env_steps']:,} env steps)")
-    table.add_row("frames", f"{' x '.join(map(str, spec['pixels']))}, action repeat {spec['action_repeat']}")
+    table.add_row("frames", f"{EnvSpec.from_json(spec).observed}, action repeat {spec['action_repeat']}")
     table.add_row("episode length", "{min:.0f} to {max:.0f} rows, mean {mean:.1f}".format(**lengths))
     table.add_row("return", "{min:.3g} to {max:.3g}, mean {mean:.3g}".format(**returns))
     table.add_row("", _bars(returns["histogram"]), end_section=True)

@@ -17,7 +17,7 @@ from trainers.run_folder.read import Run, is_number, read_run
 
 TIME_PARTS = ("env", "plan", "wait", "update", "evaluation", "rest")
 FACTS = (
-    *("look", "backend", "renderer", "action_repeat", "pixels"),
+    *("look", "backend", "renderer", "action_repeat", "pixels", "images", "vectors"),
     *("seed", "precision", "accelerator", "devices"),
 )
 MAX_VIDEO_BYTES = 3_000_000

@@ -21,14 +21,22 @@ def find_checkpoint(path: Path, *, key: str) -> tuple[Path, Path]:
 def require_task_fits(root: Path, spec: EnvSpec, *, key: str) -> None:
     """Raise BadConfig for `key` where a task gives other frames, or takes other actions, than the run learned with."""
     try:
-        fields = json.loads((root / "spec.json").read_bytes())
-        trained, dims = tuple(fields["pixels"]), fields["action_dim"]
-    except (OSError, ValueError, TypeError, KeyError):
+        trained = read_spec(root)
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return  # then the weights' shapes tell
-    if trained != spec.pixels:
+    if trained.observed != spec.observed:
+        was, gives = trained.observed, spec.observed
         # channels only where they are what differs
-        first = int(trained[1:] != spec.pixels[1:] and trained[0] == spec.pixels[0])
-        was, gives = ("x".join(map(str, shape[first:])) for shape in (trained, spec.pixels))
+        if was.count("x") == gives.count("x") == 2 and was.split("x")[0] == gives.split("x")[0]:
+            was, gives = (observed.split("x", 1)[1] for observed in (was, gives))
         raise BadConfig(f"{key}: the model was trained on {was} frames, the task gives {gives}")
-    if dims != spec.action_dim:
-        raise BadConfig(f"{key}: the model was trained with {dims} actions, the task takes {spec.action_dim}")
+    if trained.action_dim != spec.action_dim:
+        raise BadConfig(
+            f"{key}: the model was trained with {trained.action_dim} actions, the task takes {spec.action_dim}"
+        )
+
+
+def read_spec(root: Path) -> EnvSpec:
+    """The environment that a run learned in; raises OSError, ValueError, TypeError, AttributeError or KeyError."""
+    fields = json.loads((root / "spec.json").read_bytes())
+    return EnvSpec.from_json({name: fact for name, fact in fields.items() if name != "renderer"})

@@ -22,7 +22,7 @@ class FrameStack(Wrapper):
         super().__init__(env)
         require_whole("visuals.frame_stack.count", count, least=1)
         channels, height, width = env.spec.pixels
-        self.spec = replace(env.spec, pixels=(channels * count, height, width))
+        self.spec = replace(env.spec, images={"pixels": (channels * count, height, width)})
         self._frames = np.empty((count, *env.spec.pixels), np.uint8)
 
     def _see(self, step: Step) -> NDArray[np.uint8]:

@@ -19,7 +19,7 @@ class Grayscale(Wrapper):
     def __init__(self, env: Env) -> None:
         super().__init__(env)
         self._views = colour_views(env, "grayscale")
-        self.spec = replace(env.spec, pixels=(self._views, *env.spec.pixels[1:]))
+        self.spec = replace(env.spec, images={"pixels": (self._views, *env.spec.pixels[1:])})
 
     def _see(self, step: Step) -> NDArray[np.uint8]:
         colours = step.pixels.reshape(self._views, 3, -1)

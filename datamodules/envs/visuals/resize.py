@@ -22,7 +22,7 @@ class Resize(Wrapper):
     def __init__(self, env: Env, *, size: int = 64) -> None:
         super().__init__(env)
         require_whole("visuals.resize.size", size, least=1)
-        self.spec = replace(env.spec, pixels=(env.spec.pixels[0], size, size))
+        self.spec = replace(env.spec, images={"pixels": (env.spec.pixels[0], size, size)})
 
     def _see(self, step: Step) -> NDArray[np.uint8]:
         return area_resized(step.pixels, self.spec.pixels[1])

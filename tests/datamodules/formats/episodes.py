@@ -9,7 +9,12 @@ from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
 
 SPEC = EnvSpec(
-    task="cartpole_swingup", pixels=(3, 16, 16), action_dim=2, action_repeat=2, episode_steps=30, look="fast"
+    task="cartpole_swingup",
+    images={"pixels": (3, 16, 16)},
+    action_dim=2,
+    action_repeat=2,
+    episode_steps=30,
+    look="fast",
 )
 
 

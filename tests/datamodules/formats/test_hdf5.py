@@ -109,7 +109,7 @@ def test_reads_vd4rl_in_one_file_or_in_shards(tmp_path):
     one = vd4rl(tmp_path / "0.hdf5")
     two = vd4rl(tmp_path / "1.hdf5", (3, 5, 4), seed=1)
     found, reader = read(f"hdf5:{tmp_path}?action_repeat=2&task=walker_walk")
-    assert reader.spec == EnvSpec("walker_walk", (3, 14, 14), 2, action_repeat=2, episode_steps=10)
+    assert reader.spec == EnvSpec("walker_walk", {"pixels": (3, 14, 14)}, 2, action_repeat=2, episode_steps=10)
     assert [len(got) for got in found] == [6, 4, 3, 5, 4] and len(reader) == 5 and not reader.problems
     for start, arrays, got in ((6, one, found[1]), (8, two, found[4])):
         rows = slice(start, start + 4)

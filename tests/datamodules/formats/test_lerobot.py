@@ -78,7 +78,7 @@ def data_set(root: Path, lengths=(5, 3, 7), *, codec="lossless", in_film=True, g
     return root
 
 
-@pytest.mark.parametrize("spec", [SPEC, replace(SPEC, pixels=(1, 17, 15))])
+@pytest.mark.parametrize("spec", [SPEC, replace(SPEC, images={"pixels": (1, 17, 15)})])
 @pytest.mark.parametrize("codec", ["lossless", "png"])
 def test_round_trip_is_exact(tmp_path, codec, spec):
     expected = [replace(trajectory, pixels=trajectory.pixels) for trajectory in some_episodes()]

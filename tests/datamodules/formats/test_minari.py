@@ -39,7 +39,7 @@ def data_set(root: Path, *episodes: dict[str, np.ndarray], space: object = BOX) 
     return f"minari:{root}"
 
 
-@pytest.mark.parametrize("spec", [SPEC, replace(SPEC, pixels=(1, 17, 15))])
+@pytest.mark.parametrize("spec", [SPEC, replace(SPEC, images={"pixels": (1, 17, 15)})])
 def test_round_trip_is_exact(tmp_path, spec):
     expected = [episode(len(e), k, spec=spec, terminal=e.terminal) for k, e in enumerate(some_episodes() * 3)]
     writer = open_writer(f"minari:{tmp_path}/out", spec)

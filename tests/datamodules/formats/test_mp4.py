@@ -28,7 +28,7 @@ def foreign(folder: Path, table: str, rows: int, name: str = "a") -> str:
     return f"mp4:{folder}"
 
 
-@pytest.mark.parametrize("spec", [SPEC, replace(SPEC, pixels=(1, 17, 15))])
+@pytest.mark.parametrize("spec", [SPEC, replace(SPEC, images={"pixels": (1, 17, 15)})])
 def test_round_trip_is_exact(tmp_path, spec):
     expected = [episode(rows, rows, spec=spec, terminal=rows == 2) for rows in (9, 2, 1)]
     for part in (expected[:2], expected[2:]):  # a second writer adds behind the first
@@ -42,7 +42,7 @@ def test_round_trip_is_exact(tmp_path, spec):
 
 
 def test_h264_is_small_and_near(tmp_path):
-    spec = replace(SPEC, pixels=(3, 32, 32))
+    spec = replace(SPEC, images={"pixels": (3, 32, 32)})
     trajectory = replace(episode(40, spec=spec), pixels=moving(40))
     sizes = {}
     for codec in ("lossless", "h264"):

@@ -79,7 +79,7 @@ def test_files_carry_dreamers_names_and_keys(tmp_path):
 def test_reads_vd4rl_by_arrival(tmp_path):
     arrays = vd4rl()
     (got,), reader = read(save(tmp_path / "walker_walk", arrays) + "?action_repeat=2")
-    assert reader.spec == EnvSpec("walker_walk", (3, 8, 8), 2, action_repeat=2, episode_steps=10)
+    assert reader.spec == EnvSpec("walker_walk", {"pixels": (3, 8, 8)}, 2, action_repeat=2, episode_steps=10)
     assert np.array_equal(got.pixels, arrays["image"].transpose(0, 3, 1, 2))
     assert np.array_equal(got.action, arrays["action"]) and not got.terminal
     assert np.array_equal(got.reward, arrays["reward"].astype(np.float32)) and got.env_steps.tolist() == [0] + 5 * [2]

@@ -13,7 +13,7 @@ from datamodules.samplers.uniform import Uniform
 from datamodules.windows import Content, ReplayEmpty
 from worldmodel.spec import EnvSpec
 
-SPEC = EnvSpec(task="count", pixels=(1, 2, 2), action_dim=1, action_repeat=1, episode_steps=20)
+SPEC = EnvSpec(task="count", images={"pixels": (1, 2, 2)}, action_dim=1, action_repeat=1, episode_steps=20)
 ALPHA = 0.4
 
 

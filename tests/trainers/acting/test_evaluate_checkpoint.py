@@ -109,7 +109,7 @@ def test_refused(refused, finished, tmp_path):
 
 def test_checkpoint_of_another_action_size(refused, finished, monkeypatch):
     class Pool:
-        spec = EnvSpec("x", pixels=(3, 16, 16), action_dim=6, action_repeat=1, episode_steps=20)
+        spec = EnvSpec("x", images={"pixels": (3, 16, 16)}, action_dim=6, action_repeat=1, episode_steps=20)
 
         def __enter__(self):
             return self

@@ -24,7 +24,7 @@ from worldmodel.spec import EnvSpec
 
 SMALL = [f"dynamics.filter.{key}=8" for key in ("deterministic", "stochastic", "hidden")]
 BAYESIAN = ("laplace", "variational")
-SPEC = EnvSpec("toy_point", pixels=(3, 16, 16), action_dim=2, action_repeat=1, episode_steps=50)
+SPEC = EnvSpec("toy_point", images={"pixels": (3, 16, 16)}, action_dim=2, action_repeat=1, episode_steps=50)
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ def test_every_shipped_file_composes_and_its_agent_is_built(group, name):
         )
         agent = build_state_agent(config, spec)
     else:
-        spec = EnvSpec("x", pixels=(3, size, size), action_dim=2, action_repeat=repeat, episode_steps=1000)
+        spec = EnvSpec("x", images={"pixels": (3, size, size)}, action_dim=2, action_repeat=repeat, episode_steps=1000)
         agent = build_agent(config, spec)
     module = build_module(config, agent)
     rates = {group["lr"] for group in module.configure_optimizers().param_groups}
@@ -50,13 +50,13 @@ def test_every_shipped_file_composes_and_its_agent_is_built(group, name):
 @pytest.mark.parametrize("dynamics", ["rssm_gaussian", "gaussian"])
 @pytest.mark.parametrize("planner", ["confidence", "ensemble"])
 def test_a_planner_that_the_model_does_not_serve_is_refused_with_the_agent(planner, dynamics):
-    spec = EnvSpec("x", pixels=(3, 64, 64), action_dim=2, action_repeat=1, episode_steps=100)
+    spec = EnvSpec("x", images={"pixels": (3, 64, 64)}, action_dim=2, action_repeat=1, episode_steps=100)
     with pytest.raises(ValueError, match=rf"planner={planner}: expected .*=.*laplace.*, got"):
         build_agent(load_config([f"planner={planner}", f"dynamics={dynamics}"]), spec)
 
 
 def test_particles_must_be_shared_out_evenly():
-    spec = EnvSpec("x", pixels=(3, 64, 64), action_dim=2, action_repeat=1, episode_steps=100)
+    spec = EnvSpec("x", images={"pixels": (3, 64, 64)}, action_dim=2, action_repeat=1, episode_steps=100)
     with pytest.raises(ValueError, match=r"planner\.particles: expected a multiple of dynamics\.members=5, got 7"):
         build_agent(load_config(["planner=ensemble", "dynamics=ensemble", "planner.particles=7"]), spec)
 

@@ -15,7 +15,7 @@ from trainers.training.loop import fingerprint
 from worldmodel.spec import EnvSpec
 
 DDP = ("trainer.devices=2", "trainer.strategy=ddp")
-SPEC = EnvSpec(task="toy_point", pixels=(3, 16, 16), action_dim=2, action_repeat=1, episode_steps=20)
+SPEC = EnvSpec(task="toy_point", images={"pixels": (3, 16, 16)}, action_dim=2, action_repeat=1, episode_steps=20)
 
 
 def checkpoint(folder):

@@ -47,7 +47,7 @@ def rows(folder, copy):
     """Every window of one row of a copy of the replay, in order of its numbers."""
     shutil.copytree(folder / "replay", copy)
     state = checkpoint(folder)["callbacks"]["loop"]["ranks"][0]["replay"]
-    spec = EnvSpec(task="toy_point", pixels=(3, 16, 16), action_dim=2, action_repeat=1, episode_steps=20)
+    spec = EnvSpec(task="toy_point", images={"pixels": (3, 16, 16)}, action_dim=2, action_repeat=1, episode_steps=20)
     replay = Replay(spec=spec, capacity=2000, folder=copy / "rank_00")
     replay.load_state_dict({**state, "sampler": replay.state_dict()["sampler"]})
     batch = replay._stream_table.gather(np.zeros((1, 3), int), replay.rows)

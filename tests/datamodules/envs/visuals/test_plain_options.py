@@ -17,7 +17,7 @@ class Still:
 
     def __init__(self, frame):
         self._frame = np.asarray(frame, np.uint8)
-        self.spec = EnvSpec("still", self._frame.shape, action_dim=2, action_repeat=1, episode_steps=3)
+        self.spec = EnvSpec("still", {"pixels": self._frame.shape}, action_dim=2, action_repeat=1, episode_steps=3)
 
     def reset(self, seed):
         return counting.Step(self._frame.copy(), 0.0, True, False, False, 0)

@@ -80,7 +80,7 @@ RECORDED = {"grayscale": {}, "frame_stack": {"count": 3}}
 )
 def test_a_replay_of_other_visuals_is_refused(tmp_path, other):
     def replay(visuals):
-        spec = EnvSpec("x", (3, 8, 8), action_dim=2, action_repeat=1, episode_steps=5, visuals=visuals)
+        spec = EnvSpec("x", {"pixels": (3, 8, 8)}, action_dim=2, action_repeat=1, episode_steps=5, visuals=visuals)
         return Replay(spec=spec, capacity=20, folder=tmp_path)
 
     replay(RECORDED).close()
