@@ -31,7 +31,8 @@ class ImportReport:
 
     episodes, rows: in the folder now. resumed: of these episodes, the ones an earlier run had brought. short: episodes
     below min_rows, which are counted and left out. problems: what could not be read. seconds, megabytes: of pixels
-    that this run wrote. alignment: of the episodes as they were read, None where it was not asked for.
+    that this run wrote. alignment: of the episodes as they were read, None where it was not asked for. notes: what was
+    not taken over as it lies there.
     """
 
     episodes: int = 0
@@ -42,6 +43,7 @@ class ImportReport:
     megabytes: float = 0.0
     alignment: Alignment | None = None
     problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def import_trajectories(
@@ -68,7 +70,7 @@ def import_trajectories(
         _copy(reader, writer, folder, min_rows, report, progress)
     finally:
         writer.close()
-    report.problems = list(reader.problems)
+    report.problems, report.notes = list(reader.problems), reader.notes.texts()
     report.seconds = time.perf_counter() - begin
     return report
 
@@ -165,12 +167,14 @@ def _import(uri: str, folder: Path, *, say: Callable[[str], None]) -> dict[str, 
         say(f"importing {uri} into {folder}, once")
         report = import_trajectories(reader, folder, check=False)
     say(f"imported {report.episodes:,} episodes, {report.megabytes:,.0f} MB of pixels in {report.seconds:.1f} s")
+    for note in report.notes:
+        say(f"note: {note}")
     return {**_facts(report), "alignment": found.to_json()}
 
 
 def _facts(report: ImportReport) -> dict[str, Any]:
     named = [str(problem) for problem in report.problems[:NAMED_PROBLEMS]]
-    return {"skipped": len(report.problems) + report.short, "problems": named}
+    return {"skipped": len(report.problems) + report.short, "problems": [*named, *report.notes]}
 
 
 def _digest(uri: Uri) -> str:

@@ -46,10 +46,16 @@ def convert(uri: str, out: str) -> dict[str, Any]:
             writer.write(episode)
             episodes, rows = episodes + 1, rows + len(episode)
         problems = [str(problem) for problem in reader.problems]
+        notes = reader.notes.texts()
         if not episodes:
             raise BadConfig(f"{uri}: expected an episode that can be read, got none ({in_short(problems)})")
         counts = {"task": reader.spec.task, "episodes": episodes, "rows": rows, "skipped": len(problems)}
-    return {**counts, "problems": problems[:NAMED_PROBLEMS], "out": out, "seconds": round(time.monotonic() - start, 1)}
+    return {
+        **counts,
+        "problems": [*problems[:NAMED_PROBLEMS], *notes],
+        "out": out,
+        "seconds": round(time.monotonic() - start, 1),
+    }
 
 
 if __name__ == "__main__":

@@ -1,51 +1,146 @@
-"""Turns the arrays of a recorded episode, in whatever layout and alignment they were stored, into a Trajectory."""
+"""The one place where the arrays of a recorded episode become a Trajectory, whatever layout and pairing they have.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+A format reads arrays and hands them over by the names of FIELDS; shapes, types, ranges, pairing and the notes on what
+is not taken over as it lies there are the same for every format.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.formats.protocol import FormatError
+from datamodules.formats.protocol import FormatError, Notes
 from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
 
 ALIGNMENTS = ("arrival", "departure")
+MAX_DISCRETE = 1024
 # what rounding to float32 and back can add to a bound
 _ROUNDING = 1e-5
+# the names under which data sets store a field, the most telling first
+FIELDS = {
+    "pixels": ("image", "observation", "observations", "pixels", "frames", "rgb", "obs"),
+    "action": ("action", "actions"),
+    "reward": ("reward", "rewards"),
+    "is_first": ("is_first",),
+    "step_type": ("step_type",),
+    "is_terminal": (
+        *("is_terminal", "terminal", "terminals", "terminated", "terminateds", "is_terminated"),
+        *("termination", "terminations"),
+    ),
+    "is_last": ("is_last", "last"),
+    "truncated": ("truncated", "truncateds", "is_truncated", "truncation", "truncations", "timeout", "timeouts"),
+    "done": ("done", "dones", "is_done"),
+    "discount": ("discount", "discounts"),
+    "env_steps": ("env_steps",),
+}
+LOST = (
+    "{episodes:.0f} episodes end with an action whose effect no frame shows: it is left out with its reward (in sum "
+    "{reward:g}), and so are {terminations:.0f} terminations; keep them with last=repeat, which shows the last frame "
+    "once more, or record one more frame than actions"
+)
+FIRST_REWARD = (
+    "{episodes:.0f} episodes hold a reward in their first row (in sum {reward:g}), to which no action led: it is left "
+    "out; rewards stored with the action that earned them are read by alignment=departure"
+)
+NO_REWARD = "{episodes:.0f} episodes hold no rewards (keys: {detail}): they are read as 0"
+UNREAD = "not read: {detail} (in {episodes:.0f} episodes)"
+DONE = (
+    "{detail} is read as termination ({terminations:.0f} of {episodes:.0f} episodes); where it marks mere ends, "
+    "say terminal_key=none"
+)
+BEGINS_INSIDE = "{episodes:.0f} episodes begin without is_first: their earlier rows are not there"
+ENDS_INSIDE = "{episodes:.0f} episodes end without is_last: they are read as truncated there"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowOptions:
+    """Options of a URI that every format takes: how its rows are stored.
+
+    Args:
+        alignment: "arrival" (row t holds the action that led to frame t, and the reward that came with it) or
+            "departure" (row t holds the action taken at frame t, and what it led to).
+        actions: the same for actions alone, where rewards and flags are stored otherwise; "": as alignment.
+        last: by departure without a frame after the last action, "drop" leaves that action out with its reward and
+            termination, "repeat" shows the last frame once more.
+        low, high: bounds of the stored actions, "-2" or "-2,-1,0", scaled to [-1, 1]; "": they are in [-1, 1].
+        action_repeat: env_steps of a row; 0: as a writer left it, or 1.
+        discrete: how many actions there are where they are stored as integers [T]; they become one-hot.
+        image_scale: what float frames are multiplied with to be in 0..255; 0: they are refused.
+        terminal_key: the array that marks termination, "none" for no array; "": by the names in FIELDS.
+        task: name of the task; "": as a writer left it, or the folder's name.
+    """
+
+    alignment: str = "arrival"
+    actions: str = ""
+    last: str = "drop"
+    low: str = ""
+    high: str = ""
+    action_repeat: int = 0
+    discrete: int = 0
+    image_scale: float = 0.0
+    terminal_key: str = ""
+    task: str = ""
+
+    def convention(self, stored: EnvSpec | None = None) -> "Convention":
+        """The options checked and parsed.
+
+        Args:
+            stored: the spec that a writer left, for what the options do not say.
+
+        Raises:
+            FormatError: for a value that means nothing; names the option.
+        """
+        for name, alignment in (("alignment", self.alignment), ("actions", self.actions or self.alignment)):
+            if alignment not in ALIGNMENTS:
+                raise FormatError(f"{name}: expected {' or '.join(ALIGNMENTS)}, got {alignment!r}")
+        departs = self.alignment == (self.actions or self.alignment) == "departure"
+        if self.last not in (known := ("drop", "repeat") if departs else ("drop",)):
+            raise FormatError(f"last: expected {' or '.join(known)}, got {self.last!r}")
+        repeat = self.action_repeat or (stored.action_repeat if stored else 1)
+        if repeat < 1:
+            raise FormatError(f"action_repeat: expected 1 or more, got {repeat}")
+        if not 0 <= self.discrete <= MAX_DISCRETE:
+            raise FormatError(f"discrete: expected 0..{MAX_DISCRETE} actions, got {self.discrete}")
+        if not 0 <= self.image_scale <= 255:
+            raise FormatError(f"image_scale: expected a number in [0, 255], got {self.image_scale}")
+        low, high = (_bound(name, text) for name, text in (("low", self.low), ("high", self.high)))
+        if (low is None) != (high is None):
+            raise FormatError(f"low and high: expected both or neither, got low={self.low!r} high={self.high!r}")
+        if low is not None and high is not None:
+            if len(low) != len(high) and 1 not in (len(low), len(high)):
+                raise FormatError(f"low and high: expected as many of both, got {len(low)} and {len(high)}")
+            if not (low < high).all():
+                raise FormatError(f"low and high: expected low < high, got low={self.low!r} high={self.high!r}")
+        return Convention(
+            self.alignment, self.actions or self.alignment, low, high, repeat, self.discrete, 0, self.image_scale,
+            self.last == "repeat",
+        )  # fmt: skip
+
+
+BY_ARRIVAL, BY_DEPARTURE, BY_LAYOUT = (RowOptions(alignment=each) for each in (*ALIGNMENTS, ""))
 
 
 @dataclass(frozen=True, slots=True)
 class Convention:
-    """How a data set stores actions.
+    """How a data set stores rows; see RowOptions. first_action: the integer that stands for the first discrete one."""
 
-    alignment: "arrival": action[t] and reward[t] led to and came with image[t]; "departure": action[t] was taken at
-    image[t], and reward[t] came of it. low, high: bounds of each action dimension, scaled to [-1, 1]; None where
-    actions are in [-1, 1] as they are. action_repeat: control steps per row.
-    """
-
-    alignment: str
+    alignment: str = "arrival"
+    actions: str = "arrival"
     low: NDArray[np.float64] | None = None
     high: NDArray[np.float64] | None = None
     action_repeat: int = 1
+    discrete: int = 0
+    first_action: int = 0
+    image_scale: float = 0.0
+    repeat_last: bool = False
 
-    @classmethod
-    def parse(
-        cls, *, alignment: str, low: str = "", high: str = "", action_repeat: int = 0, stored: EnvSpec | None = None
-    ) -> "Convention":
-        """From a URI's options, bounds as "-2" or "-2,-1,0", and from what a writer left there; raises FormatError."""
-        action_repeat = action_repeat or (stored.action_repeat if stored else 1)
-        if alignment not in ALIGNMENTS:
-            raise FormatError(f"alignment: expected {' or '.join(ALIGNMENTS)}, got {alignment!r}")
-        if action_repeat < 1:
-            raise FormatError(f"action_repeat: expected 1 or more, got {action_repeat}")
-        bounds = [_bound(name, text) for name, text in (("low", low), ("high", high))]
-        if (bounds[0] is None) != (bounds[1] is None):
-            raise FormatError(f"low and high: expected both or neither, got {low=} {high=}")
-        if bounds[0] is not None and not (bounds[0] < bounds[1]).all():
-            raise FormatError(f"low and high: expected low < high, got {low=} {high=}")
-        return cls(alignment, *bounds, action_repeat)
+    @property
+    def departs(self) -> bool:
+        """Whether rewards and flags are stored in the row of the action that led to them."""
+        return self.alignment == "departure"
 
 
 def _bound(name: str, text: str) -> NDArray[np.float64] | None:
@@ -60,59 +155,115 @@ def _bound(name: str, text: str) -> NDArray[np.float64] | None:
     return values
 
 
-def channels_first(name: str, values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Frames [T, h, w, C] or [T, C, h, w] as contiguous uint8 [T, C, h, w]; the channels are the shortest axis."""
+def find_fields(keys: Collection[str], *, terminal_key: str = "") -> dict[str, str]:
+    """The key under which each field is stored, for those that are there.
+
+    Raises:
+        FormatError: where `terminal_key` names a key that is not there.
+    """
+    found = {field: next((name for name in names if name in keys), "") for field, names in FIELDS.items()}
+    if terminal_key == "none":
+        found |= {"is_terminal": "", "done": "", "discount": ""}
+    elif terminal_key:
+        if terminal_key not in keys:
+            raise FormatError(f"terminal_key: expected one of {', '.join(sorted(keys)[:20])}, got {terminal_key!r}")
+        found |= {"is_terminal": terminal_key, "done": "", "discount": ""}
+    return {field: key for field, key in found.items() if key}
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows of a flat array that belong to one episode; begins, ends: its first and its last row are there."""
+
+    rows: slice
+    begins: bool
+    ends: bool
+
+
+def split(name: str, flags: Mapping[str, NDArray[Any]], rows: int) -> tuple[list[Piece], NDArray[np.bool_]]:
+    """The episodes of `rows` rows that lie one behind the other, and whether each row is terminal.
+
+    Args:
+        name: for messages.
+        flags: arrays [rows] by the names in FIELDS, whichever there are.
+        rows: how many there are.
+
+    Raises:
+        FormatError: for flags that are no numbers, or no rows at all.
+    """
+    if rows == 0:
+        raise FormatError(f"{name}: expected 1 row or more, got none")
+    values = {key: column(f"{name} {key}", array, rows) for key, array in flags.items()}
+    nowhere = np.zeros(rows, np.bool_)
+    truncated = values.get("truncated", nowhere) != 0
+    step_type = values.get("step_type")
+    if "is_first" in values:
+        first = values["is_first"] != 0
+    else:
+        first = step_type == 0 if step_type is not None else nowhere
+    if "is_terminal" in values:
+        terminal = values["is_terminal"] != 0
+    elif "discount" in values and not ("done" in values and "truncated" in values):
+        # some recorders store 0 for the discount that a reset does not have
+        terminal = (values["discount"] == 0) & ~first
+    else:
+        terminal = (values.get("done", nowhere) != 0) & ~truncated
+    last = truncated | (values.get("is_last", nowhere) != 0) | (step_type == 2 if step_type is not None else nowhere)
+    knows_last = bool({"is_last", "truncated", "step_type"} & values.keys())
+    knows_first = bool({"is_first", "step_type"} & values.keys())
+    starts = first.copy()
+    if not knows_first:
+        # what ends in one row begins anew in the next
+        starts[1:] |= (last | terminal | (values.get("done", nowhere) != 0))[:-1]
+    starts[0] = True
+    at = np.flatnonzero(starts).tolist()
+    pieces = [
+        Piece(
+            slice(begin, end),
+            bool(first[begin]) or not knows_first,
+            bool(last[end - 1] or terminal[end - 1]) or not knows_last,
+        )
+        for begin, end in zip(at, [*at[1:], rows], strict=True)
+    ]
+    return pieces, terminal
+
+
+def column(name: str, values: NDArray[Any], rows: int, *, finite: bool = True) -> NDArray[Any]:
+    """Numbers [rows] or [rows, 1] as [rows]; raises FormatError."""
+    if values.dtype.kind not in "biuf" or values.shape not in ((rows,), (rows, 1)):
+        raise FormatError(f"{name}: expected {rows} numbers, got {values.dtype} {values.shape}")
+    if finite and values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise FormatError(f"{name}: expected finite numbers, got NaN or infinity")
+    return values.reshape(rows)
+
+
+def channels_first(name: str, values: NDArray[Any], *, scale: float = 0.0) -> NDArray[np.uint8]:
+    """Frames as contiguous uint8 [T, C, h, w].
+
+    Args:
+        name: for messages.
+        values: [T, h, w, C] or [T, C, h, w], the channels being the shortest axis; uint8, or floats with a `scale`.
+        scale: what floats are multiplied with to be in 0..255.
+
+    Raises:
+        FormatError: for any other shape, type or range.
+    """
+    if values.ndim == 4 and values.dtype.kind == "f" and scale:
+        scaled = np.rint(values * scale)
+        if not ((scaled >= 0) & (scaled <= 255)).all():
+            raise FormatError(f"{name}: expected 0..255 after image_scale, got {scaled.min():g} to {scaled.max():g}")
+        values = scaled.astype(np.uint8)
     if values.dtype != np.uint8 or values.ndim != 4 or min(values.shape[1:]) < 1:
-        raise FormatError(f"{name}: expected uint8 [T, h, w, C] or [T, C, h, w], got {values.dtype} {values.shape}")
+        remedy = "; floats become uint8 with image_scale=255 where they are in 0..1" if values.dtype.kind == "f" else ""
+        raise FormatError(
+            f"{name}: expected uint8 [T, h, w, C] or [T, C, h, w], got {values.dtype} {values.shape}{remedy}"
+        )
     _, first, second, last = values.shape
     if last < min(first, second):
         values = values.transpose(0, 3, 1, 2)
     elif not first < min(second, last):
         raise FormatError(f"{name}: expected fewer channels than rows and columns, got shape {values.shape}")
     return np.ascontiguousarray(values)
-
-
-def side_by_side(name: str, films: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """The films of several cameras as channels of one, [T, C1 + C2 + ..., h, w]; a single one as it is."""
-    if len(films) == 1:
-        return films[0]
-    frames = [channels_first(name, film) for film in films]
-    shapes = {(len(film), *film.shape[2:]) for film in frames}
-    if len(shapes) > 1:
-        raise FormatError(f"{name}: expected cameras of one length and size, got (T, h, w) {sorted(shapes)}")
-    return np.concatenate(frames, 1)
-
-
-def column(name: str, values: NDArray[Any], rows: int) -> NDArray[Any]:
-    """Numbers [rows] or [rows, 1] as [rows]."""
-    if values.dtype.kind not in "biuf" or values.shape not in ((rows,), (rows, 1)):
-        raise FormatError(f"{name}: expected {rows} numbers, got {values.dtype} {values.shape}")
-    return values.reshape(rows)
-
-
-def episodes(name: str, is_first: NDArray[Any]) -> list[slice]:
-    """The runs of rows that begin at row 0 and wherever is_first [T] is set."""
-    if len(is_first) == 0:
-        raise FormatError(f"{name}: expected 1 row or more, got none")
-    starts = np.flatnonzero(is_first)
-    if len(starts) == 0 or starts[0] != 0:
-        starts = np.concatenate([[0], starts])
-    return [slice(int(a), int(b)) for a, b in zip(starts, [*starts[1:], len(is_first)], strict=True)]
-
-
-def flags(name: str, arrays: dict[str, NDArray[Any]], rows: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """is_first and is_terminal [rows] from whichever of the keys in use is there."""
-    first = terminal = np.zeros(rows, np.bool_)
-    if "is_first" in arrays:
-        first = column(f"{name} is_first", arrays["is_first"], rows).astype(np.bool_)
-    elif "step_type" in arrays:
-        first = column(f"{name} step_type", arrays["step_type"], rows) == 0
-    if "is_terminal" in arrays:
-        terminal = column(f"{name} is_terminal", arrays["is_terminal"], rows).astype(np.bool_)
-    elif "discount" in arrays:
-        terminal = column(f"{name} discount", arrays["discount"], rows) == 0
-        terminal &= ~first  # some recorders store 0 for the discount that a reset does not have
-    return first, terminal
 
 
 def ends_by_termination(name: str, is_terminal: NDArray[Any]) -> bool:
@@ -122,67 +273,161 @@ def ends_by_termination(name: str, is_terminal: NDArray[Any]) -> bool:
         raise FormatError(
             f"{name}: expected termination in the last of {len(is_terminal)} rows, got it in row {early[0]}"
         )
-    return bool(is_terminal[-1])
+    return bool(is_terminal[-1]) if len(is_terminal) else False
 
 
-def assemble(
-    name: str,
-    *,
-    pixels: NDArray[Any],
-    action: NDArray[Any],
-    reward: NDArray[Any],
-    terminal: bool,
-    convention: Convention,
-    env_steps: NDArray[Any] | None = None,
-) -> Trajectory:
-    """The episode by arrival, checked; raises FormatError, TrajectoryInvalid.
+class Assembler:
+    """Makes the trajectories of one data set.
 
-    Under "departure" the last of as many actions as frames led to no recorded frame: it is left out with its reward,
-    and so is the termination, which nothing shows. With one more frame than actions nothing is left out.
-    env_steps: by arrival, for every row.
+    Args:
+        convention: how its rows are stored.
+
+    notes: what was not taken over as it lies there since they were cleared.
     """
-    frames = channels_first(f"{name} pixels", pixels)
-    rows, recorded = len(frames), len(action)
-    departs = convention.alignment == "departure"
-    if recorded != rows and not (departs and recorded == rows - 1):
-        raise FormatError(f"{name} action: expected {rows} rows as of pixels, got {recorded}")
-    actions = _scaled(f"{name} action", _rows_of_actions(name, action), convention, skip_first=not departs)
-    rewards = column(f"{name} reward", reward, recorded).astype(np.float32)
-    if departs:
-        terminal = terminal and recorded == rows - 1
-        actions = np.concatenate([np.zeros_like(actions[:1], shape=(1, actions.shape[1])), actions[: rows - 1]])
-        rewards = np.concatenate([np.zeros(1, np.float32), rewards[: rows - 1]])
-    # no action led to the first row, and what is stored there (a copy, NaN) means nothing
-    actions[:1], rewards[:1] = 0.0, 0.0
-    if env_steps is None:
-        steps = np.full(rows, convention.action_repeat, np.int32)
+
+    def __init__(self, convention: Convention) -> None:
+        self.convention, self.notes = convention, Notes()
+        self._rewarded = False
+
+    def trajectory(self, name: str, fields: Mapping[str, Any], *, unread: Iterable[str] = ()) -> Trajectory:
+        """The episode by arrival, checked.
+
+        Under "departure" the last of as many actions as frames led to no recorded frame: see `last` of RowOptions. With
+        one more frame than actions nothing is left out.
+
+        Args:
+            name: of the episode, for messages.
+            fields: "pixels" [T, ...], or a sequence of them for several cameras, and "action" [T or T - 1, A]; where
+                they are stored, "reward" and "is_terminal" [T or T - 1], and "env_steps" [T] by arrival.
+            unread: the names of arrays of this episode that nobody reads.
+
+        Raises:
+            FormatError, TrajectoryInvalid: for arrays that are no episode; names the key.
+        """
+        convention = self.convention
+        frames = self._frames(name, fields["pixels"])
+        action, count = fields["action"], len(fields["action"])
+        lost = convention.departs and convention.actions == "departure" and count == len(frames)
+        if lost and convention.repeat_last:
+            frames, lost = np.concatenate([frames, frames[-1:]]), False
+        rows = len(frames)
+        led = self._led(f"{name} action", action, rows, convention.actions)
+        actions = np.zeros((rows, self._dims(f"{name} action", led)), np.float32)
+        actions[1:] = self._numbers(f"{name} action", led)
+        rewards, last_reward = self._rewards(name, fields, rows)
+        terminal, last_terminal = self._terminal(name, fields.get("is_terminal"), rows)
+        if lost and (last_reward or last_terminal or np.any(action[-1])):
+            self.notes.add(LOST, reward=last_reward, terminations=last_terminal)
+        if names := ", ".join(sorted(unread)):
+            self.notes.add(UNREAD, detail=names)
+        trajectory = Trajectory(frames, actions, rewards, terminal, self._env_steps(name, fields, rows), name)
+        trajectory.check()
+        self._rewarded = self._rewarded or "reward" in fields
+        return trajectory
+
+    def _frames(self, name: str, pixels: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[np.uint8]:
+        """[T, C1 + C2 + ..., h, w], cameras side by side."""
+        films = [pixels] if isinstance(pixels, np.ndarray) else pixels
+        frames = [channels_first(f"{name} pixels", film, scale=self.convention.image_scale) for film in films]
+        shapes = {(len(film), *film.shape[2:]) for film in frames}
+        if len(shapes) > 1:
+            raise FormatError(f"{name}: expected cameras of one length and size, got (T, h, w) {sorted(shapes)}")
+        return frames[0] if len(frames) == 1 else np.concatenate(frames, 1)
+
+    def _led(self, name: str, values: NDArray[Any], rows: int, alignment: str) -> NDArray[Any]:
+        """Of values by row, those that led to rows 1, 2, ...: [rows - 1, ...]."""
+        count = len(values) if values.ndim else 0
+        if count != rows and not (alignment == "departure" and count == rows - 1):
+            raise FormatError(f"{name}: expected {rows} rows as of pixels, got {count}")
+        return values[: rows - 1] if alignment == "departure" else values[1:]
+
+    def _dims(self, name: str, led: NDArray[Any]) -> int:
+        discrete = self.convention.discrete
+        if discrete and (led.ndim == 1 or led.shape[1] == 1):
+            return discrete
+        if led.dtype.kind not in "biuf" or led.ndim not in (1, 2) or (led.ndim == 1 and led.dtype.kind != "f"):
+            remedy = ""
+            if led.dtype.kind in "biu" and led.ndim == 1:
+                remedy = f"; numbers of actions become one-hot with discrete={int(led.max(initial=0)) + 1} or as many"
+            raise FormatError(f"{name}: expected numbers [T, A], got {led.dtype} {led.shape}{remedy}")
+        return int(led.shape[1]) if led.ndim == 2 else 1
+
+    def _numbers(self, name: str, led: NDArray[Any]) -> NDArray[Any]:
+        """Actions [n, A] in [-1, 1]; values that are already there pass unchanged."""
+        convention = self.convention
+        if convention.discrete and (led.ndim == 1 or led.shape[1] == 1):
+            return _one_hot(name, led.reshape(-1), convention.discrete, convention.first_action)
+        action, low, high = led if led.ndim == 2 else led[:, None], convention.low, convention.high
+        if not np.isfinite(action).all():
+            raise FormatError(f"{name}: expected finite numbers, got NaN or infinity")
+        if low is not None and high is not None:
+            if not {len(low), len(high)} <= {1, action.shape[1]}:
+                raise FormatError(f"{name}: expected {action.shape[1]} bounds or 1, got {len(low)} low, {len(high)}")
+            action = (action - low) / (high - low) * 2.0 - 1.0
+        if not np.abs(action).max(initial=0.0) <= 1.0 + _ROUNDING:
+            where = "outside their bounds" if low is not None else "say what they are: ?low=..&high=.."
+            raise FormatError(f"{name}: expected within [-1, 1], got {action.min():g} to {action.max():g}: {where}")
+        return np.clip(action, -1.0, 1.0)
+
+    def _rewards(self, name: str, fields: Mapping[str, Any], rows: int) -> tuple[NDArray[np.float32], float]:
+        """By arrival [rows], and what is left out at the end."""
+        rewards = np.zeros(rows, np.float32)
+        if "reward" not in fields:
+            if self._rewarded:
+                there = ", ".join(fields)
+                raise FormatError(f"{name}: expected key 'reward', got {there}: expected rewards as in other episodes")
+            self.notes.add(NO_REWARD, detail=", ".join(sorted(fields)))
+            return rewards, 0.0
+        label, stored = f"{name} reward", fields["reward"]
+        led = self._led(label, stored, rows, self.convention.alignment)
+        # what no action led to is not read: a recorder may have put NaN there
+        stored = column(label, stored, len(stored), finite=False)
+        rewards[1:] = column(label, led, len(led)).reshape(-1)
+        left_out = float(np.nan_to_num(stored[rows - 1 :].sum() if self.convention.departs else stored[0]))
+        if left_out and not self.convention.departs:
+            self.notes.add(FIRST_REWARD, reward=left_out)
+        return rewards, left_out if self.convention.departs else 0.0
+
+    def _terminal(self, name: str, is_terminal: NDArray[Any] | None, rows: int) -> tuple[bool, bool]:
+        """Whether the episode ended by termination, and whether a termination is left out at its end."""
+        if is_terminal is None:
+            return False, False
+        label = f"{name} is_terminal"
+        self._led(label, is_terminal, rows, self.convention.alignment)
+        flags = column(label, is_terminal, len(is_terminal)) != 0
+        if not self.convention.departs:
+            return ends_by_termination(label, flags), False
+        terminal = ends_by_termination(label, flags[: rows - 1])
+        return terminal, bool(flags[rows - 1 :].any()) and not terminal
+
+    def _env_steps(self, name: str, fields: Mapping[str, Any], rows: int) -> NDArray[np.int32]:
+        steps = np.full(rows, self.convention.action_repeat, np.int32)
         steps[:1] = 0
-    else:
-        steps = column(f"{name} env_steps", env_steps, rows).astype(np.int32)
-    trajectory = Trajectory(frames, actions, rewards, terminal, steps, name)
-    trajectory.check()
-    return trajectory
+        if fields.get("env_steps") is not None:
+            stored = column(f"{name} env_steps", fields["env_steps"], len(fields["env_steps"]))
+            if len(stored) not in (rows, rows - self.convention.repeat_last):
+                raise FormatError(f"{name} env_steps: expected {rows} numbers, got {len(stored)}")
+            if not ((stored >= 0) & (stored < 1 << 31)).all():
+                raise FormatError(f"{name} env_steps: expected 0 or more, got {stored.min():g} to {stored.max():g}")
+            steps[: len(stored)] = stored
+        return steps
+
+    def spec(self, first: Trajectory, *, task: str, rows: int) -> EnvSpec:
+        """What a data set is whose writer left no spec: as its first episode, of `rows` rows at most."""
+        convention = self.convention
+        steps = max(1, rows - 1) * convention.action_repeat
+        images, dims = {"pixels": first.pixels.shape[1:]}, first.action.shape[1]
+        discrete = convention.discrete > 0
+        return EnvSpec(task, images, dims, convention.action_repeat, steps, discrete=discrete)
 
 
-def _rows_of_actions(name: str, action: NDArray[Any]) -> NDArray[Any]:
-    if action.dtype.kind not in "biuf" or action.ndim not in (1, 2) or (action.ndim == 1 and action.dtype.kind != "f"):
-        raise FormatError(f"{name} action: expected numbers [T, A], got {action.dtype} {action.shape}")
-    return action if action.ndim == 2 else action[:, None]
-
-
-def _scaled(name: str, action: NDArray[Any], convention: Convention, *, skip_first: bool) -> NDArray[np.float32]:
-    """A new float32 array in [-1, 1]; values that are already there pass unchanged."""
-    low, high = convention.low, convention.high
-    if low is not None and high is not None:
-        if not {len(low), len(high)} <= {1, action.shape[1]}:
-            raise FormatError(f"{name}: expected {action.shape[1]} bounds or 1, got {len(low)} low, {len(high)} high")
-        action = (action - low) / (high - low) * 2.0 - 1.0
-    meant = action[1:] if skip_first else action
-    largest = float(np.abs(meant).max(initial=0.0))
-    if largest > 1.0 + _ROUNDING:
-        where = "outside their bounds" if low is not None else "say what they are: ?low=..&high=.."
-        raise FormatError(f"{name}: expected within [-1, 1], got {meant.min():g} to {meant.max():g}: {where}")
-    return np.clip(action, -1.0, 1.0).astype(np.float32)
+def _one_hot(name: str, taken: NDArray[Any], count: int, first: int) -> NDArray[np.float32]:
+    if taken.dtype.kind not in "biu":
+        raise FormatError(f"{name}: expected integers [T], got {taken.dtype} {taken.shape}")
+    index = taken.astype(np.int64) - first
+    if len(index) and not 0 <= index.min() <= index.max() < count:
+        raise FormatError(f"{name}: expected {count} actions, got {index.min()}..{index.max()}")
+    return np.eye(count, dtype=np.float32)[index]
 
 
 def require_spec(spec: EnvSpec, trajectory: Trajectory) -> None:
@@ -191,3 +436,8 @@ def require_spec(spec: EnvSpec, trajectory: Trajectory) -> None:
     got = (trajectory.pixels.shape[1:], trajectory.action.shape[1])
     if expected != got:
         raise FormatError(f"{trajectory.name}: expected pixels and actions of {expected}, got {got}")
+
+
+def with_task(spec: EnvSpec, task: str) -> EnvSpec:
+    """A writer's spec under the name that was asked for, if one was."""
+    return replace(spec, task=task or spec.task)

@@ -1,11 +1,15 @@
 """Reads HDF5 without trusting it: links stay in the file, and a data set's size is known before it is read.
 
+Frames are arrays of uint8, or PNG and JPEG pictures of one size each: as a data set of variable-length bytes, of
+fixed-length ones, or as rows of bytes [T, n].
+
 The library itself is C and has had faults of its own on damaged files; h5py is imported when used.
 """
 
 import math
 import stat
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.formats.guard import LIMITS, inside, refuse_above, require_array, require_unpacked
+from datamodules.formats.images import decode_picture, is_encoded
 from datamodules.formats.protocol import FormatError, HostileFile
 
 CHUNKS = 1 << 20
@@ -136,3 +141,124 @@ def _require_inflated(packed: bytes, most: int, name: str) -> None:
         total += len(stream.decompress(packed, step))
         refuse_above(most, total, f"{name}: bytes of a chunk unpacked")
         packed = stream.unconsumed_tail
+
+
+def read_images(dataset: Any, name: str, rows: slice | None = None) -> NDArray[Any]:
+    """The frames of a data set, or those rows of it, encoded ones decoded to uint8 [T, h, w, 3 or 1].
+
+    Raises:
+        HostileFile, FormatError: as `read`, and for pictures that are too large, of several sizes, or none at all.
+    """
+    if not _is_encoded(dataset):
+        return read(dataset, name, rows)
+    frames: list[NDArray[np.uint8]] = []
+    for data in _encoded(dataset, name, rows):
+        frames.append(decode_picture(data, name, grey=True))
+        require_array(name, (len(frames), *frames[0].shape), 1)
+        if frames[-1].shape != frames[0].shape:
+            raise FormatError(f"{name}: expected pictures of one size, got {frames[0].shape} and {frames[-1].shape}")
+    if not frames:
+        raise FormatError(f"{name}: expected 1 picture or more, got none")
+    return np.stack(frames)
+
+
+def only_picture(group: Any, name: str, *, axes: tuple[int, ...], depth: int = 1, floats: bool = False) -> str:
+    """The path below `group` of the only frames there: uint8 with as many axes as given, or encoded pictures.
+
+    floats: numbers with four axes are frames, too.
+
+    Raises:
+        FormatError: where there are none or several; names what there is.
+    """
+    leaves = list(_leaves(group, name, "", depth))
+    found = [
+        path
+        for path, leaf in leaves
+        if (leaf.dtype == np.uint8 and leaf.ndim in axes)
+        or (floats and leaf.dtype.kind == "f" and leaf.ndim == 4)
+        or _is_encoded(leaf)
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        what = f"{', '.join(found)}: say ?image_key={found[0]}, or several as a,b"
+    else:
+        others = ", ".join(f"{path} {leaf.dtype} {leaf.shape}".strip() for path, leaf in leaves)
+        scale = any(leaf.dtype.kind == "f" and leaf.ndim == 4 for _, leaf in leaves)
+        remedy = "; floats become uint8 with image_scale=255 where they are in 0..1" if scale else ""
+        what = f"none, but {others or 'nothing at all'}{remedy}"
+    raise FormatError(f"{name}: expected one of uint8 pictures, got {what}")
+
+
+def _leaves(group: Any, name: str, prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
+    import h5py
+
+    if isinstance(group, h5py.Dataset):
+        yield prefix.rstrip("/"), group
+    elif depth:
+        for key in names(group, name):
+            yield from _leaves(member(group, key, name), name, f"{prefix}{key}/", depth - 1)
+
+
+def _is_encoded(dataset: Any) -> bool:
+    """Whether a data set holds PNG or JPEG pictures, as its type and first row say."""
+    import h5py
+
+    if not isinstance(dataset, h5py.Dataset) or not dataset.shape or not dataset.shape[0]:
+        return False
+    flexible = h5py.check_vlen_dtype(dataset.dtype) == np.uint8
+    fixed = dataset.dtype.kind in "SV" and dataset.dtype.names is None
+    if (dataset.ndim == 1 and (flexible or fixed)) or (dataset.ndim == 2 and dataset.dtype == np.uint8):
+        return is_encoded(next(_encoded(dataset, dataset.name, slice(0, 1))))
+    return False
+
+
+def _encoded(dataset: Any, name: str, rows: slice | None) -> Iterator[bytes]:
+    """The pictures' bytes, row by row; raises HostileFile, FormatError."""
+    import h5py
+
+    try:
+        begin, end, _ = (rows or slice(None)).indices(len(dataset))
+        made = dataset.id.get_create_plist()
+        if dataset.is_virtual or made.get_external_count():
+            raise HostileFile(f"{name}: expected data in the file itself, got data in other files")
+        _require_chunks(dataset, name)
+        if h5py.check_vlen_dtype(dataset.dtype) is None:
+            require_array(name, (max(0, end - begin), *dataset.shape[1:]), dataset.dtype.itemsize)
+        else:
+            _require_lengths(dataset, name)
+        for row in range(begin, end):
+            yield np.asarray(dataset[row]).tobytes()
+    except (*ERRORS, MemoryError) as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(f"{name}: expected pictures, got damage: {error}") from error
+
+
+def _require_lengths(dataset: Any, name: str) -> None:
+    """Refuse rows of variable length that say they are longer than the file, or too long together.
+
+    A row is a length of 4 bytes, an address and an index of 4 bytes: the library makes room for the length before it
+    looks at the address.
+    """
+    made, path = dataset.id.get_create_plist(), Path(dataset.file.filename)
+    size = 8 + dataset.file.id.get_create_plist().get_sizes()[0]
+    require_array(name, dataset.shape, size)
+    if dataset.chunks is None:
+        offset = dataset.id.get_offset()
+        with path.open("rb") as file:
+            file.seek(offset or 0)
+            parts = [file.read(size * len(dataset)) if offset is not None else b""]
+    else:
+        filters = [made.get_filter(i)[0] for i in range(made.get_nfilters())]
+        if filters not in ([], [1]):
+            raise HostileFile(f"{name}: expected pictures stored as they are or deflated, got filters {filters}")
+        offsets: list[Any] = []
+        dataset.id.chunk_iter(lambda chunk: offsets.append(chunk.chunk_offset))
+        packed = [dataset.id.read_direct_chunk(offset) for offset in offsets]
+        most = size * math.prod(dataset.chunks)
+        parts = [zlib.decompressobj().decompress(data, most) if filters and not mask else data for mask, data in packed]
+    tables = [np.frombuffer(part, np.uint8, len(part) // size * size).reshape(-1, size) for part in parts]
+    lengths = np.concatenate([table[:, :4].copy().view("<u4")[:, 0] for table in tables]).astype(np.int64)
+    refuse_above(path.stat().st_size, int(lengths.max(initial=0)), f"{name}: bytes of a picture")
+    refuse_above(LIMITS.episode_bytes, int(lengths.sum()), f"{name}: bytes of pictures")

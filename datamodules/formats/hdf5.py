@@ -1,15 +1,16 @@
-"""HDF5 files, or folders of them: a group an episode (h5_demos.py), or one table for all (h5_rows.py)."""
+"""HDF5 files, or folders of them, in either layout of hdf5_layouts.py."""
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datamodules.formats import h5, h5_demos, h5_rows
-from datamodules.formats.assemble import Convention, require_spec
+from datamodules.formats import h5
+from datamodules.formats.assemble import BY_LAYOUT, Assembler, RowOptions, require_spec, with_task
 from datamodules.formats.guard import files_at
-from datamodules.formats.protocol import FormatError, Problem, in_short
+from datamodules.formats.hdf5_layouts import Episode, Groups, Table, layout_of, stored_spec, write_episode, write_spec
+from datamodules.formats.protocol import FormatError, Notes, Problem, in_short
 from datamodules.storage.durable import sync_folder
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
 from worldmodel.spec import EnvSpec
@@ -17,43 +18,20 @@ from worldmodel.spec import EnvSpec
 _FAILURES = (FormatError, TrajectoryInvalid, OSError, MemoryError)
 
 
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """Of the URI, empty where the file's own layout decides."""
-
-    alignment: str
-    low: str
-    high: str
-    action_repeat: int
-    image_key: str
-    terminal_key: str
-
-    def convention(self, layout: Any, stored: EnvSpec | None) -> Convention:
-        bounds = {"low": self.low, "high": self.high}
-        alignment = self.alignment or layout.ALIGNMENT
-        return Convention.parse(alignment=alignment, action_repeat=self.action_repeat, stored=stored, **bounds)
-
-
-def open_reader(
-    path: Path,
-    *,
-    alignment: str = "",
-    low: str = "",
-    high: str = "",
-    action_repeat: int = 0,
-    task: str = "",
-    image_key: str = "",
-    terminal_key: str = "",
-) -> "Hdf5Reader":
+def open_reader(path: Path, *, options: RowOptions = BY_LAYOUT, image_key: str = "") -> "Hdf5Reader":
     """Read the file at `path`, or the folder's .hdf5 and .h5 files; episodes are read one by one.
 
-    alignment: by default departure in groups, arrival in tables. low, high: bounds of the stored actions. image_key:
-    which frames, where there are several. terminal_key: what marks termination. Raises FormatError, OSError.
+    Args:
+        path: of the file or folder.
+        options: how rows are stored, by default by departure in groups and by arrival in tables.
+        image_key: the frames, several as a,b for channels side by side; "": the only ones.
+
+    Raises:
+        FormatError: where nothing can be read. OSError.
     """
     root, files, problems = files_at(path, [".hdf5", ".h5"])
-    options = _Options(alignment, low, high, action_repeat, image_key, terminal_key)
-    options.convention(h5_rows, None)  # before the files: a wrong option is no file's fault
-    return Hdf5Reader(root, files, problems, options, task=task)
+    replace(options, alignment=options.alignment or "arrival").convention()  # a wrong option is no file's fault
+    return Hdf5Reader(root, files, problems, options, image_key=image_key)
 
 
 def open_writer(path: Path, spec: EnvSpec) -> "Hdf5Writer":
@@ -64,13 +42,13 @@ def open_writer(path: Path, spec: EnvSpec) -> "Hdf5Writer":
     count = 0
     if path.exists():
         with h5.open_file(path.resolve().parent, Path(path.resolve().name)) as file:
-            stored = h5_demos.stored_spec(file, path.name) if h5_demos.is_demos(file, path.name) else None
+            stored = stored_spec(file, path.name)
             if stored is None or not stored.agrees(spec):
                 raise FormatError(f"{path}: expected a file of our own with spec {spec}, got {stored}")
-            count = len(h5_demos.find_episodes(file, path.name, image_key="", terminal_key=""))
+            count = len(layout_of(file, path.name, image_key="", terminal_key="").episodes())
     else:
         with h5py.File(path, "w") as file:
-            h5_demos.write_spec(file, spec)
+            write_spec(file, spec)
         sync_folder(path.parent)
     return Hdf5Writer(path, spec, count)
 
@@ -78,55 +56,58 @@ def open_writer(path: Path, spec: EnvSpec) -> "Hdf5Writer":
 class Hdf5Reader:
     """The episodes of files in the order of their names; a file is open while it is read."""
 
-    def __init__(self, root: Path, files: list[Path], problems: list[Problem], options: _Options, *, task: str) -> None:
-        self._root, self._files, self._left_out, self._options = root, files, problems, options
-        self.problems = list(problems)
+    def __init__(
+        self, root: Path, files: list[Path], problems: list[Problem], options: RowOptions, *, image_key: str
+    ) -> None:
+        self._root, self._files, self._left_out = root, files, problems
+        self._options, self._image_key = options, image_key
+        self.problems, self.notes = list(problems), Notes()
         self._count, longest = len(problems), 0
         self._stored: EnvSpec | None = None
-        first: Trajectory | None = None
+        self._assemblers: dict[type, Assembler] = {}
+        first: tuple[Trajectory, Assembler] | None = None
         for path in files:
             try:
-                rows, found = self._survey(path, wanted=first is None)
+                rows, shown = self._survey(path, wanted=first is None)
             except _FAILURES as error:
                 self._count += 1
                 self.problems.append(Problem(str(path), str(error)))
                 continue
-            self._count, longest, first = self._count + len(rows), max(longest, *rows, 0), first or found
+            self._count, longest, first = self._count + len(rows), max(longest, *rows, 0), first or shown
         if first is None:
             reasons = in_short([problem.reason for problem in self.problems])
             raise FormatError(f"{root}: expected a readable HDF5 episode, got none: {reasons}")
-        self.spec = self._spec_of(first, longest, task)
+        if self._stored is not None:
+            self.spec = with_task(self._stored, options.task)
+        else:
+            name = options.task or (files[0].stem if len(files) == 1 else root.name)
+            self.spec = first[1].spec(first[0], task=name, rows=longest)
 
-    def _survey(self, path: Path, *, wanted: bool) -> tuple[list[int], Trajectory | None]:
+    def _survey(self, path: Path, *, wanted: bool) -> tuple[list[int], tuple[Trajectory, Assembler] | None]:
         """The rows of every episode of a file and, if wanted, its first readable one."""
         with h5.open_file(self._root, path) as file:
-            layout, episodes = self._episodes(file, path)
-            rows = [count for _, count, _ in episodes]
-            for label, _, read in episodes if wanted else ():
+            assembler, episodes = self._episodes(file, path)
+            rows = [episode.rows for episode in episodes]
+            for episode in episodes if wanted else ():
                 try:
-                    return rows, read(file, self._convention(layout))
+                    return rows, (episode.read(assembler), assembler)
                 except _FAILURES as error:
-                    self.problems.append(Problem(label, str(error)))
+                    self.problems.append(Problem(episode.name, str(error)))
         return rows, None
 
-    def _spec_of(self, first: Trajectory, longest: int, task: str) -> EnvSpec:
-        if self._stored is not None:
-            return replace(self._stored, task=task or self._stored.task)
-        name = task or (self._files[0].stem if len(self._files) == 1 else self._root.name)
-        repeat = self._options.action_repeat or 1
-        steps = max(1, longest - 1) * repeat
-        shape = first.pixels.shape[1:]
-        return EnvSpec(name, {"pixels": shape}, first.action.shape[1], action_repeat=repeat, episode_steps=steps)
+    def _episodes(self, file: Any, path: Path) -> tuple[Assembler, list[Episode]]:
+        terminal_key = self._options.terminal_key
+        layout = layout_of(file, str(path), image_key=self._image_key, terminal_key=terminal_key)
+        if self._stored is None:
+            self._stored = stored_spec(file, str(path))
+        return self._assembler(layout), layout.episodes()
 
-    def _convention(self, layout: Any) -> Convention:
-        return self._options.convention(layout, self._stored)
-
-    def _episodes(self, file: Any, path: Path) -> tuple[Any, list[tuple[str, int, Any]]]:
-        keys = {"image_key": self._options.image_key, "terminal_key": self._options.terminal_key}
-        layout = h5_demos if h5_demos.is_demos(file, str(path)) else h5_rows
-        if layout is h5_demos and self._stored is None:
-            self._stored = h5_demos.stored_spec(file, str(path))
-        return layout, layout.find_episodes(file, str(path), **keys)
+    def _assembler(self, layout: Groups | Table) -> Assembler:
+        if type(layout) not in self._assemblers:
+            options = replace(self._options, alignment=self._options.alignment or layout.ALIGNMENT)
+            assembler = self._assemblers[type(layout)] = Assembler(options.convention(self._stored))
+            assembler.notes = self.notes
+        return self._assemblers[type(layout)]
 
     def __len__(self) -> int:
         return self._count
@@ -134,6 +115,7 @@ class Hdf5Reader:
     def trajectories(self) -> Iterator[Trajectory]:
         """Every readable episode; afterwards `problems` names the others."""
         self.problems[:] = self._left_out
+        self.notes.clear()
         for path in self._files:
             try:
                 with h5.open_file(self._root, path) as file:
@@ -142,13 +124,13 @@ class Hdf5Reader:
                 self.problems.append(Problem(str(path), str(error)))
 
     def _of_file(self, file: Any, path: Path) -> Iterator[Trajectory]:
-        layout, episodes = self._episodes(file, path)
-        for label, _, read in episodes:
+        assembler, episodes = self._episodes(file, path)
+        for episode in episodes:
             try:
-                trajectory = read(file, self._convention(layout))
+                trajectory = episode.read(assembler)
                 require_spec(self.spec, trajectory)
             except _FAILURES as error:
-                self.problems.append(Problem(label, str(error) or type(error).__name__))
+                self.problems.append(Problem(episode.name, str(error) or type(error).__name__))
             else:
                 yield trajectory
 
@@ -172,7 +154,7 @@ class Hdf5Writer:
         trajectory.check()
         require_spec(self._spec, trajectory)
         with h5py.File(self._path, "a") as file:
-            h5_demos.write_episode(file, self._count, trajectory)
+            write_episode(file, self._count, trajectory)
         fd = os.open(self._path, os.O_RDONLY)
         try:
             os.fsync(fd)

@@ -21,8 +21,16 @@ _FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"}  # ISO/IEC
 CODECS = {"lossless": _LOSSLESS, "h264": _LOSSY}
 
 
-def decode_picture(data: bytes, name: str) -> NDArray[np.uint8]:
-    """A PNG or JPEG as [h, w, 3] uint8, grey repeated; raises HostileFile, FormatError."""
+def is_encoded(data: bytes) -> bool:
+    """Whether bytes begin as a PNG or a JPEG does."""
+    return data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"))
+
+
+def decode_picture(data: bytes, name: str, *, grey: bool = False) -> NDArray[np.uint8]:
+    """A PNG or JPEG as uint8 [h, w, 3], one of grey repeated, or with `grey` as [h, w, 1].
+
+    Raises HostileFile, FormatError.
+    """
     from PIL import Image, UnidentifiedImageError
 
     # a header is all that `open` reads: the size is known before a pixel is
@@ -31,6 +39,8 @@ def decode_picture(data: bytes, name: str) -> NDArray[np.uint8]:
             require_image(name, image.width, image.height)
             if image.mode not in ("RGB", "L"):
                 raise FormatError(f"{name}: expected 8-bit RGB or grey, got mode {image.mode}")
+            if grey and image.mode == "L":
+                return np.asarray(image)[:, :, None]
             return np.asarray(image.convert("RGB"))
     except FormatError:
         raise
@@ -40,12 +50,13 @@ def decode_picture(data: bytes, name: str) -> NDArray[np.uint8]:
         raise FormatError(f"{name}: expected a PNG or JPEG, got {error}") from error
 
 
-def encode_picture(frame: NDArray[np.uint8]) -> bytes:
-    """Frame [3 or 1, h, w] as a PNG."""
+def encode_picture(frame: NDArray[np.uint8], *, grey: bool = False) -> bytes:
+    """Frame [3 or 1, h, w] as a PNG of colours; `grey`: of grey where it has one channel."""
     from PIL import Image
 
     content = io.BytesIO()
     picture = np.broadcast_to(frame, (3, *frame.shape[1:])).transpose(1, 2, 0)
+    picture = frame[0] if grey and len(frame) == 1 else picture
     Image.fromarray(np.ascontiguousarray(picture)).save(content, format="PNG", compress_level=1)
     return content.getvalue()
 

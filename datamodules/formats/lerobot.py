@@ -2,7 +2,8 @@
 
 Line t of a table holds o[t], the action taken there and, as `next.*`, what it led to. By arrival the last line's action
 and reward belong to a frame that was not recorded: they are left out, or `last=repeat` shows the last frame again.
-Without `next.reward` rewards are 0; without `next.terminated` and `next.success` every end is a truncation.
+Without `next.reward` rewards are 0; without `next.terminated` and `next.success` every end is a truncation, for
+`next.done` marks any end (?terminal_key=next.done reads it).
 """
 
 import os
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.formats.assemble import Convention, assemble, require_spec
+from datamodules.formats.assemble import BY_DEPARTURE, Assembler, Convention, RowOptions, require_spec
 from datamodules.formats.guard import find_files, inside, open_inside, read_json, require_array, spec_from
 from datamodules.formats.images import Film, decode_picture, fit, stack
 from datamodules.formats.lerobot_info import OWN, Info, convention_of, place, read_info
@@ -44,14 +45,23 @@ class _Episode:
 class LeRobotReader:
     """Reads a LeRobot data set; see Reader, and `open_reader` for the options."""
 
-    def __init__(self, root: Path, info: Info, convention: Convention, *, size: int, terminal: str, last: str) -> None:
-        known = ("drop", "repeat") if convention.alignment == "departure" else ("drop",)
-        if last not in known:
-            raise FormatError(f"last: expected {' or '.join(known)}, got {last!r}")
-        if terminal and terminal not in info.columns:
-            raise FormatError(f"terminal: expected one of {', '.join(sorted(info.columns))}, got {terminal!r}")
-        self._root, self._info, self._convention = root, info, convention
-        self._resize, self._repeat = size > 0, last == "repeat"
+    def __init__(
+        self,
+        root: Path,
+        info: Info,
+        convention: Convention,
+        *,
+        size: int,
+        terminal: str,
+        task: str,
+        cameras: Sequence[str],
+    ) -> None:
+        if terminal not in ("", "none", *info.columns):
+            raise FormatError(f"terminal_key: expected one of {', '.join(sorted(info.columns))}, got {terminal!r}")
+        self._root, self._info, self._cameras = root, info, cameras
+        self._resize, self._repeat, self._task = size > 0, convention.repeat_last, task
+        self._assembler = Assembler(convention)
+        self.notes = self._assembler.notes
         endings = (terminal,) if terminal else _TERMINAL
         self._terminal = next((key for key in endings if key in info.columns), None)
         self._left_out: list[Problem] = []
@@ -68,14 +78,14 @@ class LeRobotReader:
         shape = (3, *((size, size) if size else self._info.size))
         if not (self._root / OWN).exists():
             longest = max((episode.length for episode in self._episodes), default=1) - (not self._repeat)
-            repeat = self._convention.action_repeat
-            return EnvSpec(
-                self._root.resolve().name, {"pixels": shape}, self._info.action_dim, repeat, max(1, longest) * repeat
-            )
+            convention, task = self._assembler.convention, self._task or self._root.resolve().name
+            repeat, discrete = convention.action_repeat, convention.discrete
+            dims = discrete if discrete and self._info.action_dim == 1 else self._info.action_dim
+            return EnvSpec(task, {"pixels": shape}, dims, repeat, max(1, longest) * repeat, discrete=discrete > 0)
         spec = spec_from(read_json(self._root, OWN).get("spec"), str(OWN))
         if spec.action_dim != self._info.action_dim:
             raise FormatError(f"{OWN} action_dim: expected {self._info.action_dim}, got {spec.action_dim}")
-        return replace(spec, images={"pixels": (min(spec.pixels[0], 3), *shape[1:])})
+        return replace(spec, images={"pixels": (min(spec.pixels[0], 3), *shape[1:])}, task=self._task or spec.task)
 
     def _find_episodes(self) -> list[_Episode]:
         files, self._left_out = find_files(inside(self._root, Path("meta")), (".parquet",))
@@ -111,6 +121,7 @@ class LeRobotReader:
     def trajectories(self) -> Iterator[Trajectory]:
         """Every readable episode in the order of the metadata."""
         self.problems[:] = self._left_out
+        self.notes.clear()
         for number, index in enumerate(self.indices):
             try:
                 trajectory = self.read(number)
@@ -132,23 +143,32 @@ class LeRobotReader:
         columns, table_frames = self._columns(episode)
         frames = self._film_frames(episode) if self._info.in_film else iter(table_frames)
         pixels = stack(frames, rows, self.spec.pixels, name=f"{name} {self._info.camera}", resize=self._resize)
-        # under departure, actions that led to a frame: all but the last, or all of them to one frame more
-        if self._repeat:
-            pixels = np.concatenate([pixels, pixels[-1:]])
-        departs = self._convention.alignment == "departure"
-        led = len(pixels) - departs
-        steps = columns.get("next.env_steps", np.full(rows, self._convention.action_repeat))
-        trajectory = assemble(
-            f"{self._root.resolve().name} {name}",
-            pixels=pixels,
-            action=columns["action"][:led],
-            reward=columns.get("next.reward", np.zeros(rows, np.float32))[:led],
-            terminal=self._terminal is not None and bool(columns[self._terminal][max(led - 1, 0)]),
-            convention=self._convention,
-            env_steps=np.concatenate([np.zeros(1), steps if departs else steps[1:]])[: led + departs],
-        )
+        fields = {"pixels": pixels, "action": columns["action"]}
+        if "next.reward" in columns:
+            fields["reward"] = columns["next.reward"]
+        if self._terminal is not None:
+            fields["is_terminal"] = self._endings(columns[self._terminal])
+        if "next.env_steps" in columns:
+            steps = np.concatenate([np.zeros(1), columns["next.env_steps"]])
+            fields["env_steps"] = steps[: rows + self._repeat]
+        label = f"{self._root.resolve().name} {name}"
+        trajectory = self._assembler.trajectory(label, fields, unread=self._unread())
         require_spec(self.spec, trajectory)
         return trajectory
+
+    def _endings(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        """Where the episode terminates [T]: only its end counts, though a success may have been noted before."""
+        endings, rows = np.zeros(len(values), np.bool_), len(values)
+        shown = rows - 1 if self._repeat or not self._assembler.convention.departs else rows - 2
+        endings[rows - 1] = values[rows - 1]
+        if shown >= 0:
+            endings[shown] = values[shown]
+        return endings
+
+    def _unread(self) -> set[str]:
+        """Features that are neither the camera nor numbers that are read, nor made of these."""
+        known = {*self._numbers(), *self._cameras, "timestamp", "task_index", *_TERMINAL}
+        return self._info.columns - (known | {"next.done"} if self._terminal in _TERMINAL else known)
 
     def _columns(self, episode: _Episode) -> tuple[dict[str, NDArray[Any]], list[NDArray[np.uint8]]]:
         """The numbers of an episode's rows by column, and its frames where they lie in the table."""
@@ -227,7 +247,7 @@ class SeveralCameras:
                 )
         _, *size = first.spec.pixels
         self.spec = replace(first.spec, images={"pixels": (sum(reader.spec.pixels[0] for reader in readers), *size)})
-        self.problems = list(first.problems)
+        self.problems, self.notes = list(first.problems), first.notes
 
     def __len__(self) -> int:
         return len(self._readers[0])
@@ -236,6 +256,7 @@ class SeveralCameras:
         """Every episode that all cameras have."""
         first = self._readers[0]
         self.problems[:] = first.problems
+        self.notes.clear()
         for number, index in enumerate(first.indices):
             try:
                 seen = [reader.read(number) for reader in self._readers]
@@ -253,28 +274,28 @@ class SeveralCameras:
 def open_reader(
     path: Path,
     *,
-    alignment: str = "departure",
+    options: RowOptions = BY_DEPARTURE,
     camera: str = "",
     size: int = 0,
-    low: str = "",
-    high: str = "",
-    action_repeat: int = 1,
     terminal: str = "",
-    last: str = "drop",
 ) -> "LeRobotReader | SeveralCameras":
-    """Read the data set at `path`; raises FormatError, OSError.
+    """Read the data set at `path`.
 
-    alignment: departure as LeRobot has it, or arrival: the action of a line led to its frame. camera: key of its
-    feature, may be left out where there is one; several as a,b become channels side by side. size: side to which
-    frames are resized by area, 0: as recorded. low, high: bounds of the stored actions, else those of stats.json where
-    they exceed [-1, 1]. terminal: the column that tells a termination, e.g. next.done. last: what becomes of the last
-    line, drop or repeat.
+    Args:
+        path: of its folder.
+        options: how rows are stored, by departure where nothing else is said. low, high: without them the bounds are
+            those of stats.json where they exceed [-1, 1].
+        camera: key of its feature, may be left out where there is one; several as a,b become channels side by side.
+        size: side to which frames are resized by area; 0: as recorded.
+        terminal: another name of terminal_key.
+
+    Raises:
+        FormatError: where nothing can be read. OSError.
     """
-    readers = []
-    for key in camera.split(","):
-        info = read_info(path, key)
-        convention = convention_of(path, info, alignment=alignment, low=low, high=high, action_repeat=action_repeat)
-        readers.append(LeRobotReader(path, info, convention, size=size, terminal=terminal, last=last))
+    infos = [read_info(path, key) for key in camera.split(",")]
+    known = {"size": size, "terminal": terminal or options.terminal_key, "task": options.task}
+    known["cameras"] = [info.camera for info in infos]
+    readers = [LeRobotReader(path, info, convention_of(path, info, options), **known) for info in infos]
     return readers[0] if len(readers) == 1 else SeveralCameras(readers)
 
 

@@ -1,14 +1,14 @@
 """What `meta/info.json` and `meta/stats.json` of a LeRobot data set say, checked: nothing there is trusted."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.formats.assemble import Convention
+from datamodules.formats.assemble import Convention, RowOptions
 from datamodules.formats.guard import read_json, require_image
 from datamodules.formats.protocol import FormatError, HostileFile
 
@@ -104,23 +104,23 @@ def place(template: str, *, chunk: int, file: int, key: str = "") -> Path:
     return Path(path)
 
 
-def convention_of(root: Path, info: Info, *, alignment: str, low: str, high: str, action_repeat: int) -> Convention:
+def convention_of(root: Path, info: Info, options: RowOptions) -> Convention:
     """How actions are stored: as the options say, else the least and the greatest of stats.json.
 
     Actions that lie in [-1, 1] already are left as they are. Raises FormatError where neither says it.
     """
-    given = Convention.parse(alignment=alignment, low=low, high=high, action_repeat=action_repeat)
-    if given.low is not None or not (root / STATS).exists():
+    given = options.convention()
+    if given.low is not None or given.discrete or not (root / STATS).exists():
         return given
     stats = read_json(root, STATS).get("action")
     least, most = (_bound(stats, key, info.action_dim) for key in ("min", "max"))
-    if (least > most).any():
+    if not (least <= most).all():
         raise FormatError(f"{STATS} action: expected min <= max, got {least}, {most}")
     if (np.abs(least) <= 1).all() and (np.abs(most) <= 1).all():
         return given
     # a joint that never moved has no range: it becomes 0
     flat = least == most
-    return Convention(alignment, np.where(flat, least - 1, least), np.where(flat, most + 1, most), action_repeat)
+    return replace(given, low=np.where(flat, least - 1, least), high=np.where(flat, most + 1, most))
 
 
 def _bound(stats: object, key: str, dims: int) -> NDArray[np.float64]:

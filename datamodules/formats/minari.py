@@ -1,7 +1,8 @@
 """Minari 0.5 data sets in HDF5: `data/main_data.hdf5` with a group `episode_<n>` each, and `data/metadata.json`.
 
 An episode has observations [T + 1, ...] (a data set, or groups of them), actions, rewards, terminations and truncations
-[T]. Actions of a Box space are scaled to [-1, 1] by its bounds; of a Discrete space they become one-hot.
+[T]. Actions of a Box space are scaled to [-1, 1] by its bounds; of a Discrete space they become one-hot. What the
+library takes for pictures (uint8 0..255, 32 x 32 and more) it stores encoded, and expects so; we write PNG there.
 """
 
 import json
@@ -16,13 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.formats import h5
-from datamodules.formats.assemble import Convention, assemble, ends_by_termination, require_spec, side_by_side
+from datamodules.formats.assemble import BY_DEPARTURE, Assembler, RowOptions, require_spec, with_task
 from datamodules.formats.guard import inside, read_json, refuse_above, spec_from, write_json
+from datamodules.formats.images import encode_picture
 from datamodules.formats.protocol import FormatError, Problem, in_short
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
 from worldmodel.spec import EnvSpec
 
 FILE, META, OWN = Path("main_data.hdf5"), Path("metadata.json"), "worldmodel_spec"
+PICTURE_SIDE = 32  # the library takes what is smaller for an array
 ACTIONS = 1024
 _DEPTH = 3
 
@@ -44,13 +47,17 @@ class _Facts:
 class MinariReader:
     """Reads a Minari data set; see Reader, and `open_reader` for the options."""
 
-    def __init__(self, folder: Path, facts: "_Facts", convention: Convention, *, image_key: str, task: str) -> None:
+    def __init__(
+        self, folder: Path, facts: "_Facts", assembler: Assembler, *, image_key: str, terminal_key: str, task: str
+    ) -> None:
         self._file = h5.open_file(folder, FILE)
-        self._facts, self._convention, self._image_key = facts, convention, image_key
+        self._assembler, self._image_keys = assembler, image_key.split(",") if image_key else []
+        self._ending = terminal_key or "terminations"
+        self.problems: list[Problem] = []
+        self.notes = assembler.notes
         try:
             groups = [re.fullmatch(r"episode_(\d{1,12})", name) for name in h5.names(self._file, str(FILE))]
             self._episodes = sorted((int(group[1]), group[0]) for group in groups if group)
-            self.problems: list[Problem] = []
             self.spec = facts.spec or self._guess_spec(task)
         except FormatError:
             self.close()
@@ -60,29 +67,27 @@ class MinariReader:
         return len(self._episodes)
 
     def _guess_spec(self, task: str) -> EnvSpec:
-        reasons, repeat = [], self._convention.action_repeat
+        reasons = []
         for _, name in self._episodes:
             try:
                 first = self._read(name)
             except (FormatError, TrajectoryInvalid) as error:
                 reasons.append(str(error))
                 continue
-            steps = max(1, *(self._length(other) for _, other in self._episodes)) * repeat
-            discrete = self._facts.actions > 0
-            return EnvSpec(
-                task, {"pixels": first.pixels.shape[1:]}, first.action.shape[1], repeat, steps, discrete=discrete
-            )
+            rows = 1 + max(self._length(other) for _, other in self._episodes)
+            return self._assembler.spec(first, task=task, rows=rows)
         raise FormatError(f"{FILE}: expected a readable episode, got none: {in_short(reasons)}")
 
     def _length(self, name: str) -> int:
         try:
-            return int(h5.member(self._file, f"{name}/rewards", name).shape[0])
+            return int(h5.member(self._file, f"{name}/actions", name).shape[0])
         except (FormatError, AttributeError, IndexError, TypeError):
             return 0  # it is left out, and named, when it is read
 
     def trajectories(self) -> Iterator[Trajectory]:
         """Every readable episode in the order of the numbers."""
         self.problems[:] = []
+        self.notes.clear()
         for _, name in self._episodes:
             try:
                 trajectory = self._read(name)
@@ -94,64 +99,55 @@ class MinariReader:
 
     def _read(self, name: str) -> Trajectory:
         group = h5.member(self._file, name, str(FILE))
-        rewards = h5.read(h5.member(group, "rewards", name), f"{name} rewards")
-        endings = h5.read(h5.member(group, "terminations", name), f"{name} terminations")
-        pixels = side_by_side(name, [h5.read(image, f"{name} {image.name}") for image in self._images_of(group, name)])
-        if rewards.shape != endings.shape or pixels.ndim < 1 or len(pixels) != rewards.size + 1:
-            raise FormatError(
-                f"{name}: expected T + 1 observations of T rewards and terminations, got {pixels.shape[:1]} of "
-                f"{rewards.shape} and {endings.shape}"
-            )
-        steps = None
-        if "infos" in h5.names(group, name) and "env_steps" in h5.names(h5.member(group, "infos", name), name):
-            steps = h5.read(h5.member(group, "infos/env_steps", name), f"{name} env_steps")
-        if self._convention.alignment == "arrival":
-            pixels, steps = pixels[:-1], steps if steps is None else steps[:-1]
-        return assemble(
-            name,
-            pixels=pixels if pixels.ndim != 3 else pixels[:, None],
-            action=self._actions(h5.read(h5.member(group, "actions", name), f"{name} actions"), name),
-            reward=rewards,
-            terminal=bool(len(endings)) and ends_by_termination(name, endings),
-            convention=self._convention,
-            env_steps=steps,
-        )
+        keys = h5.names(group, name)
+        images = self._image_keys or [self._only_image(group, name)]
+        fields: dict[str, Any] = {"action": self._values(group, "actions", name)}
+        if "rewards" in keys:
+            fields["reward"] = self._values(group, "rewards", name)
+        if self._ending != "none":
+            fields["is_terminal"] = self._values(group, self._ending, name)
+        infos = h5.names(h5.member(group, "infos", name), name) if "infos" in keys else []
+        if "env_steps" in infos:
+            fields["env_steps"] = self._values(group, "infos/env_steps", name)
+        steps = len(fields["action"]) if fields["action"].ndim else 0
+        films = []
+        for image in images:
+            path = f"observations/{image}" if image else "observations"
+            film = h5.read_images(h5.member(group, path, name), f"{name} {path}")
+            film = film[:, None] if film.ndim == 3 else film
+            if film.ndim < 1 or len(film) != steps + 1:
+                raise FormatError(
+                    f"{name} {path}: expected T + 1 observations of {steps} actions, got {film.shape[:1]}"
+                )
+            films.append(film)
+        fields["pixels"] = films
+        if not self._assembler.convention.departs:
+            # no action led to the last observation
+            fields |= {"pixels": [film[:-1] for film in films]}
+            fields |= {key: fields[key][:-1] for key in ("env_steps",) if key in fields}
+        return self._assembler.trajectory(name, fields, unread=self._unread(group, keys, images, infos))
 
-    def _actions(self, actions: NDArray[Any], name: str) -> NDArray[Any]:
-        if not self._facts.actions:
-            return actions
-        if actions.dtype.kind not in "iu" or actions.ndim != 1:
-            raise FormatError(f"{name} actions: expected integers [T], got {actions.dtype} {actions.shape}")
-        taken = actions.astype(np.int64) - self._facts.start
-        if ((taken < 0) | (taken >= self._facts.actions)).any():
-            raise FormatError(
-                f"{name} actions: expected {self._facts.actions} actions, got {taken.min()}..{taken.max()}"
-            )
-        return np.eye(self._facts.actions, dtype=np.float32)[taken]
+    def _values(self, group: Any, path: str, name: str) -> NDArray[Any]:
+        return h5.read(h5.member(group, path, name), f"{name} {path}")
 
-    def _images_of(self, group: Any, name: str) -> list[Any]:
-        """The observations that are named, else the only one of uint8 images."""
-        if self._image_key:
-            return [h5.member(group, f"observations/{key}", name) for key in self._image_key.split(",")]
+    def _only_image(self, group: Any, name: str) -> str:
+        """The path below observations of the only pictures, "" where observations are pictures themselves."""
         observations = h5.member(group, "observations", name)
-        found = list(_pictures(observations, name, _DEPTH))
-        if len(found) != 1:
-            keys = ", ".join(str(each.name) for each in found) or "none"
-            raise FormatError(f"{name} observations: expected one of uint8 pictures, got {keys}: say ?image_key=...")
-        return found
+        floats = self._assembler.convention.image_scale > 0
+        return h5.only_picture(observations, f"{name} observations", axes=(3, 4), depth=_DEPTH, floats=floats)
+
+    def _unread(self, group: Any, keys: list[str], images: list[str], infos: list[str]) -> set[str]:
+        known = {"observations", "actions", "rewards", "terminations", "truncations", "infos", self._ending}
+        unread = set(keys) - known | {f"infos/{key}" for key in infos if key != "env_steps"}
+        if images != [""]:
+            seen = {image.split("/")[0] for image in images}
+            others = set(h5.names(h5.member(group, "observations", ""), "observations")) - seen
+            unread |= {f"observations/{key}" for key in others}
+        return unread
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-def _pictures(node: Any, name: str, depth: int) -> Iterator[Any]:
-    if hasattr(node, "dtype"):
-        if node.dtype == np.uint8 and node.ndim in (3, 4):
-            yield node
-    elif depth:
-        for key in h5.names(node, name):
-            yield from _pictures(h5.member(node, key, name), name, depth - 1)
 
 
 class MinariWriter:
@@ -166,6 +162,13 @@ class MinariWriter:
 
         self._h5py, self._folder, self._spec = h5py, folder, spec
         self._episodes = self._steps = 0
+        channels, height, width = spec.pixels
+        large = min(height, width) >= PICTURE_SIDE
+        self._in_pictures = large and channels in (1, 3)
+        # frames of other channels cannot be pictures, and with the channels first they are not taken for some
+        self._shape = [height, width, channels] if self._in_pictures or not large else list(spec.pixels)
+        if self._in_pictures and channels == 1:
+            self._shape = [height, width]
         if any(folder.iterdir()):
             raise FormatError(f"{folder}: expected an empty folder or none, got one with files")
         with h5py.File(folder / FILE, "w"):
@@ -181,7 +184,6 @@ class MinariWriter:
             raise FormatError(f"{trajectory.name}: expected a step for the termination, got a single row")
         last = np.arange(rows - 1) == rows - 2
         arrays = {
-            "observations": np.ascontiguousarray(trajectory.pixels.transpose(0, 2, 3, 1)),
             "actions": trajectory.action[1:],
             "rewards": trajectory.reward[1:],
             "terminations": last & trajectory.terminal,
@@ -191,6 +193,7 @@ class MinariWriter:
         with self._h5py.File(self._folder / FILE, "a") as file:
             group = file.create_group(f"episode_{self._episodes}", track_order=True)
             group.attrs.update({"id": self._episodes, "total_steps": rows - 1})
+            self._write_frames(group, trajectory.pixels)
             for key, values in arrays.items():
                 group.create_dataset(key, data=values)
         fd = os.open(self._folder / FILE, os.O_RDONLY)
@@ -201,16 +204,31 @@ class MinariWriter:
         self._episodes, self._steps = self._episodes + 1, self._steps + rows - 1
         self._publish()
 
+    def _write_frames(self, group: Any, frames: NDArray[np.uint8]) -> None:
+        """Frames [T, C, h, w] as the library decodes them: as pictures where it expects them, else as an array."""
+        if not self._in_pictures:
+            frames = frames if self._shape == list(self._spec.pixels) else frames.transpose(0, 2, 3, 1)
+            group.create_dataset("observations", data=np.ascontiguousarray(frames))
+            return
+        pictures = [np.frombuffer(encode_picture(frame, grey=True), np.uint8) for frame in frames]
+        if len({len(picture) for picture in pictures}) == 1:
+            # of one length they would become rows of bytes
+            group.create_dataset("observations", data=np.stack(pictures))
+            return
+        stored = group.create_dataset("observations", (len(pictures),), self._h5py.vlen_dtype(np.uint8))
+        for t, picture in enumerate(pictures):
+            stored[t] = picture
+
     def _publish(self) -> None:
-        channels, height, width = self._spec.pixels
         metadata = {
             "total_episodes": self._episodes,
             "total_steps": self._steps,
             "data_format": "hdf5",
-            "observation_space": json.dumps(_box("uint8", [height, width, channels], 0, 255)),
+            "observation_space": json.dumps(_box("uint8", self._shape, 0, 255)),
             "action_space": json.dumps(_box("float32", [self._spec.action_dim], -1.0, 1.0)),
             "dataset_id": f"{re.sub(r'[^A-Za-z0-9_-]', '-', self._spec.task)}/worldmodel-v0",
             "minari_version": "0.5.3",
+            "jpeg_encoding": True,  # what 0.5.3 takes for granted
             OWN: self._spec.to_json(),
         }
         write_json(self._folder / META, metadata)
@@ -247,29 +265,30 @@ def _facts_of(metadata: dict[str, Any]) -> _Facts:
     return _Facts(spec, low, high) if bounded and ((low != -1) | (high != 1)).any() else _Facts(spec)
 
 
-def open_reader(
-    path: Path,
-    *,
-    alignment: str = "departure",
-    image_key: str = "",
-    low: str = "",
-    high: str = "",
-    action_repeat: int = 0,
-    task: str = "",
-) -> MinariReader:
-    """Read the data set at `path` (with or without its folder `data`); raises FormatError, OSError.
+def open_reader(path: Path, *, options: RowOptions = BY_DEPARTURE, image_key: str = "") -> MinariReader:
+    """Read the data set at `path` (with or without its folder `data`).
 
-    alignment: departure as Minari has it, or arrival: action t led to observation t, and the last observation, which no
-    action led to, is left out. image_key: of a Dict observation, as camera or camera/rgb; may be left out where one is
-    uint8 images. low, high: bounds of the stored actions, else those of the action space.
+    Args:
+        path: of its folder.
+        options: how rows are stored. By departure, as Minari has it, or by arrival: action t led to observation t, and
+            the last observation, which no action led to, is left out. low, high: without them the bounds are those of
+            the action space. terminal_key: "": terminations.
+        image_key: of a Dict observation, as camera or camera/rgb, several as a,b for channels side by side; may be left
+            out where one is pictures.
+
+    Raises:
+        FormatError: where nothing can be read. OSError.
     """
     folder = _data_folder(path)
     facts = _facts_of(read_json(folder, META) if (folder / META).exists() else {})
-    given = {"alignment": alignment, "low": low, "high": high}
-    convention = Convention.parse(**given, action_repeat=action_repeat, stored=facts.spec)
+    convention = options.convention(facts.spec)
     if convention.low is None and facts.low is not None:
         convention = replace(convention, low=facts.low, high=facts.high)
-    return MinariReader(folder, facts, convention, image_key=image_key, task=task or path.resolve().name)
+    if facts.actions and not convention.discrete:
+        convention = replace(convention, discrete=facts.actions, first_action=facts.start)
+    facts = replace(facts, spec=with_task(facts.spec, options.task) if facts.spec else None)
+    keys = {"image_key": image_key, "terminal_key": options.terminal_key}
+    return MinariReader(folder, facts, Assembler(convention), **keys, task=options.task or path.resolve().name)
 
 
 def _data_folder(path: Path) -> Path:

@@ -1,7 +1,8 @@
 """Folders of films with a table each: `<episode>.mp4` and `<episode>.csv`, and `worldmodel.json` for the spec.
 
 A table has one line for each frame, by arrival: action_0, action_1, ... that led to it (zeros in the first line), and
-where recorded reward, terminal (1 in the last line: the episode ended by termination) and env_steps.
+where recorded reward, terminal (1 in the last line: the episode ended by termination; every name in assemble.FIELDS is
+read) and env_steps.
 """
 
 import io
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.formats.assemble import Convention, assemble, ends_by_termination, require_spec
+from datamodules.formats.assemble import BY_ARRIVAL, Assembler, RowOptions, find_fields, require_spec, split, with_task
 from datamodules.formats.guard import (
     find_files,
     open_inside,
@@ -38,12 +39,13 @@ CSV_BYTES = 1 << 24  # parsed, a table takes four times its bytes
 class Mp4Reader:
     """Reads a folder of films with tables; see Reader, and `open_reader` for the options."""
 
-    def __init__(self, path: Path, convention: Convention, *, size: int, task: str) -> None:
-        self._root, self._convention, self._size = path, convention, size
+    def __init__(self, path: Path, options: RowOptions, stored: EnvSpec | None, *, size: int) -> None:
+        self._root, self._size, self._terminal_key = path, size, options.terminal_key
+        self._assembler = Assembler(options.convention(stored))
         self._films, self._left_out = find_files(path, (".mp4",))
-        self.problems = list(self._left_out)
-        stored = stored_spec(path)
-        self.spec = self._resized(stored) if stored else self._guess_spec(task or path.resolve().name)
+        self.problems, self.notes = list(self._left_out), self._assembler.notes
+        guessed = stored or self._guess_spec(path.resolve().name)
+        self.spec = with_task(self._resized(guessed), options.task)
 
     def __len__(self) -> int:
         return len(self._films) + len(self._left_out)
@@ -57,24 +59,27 @@ class Mp4Reader:
         reasons = [problem.reason for problem in self._left_out]
         for path in self._films:
             try:
-                action, film = self._table(path)["action"], self._open(path)
+                rows, film = len(self._table(path)["action"]), self._open(path)
             except (FormatError, OSError) as error:
                 reasons.append(str(error))
                 continue
             film.close()
-            repeat = self._convention.action_repeat
-            shape = (3, film.height, film.width)
-            return self._resized(
-                EnvSpec(task, {"pixels": shape}, action.shape[1], repeat, max(1, len(action) - 1) * repeat)
-            )
+            try:
+                first = self._read(path, (3, film.height, film.width))
+            except (FormatError, TrajectoryInvalid, OSError) as error:
+                reasons.append(str(error))
+                continue
+            return self._assembler.spec(first, task=task, rows=rows)
         raise FormatError(f"{self._root}: expected a readable mp4 with csv, got none: {in_short(reasons)}")
 
     def trajectories(self) -> Iterator[Trajectory]:
         """Every readable episode in the order of the names."""
         self.problems[:] = self._left_out
+        self.notes.clear()
         for path in self._films:
             try:
-                trajectory = self._read(path)
+                trajectory = self._read(path, self.spec.pixels)
+                require_spec(self.spec, trajectory)
             except (FormatError, TrajectoryInvalid, OSError) as error:
                 self.problems.append(Problem(self._name(path), str(error)))
             else:
@@ -86,29 +91,25 @@ class Mp4Reader:
     def _open(self, path: Path) -> Film:
         return Film(os.fdopen(open_inside(self._root, path), "rb"), str(path))
 
-    def _read(self, path: Path) -> Trajectory:
+    def _read(self, path: Path, shape: tuple[int, int, int]) -> Trajectory:
         table = self._table(path)
         rows = len(table["action"])
-        require_array(str(path), (rows, *self.spec.pixels), 1)
+        require_array(str(path), (rows, *shape), 1)
         film = self._open(path)
         try:
             frames = film.sequence()
-            pixels = stack(frames, rows, self.spec.pixels, name=str(path), resize=self._size > 0)
+            pixels = stack(frames, rows, shape, name=str(path), resize=self._size > 0)
             if next(frames, None) is not None:
                 raise FormatError(f"{path}: expected {rows} frames, one for each line of the table, got more")
         finally:
             film.close()
-        trajectory = assemble(
-            self._name(path),
-            pixels=pixels,
-            action=table["action"],
-            reward=table.get("reward", np.zeros(rows)),
-            terminal=ends_by_termination(self._name(path), table.get("terminal", np.zeros(rows)) != 0),
-            convention=self._convention,
-            env_steps=table.get("env_steps"),
-        )
-        require_spec(self.spec, trajectory)
-        return trajectory
+        found = find_fields(table, terminal_key=self._terminal_key)
+        arrays = {field: table[key] for field, key in found.items()}
+        flags = {key: values for key, values in arrays.items() if key not in ("action", "reward", "env_steps")}
+        _, terminal = split(self._name(path), flags, rows)
+        fields = {key: arrays[key] for key in ("action", "reward", "env_steps") if key in arrays}
+        fields |= {"pixels": pixels, "is_terminal": terminal}
+        return self._assembler.trajectory(self._name(path), fields, unread=set(table) - set(found.values()))
 
     def _table(self, path: Path) -> dict[str, NDArray[Any]]:
         relative = path.with_suffix(".csv")
@@ -170,26 +171,20 @@ def _table_of(trajectory: Trajectory) -> str:
     return "\n".join(lines) + "\n"
 
 
-def open_reader(
-    path: Path,
-    *,
-    alignment: str = "arrival",
-    low: str = "",
-    high: str = "",
-    action_repeat: int = 0,
-    task: str = "",
-    size: int = 0,
-) -> Mp4Reader:
-    """Read the folder at `path`; empty options are taken from what a writer left there, or guessed.
+def open_reader(path: Path, *, options: RowOptions = BY_ARRIVAL, size: int = 0) -> Mp4Reader:
+    """Read the folder at `path`.
 
-    alignment: arrival or departure. low, high: bounds of the stored actions. size: side to which frames are resized by
-    area, 0: as recorded. Raises FormatError where nothing can be read, OSError.
+    Args:
+        path: of the folder.
+        options: how rows are stored, by arrival where nothing else is said.
+        size: side to which frames are resized by area; 0: as recorded.
+
+    Raises:
+        FormatError: where nothing can be read. OSError.
     """
     if not path.is_dir():
         raise FormatError(f"{path}: expected a folder of mp4 and csv files, got none")
-    stored = stored_spec(path)
-    convention = Convention.parse(alignment=alignment, low=low, high=high, action_repeat=action_repeat, stored=stored)
-    return Mp4Reader(path, convention, size=size, task=task)
+    return Mp4Reader(path, options, stored_spec(path), size=size)
 
 
 def open_writer(path: Path, spec: EnvSpec, *, codec: str = "lossless", fps: float = 30.0) -> Mp4Writer:

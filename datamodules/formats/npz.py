@@ -1,8 +1,10 @@
-"""Folders of npz files, an episode each: the layout of Dreamer and of V-D4RL's 64-pixel data.
+"""Folders of npz files: an episode each, as Dreamer, DreamerV2 and V-D4RL have them, or DreamerV3's chunks of a stream.
 
 `<time>-<uuid>-<rows>.npz` holds image uint8 [T, h, w, C], action [T, A], reward, discount, is_first, is_last and
-is_terminal [T]; action[t] led to image[t]. Also read: `observation` for image, `step_type` (0 first, 1 mid, 2 last)
-for the flags, termination as discount 0 where is_terminal is missing, [T, C, h, w], folders within the folder.
+is_terminal [T]; action[t] led to image[t]. Also read: every name in assemble.FIELDS, step_type (0 first, 1 mid, 2 last)
+for the flags, [T, C, h, w], folders within the folder, several episodes in one file.
+`<time>-<uuid>-<next uuid>-<rows>.npz` is a chunk of DreamerV3's replay: an episode goes on in the file that it names.
+There action[t] was taken at image[t], while reward and flags arrived with it: ?actions=departure.
 """
 
 import io
@@ -11,9 +13,9 @@ import re
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.formats.archive import Archive
-from datamodules.formats.assemble import Convention, assemble, ends_by_termination, episodes, flags, require_spec
-from datamodules.formats.guard import files_at, read_json, spec_from, write_json
+from datamodules.formats.assemble import (
+    BEGINS_INSIDE,
+    BY_ARRIVAL,
+    DONE,
+    ENDS_INSIDE,
+    FIELDS,
+    Assembler,
+    RowOptions,
+    find_fields,
+    require_spec,
+    split,
+    with_task,
+)
+from datamodules.formats.guard import LIMITS, files_at, read_json, refuse_above, spec_from, write_json
 from datamodules.formats.protocol import FormatError, Problem, in_short
 from datamodules.storage.durable import write_atomic
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
@@ -35,41 +49,30 @@ META = "worldmodel.json"
 AHEAD_BYTES = 1 << 28
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STAMP = "%Y%m%dT%H%M%SF%f"
-_IMAGE_KEYS = ("image", "observation")
+_CHUNK = re.compile(r"[^-]+-([0-9A-Za-z]+)-([0-9A-Za-z]+)-\d+\.npz")
 _FAILURES = (FormatError, TrajectoryInvalid, OSError, MemoryError)
 
 
-def open_reader(
-    path: Path,
-    *,
-    alignment: str = "",
-    low: str = "",
-    high: str = "",
-    action_repeat: int = 0,
-    task: str = "",
-    image_key: str = "",
-    threads: int = 0,
-) -> "NpzReader":
-    """Read the folder (or single file) at `path`; empty options are taken from what a writer left there, or guessed.
+def open_reader(path: Path, *, options: RowOptions = BY_ARRIVAL, image_key: str = "", threads: int = 0) -> "NpzReader":
+    """Read the folder (or single file) at `path`.
 
-    alignment: arrival (default) or departure. low, high: bounds of the stored actions. threads: that unpack
-    (0: as many as cores, 4 at most). Raises FormatError where nothing can be read, OSError.
+    Args:
+        path: of the folder or file.
+        options: how rows are stored, by arrival where nothing else is said.
+        image_key: the array of frames, several as a,b for channels side by side; "": the first of the usual names.
+        threads: that unpack; 0: as many as cores, 4 at most.
+
+    Raises:
+        FormatError: where nothing can be read. OSError.
     """
     root, files, problems = files_at(path, [".npz"])
     stored = _stored_spec(root)
-    convention = Convention.parse(
-        alignment=alignment or "arrival", low=low, high=high, action_repeat=action_repeat, stored=stored
-    )
-    return NpzReader(
-        root,
-        files,
-        problems,
-        convention=convention,
-        task=task or path.resolve().name.removesuffix(".npz"),
-        stored=replace(stored, task=task or stored.task) if stored else None,
-        image_keys=(image_key,) if image_key else _IMAGE_KEYS,
-        threads=threads or min(4, os.cpu_count() or 1),
-    )
+    assembler = Assembler(options.convention(stored))
+    threads = threads or min(4, os.cpu_count() or 1)
+    reader = NpzReader(root, files, problems, assembler, options, image_key=image_key, threads=threads)
+    task = options.task or path.resolve().name.removesuffix(".npz")
+    reader.spec = with_task(stored, options.task) if stored else reader.guess_spec(task)
+    return reader
 
 
 def open_writer(path: Path, spec: EnvSpec, *, compress: bool = True) -> "NpzWriter":
@@ -89,110 +92,232 @@ def _stored_spec(root: Path) -> EnvSpec | None:
     return spec_from(read_json(root, Path(META)).get("spec"), META)
 
 
+@dataclass(frozen=True, slots=True)
+class _File:
+    """One file; continues, continued: the file before it, and the one after it, hold parts of its episodes."""
+
+    path: Path
+    continues: bool = False
+    continued: bool = False
+
+
+def _in_chains(paths: Iterable[Path]) -> list[_File]:
+    """The files in the order of their names, each chunk followed by its successors."""
+    paths = list(paths)
+    named = {(path.parent, match[1]): path for path in paths if (match := _CHUNK.fullmatch(path.name))}
+    after = {path: named.get((path.parent, _CHUNK.fullmatch(path.name)[2])) for path in named.values()}  # type: ignore[index]
+    continued = set(after.values())
+    files: list[_File] = []
+    seen: set[Path] = set()
+    # those whose predecessor is there come with it; what is left of a circle begins anywhere
+    for start in [*(path for path in paths if path not in continued), *paths]:
+        path: Path | None = start
+        first = True
+        while path is not None and path not in seen:
+            seen.add(path)
+            following = after.get(path)
+            goes_on = following is not None and following not in seen
+            files.append(_File(path, continues=not first, continued=goes_on))
+            path, first = following, False
+    return files
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Rows of an episode whose other rows are in the file before (head) or after (tail)."""
+
+    name: str
+    fields: dict[str, Any]
+    unread: tuple[str, ...]
+    head: bool
+    tail: bool
+
+
 class NpzReader:
     """The episodes of npz files in the order of their names; files are unpacked ahead in threads."""
+
+    spec: EnvSpec
 
     def __init__(
         self,
         root: Path,
         files: list[Path],
         problems: list[Problem],
+        assembler: Assembler,
+        options: RowOptions,
         *,
-        convention: Convention,
-        task: str,
-        stored: EnvSpec | None,
-        image_keys: tuple[str, ...],
+        image_key: str,
         threads: int,
     ) -> None:
-        self._root, self._files, self._left_out = root, files, problems
-        self._convention, self._image_keys, self._threads = convention, image_keys, threads
-        self.problems = list(problems)
-        self.spec = stored or self._guess_spec(task)
+        self._root, self._files, self._left_out = root, _in_chains(files), problems
+        self._assembler, self._threads = assembler, threads
+        self._terminal_key, self._image_keys = options.terminal_key, image_key.split(",") if image_key else []
+        self.problems, self.notes = list(problems), assembler.notes
 
     def __len__(self) -> int:
         return len(self._files) + len(self._left_out)
 
-    def _guess_spec(self, task: str) -> EnvSpec:
+    def guess_spec(self, task: str) -> EnvSpec:
+        """What the first readable episode shows; raises FormatError where there is none."""
         reasons = [problem.reason for problem in self._left_out]
         for file in self._files:
             try:
-                first = self._unpack(Archive(self._root, file))[0]
+                found = self._unpack(Archive(self._root, file.path), _File(file.path))
             except _FAILURES as error:
                 reasons.append(str(error))
                 continue
-            named = [re.search(r"-(\d{1,9})\.npz$", other.name) for other in self._files]
+            first = next(item for item in found if isinstance(item, Trajectory))
+            named = [re.search(r"-(\d{1,9})\.npz$", other.path.name) for other in self._files]
             rows = max([len(first), *(int(match[1]) for match in named if match)])
-            shape = first.pixels.shape[1:]
-            repeat = self._convention.action_repeat
-            steps = max(1, rows - 1) * repeat
-            return EnvSpec(task, {"pixels": shape}, first.action.shape[1], action_repeat=repeat, episode_steps=steps)
+            return self._assembler.spec(first, task=task, rows=rows)
         raise FormatError(f"{self._root}: expected a readable npz episode, got none: {in_short(reasons)}")
 
     def trajectories(self) -> Iterator[Trajectory]:
         """Every readable episode in the order of the file names; afterwards `problems` names the others."""
         self.problems[:] = self._left_out
-        waiting: deque[tuple[Path, int, Future[list[Trajectory]]]] = deque()
+        self.notes.clear()
+        open_part: list[_Part] = []
+        for file, items in self._unpacked_files():
+            if not file.continues:
+                yield from self._finished(open_part)
+            for item in items:
+                if isinstance(item, Trajectory):
+                    yield from self._finished(open_part)
+                    yield item
+                    continue
+                if not item.head:
+                    yield from self._finished(open_part)
+                open_part.append(item)
+                if not item.tail:
+                    yield from self._finished(open_part)
+        yield from self._finished(open_part)
+
+    def _finished(self, parts: list[_Part]) -> Iterator[Trajectory]:
+        """The episode whose parts these are, if any; they are taken out."""
+        if not parts:
+            return
+        joined, name = list(parts), parts[0].name
+        parts.clear()
+        if joined[0].head:
+            self.notes.add(BEGINS_INSIDE)
+        if joined[-1].tail:
+            self.notes.add(ENDS_INSIDE)
+        try:
+            size = sum(np.asarray(film).nbytes for part in joined for film in part.fields["pixels"])
+            refuse_above(LIMITS.episode_bytes, size, f"{name}: bytes of an episode in {len(joined)} files")
+            fields = {key: _concatenated([part.fields.get(key) for part in joined]) for key in joined[0].fields}
+            trajectory = self._assembler.trajectory(name, fields, unread=joined[0].unread)
+            require_spec(self.spec, trajectory)
+        except (*_FAILURES, ValueError) as error:
+            self.problems.append(Problem(name, str(error)))
+        else:
+            yield trajectory
+
+    def _unpacked_files(self) -> Iterator[tuple[_File, list[Trajectory | _Part]]]:
+        waiting: deque[tuple[_File, int, Future[list[Trajectory | _Part]]]] = deque()
         ahead = 0
         with ThreadPoolExecutor(self._threads) as pool:
             for file in self._files:
                 try:
-                    archive = Archive(self._root, file)
+                    archive = Archive(self._root, file.path)
                 except _FAILURES as error:
                     self._leave_out(file, error)
                     continue
                 size = sum(member.unpacked for member in archive.members.values())
                 while waiting and (ahead + size > AHEAD_BYTES or len(waiting) > 2 * self._threads):
                     ahead -= waiting[0][1]
-                    yield from self._finish(*waiting.popleft())
-                waiting.append((file, size, pool.submit(self._unpack, archive)))
+                    yield from self._result(*waiting.popleft())
+                waiting.append((file, size, pool.submit(self._unpack, archive, file)))
                 ahead += size
             while waiting:
-                yield from self._finish(*waiting.popleft())
+                yield from self._result(*waiting.popleft())
 
-    def _finish(self, file: Path, size: int, unpacked: Future[list[Trajectory]]) -> Iterator[Trajectory]:
+    def _result(
+        self, file: _File, size: int, unpacked: Future[list[Trajectory | _Part]]
+    ) -> Iterator[tuple[_File, list[Trajectory | _Part]]]:
         try:
-            found = unpacked.result()
-            for trajectory in found:
-                require_spec(self.spec, trajectory)
+            items = unpacked.result()
+            for item in items:
+                if isinstance(item, Trajectory):
+                    require_spec(self.spec, item)
         except _FAILURES as error:
             self._leave_out(file, error)
             return
-        yield from found
+        yield file, items
 
-    def _leave_out(self, file: Path, error: Exception) -> None:
-        self.problems.append(Problem(str(file), str(error) or type(error).__name__))
+    def _leave_out(self, file: _File, error: Exception) -> None:
+        self.problems.append(Problem(str(file.path), str(error) or type(error).__name__))
 
-    def _unpack(self, archive: Archive) -> list[Trajectory]:
-        image = next((key for key in self._image_keys if key in archive), None)
-        if image is None:
-            expected = " or ".join(self._image_keys)
-            raise FormatError(f"{archive.name}: expected key {expected}, got {', '.join(archive.members)}")
-        keys = (image, "action", "reward", "discount", "is_first", "is_last", "is_terminal", "step_type", "env_steps")
-        arrays = {"pixels" if key == image else key: archive.read(key) for key in keys if key in archive}
-        for key in ("action", "reward"):
-            if key not in arrays:
-                archive.read(key)  # raises with the keys that there are
-        return self._split(archive.name, arrays)
+    def _unpack(self, archive: Archive, file: _File) -> list[Trajectory | _Part]:
+        found = find_fields(archive.members, terminal_key=self._terminal_key)
+        images = self._image_keys or [_image_of(archive)]
+        for key in images:
+            if key not in archive:
+                raise FormatError(f"{archive.name}: expected key {key}, got {', '.join(archive.members)}")
+        arrays = {"pixels": [archive.read(key) for key in images]}
+        for field in ("action", "reward", "env_steps"):
+            if field in found or field == "action":
+                arrays[field] = archive.read(found.get(field, FIELDS[field][0]))  # raises with the keys that there are
+        known = (*("is_first", "step_type", "is_terminal", "is_last", "truncated", "done", "discount"),)
+        flags = {field: archive.read(found[field]) for field in known if field in found}
+        rows = len(arrays["pixels"][0]) if arrays["pixels"][0].ndim else 0
+        return self._split(archive, arrays, flags, rows, set(archive.members) - {*images, *found.values()}, file)
 
-    def _split(self, name: str, arrays: dict[str, NDArray[Any]]) -> list[Trajectory]:
-        rows = len(arrays["pixels"]) if arrays["pixels"].ndim else 0
-        for key, values in arrays.items():
-            if values.ndim < 1 or len(values) != rows:
+    def _split(
+        self,
+        archive: Archive,
+        arrays: dict[str, Any],
+        flags: Mapping[str, NDArray[Any]],
+        rows: int,
+        unread: set[str],
+        file: _File,
+    ) -> list[Trajectory | _Part]:
+        name = archive.name
+        for key, values in [("pixels", film) for film in arrays["pixels"]] + [
+            (key, values) for key, values in (arrays | dict(flags)).items() if key != "pixels"
+        ]:
+            least = rows - (key in ("action", "reward") and self._assembler.convention.departs)
+            if values.ndim < 1 or not least <= len(values) <= rows:
                 raise FormatError(f"{name} {key}: expected {rows} rows as of pixels, got shape {values.shape}")
-        first, terminal = flags(name, arrays, rows)
-        parts = episodes(name, first)
-        return [
-            assemble(
-                name if len(parts) == 1 else f"{name} row {part.start}",
-                terminal=ends_by_termination(f"{name} is_terminal", terminal[part]),
-                convention=self._convention,
-                **{key: arrays[key][part] for key in ("pixels", "action", "reward", "env_steps") if key in arrays},
-            )
-            for part in parts
-        ]
+        pieces, terminal = split(name, flags, rows)
+        items: list[Trajectory | _Part] = []
+        for piece in pieces:
+            label = name if len(pieces) == 1 else f"{name} row {piece.rows.start}"
+            fields: dict[str, Any] = {"pixels": [film[piece.rows] for film in arrays["pixels"]]}
+            fields |= {key: values[piece.rows] for key, values in arrays.items() if key != "pixels"}
+            fields["is_terminal"] = terminal[piece.rows]
+            head = not piece.begins and piece.rows.start == 0
+            tail = not piece.ends and piece.rows.stop == rows
+            if (head and file.continues) or (tail and file.continued):
+                items.append(_Part(label, fields, tuple(unread), head, tail))
+                continue
+            if not piece.begins:
+                self.notes.add(BEGINS_INSIDE)
+            if not piece.ends:
+                self.notes.add(ENDS_INSIDE)
+            items.append(self._assembler.trajectory(label, fields, unread=unread))
+            if "done" in flags and not {"is_terminal", "discount"} & flags.keys():
+                self.notes.add(DONE, detail="done", terminations=bool(fields["is_terminal"].any()))
+        return items
 
     def close(self) -> None:
         """Nothing is held open between two episodes."""
+
+
+def _image_of(archive: Archive) -> str:
+    """The key of the frames: of the usual names the first one with four axes, else the first one."""
+    usual = [key for key in FIELDS["pixels"] if key in archive]
+    if not usual:
+        expected = " or ".join(FIELDS["pixels"])
+        raise FormatError(f"{archive.name}: expected key {expected}, got {', '.join(archive.members)}")
+    return next((key for key in usual if len(archive.members[key].shape) == 4), usual[0])
+
+
+def _concatenated(parts: list[Any]) -> Any:
+    """Arrays [T, ...] of consecutive rows in one, or a list of them camera by camera."""
+    if isinstance(parts[0], list):
+        return [np.concatenate(films) for films in zip(*parts, strict=True)]
+    return np.concatenate(parts)
 
 
 class NpzWriter:

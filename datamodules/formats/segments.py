@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from datamodules.formats.guard import inside
-from datamodules.formats.protocol import FormatError, Problem
+from datamodules.formats.protocol import FormatError, Notes, Problem
 from datamodules.recorded import Recorded
 from datamodules.storage.rows import ReplayMismatch
 from datamodules.storage.segment_writer import SegmentWriter
@@ -35,7 +35,7 @@ class SegmentsReader:
 
     def __init__(self, recorded: Recorded) -> None:
         self._recorded = recorded
-        self.spec = recorded.spec
+        self.spec, self.notes = recorded.spec, Notes()
         damaged, lost = recorded.damaged_blocks, recorded.lost_rows
         folders = ", ".join(str(folder) for folder in recorded.folders)
         self.problems = [Problem(folders, f"{damaged} damaged blocks with {lost} rows are left out")] if damaged else []

@@ -4,7 +4,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -118,18 +118,27 @@ def _open(uri: Uri, function: str, *arguments: Any) -> Any:
 
 
 def _typed(uri: Uri, opener: Callable[..., Any]) -> dict[str, Any]:
-    """The options in the types of the opener's defaults."""
-    known = {
+    """The options in the types of the opener's defaults; a dataclass among these stands for its fields."""
+    defaults = {
         name: parameter.default
         for name, parameter in inspect.signature(opener).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
-    values = {}
+    groups = {name: default for name, default in defaults.items() if is_dataclass(default)}
+    known = {name: default for name, default in defaults.items() if name not in groups}
+    member_of = {member.name: name for name, group in groups.items() for member in fields(group)}
+    known |= {member: getattr(groups[name], member) for member, name in member_of.items()}
+    values: dict[str, Any] = {}
     for key, text in uri.options.items():
         if key not in known:
             near = get_close_matches(key, known, n=3) or list(known) or ["none at all"]
             raise FormatError(f"{uri.scheme}: expected an option such as {', '.join(near)}, got {key!r}")
-        values[key] = _convert(f"{uri.scheme} {key}", text, known[key])
+        value = _convert(f"{uri.scheme} {key}", text, known[key])
+        if key in member_of:
+            group = member_of[key]
+            values[group] = replace(values.get(group, groups[group]), **{key: value})
+        else:
+            values[key] = value
     return values
 
 

@@ -49,6 +49,8 @@ class _Findings:
     reward: tuple[float, float] = (np.inf, -np.inf)
     shown: dict[str, _Shown] = field(default_factory=dict)
     film: NDArray[np.uint8] | None = None
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, episode: Trajectory, spec: EnvSpec, *, spread: set[int]) -> None:
         """Take in one episode."""
@@ -85,6 +87,8 @@ def inspect(uri: str, *, out: str | None, episodes: str | None) -> dict[str, Any
         if not found.lengths:
             reasons = in_short([problem.reason for problem in reader.problems])
             raise BadConfig(f"{uri}: expected an episode that can be read, got none ({reasons})")
+        # the check below reads the first episodes again, and begins a new list
+        found.problems, found.notes = list(map(str, reader.problems)), reader.notes.texts()
         alignment = _paired(uri, check_alignment(reader.trajectories()))
         facts = _facts(uri, reader, found, alignment)
     files = _write(folder, found, reader.spec)
@@ -128,8 +132,8 @@ def _facts(uri: str, reader: Reader, found: _Findings, alignment: dict[str, Any]
         "action_high": found.high.tolist(),
         "reward_range": list(found.reward),
         "alignment": alignment,
-        "skipped": len(reader.problems),
-        "problems": [str(problem) for problem in reader.problems[:20]],
+        "skipped": len(found.problems),
+        "problems": [*found.problems[:20], *found.notes],
     }
 
 
@@ -153,8 +157,10 @@ def _table(facts: dict[str, Any], found: _Findings) -> Table:
     scores = ", ".join(f"{name} {score:.3f}" for name, score in facts["alignment"]["scores"].items())
     table.add_row("alignment", f"[bold]{facts['alignment']['words']}[/bold] ({scores})", end_section=True)
     table.add_row("left out", f"{facts['skipped']:,}" if facts["skipped"] else "nothing")
-    for problem in facts["problems"]:
+    for problem in found.problems[:20]:
         table.add_row("", problem)
+    for note in found.notes:
+        table.add_row("note", note)
     return table
 
 

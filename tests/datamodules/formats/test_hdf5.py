@@ -1,5 +1,6 @@
 """HDF5 in both layouts: exact round trip, alignment by departure undone, and bad episodes left out by name."""
 
+import io
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 from datamodules.formats.protocol import FormatError
 from datamodules.formats.uri import open_reader, open_writer
@@ -208,3 +210,47 @@ def test_any_damage_is_a_typed_error_or_a_problem(tmp_path, make):
         except (FormatError, OSError):
             noticed += 1
     assert noticed > 30
+
+
+def png(frame: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(frame).save(file, format="PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("how", ["variable", "opaque", "rows"])
+def test_encoded_frames_are_read_in_both_layouts(tmp_path, how):
+    frames = (
+        np.zeros((6, 12, 10, 3), np.uint8) if how == "rows" else robomimic(tmp_path / "x", next_obs=True)[0]["frames"]
+    )
+    files = [png(frame) for frame in frames]
+    longest = max(map(len, files))
+    flexible = np.empty(6, object)
+    flexible[:] = [np.frombuffer(one, np.uint8) for one in files]
+    stored = {
+        "variable": (flexible, h5py.vlen_dtype(np.uint8)),
+        "opaque": (np.array([one.ljust(longest, b"\0") for one in files], f"V{longest}"), None),
+        "rows": (np.stack(list(flexible)) if how == "rows" else None, None),
+    }[how]
+    with h5py.File(tmp_path / "groups.hdf5", "w") as file:
+        group = file.create_group("data/demo_0")
+        group["actions"], group["rewards"] = np.zeros((6, 2)), np.zeros(6)
+        group["obs/words"] = np.array([b"pick up"] * 6)
+        group.create_dataset("obs/camera", data=stored[0], dtype=stored[1])
+    with h5py.File(tmp_path / "table.hdf5", "w") as file:
+        file["action"], file["reward"], file["is_first"] = np.zeros((6, 2)), np.zeros(6), np.arange(6) == 0
+        file.create_dataset("image", data=stored[0], dtype=stored[1])
+    for name in ("groups", "table"):
+        ((got,), _) = read(f"hdf5:{tmp_path}/{name}.hdf5")
+        assert np.array_equal(got.pixels, frames.transpose(0, 3, 1, 2))
+
+
+def test_the_advice_on_several_cameras_works(tmp_path):
+    robomimic(tmp_path / "a.hdf5", next_obs=False, demos=1)
+    with h5py.File(tmp_path / "a.hdf5", "a") as file:
+        file["data/demo_0/obs/wrist"] = np.zeros((5, 12, 10, 3), np.uint8)
+    with pytest.raises(FormatError) as refusal:
+        open_reader(f"hdf5:{tmp_path}/a.hdf5")
+    advice = str(refusal.value).partition("say ")[2].partition(",")[0]
+    assert advice == "?image_key=agentview_image"
+    assert open_reader(f"hdf5:{tmp_path}/a.hdf5{advice}").spec.pixels == (3, 12, 10)

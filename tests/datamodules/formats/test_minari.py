@@ -1,5 +1,6 @@
 """Minari: exact round trip, data sets as the library writes them, and bad episodes left out by name."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 from datamodules.formats.protocol import FormatError
 from datamodules.formats.uri import open_reader, open_writer
@@ -122,3 +124,77 @@ def test_bad_episodes_are_left_out_by_name(tmp_path):
     assert [problem.name for problem in reader.problems] == [f"episode_{k + 1}" for k in range(len(bad))]
     for expected, problem in zip(bad, reader.problems, strict=True):
         assert expected in problem.reason
+
+
+def encoded(frames: np.ndarray, kind: str = "JPEG") -> list[np.ndarray]:
+    """Each frame as the library encodes it."""
+    files = [io.BytesIO() for _ in frames]
+    for file, frame in zip(files, frames, strict=True):
+        Image.fromarray(frame).save(file, format=kind)
+    return [np.frombuffer(file.getvalue(), np.uint8) for file in files]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("stored", ["of several lengths", "of one length", "in a group"])
+def test_encoded_pictures_are_read(tmp_path, kind, stored):
+    """As DataCollector writes them: rows of bytes where all pictures take as many, else of variable length."""
+    content = arrays(5)
+    frames = np.repeat(np.repeat(content.pop("observations"), 4, 1), 4, 2)
+    frames = frames * np.uint8(stored != "of one length")
+    if stored != "of one length":
+        frames[1:, 8:16, 8:16] = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3))
+    pictures = encoded(frames, kind)
+    assert (len({len(one) for one in pictures}) == 1) == (stored == "of one length")
+    uri = data_set(tmp_path, content)
+    key = "observations/camera/rgb" if stored == "in a group" else "observations"
+    with h5py.File(tmp_path / "data/main_data.hdf5", "a") as file:
+        if stored == "of one length":
+            file.create_dataset(f"episode_0/{key}", data=pictures, chunks=True)
+        else:
+            flexible = h5py.vlen_dtype(np.uint8)
+            file.create_dataset(f"episode_0/{key}", data=np.array(pictures, object), dtype=flexible, chunks=True)
+    (got,) = open_reader(uri).trajectories()
+    shown = np.stack([np.asarray(Image.open(io.BytesIO(one.tobytes()))) for one in pictures])
+    assert np.array_equal(got.pixels, shown.transpose(0, 3, 1, 2)) and got.pixels.shape == (5, 3, 32, 32)
+    if kind == "PNG":
+        assert np.array_equal(shown, frames)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 9])
+def test_what_the_library_takes_for_pictures_is_written_as_such(tmp_path, channels):
+    """It decodes uint8 observations of 32 x 32 and more, whatever the metadata say before 0.5.4."""
+    spec = replace(SPEC, images={"pixels": (channels, 32, 40)})
+    expected = [episode(rows, rows, spec=spec) for rows in (4, 7)]
+    expected[0] = replace(expected[0], pixels=np.zeros_like(expected[0].pixels))  # PNGs of one length
+    writer = open_writer(f"minari:{tmp_path}", spec)
+    for trajectory in expected:
+        writer.write(trajectory)
+    assert_holds(open_reader(f"minari:{tmp_path}"), expected, spec=spec)
+    metadata = json.loads((tmp_path / "data/metadata.json").read_text())
+    shape = json.loads(metadata["observation_space"])["shape"]
+    with h5py.File(tmp_path / "data/main_data.hdf5") as file:
+        for name in ("episode_0", "episode_1"):
+            stored = file[name]["observations"]
+            if channels == 9:  # the library would fail to make pictures of these
+                assert min(shape[:2]) < 32 and stored.shape[1:] == tuple(shape)
+                continue
+            pictures = np.stack([np.asarray(Image.open(io.BytesIO(one))) for one in stored])
+            assert pictures.shape[1:] == tuple(shape) and metadata["jpeg_encoding"] is True
+
+
+def test_lengths_of_pictures_are_checked_before_they_are_read(tmp_path):
+    content = arrays(5)
+    pictures = encoded(np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8))
+    del content["observations"]
+    uri = data_set(tmp_path, content)
+    path = tmp_path / "data/main_data.hdf5"
+    with h5py.File(path, "a") as file:
+        flexible = h5py.vlen_dtype(np.uint8)
+        stored = file.create_dataset("episode_0/observations", data=np.array(pictures, object), dtype=flexible)
+        offset = stored.id.get_offset()
+    whole = bytearray(path.read_bytes())
+    assert int.from_bytes(whole[offset : offset + 4], "little") == len(pictures[0])
+    whole[offset + 16 : offset + 20] = b"\xff\xff\xff\x7f"
+    path.write_bytes(whole)
+    with pytest.raises(FormatError, match="bytes of a picture: expected at most"):
+        open_reader(uri)

@@ -214,3 +214,57 @@ def test_a_failed_write_leaves_whole_episodes_only(tmp_path, monkeypatch, kind):
         if not faults.hit:
             break
     assert len(files) == 3 and n > 10
+
+
+def stream(folder: Path, *, lengths: tuple[int, ...] = (7, 13, 4, 6), chunk: int = 8, keep: str = "") -> list[dict]:
+    """DreamerV3's replay of one worker: episodes in a row, cut into files that name their successors.
+
+    The action in a row was taken there; reward and flags arrived with the frame. The last episode is still open.
+    """
+    rng, rows = np.random.default_rng(0), sum(lengths)
+    starts = np.cumsum([0, *lengths[:-1]])
+    ends = np.cumsum(lengths)[:-1] - 1
+    arrays = {
+        "image": rng.integers(0, 256, (rows, 8, 8, 3), np.uint8),
+        "action": rng.uniform(-1, 1, (rows, 2)).astype(np.float32),
+        "reward": rng.random(rows).astype(np.float32),
+        "is_first": np.isin(np.arange(rows), starts),
+        "is_last": np.isin(np.arange(rows), ends),
+        "is_terminal": np.isin(np.arange(rows), ends[:1]),
+        "stepid": rng.integers(0, 256, (rows, 20), np.uint8),
+    }
+    arrays["reward"][starts], arrays["action"][ends] = 0, 0
+    names = [f"{k:022d}" for k in range(1, rows // chunk + 2)] + ["0" * 22]
+    for k, begin in enumerate(range(0, rows, chunk)):
+        part = {key: values[begin : begin + chunk] for key, values in arrays.items()}
+        save(folder, part, f"20250101T0{9 - k}0000F000000-{names[k]}-{names[k + 1]}-{len(part['reward'])}.npz")
+    return [{key: arrays[key][begin : begin + n] for key in arrays} for begin, n in zip(starts, lengths, strict=True)]
+
+
+def test_dreamerv3s_chunks_are_joined_and_read_as_they_are_stored(tmp_path):
+    expected = stream(tmp_path)
+    found, reader = read(f"npz:{tmp_path}?actions=departure")
+    assert [len(one) for one in found] == [7, 13, 4, 6] and not reader.problems
+    for got, wanted in zip(found, expected, strict=True):
+        assert np.array_equal(got.pixels, wanted["image"].transpose(0, 3, 1, 2))
+        assert np.array_equal(got.action[1:], wanted["action"][:-1]) and np.array_equal(got.reward, wanted["reward"])
+    assert [one.terminal for one in found] == [True, False, False, False]
+    notes = reader.notes.texts()
+    assert len(notes) == 2 and any("1 episodes end without is_last" in note for note in notes)
+    assert any("not read: stepid" in note for note in notes)
+
+
+def test_a_missing_chunk_cuts_and_is_said(tmp_path):
+    stream(tmp_path)
+    sorted(tmp_path.glob("*.npz"))[2].unlink()  # rows 8..15, the second of four: names sort backwards
+    found, reader = read(f"npz:{tmp_path}?actions=departure")
+    assert [len(one) for one in found] == [4, 4, 6, 7, 1] and not reader.problems
+    notes = " ".join(reader.notes.texts())
+    assert "1 episodes begin without is_first" in notes and "2 episodes end without is_last" in notes
+
+
+def test_a_circle_of_chunks_ends(tmp_path):
+    arrays = vd4rl()
+    for here, there in (("a", "b"), ("b", "a"), ("c", "c")):
+        save(tmp_path, arrays, f"2025-{here}-{there}-6.npz")
+    assert len(read(f"npz:{tmp_path}")[0]) == 3

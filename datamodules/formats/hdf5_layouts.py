@@ -1,0 +1,218 @@
+"""The two layouts of HDF5 files: a group for each episode, as robomimic's, and all episodes in one table.
+
+Groups: data/demo_<n> holds obs/<camera> [T, h, w, C], actions [T, A], rewards and dones [T]; actions[t] was taken at
+obs[t]. Where next_obs/<camera> is there, its last frame closes the episode. dones mark success or just the end, as a
+file's maker chose: they are read as termination only with ?terminal_key=dones. What our writer adds, others overlook:
+final_obs/<camera> [1, h, w, C], env_steps [T + 1], terminal, and the spec.
+
+Table: observation [N, C, h, w] or [N, h, w, C], action, reward, discount and step_type (0 first, 1 mid, 2 last) [N], as
+V-D4RL's 84-pixel data, or any other names of assemble.FIELDS, as D4RL's terminals and timeouts.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.formats import h5
+from datamodules.formats.assemble import BEGINS_INSIDE, DONE, ENDS_INSIDE, FIELDS, Assembler, Piece, find_fields, split
+from datamodules.formats.guard import spec_from
+from datamodules.formats.protocol import FormatError
+from datamodules.trajectory import Trajectory
+from worldmodel.spec import EnvSpec
+
+CAMERA, SPEC = "image", "worldmodel_spec"
+_FLAGS = ("is_first", "step_type", "is_terminal", "is_last", "truncated", "done", "discount")
+
+
+class ReadEpisode(Protocol):
+    """Makes an episode of the open file."""
+
+    def __call__(self, assembler: Assembler) -> Trajectory:
+        """The episode; raises FormatError, TrajectoryInvalid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """An episode of an open file: its name, its rows, and what reads it."""
+
+    name: str
+    rows: int
+    read: ReadEpisode
+
+
+class Groups:
+    """A file with a group `data`."""
+
+    ALIGNMENT = "departure"
+
+    def __init__(self, file: Any, name: str, *, image_key: str, terminal_key: str) -> None:
+        self._file, self._name = file, name
+        self._cameras, self._terminal_key = image_key.split(",") if image_key else [], terminal_key
+
+    def episodes(self) -> list[Episode]:
+        """In the order of their numbers; raises FormatError."""
+        names = h5.names(h5.member(self._file, "data", self._name), self._name)
+        matches = [re.fullmatch(r"demo_(\d{1,12})", each) for each in names]
+        numbers = sorted((int(match[1]), match[0]) for match in matches if match)
+        return [Episode(f"{self._name} {demo}", self._rows(demo), partial(self._read, demo)) for _, demo in numbers]
+
+    def _rows(self, demo: str) -> int:
+        try:
+            group = h5.member(self._file, f"data/{demo}", demo)
+            key = find_fields(h5.names(group, demo)).get("action", "actions")
+            return int(h5.member(group, key, demo).shape[0]) + 1
+        except (FormatError, AttributeError, IndexError, TypeError):
+            return 0  # it is left out, and named, when it is read
+
+    def _read(self, demo: str, assembler: Assembler) -> Trajectory:
+        label = f"{self._name} {demo}"
+        group = h5.member(self._file, f"data/{demo}", label)
+        keys = h5.names(group, label)
+        found = find_fields(keys, terminal_key=self._terminal_key)
+        observations = h5.member(group, "obs", label)
+        floats = assembler.convention.image_scale > 0
+        cameras = self._cameras or [h5.only_picture(observations, f"{label} obs", axes=(4,), floats=floats)]
+        fields: dict[str, Any] = {"action": self._values(group, found.get("action", "actions"), label)}
+        for field in ("reward", "env_steps"):
+            if field in found:
+                fields[field] = self._values(group, found[field], label)
+        closes = assembler.convention.departs and next((key for key in ("final_obs", "next_obs") if key in keys), None)
+        films = []
+        for camera in cameras:
+            film = h5.read_images(h5.member(observations, camera, label), f"{label} {camera}")
+            later = h5.member(group, f"{closes}/{camera}", label) if closes else None
+            films.append(_with_last(film, later, f"{label} {closes}") if closes else film)
+        fields["pixels"] = films
+        if "is_terminal" in found:
+            ends = self._values(group, found["is_terminal"], label).reshape(-1)
+            if len(ends) == 1 < len(fields["action"]):  # one for the episode
+                ends = np.append(np.zeros(len(fields["action"]) - 1, np.bool_), ends != 0)
+            fields["is_terminal"] = ends
+        used = {found[field] for field in ("action", "reward", "env_steps", "is_terminal") if field in found}
+        unread = {*keys} - {*used, "obs", "next_obs", "final_obs", *(found.values() if "is_terminal" in found else ())}
+        unread |= {f"obs/{key}" for key in h5.names(observations, label)} - {f"obs/{each}" for each in cameras}
+        if found.get("done") in unread:
+            unread = unread - {found["done"]} | {f"{found['done']} (terminations with terminal_key={found['done']})"}
+        return assembler.trajectory(label, fields, unread=unread)
+
+    def _values(self, group: Any, key: str, label: str) -> NDArray[Any]:
+        return h5.read(h5.member(group, key, label), f"{label} {key}")
+
+
+class Table:
+    """A file with one array of each field for all episodes."""
+
+    ALIGNMENT = "arrival"
+
+    def __init__(self, file: Any, name: str, *, image_key: str, terminal_key: str) -> None:
+        self._file, self._name, self._images = file, name, image_key.split(",") if image_key else []
+        self._keys = h5.names(file, name)
+        self._terminal_key = terminal_key
+
+    def episodes(self) -> list[Episode]:
+        """In the order of their rows; raises FormatError."""
+        name, images = self._name, self._images or [key for key in FIELDS["pixels"] if key in self._keys][:1]
+        found = find_fields(self._keys, terminal_key=self._terminal_key)
+        ends = {"step_type", "is_first", "is_terminal", "is_last", "truncated", "done"} & found.keys()
+        if not images or not set(images) <= set(self._keys) or not ends or "action" not in found:
+            expected = " or ".join(self._images or FIELDS["pixels"])
+            raise FormatError(
+                f"{name}: expected data/demo_*, or {expected} with action and step_type, is_first or an array that "
+                f"marks ends, got {self._keys[:20]}"
+            )
+        flags = {key: self._values(found[key], name) for key in _FLAGS if key in found}
+        rows = (getattr(h5.member(self._file, images[0], name), "shape", None) or (0,))[0]
+        pieces, terminal = split(name, flags, rows)
+        keys = {"pixels": images, "found": found, "flags": flags}
+        return [
+            Episode(
+                f"{name} rows {piece.rows.start} to {piece.rows.stop - 1}",
+                piece.rows.stop - piece.rows.start,
+                partial(self._read, piece, terminal[piece.rows], keys),
+            )
+            for piece in pieces
+        ]
+
+    def _values(self, key: str, label: str, rows: slice | None = None) -> NDArray[Any]:
+        return h5.read(h5.member(self._file, key, label), f"{label} {key}", rows)
+
+    def _read(self, piece: Piece, terminal: NDArray[np.bool_], keys: Any, assembler: Assembler) -> Trajectory:
+        label, found = f"{self._name} rows {piece.rows.start} to {piece.rows.stop - 1}", keys["found"]
+        fields: dict[str, Any] = {"is_terminal": terminal}
+        films = [h5.member(self._file, key, label) for key in keys["pixels"]]
+        fields["pixels"] = [h5.read_images(film, f"{label} {film.name}", piece.rows) for film in films]
+        for field in ("action", "reward", "env_steps"):
+            if field in found:
+                fields[field] = self._values(found[field], label, piece.rows)
+        trajectory = assembler.trajectory(label, fields, unread={*self._keys} - {*found.values(), *keys["pixels"]})
+        if not piece.begins:
+            assembler.notes.add(BEGINS_INSIDE)
+        if not piece.ends:
+            assembler.notes.add(ENDS_INSIDE)
+        if "done" in found and not {"is_terminal", "discount"} & found.keys():
+            assembler.notes.add(DONE, detail=found["done"], terminations=bool(terminal.any()))
+        return trajectory
+
+
+def layout_of(file: Any, name: str, *, image_key: str, terminal_key: str) -> Groups | Table:
+    """The layout of an open file; raises FormatError."""
+    kind = Groups if "data" in h5.names(file, name) else Table
+    return kind(file, name, image_key=image_key, terminal_key=terminal_key)
+
+
+def stored_spec(file: Any, name: str) -> EnvSpec | None:
+    """The spec that our writer left in a file of groups, None in any other; raises FormatError where it is no spec."""
+    if "data" not in h5.names(file, name):
+        return None
+    data = h5.member(file, "data", name)
+    if SPEC not in h5.names(data, name):
+        return None
+    text = h5.read(h5.member(data, SPEC, name), f"{name} {SPEC}").tobytes()
+    try:
+        return spec_from(json.loads(text), name)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{name} {SPEC}: expected JSON, got {error}") from error
+
+
+def _with_last(pixels: NDArray[Any], later: Any, label: str) -> NDArray[Any]:
+    count = getattr(later, "shape", (0,))[0] if getattr(later, "shape", ()) else 0
+    last = h5.read_images(later, label, slice(max(0, count - 1), count))
+    if len(last) != 1 or last.shape[1:] != pixels.shape[1:] or last.dtype != pixels.dtype:
+        raise FormatError(
+            f"{label}: expected frames of {pixels.dtype} {pixels.shape[1:]}, got {last.dtype} {last.shape}"
+        )
+    return np.concatenate([pixels, last])
+
+
+def write_spec(file: Any, spec: EnvSpec) -> None:
+    """The group `data` of a new file, as robomimic's and with our spec."""
+    data = file.create_group("data")
+    text = json.dumps(spec.to_json())
+    data.attrs["env_args"] = json.dumps({"env_name": spec.task, "type": 2, "env_kwargs": {}})
+    data.attrs["total"] = 0
+    data.create_dataset(SPEC, data=np.frombuffer(text.encode(), np.uint8))
+
+
+def write_episode(file: Any, number: int, trajectory: Trajectory) -> None:
+    """Add `data/demo_<number>`."""
+    frames = np.ascontiguousarray(trajectory.pixels.transpose(0, 2, 3, 1))
+    steps = len(frames) - 1
+    arrays = {
+        f"obs/{CAMERA}": frames[:-1],
+        f"final_obs/{CAMERA}": frames[-1:],
+        "actions": trajectory.action[1:],
+        "rewards": trajectory.reward[1:],
+        "dones": (np.arange(steps) == steps - 1).astype(np.int64),
+        "env_steps": trajectory.env_steps,
+        "terminal": np.uint8(trajectory.terminal),
+    }
+    group = file["data"].create_group(f"demo_{number}")
+    group.attrs["num_samples"] = steps
+    for key, values in arrays.items():
+        group.create_dataset(key, data=values)
+    file["data"].attrs["total"] += steps
