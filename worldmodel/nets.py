@@ -49,8 +49,18 @@ class NormGRUCell(nn.Module):
         """The next hidden state from the gates' sums before the norm."""
         # autocast hands out other precisions on the CPU than on a GPU; the state keeps its own
         reset, candidate, update = self.norm(gates).to(h.dtype).chunk(3, -1)
+        return self.mix(reset, candidate, update - 1, h)
+
+    @staticmethod
+    def mix(
+        reset: Float[Tensor, "*R D"],
+        candidate: Float[Tensor, "*R D"],
+        update: Float[Tensor, "*R D"],
+        h: Float[Tensor, "*R D"],
+    ) -> Float[Tensor, "*R D"]:
+        """The next hidden state from the gates before their sigmoids: h' = (1 - u) h + u tanh(r c)."""
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
-        return torch.lerp(h, candidate, torch.sigmoid(update - 1))
+        return torch.lerp(h, candidate, torch.sigmoid(update))
 
 
 class PixelNorm(nn.Module):

@@ -43,3 +43,19 @@ def test_the_kl_is_the_library_s_and_zero_where_posterior_and_prior_agree() -> N
     agreed = {"posterior": belief.statistics["prior"], "prior": belief.statistics["prior"]}
     same = Belief(belief.latent, belief.carry, agreed)
     assert rssm.losses(same, window(torch.zeros(2, 5, A), flags))["kl"].abs().max() < 1e-6
+
+
+def test_the_split_filter_equals_the_loop_of_the_equations_and_so_do_its_gradients() -> None:
+    rssm, results = small_dynamics("rssm_categorical", E), []
+    embed, action = torch.randn(2, 5, E, requires_grad=True), torch.randn(2, 5, A, requires_grad=True)
+    is_first = torch.zeros(2, 5, dtype=torch.bool)
+    is_first[0, 0] = is_first[1, 3] = True
+    for rssm.fused in (False, True):
+        torch.manual_seed(1)
+        belief = rssm.observe(embed, action, is_first, torch.randn(2, rssm.carry_dim), sample=True)
+        torch.testing.assert_close(belief.carry, belief.latent[:, -1], rtol=0, atol=0)
+        numbers = (belief.latent, belief.statistics["posterior"], belief.statistics["prior"])
+        loss = sum((x * torch.linspace(-1, 2, x.numel()).view_as(x).cos()).sum() for x in numbers)
+        results.append((*numbers, *torch.autograd.grad(loss, [embed, action, *rssm.parameters()])))
+    for plain, split in zip(*results, strict=True):
+        torch.testing.assert_close(split, plain, rtol=1e-4, atol=1e-4)
