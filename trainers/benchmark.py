@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trainers.command.configuration import BadConfig
+from trainers.command.arguments import BadArguments, Command, Key
 from trainers.command.entry import run
 
 PACKAGE = "trainers.benchmarks"
@@ -24,44 +24,68 @@ def benchmarks(package: str) -> dict[str, Path]:
     return {name: path for name, path in sorted(files.items()) if "\ndef measure(" in path.read_text()}
 
 
-def usage(package: str = PACKAGE) -> str:
-    """What --help prints: a line for each benchmark, read from its file without importing it."""
-    lines = ["python -m trainers.benchmark NAME [threads=1] [key=value ...]", ""]
-    for name, path in benchmarks(package).items():
-        tree = ast.parse(path.read_text())
-        lines.append(f"  {name:9}{(ast.get_docstring(tree) or '').splitlines()[0]}")
-    return "\n".join([*lines, "", "Keys of configs/fit.yaml can follow where a configured agent or task is measured."])
+def usage(arguments: Sequence[str] = (), package: str = PACKAGE) -> str:
+    """What --help prints: a line for each benchmark, read from its file without importing it, or one's own keys."""
+    known = benchmarks(package)
+    if arguments and arguments[0] in known:
+        return _command(arguments[0], package).help()
+    width = max(map(len, known))
+    lines = [f"  {name:<{width}}  {_first_line(path)}" for name, path in known.items()]
+    text = "Measures one thing; `python -m trainers.benchmark NAME --help` names its keys."
+    return Command(name="benchmark NAME [key=value ...]", summary=text, notes="\n".join(lines)).help()
 
 
 def main(arguments: Sequence[str], package: str = PACKAGE) -> dict[str, Any]:
     """Run one benchmark; returns what is printed as the last line."""
     known = benchmarks(package)
     if not arguments or arguments[0] not in known:
-        raise BadConfig(f"expected one of {', '.join(known)}, got {[*arguments[:1], 'nothing'][0]}; see --help")
-    what, rest = arguments[0], list(arguments[1:])
-    benchmark = importlib.import_module(f"{package}.{what}" + (".measure" if known[what].name == "measure.py" else ""))
+        raise BadArguments(
+            f"expected one of {', '.join(known)}, got {[*map(repr, arguments[:1]), 'nothing'][0]}; see --help"
+        )
+    name = arguments[0]
+    parsed = _command(name, package).parse(arguments[1:])
     import torch
 
-    options = {"threads": 1, **benchmark.OPTIONS}
-    options |= {key: _take(rest, key, default) for key, default in options.items()}
-    threads = options.pop("threads")
+    benchmark = _module(name, package)
+    threads = _typed("threads", parsed.own.pop("threads"), 1)
+    options = {key: _typed(key, parsed.own[key], default) for key, default in benchmark.OPTIONS.items()}
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # as training does
-    results = benchmark.measure(rest, **options)
-    return {"benchmark": what, "threads": threads, "torch": torch.__version__, **results}
+    results = benchmark.measure(parsed.overrides, **options)
+    return {"benchmark": name, "threads": threads, "torch": torch.__version__, **results}
 
 
-def _take(arguments: list[str], key: str, default: Any) -> Any:
-    """The value of `key=value` among the arguments, which is removed from them, in the default's type."""
-    value = default
-    for text in [text for text in arguments if text.startswith(f"{key}=")]:
-        arguments.remove(text)
-        try:
-            value = type(default)(text.partition("=")[2])
-        except ValueError as error:
-            raise BadConfig(f"{key}: expected {type(default).__name__}, got {text.partition('=')[2]!r}") from error
-    return value
+def _module(name: str, package: str) -> Any:
+    inner = ".measure" if benchmarks(package)[name].name == "measure.py" else ""
+    return importlib.import_module(f"{package}.{name}{inner}")
+
+
+def _command(name: str, package: str) -> Command:
+    defaults = {**_module(name, package).OPTIONS, "threads": 1}
+    return Command(
+        name=f"benchmark {name}",
+        summary=_first_line(benchmarks(package)[name]),
+        keys={key: Key("", str(default)) for key, default in defaults.items()},
+        overrides="of the configuration (see python -m trainers.fit --help), where an agent or a task is measured",
+    )
+
+
+def _first_line(path: Path) -> str:
+    return (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()[0]
+
+
+def _typed(key: str, text: str | None, default: Any) -> Any:
+    """A text as typed in the default's type."""
+    try:
+        return type(default)(text)
+    except ValueError as error:
+        raise BadArguments(f"{key}: expected {type(default).__name__}, got {text!r}") from error
+
+
+def command() -> int:
+    """The command in a shell; returns its exit code."""
+    return run(main, usage=usage)
 
 
 if __name__ == "__main__":
-    sys.exit(run(main, usage=usage()))
+    sys.exit(command())

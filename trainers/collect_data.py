@@ -4,34 +4,41 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from trainers.command.arguments import Command, Key
 from trainers.command.configuration import BadConfig
-from trainers.command.entry import reject_unknown_flags, run
-
-USAGE = """python -m trainers.collect_data task=NAME out=URI [episodes=10] [policy=random] [envs=1] [key=value ...]
-
-Plays episodes in parallel environments and writes them in any format that can be written.
-
-  policy=random                                         smooth random actions
-  policy=checkpoint model=runs/cartpole_swingup/x       a trained agent as its run acts (in its own task, unless task=
-                                                        names another)
-  policy=planner|actor model=runs/cartpole_swingup/x    the same, acting by its planner or its policy whatever the run
-  out=npz:data/walker                                   segments, npz, hdf5, minari, lerobot or mp4: see docs/offline.md
-  render=fast task.env.action_repeat=4                  any key of the configuration
-
-An episode that a fault of its environment cuts short is kept as truncated, and counted. The last line of standard
-output is one JSON object."""
+from trainers.command.entry import run
 
 POLICIES = ("random", "checkpoint", "planner", "actor")
-OWN_KEYS = {"policy": "random", "model": None, "episodes": "10", "envs": "1", "seed": "0", "out": None, "device": "cpu"}
+COMMAND = Command(
+    name="collect_data",
+    summary=(
+        "Plays episodes in parallel environments and writes them in any format that can be written. An episode that a "
+        "fault of its environment cuts short is kept as truncated, and counted."
+    ),
+    keys={
+        "out": Key("segments, npz, hdf5, minari, lerobot or mp4: see docs/offline.md", required=True),
+        "model": Key("a run folder or a checkpoint, whose agent acts", aliases=("run", "checkpoint")),
+        "policy": Key("random, or with a model: checkpoint (as its run acts), planner or actor"),
+        "episodes": Key("how many", "10"),
+        "envs": Key("environments side by side", "1"),
+        "seed": Key("what the episodes' starts come from", "0"),
+        "device": Key("where the agent computes", "cpu"),
+    },
+    first="model",
+    word="[RUN]",
+    overrides="of the configuration (see python -m trainers.fit --help), with a model on top of its run's",
+    notes="""  task=walker_walk out=npz:data/walker                    smooth random actions
+  runs/cartpole_swingup/x out=npz:data/swingup            a trained agent in its own task, unless task= names another
+  runs/cartpole_swingup/x policy=actor out=mp4:data/films
+  task=walker_walk render=fast task.env.action_repeat=4 out=segments:data/walker""",
+)
 
 
 def main(arguments: Sequence[str]) -> dict[str, Any]:
     """Record; returns the counts that are printed as the last line."""
-    reject_unknown_flags(arguments)
-    named = dict(text.split("=", 1) for text in arguments)
-    own = {key: named.get(key, default) for key, default in OWN_KEYS.items()}
-    if own["out"] is None:
-        raise BadConfig("out: expected out=<scheme:path>, got none; see --help")
+    parsed = COMMAND.parse(arguments)
+    own = parsed.own
+    own["policy"] = own["policy"] or ("random" if own["model"] is None else "checkpoint")
     if own["policy"] not in POLICIES:
         raise BadConfig(f"policy: expected one of {', '.join(POLICIES)}, got {own['policy']!r}")
     if (own["policy"] == "random") != (own["model"] is None):
@@ -41,8 +48,13 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     # torch takes seconds to load: help is answered before
     from trainers.acting.record_episodes import record
 
-    return record(**own, overrides=[text for text in arguments if text.split("=", 1)[0] not in OWN_KEYS])
+    return record(**own, overrides=parsed.overrides)
+
+
+def command() -> int:
+    """The command in a shell; returns its exit code."""
+    return run(main, usage=COMMAND.help())
 
 
 if __name__ == "__main__":
-    sys.exit(run(main, usage=USAGE))
+    sys.exit(command())

@@ -6,29 +6,35 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from typing import Any
 
+from trainers.command.arguments import Command, Key
 from trainers.command.configuration import BadConfig
 from trainers.command.entry import run
 
-USAGE = """python -m trainers.convert_data URI out=URI
-
-Reads episodes in any format and writes them in another, one at a time in memory: see docs/offline.md for both.
-
-  npz:data/walker out=hdf5:walker.hdf5
+COMMAND = Command(
+    name="convert_data",
+    summary=(
+        "Reads episodes in any format and writes them in another, one at a time in memory: see docs/offline.md for "
+        "both. What cannot be read is left out, counted and named."
+    ),
+    keys={
+        "uri": Key("what to read, or a run folder", required=True),
+        "out": Key("what to write: segments, npz, hdf5, minari, lerobot or mp4", required=True),
+    },
+    first="uri",
+    word="URI",
+    notes="""  npz:data/walker out=hdf5:walker.hdf5
   'lerobot:data/arm?camera=top,wrist&size=64' out=segments:data/arm64
-  runs/walker_walk/x/replay out=minari:data/walker
-
-What cannot be read is left out, counted and named. The last line of standard output is one JSON object."""
-
+  runs/walker_walk/x out=minari:data/walker""",
+)
 NAMED_PROBLEMS = 20
 
 
 def main(arguments: Sequence[str]) -> dict[str, Any]:
     """Convert; returns the counts that are printed as the last line."""
-    outs = [text.removeprefix("out=") for text in arguments if text.startswith("out=")]
-    uris = [text for text in arguments if not text.startswith("out=")]
-    if len(uris) != 1 or len(outs) != 1:
-        raise BadConfig(f"expected URI out=URI, got {' '.join(arguments) or 'nothing'}; see --help")
-    return convert(uris[0], outs[0])
+    own = COMMAND.parse(arguments).own
+    from trainers.run_folder.find import data_uri
+
+    return convert(data_uri(own["uri"] or ""), own["out"] or "")
 
 
 def convert(uri: str, out: str) -> dict[str, Any]:
@@ -58,5 +64,10 @@ def convert(uri: str, out: str) -> dict[str, Any]:
     }
 
 
+def command() -> int:
+    """The command in a shell; returns its exit code."""
+    return run(main, usage=COMMAND.help())
+
+
 if __name__ == "__main__":
-    sys.exit(run(main, usage=USAGE))
+    sys.exit(command())

@@ -7,19 +7,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from trainers.command.arguments import Command
 from trainers.command.configuration import BadConfig, load_config, override_saved, read_yaml, run_title, task_names
-from trainers.command.entry import is_first_rank, reject_unknown_flags, run
+from trainers.command.entry import is_first_rank, run
 from trainers.command.preflight import check
 from trainers.run_folder.paths import RunPaths
 
 RUN_DIR = "WORLDMODEL_RUN_DIR"  # how ranks that Lightning launches learn the folder that rank 0 chose
 
-USAGE = f"""python -m trainers.fit [key=value ...]
-
-Learns a world model from pixels and acts with it. Every line of configs/fit.yaml and of the groups
-beside it is a key; a group is chosen by its file's name.
-
-  python -m trainers.fit                                  cartpole_swingup, on what this machine has
+COMMAND = Command(
+    name="fit",
+    summary=(
+        "Learns a world model from pixels and acts with it. Every line of configs/fit.yaml and of the groups beside "
+        "it is a key; a group is chosen by its file's name. The run folder gets config.yaml, metrics.csv, "
+        "checkpoints/, replay/, videos/ and report.html."
+    ),
+    overrides="of the configuration",
+    hint="resume={0} goes on with a run",
+    notes=f"""  python -m trainers.fit                                  cartpole_swingup, on what this machine has
   python -m trainers.fit task=walker_walk                 any task of the list below
   python -m trainers.fit task=toy_point                   needs no GL, minutes on one core
   python -m trainers.fit resume=runs/cartpole_swingup/x   continue where it stopped
@@ -38,15 +43,13 @@ Often changed:
   evaluation.every=10000  evaluation.episodes=2  trainer.precision=bf16-mixed  run_dir=PATH
 
 Tasks:
-  {" ".join(task_names())}
-
-The run folder gets config.yaml, metrics.csv, checkpoints/, replay/, videos/ and report.html;
-the last line of standard output is one JSON object with the results."""
+  {" ".join(task_names())}""",
+)
 
 
 def main(arguments: Sequence[str]) -> dict[str, Any]:
     """Train, evaluate, report; returns the results that are printed as the last line."""
-    reject_unknown_flags(arguments)
+    COMMAND.parse(arguments)
     try:
         config, paths = _configure(arguments)
         check(config)
@@ -113,5 +116,10 @@ def _new_run_dir(title: str) -> Path:
     return Path("runs") / title / time.strftime("%Y%m%d-%H%M%S")
 
 
+def command() -> int:
+    """The command in a shell; returns its exit code."""
+    return run(main, usage=COMMAND.help())
+
+
 if __name__ == "__main__":
-    sys.exit(run(main, usage=USAGE))
+    sys.exit(command())

@@ -4,35 +4,42 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from trainers.command.configuration import BadConfig
+from trainers.command.arguments import Command, Key
 from trainers.command.entry import run
 
-USAGE = """python -m trainers.inspect_data URI [out=inspect/NAME] [episodes=N]
-
-Reads recorded episodes (segments, npz, hdf5, minari, lerobot, mp4: see docs/offline.md) and says what is there: counts,
-lengths, returns, ranges, whether actions and frames are paired as read, and what could not be read. Writes a contact
-sheet of episodes (their first, middle and last frames) and a film of the best one.
-
-The last line of standard output is one JSON object."""
+COMMAND = Command(
+    name="inspect_data",
+    summary=(
+        "Reads recorded episodes and says what is there: counts, lengths, returns, ranges, whether actions and frames "
+        "are paired as read, and what could not be read. Writes a contact sheet of episodes (their first, middle and "
+        "last frames) and a film of the best one."
+    ),
+    keys={
+        "uri": Key("segments, npz, hdf5, minari, lerobot or mp4 (see docs/offline.md), or a run folder", required=True),
+        "out": Key("a folder for the findings: inspect/NAME by default"),
+        "episodes": Key("so many at most: all by default"),
+    },
+    first="uri",
+    word="URI",
+    notes="""  npz:data/walker
+  runs/cartpole_swingup/x            the episodes that a run collected""",
+)
 
 
 def main(arguments: Sequence[str]) -> dict[str, Any]:
     """Inspect; returns the findings that are printed as the last line."""
-    own = {"out": None, "episodes": None}
-    uris = []
-    for text in arguments:
-        key, mark, value = text.partition("=")
-        if mark and key in own:
-            own[key] = value
-        else:
-            uris.append(text)
-    if len(uris) != 1:
-        raise BadConfig(f"expected one URI, got {' '.join(uris) or 'none'}; see --help")
+    own = COMMAND.parse(arguments).own
     # the readers load numpy and more: help is answered before
     from trainers.reporting.inspection import inspect
+    from trainers.run_folder.find import data_uri
 
-    return inspect(uris[0], out=own["out"], episodes=own["episodes"])
+    return inspect(data_uri(own["uri"] or ""), out=own["out"], episodes=own["episodes"])
+
+
+def command() -> int:
+    """The command in a shell; returns its exit code."""
+    return run(main, usage=COMMAND.help())
 
 
 if __name__ == "__main__":
-    sys.exit(run(main, usage=USAGE))
+    sys.exit(command())

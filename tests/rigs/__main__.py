@@ -3,9 +3,9 @@
 import sys
 from functools import partial
 
-from trainers.benchmark import main
+from trainers.benchmark import main, usage
 from trainers.command.entry import run
 
 if __name__ == "__main__":
     package = "tests.rigs"
-    sys.exit(run(partial(main, package=package), usage=__doc__ or ""))
+    sys.exit(run(partial(main, package=package), usage=partial(usage, package=package)))

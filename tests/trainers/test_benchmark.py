@@ -3,6 +3,7 @@
 import pytest
 
 from trainers import benchmark
+from trainers.command.arguments import BadArguments
 from trainers.command.configuration import BadConfig
 
 SMALL = ["experiment=smoke", "repeats=2"]
@@ -31,7 +32,7 @@ def test_planet_shapes_have_planet_s_size() -> None:
 
 
 def test_an_unknown_benchmark_names_the_known_ones() -> None:
-    with pytest.raises(BadConfig, match=r"expected one of act,.*env.*update"):
+    with pytest.raises(BadArguments, match=r"expected one of act,.*env.*update.*got 'speed'"):
         benchmark.main(["speed"])
 
 

@@ -48,8 +48,8 @@ def test_where_nothing_can_be_read_nothing_is_left(recorded, tmp_path, refused, 
 
 def test_wrong_words(recorded, tmp_path, refused):
     for words, expected in (
-        ([], "expected URI out=URI, got nothing"),
-        ([str(recorded)], "expected URI out=URI"),
+        ([], "uri: expected uri=URI, got none"),
+        ([str(recorded)], "out: expected out=..., got none"),
         ([str(recorded), f"out=segments:{recorded}"], "out: expected a path where nothing is yet"),
         ([str(recorded), f"out=npz:{tmp_path / 'x'}?codec=png"], "npz: expected an option such as compress"),
         ([str(tmp_path / "none"), "out=npz:x"], "no such file or folder"),

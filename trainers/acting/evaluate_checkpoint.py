@@ -1,4 +1,4 @@
-"""Evaluation of a checkpoint, and the receipt that says what was measured and how."""
+"""Evaluation of a checkpoint, and the record of what was measured and how."""
 
 import time
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from trainers.command.configuration import BadConfig, override_saved, read_yaml
 from trainers.command.entry import silence_advice
 from trainers.command.preflight import check
 from trainers.process.clock import Clock
+from trainers.reporting.tables import show_facts
 from trainers.run_folder.checkpoint import DurableCheckpointIO
 from trainers.run_folder.find import find_checkpoint, read_spec, require_task_fits
 from trainers.run_folder.records import versions, write_json
@@ -26,9 +27,16 @@ from worldmodel.spec import EnvSpec
 
 
 def evaluate(
-    *, checkpoint: str, episodes: str, seed: str | None, envs: str, device: str, overrides: Sequence[str]
+    *,
+    checkpoint: str,
+    episodes: str,
+    seed: str | None,
+    envs: str,
+    device: str,
+    out: str | None,
+    overrides: Sequence[str],
 ) -> dict[str, Any]:
-    """Play seeded episodes with a checkpoint's agent; returns the receipt, which is also written beside the films.
+    """Play seeded episodes with a checkpoint's agent; returns the results, which are also written beside the films.
 
     Texts are as typed; raises BadConfig that names the one that is wrong, and CheckpointDamaged.
     """
@@ -42,22 +50,41 @@ def evaluate(
     count, where = _whole(episodes, "episodes"), _device(device)
     width = min(count, _whole(envs, "envs"))
     first_seed = int(config["seed"]) if seed is None else _whole(seed, "seed", least=0)
-    folder, name = _output(root)
+    folder, name = _output(root, out)
     weights = DurableCheckpointIO().load_checkpoint(path)["state_dict"]
     if config["data"]["name"] == "states":
-        receipt = evaluate_states(config, weights, episodes=count, envs=width, seed=first_seed, device=where)
+        results = evaluate_states(config, weights, episodes=count, envs=width, seed=first_seed, device=where)
     else:
-        receipt = _evaluate_frames(config, weights, root, name, count, width, first_seed, where)
-    receipt |= {"checkpoint": str(path), "seconds": round(time.monotonic() - start, 1)}
-    receipt["run_dir"], receipt["receipt"] = str(root), str(folder / f"receipt_{name}.json")
-    write_json(Path(receipt["receipt"]), {**receipt, "config": config, "versions": versions()})
-    return receipt
+        results = _evaluate_frames(config, weights, root, folder, name, count, width, first_seed, where)
+    results |= {"checkpoint": str(path), "seconds": round(time.monotonic() - start, 1)}
+    results |= {"run_dir": str(root), "results_file": str(folder / f"results_{name}.json")}
+    write_json(Path(results["results_file"]), {**results, "config": config, "versions": versions()})
+    _show(results)
+    return results
+
+
+def _show(results: dict[str, Any]) -> None:
+    """The results for a person, on standard error."""
+    interval, ms = results["return_ci95"], results.get("decision_ms")
+    between = f"{interval[0]:.1f} to {interval[1]:.1f}" if interval else "none below four episodes"
+    faults = f", {results['faults']} more cut short by faults" if results.get("faults") else ""
+    rows = {
+        "return": f"{results['return_mean']:.1f} mean of {results['episodes']} episodes{faults}",
+        "95% interval": f"{between} (over episodes of this one agent, not over training seeds)",
+        "middle half": f"{results['return_iqm']:.1f} mean",
+        "lowest, highest": f"{min(results['returns']):.1f}, {max(results['returns']):.1f}",
+        "a decision": f"{ms['p50']:.1f} ms in the median, {ms['p95']:.1f} at most in 95%" if ms else "",
+        "computed on": f"{results['device']}, {results['envs_per_decision']} environments at once",
+        "written to": results["results_file"],
+    }
+    show_facts(results["task"], rows)
 
 
 def _evaluate_frames(
     config: dict[str, Any],
     weights: dict[str, torch.Tensor],
     root: Path,
+    folder: Path,
     name: str,
     count: int,
     width: int,
@@ -73,9 +100,9 @@ def _evaluate_frames(
         load_weights(agent, weights)
         agent = agent.to(where).eval()
         evaluation = Evaluator(lambda _: pool, envs=width, seed=seed).run(agent, episodes=count)
-        pictures = write_pictures(root / "evaluations", agent, evaluation, pool.spec, name=name)
-        receipt = _receipt(config, evaluation, pool.spec, seed, device=where, envs=width)
-    return {**receipt, "files": [str(p) for p in pictures]}
+        pictures = write_pictures(folder, agent, evaluation, pool.spec, name=name)
+        results = _results(config, evaluation, pool.spec, seed, device=where, envs=width)
+    return {**results, "files": [str(p) for p in pictures]}
 
 
 def _trained(root: Path) -> EnvSpec:
@@ -86,14 +113,16 @@ def _trained(root: Path) -> EnvSpec:
         raise BadConfig(f"evaluation.visuals: expected the run's {root / 'spec.json'}, got {error}") from error
 
 
-def _output(root: Path) -> tuple[Path, str]:
-    """The folder for receipts and films, and a name for them that is not taken."""
-    folder, when = root / "evaluations", time.strftime("%Y%m%d-%H%M%S")
+def _output(root: Path, out: str | None) -> tuple[Path, str]:
+    """The folder for results and films, and a name for them that is not taken."""
+    folder, when = Path(out).expanduser() if out else root / "evaluations", time.strftime("%Y%m%d-%H%M%S")
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
     except OSError as error:
-        raise BadConfig(f"checkpoint: expected a run folder that can be written, got {root} ({error})") from error
-    taken = len(list(folder.glob(f"receipt_{when}*.json")))
+        raise BadConfig(f"out: expected a folder that can be written, got {folder} ({error.strerror})") from error
+    taken = len(list(folder.glob(f"results_{when}*.json")))
     return folder, f"{when}-{taken + 1}" if taken else when
 
 
@@ -116,7 +145,7 @@ def _whole(text: str, key: str, least: int = 1) -> int:
     return number
 
 
-def _receipt(
+def _results(
     config: dict[str, Any], evaluation: Evaluation, spec: EnvSpec, seed: int, *, device: torch.device, envs: int
 ) -> dict[str, Any]:
     milliseconds = np.asarray(evaluation.decision_ms)

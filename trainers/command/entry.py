@@ -23,11 +23,11 @@ ADVICE = (
 )
 
 
-def run(main: Callable[[Sequence[str]], dict[str, Any]], *, usage: str) -> int:
+def run(main: Callable[[Sequence[str]], dict[str, Any]], *, usage: str | Callable[[Sequence[str]], str]) -> int:
     """Run an entry point on sys.argv; returns the exit code, 2 for an error that the user can mend."""
     arguments = sys.argv[1:]
     if any(a in ("-h", "--help") for a in arguments):
-        print(usage)
+        print(usage if isinstance(usage, str) else usage(arguments))
         return 0
     tune_allocator()
     warnings.formatwarning = _one_line
@@ -46,13 +46,6 @@ def run(main: Callable[[Sequence[str]], dict[str, Any]], *, usage: str) -> int:
     sys.stdout.flush()
     print(json.dumps(results), flush=True)
     return int(results.get("exit_code", 0))
-
-
-def reject_unknown_flags(arguments: Sequence[str]) -> None:
-    """Only key=value arguments are taken; a ValueError names the first that is not."""
-    for argument in arguments:
-        if "=" not in argument:
-            raise ValueError(f"expected key=value, got {argument!r}; see --help")
 
 
 def is_first_rank() -> bool:

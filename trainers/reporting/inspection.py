@@ -81,7 +81,7 @@ def inspect(uri: str, *, out: str | None, episodes: str | None) -> dict[str, Any
     """Read the data set once (and its first episodes twice); returns what was found. Raises FormatError, OSError."""
     if episodes is not None and not (episodes.isdecimal() and int(episodes)):
         raise BadConfig(f"episodes: expected a whole number of at least 1, got {episodes!r}")
-    folder = Path(out) if out else Path("inspect") / parse(uri).path.resolve().name.partition(".")[0]
+    folder = Path(out).expanduser() if out else Path("inspect") / _name(parse(uri).path.resolve())
     with closing(open_reader(uri)) as reader:
         found = _read(reader, limit=int(episodes) if episodes else None)
         if not found.lengths:
@@ -95,6 +95,11 @@ def inspect(uri: str, *, out: str | None, episodes: str | None) -> dict[str, Any
     write_json(folder / "findings.json", facts)
     Console(file=sys.stderr, highlight=False).print(_table(facts, found))
     return {**facts, "files": [str(path) for path in files]}
+
+
+def _name(path: Path) -> str:
+    """What a data set is called: a run's replay as its run."""
+    return (path.parent if path.name == "replay" else path).name.partition(".")[0]
 
 
 def _read(reader: Reader, *, limit: int | None) -> _Findings:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.storage.durable import write_atomic
+from trainers.command.configuration import BadConfig
 from trainers.reporting import html
 from trainers.reporting.charts import Series, line_chart, short, stacked_bar, thin
 from trainers.reporting.published_curves import Curve, published_curves
@@ -24,16 +25,31 @@ MAX_VIDEO_BYTES = 3_000_000
 SHORTEST_AXIS = 50_000  # published curves begin at 25k env_steps: a shorter run is still drawn beside them
 
 
-def write_report(run_dir: Path | str) -> Path:
-    """Write report.html into a run folder and return its path; FileNotFoundError if it is missing."""
+def write_report(run_dir: Path | str, *, out: Path | None = None) -> Path:
+    """Write a run's page and return its path.
+
+    Args:
+        run_dir: the run folder, whatever is in it.
+        out: the file or the folder to write; report.html in the run folder by default.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        BadConfig: the page cannot be written there.
+    """
     run_dir = Path(run_dir)
     if not run_dir.is_dir():
         raise FileNotFoundError(f"run_dir: expected a run folder, got {run_dir}")
     run = read_run(run_dir)
     parts = (_header(run), _counters(run), _learning(run), held_out(run), _imagination(run), _episodes(run))
     body = "".join((*parts, _promises(run), _losses(run), _uncertainty(run), _time(run), _measured(run)))
-    path = run_dir / "report.html"
-    write_atomic(path, html.page(title=f"{run.task}: report", body=body).encode())
+    path = (out or run_dir).expanduser()
+    path = path if path.suffix == ".html" else path / "report.html"
+    text = html.page(title=f"{run.task}: report", body=body)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, text.encode())
+    except OSError as error:
+        raise BadConfig(f"out: expected a place that can be written, got {path} ({error.strerror})") from error
     return path
 
 

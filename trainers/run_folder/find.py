@@ -1,21 +1,56 @@
-"""Which run folder and which checkpoint a path means."""
+"""Which run folder, checkpoint or data set a path means."""
 
 import json
 from pathlib import Path
 
-from trainers.command.configuration import BadConfig
-from trainers.run_folder.checkpoint import newest
+from trainers.command.configuration import BadConfig, read_yaml
 from worldmodel.spec import EnvSpec
+
+RECORDS = ("config.yaml", "metrics.csv", "results.json")  # one of them makes a folder a run's
+
+
+def find_run(path: Path, *, key: str) -> Path:
+    """The run folder that a path means: itself, or the one of a checkpoint; raises BadConfig for `key`."""
+    path = path.expanduser()
+    if (path / "manifest.json").exists():
+        path = path.resolve().parent.parent
+    if _is_run(path):
+        return path
+    inside = [run.parent for depth in ("*", "*/*") for run in path.glob(f"{depth}/config.yaml")]
+    newest = max(inside, key=lambda run: run.stat().st_mtime, default=None)
+    hint = f"; {len(inside)} runs are in it, the newest is {newest}" if newest else ""
+    raise BadConfig(f"{key}: expected a run folder, got {path}{hint}")
+
+
+def data_uri(text: str) -> str:
+    """The address of recorded episodes; a run folder means those that it collected, or else that it learned from."""
+    path = Path(text.removeprefix("segments:")).expanduser()
+    if not _is_run(path):
+        return text
+    if (path / "replay").is_dir():
+        return f"segments:{path / 'replay'}"
+    uri = read_yaml(path / "config.yaml")["data"].get("uri")
+    if uri is None:
+        raise BadConfig(f"uri: expected recorded episodes, got the run {path}, which has none")
+    return str(uri)
+
+
+def _is_run(path: Path) -> bool:
+    return any((path / name).is_file() for name in RECORDS)
 
 
 def find_checkpoint(path: Path, *, key: str) -> tuple[Path, Path]:
     """The run folder and the checkpoint, its newest intact one or the one that is named; raises BadConfig for `key`."""
+    from trainers.run_folder.checkpoint import newest  # torch takes seconds to load
+
+    path = path.expanduser()
     if (path / "manifest.json").exists():
         return path.resolve().parent.parent, path
-    found = newest(path / "checkpoints") if (path / "checkpoints").is_dir() else None
+    root = find_run(path, key=key)
+    found = newest(root / "checkpoints") if (root / "checkpoints").is_dir() else None
     if found is None:
         raise BadConfig(f"{key}: expected a run folder with an intact checkpoint, or a checkpoint, got {path}")
-    return path.resolve(), found
+    return root.resolve(), found
 
 
 def require_task_fits(root: Path, spec: EnvSpec, *, key: str) -> None:

@@ -122,12 +122,12 @@ def test_near_names():
 
 
 def test_what_help_offers_exists():
-    for usage in (fit.USAGE, evaluate.USAGE):
+    for usage in (fit.COMMAND.help(), evaluate.COMMAND.help()):
         for group, names in re.findall(r"\b(\w+)=([\w|]+)", usage):
             if group in groups() and names.isidentifier() | ("|" in names):
                 known = task_names() if group == "task" else groups()[group]
                 assert set(names.split("|")) - {"NAME"} <= set(known), (group, names)
-    for key in re.findall(r"\b([a-z_]+\.[a-z_.]+)=", fit.USAGE):
+    for key in re.findall(r"\b([a-z_]+\.[a-z_.]+)=", fit.COMMAND.help().replace("group.key=", "")):
         assert key in configuration._known_keys(), key
 
 

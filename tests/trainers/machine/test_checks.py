@@ -5,6 +5,7 @@ import time
 import pytest
 
 from trainers import doctor
+from trainers.command.entry import run
 from trainers.machine import checks
 from trainers.machine import rendering as render_check
 from trainers.machine.rendering import Check, check_backend, check_render, verdict
@@ -150,27 +151,21 @@ def test_a_frame_can_be_drawn_here(monkeypatch):
 
 def test_the_command_ends_with_one_json_line(monkeypatch, capsys):
     good, bad = Check("a", "fine"), Check("b", "[broken]", "fail", "mend [it]")
-    monkeypatch.setattr(doctor, "_configure", lambda argv: (False, TOY))
+    monkeypatch.setattr(doctor, "_configuration", lambda words: TOY)
+    monkeypatch.setattr(sys, "argv", ["doctor"])
     monkeypatch.setattr(doctor, "all_checks", lambda config: iter([good, bad]))
-    assert doctor.run([]) == 1
+    assert run(doctor.main, usage="") == 1
     captured = capsys.readouterr()
     assert json.loads(captured.out)["checks"][1] == bad.to_json() and json.loads(captured.out)["ok"] is False
     assert "[broken]" in captured.err and "mend [it]" in captured.err
     monkeypatch.setattr(doctor, "all_checks", lambda config: iter([good]))
-    assert doctor.run([]) == 0
-
-
-def test_misuse_is_one_line(capsys):
-    assert doctor.run(["fast"]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == "" and captured.err.count("\n") == 1 and "'fast'" in captured.err
-    assert doctor.run(["--help"]) == 0
+    assert run(doctor.main, usage="") == 0
 
 
 def test_a_broken_configuration_reader_leaves_defaults(monkeypatch):
     monkeypatch.setitem(sys.modules, "trainers.command.configuration", None)
-    render_only, config = doctor._configure(["task=toy_point", "--render-only"])
-    assert render_only and config["task"]["source"] == "toy" and checks._capacity(config) > 0
+    config = doctor._configuration(["task=toy_point"])
+    assert config["task"]["source"] == "toy" and checks._capacity(config) > 0
 
 
 def test_a_task_without_gl_needs_no_frame():

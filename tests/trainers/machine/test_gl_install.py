@@ -112,9 +112,9 @@ def test_an_installation_that_fails_says_how(machine: Path) -> None:
 
 def test_the_doctor_installs_only_when_told(machine: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
     monkeypatch.setattr(doctor, "check_render", lambda task: NO_GL)
-    assert doctor.run(["--render-only"]) == 1
+    assert doctor.main(["--render-only"])["exit_code"] == 1
     assert machine.read_text() == ""
-    assert doctor.run(["--render-only", "--install-gl"]) == 1
+    assert doctor.main(["--render-only", "--install-gl"])["exit_code"] == 1
     assert "libegl1" in machine.read_text()
-    assert doctor.run(["--render-only", "--install-gl", "task=toy_point"]) == 0
+    assert doctor.main(["--render-only", "--install-gl", "task=toy_point"])["exit_code"] == 0
     assert FIXES["egl"] in capfd.readouterr().err

@@ -15,8 +15,8 @@ from trainers.benchmarks.planners import peers
 from trainers.benchmarks.planners.budgets import PLANNERS, SAMPLING, build_planner
 from trainers.benchmarks.planners.problems import PROBLEMS, Problem, trained
 from trainers.benchmarks.shared.plots import Dot, scatter
-from trainers.benchmarks.shared.tables import as_text, write_csv
 from trainers.command.configuration import BadConfig
+from trainers.reporting.tables import as_text, write_csv
 from worldmodel.interfaces import Simulator
 
 OPTIONS = {

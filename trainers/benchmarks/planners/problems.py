@@ -136,12 +136,14 @@ def searched(name: str, simulator: Simulator, latents: Float[Tensor, "K D"], *, 
 def trained(folder: Path, *, states: int = 4) -> Problem:
     """A trained agent's model, from latents of an episode that it plays."""
     from trainers.command.configuration import read_yaml
-    from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
+    from trainers.run_folder.checkpoint import DurableCheckpointIO
+    from trainers.run_folder.find import find_checkpoint
 
-    config, generator = read_yaml(folder / "config.yaml"), torch.Generator().manual_seed(0)
+    root, checkpoint = find_checkpoint(folder, key="checkpoint")
+    config, generator = read_yaml(root / "config.yaml"), torch.Generator().manual_seed(0)
     with open_pool(config, 1) as pool:
         agent = build_agent(config, pool.spec).eval().requires_grad_(False)
-        load_weights(agent, DurableCheckpointIO().load_checkpoint(newest(folder / "checkpoints"))["state_dict"])
+        load_weights(agent, DurableCheckpointIO().load_checkpoint(checkpoint)["state_dict"])
         step, carry, latents = pool.reset({0: 7})[0], agent.initial_carry(1), []
         for _ in range(6 * states):
             frame = torch.from_numpy(step.pixels)[None]

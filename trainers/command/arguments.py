@@ -1,0 +1,117 @@
+"""What every command is called with, `[WORD] key=value ...`, and the one form of its help."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from textwrap import wrap
+
+
+class BadArguments(ValueError):
+    """A word on the command line that the command does not take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key of a command's own. Several names may mean it; required ones have no default."""
+
+    help: str
+    default: str | None = None
+    required: bool = False
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What was typed: a text for each own key (its default where it was not), switches, and what else is a key."""
+
+    own: dict[str, str | None]
+    switches: frozenset[str]
+    overrides: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A command's arguments.
+
+    Args:
+        name: of the module in trainers/.
+        summary: what it does, a sentence or two.
+        keys: its own ones by name.
+        first: the key that one word without `key=` means, such as a run folder.
+        word: what the help calls that word.
+        overrides: what other keys mean, where keys of a configuration may follow.
+        switches: words that begin with `--`, each with its meaning.
+        notes: what follows in the help: examples, more on the results.
+        hint: what to say to a word that is neither a key nor a switch.
+    """
+
+    name: str
+    summary: str
+    keys: Mapping[str, Key] = field(default_factory=dict)
+    first: str | None = None
+    word: str = "RUN"
+    overrides: str = ""
+    switches: Mapping[str, str] = field(default_factory=dict)
+    notes: str = ""
+    hint: str = ""
+
+    def parse(self, arguments: Sequence[str]) -> Arguments:
+        """Sort the words of a command line.
+
+        Raises:
+            BadArguments: names the first word that is wrong, or the key that is missing.
+        """
+        own: dict[str, str | None] = {key: option.default for key, option in self.keys.items()}
+        names = {alias: key for key, option in self.keys.items() for alias in (key, *option.aliases)}
+        overrides, words, given = list[str](), 0, 0  # of the key that a word means
+        for text in arguments:
+            name, mark, value = text.partition("=")
+            # an address may have a = of its own: npz:data?alignment=departure
+            key = names.get(name) if mark else None
+            if text in self.switches:
+                continue
+            if key is None and self._is_word(text):
+                key, value, words = self.first, text, words + 1
+            if key is not None:
+                given += key == self.first
+                if words and given > 1:
+                    raise BadArguments(f"{key}: expected one, got {own[key]!r} and {value!r}; see --help")
+                own[key] = value  # the last of several, as in a configuration
+            elif mark and self.overrides and not text.startswith("-"):
+                overrides.append(text)
+            else:
+                raise BadArguments(self._wrong(text, names))
+        for key, option in self.keys.items():
+            if option.required and not own[key]:
+                raise BadArguments(f"{key}: expected {self._form(key)}, got none; see --help")
+        return Arguments(own, frozenset(arguments) & self.switches.keys(), overrides)
+
+    def help(self) -> str:
+        """What --help prints."""
+        required = [f"{key}=..." for key, option in self.keys.items() if option.required and key != self.first]
+        words = [*([self.word] if self.first else []), *required, *(f"[{name}]" for name in self.switches)]
+        words += ["[key=value ...]"] if self.overrides or len(self.keys) > len(required) + bool(self.first) else []
+        rows = [(self._form(key), option.help) for key, option in self.keys.items()] + list(self.switches.items())
+        rows += [("group.key=value", self.overrides)] if self.overrides else []
+        width = max((len(left) for left, _ in rows), default=0)
+        lines = [" ".join([f"python -m trainers.{self.name}", *words]), "", *wrap(self.summary, 110)]
+        lines += ["", *(f"  {left:<{width}}  {right}" for left, right in rows)] if rows else []
+        lines += ["", self.notes] if self.notes else []
+        return "\n".join([*lines, "", "The last line of standard output is one JSON object with the results."])
+
+    def _is_word(self, text: str) -> bool:
+        """Whether a text is the command's word: a path or an address, not a misspelt key."""
+        name, mark, _ = text.partition("=")
+        return self.first is not None and text[:1] not in "-+~" and (not mark or any(sign in name for sign in "/:?"))
+
+    def _form(self, key: str) -> str:
+        option = self.keys[key]
+        value = option.default if option.default is not None else self.word.strip("[]") if key == self.first else "..."
+        return f"{key}={value}"
+
+    def _wrong(self, text: str, names: Mapping[str, str]) -> str:
+        known = [f"{name}=" for name in names] + list(self.switches) + (["key=value"] if self.overrides else [])
+        expected = ", ".join(([self.word] if self.first else []) + known) or "no arguments"
+        near = get_close_matches(text.partition("=")[0], list(names), n=1)
+        hint = f"; did you mean {near[0]}=?" if near else f"; {self.hint.format(text)}" if self.hint else ""
+        return f"expected {expected}, got {text!r}{hint}; see --help"
