@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.envs.errors import BadOption, BadSpace, UnknownTask
+from datamodules.envs.errors import BadOption, BadSpace, Diverged, UnknownTask
 from datamodules.envs.import_path import import_callable
+from datamodules.envs.simulation import require_intact
 
 
 def own_loader(path: str, kwargs: Mapping[str, Any]) -> Callable[[], Any]:
@@ -64,15 +65,29 @@ class Held:
 
 
 def hold(env: Any, control: NDArray[Any], repeat: int, left: int) -> Held:
-    """Take `repeat` control steps, fewer where the environment ends or `left`, those of its episode, run out."""
+    """Take `repeat` control steps, fewer where the environment ends or `left`, those of its episode, run out.
+
+    Raises Diverged where the simulation has blown up.
+    """
     reward, taken, last = 0.0, 0, False
     while taken < repeat and not last:
         # a copy for every call: a task may change in place what it is given
-        row = env.step(control.copy())
+        row = _stepped(env, control.copy())
         taken += 1
         reward += float(row.reward)
         last = row.last() or taken >= left
     return Held(row.observation, reward, last, bool(row.last() and row.discount == 0), taken)
+
+
+def _stepped(env: Any, control: NDArray[Any]) -> Any:
+    try:
+        row = env.step(control)
+    except RuntimeError as error:
+        if type(error).__name__ != "PhysicsError":  # dm_control's own, which is not imported here
+            raise
+        raise Diverged(f"simulation: expected a bounded state, got {error}") from error
+    require_intact(env)
+    return row
 
 
 def _require_actions(bounds: Any, path: str) -> None:

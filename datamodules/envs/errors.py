@@ -1,12 +1,17 @@
 """Typed errors of the environment side, and how they travel from a worker process as text."""
 
+import traceback
 from typing import Any
 
 
 class EnvError(RuntimeError):
-    """Anything an environment or its worker can report; `kind` is what it is counted as when a worker raises it."""
+    """Anything an environment or its worker can report.
+
+    kind: what it is counted as when a worker raises it. trace: where a foreign error was raised, as Python prints it.
+    """
 
     kind = "exception"
+    trace = ""
 
 
 class UnknownSource(EnvError):
@@ -41,6 +46,12 @@ class BadReward(EnvError):
     kind = "reward"
 
 
+class Diverged(EnvError):
+    """A simulation has blown up: the episode is over, and the next reset mends it."""
+
+    kind = "diverged"
+
+
 class NotReset(EnvError):
     """A step was asked for while no episode is open."""
 
@@ -73,19 +84,21 @@ class WorkerLost(EnvError):
     """A worker failed more often than the allowed restarts."""
 
 
-NAME_LIMIT, MESSAGE_LIMIT = 200, 4000  # characters
+NAME_LIMIT, MESSAGE_LIMIT, TRACE_LIMIT = 200, 4000, 20_000  # characters
 
 _REQUESTS = (UnknownSource, UnknownTask, BadOption, BadSpace, BadAction, NotReset, MissingPackage, MissingGL)
-_TRAVELLING = {c.__name__: c for c in (*_REQUESTS, BlankFrame, FrozenFrame, BadObservation, BadReward)}
+_TRAVELLING = {c.__name__: c for c in (*_REQUESTS, BlankFrame, FrozenFrame, BadObservation, BadReward, Diverged)}
 
 
 def to_fields(error: BaseException) -> dict[str, Any]:
-    """A JSON-able dict of an error's class name and message, cut where it is long; `from_fields` restores it."""
-    return {"error": type(error).__name__[:NAME_LIMIT], "message": str(error)[:MESSAGE_LIMIT]}
+    """A JSON-able dict of an error's class, message and trace, cut where they are long; `from_fields` restores it."""
+    trace = "" if isinstance(error, EnvError) else "".join(traceback.format_exception(error))[-TRACE_LIMIT:]
+    return {"error": type(error).__name__[:NAME_LIMIT], "message": str(error)[:MESSAGE_LIMIT], "trace": trace}
 
 
 def from_fields(fields: dict[str, Any]) -> EnvError:
     """The typed error written by `to_fields`; foreign classes become EnvError with their name in the message."""
     name, message = str(fields["error"]), str(fields["message"])
-    known = _TRAVELLING.get(name)
-    return known(message) if known else EnvError(f"{name}: {message}")
+    error = _TRAVELLING[name](message) if name in _TRAVELLING else EnvError(f"{name}: {message}")
+    error.trace = str(fields.get("trace", ""))
+    return error

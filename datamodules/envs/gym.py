@@ -4,7 +4,7 @@ import contextlib
 import importlib
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Literal
 
@@ -15,9 +15,10 @@ from datamodules.envs import gl
 from datamodules.envs.actions import Actions, actions_of
 from datamodules.envs.checks import checked_action, checked_reward, require_open, require_whole
 from datamodules.envs.errors import BadObservation, BadOption, BadSpace, MissingGL, MissingPackage, UnknownTask
-from datamodules.envs.images import ImageReader, area_resized, as_colour, find_image
+from datamodules.envs.images import ImageReader, area_resized, as_colour, find_image, unread
 from datamodules.envs.import_path import import_callable, import_module_of, is_import_path
 from datamodules.envs.protocol import Step
+from datamodules.envs.simulation import fix_view, require_intact
 from worldmodel.spec import EnvSpec
 
 Pixels = Literal["auto", "observation", "render"]
@@ -51,7 +52,8 @@ def make(
     env = _open(gymnasium, task, pixels, episode_steps, dict(kwargs or {}))
     reader = choose_reader(env.observation_space, env.render_mode, pixels=pixels, image_key=image_key)
     limit = episode_steps or known_limit(env, task)
-    return GymEnv(env, reader, task=task, size=size, action_repeat=action_repeat, episode_steps=limit)
+    facts = {"task": task, "size": size, "action_repeat": action_repeat, "episode_steps": limit}
+    return GymEnv(env, reader, notes=notes_on(env, env.observation_space, reader, kwargs or {}), **facts)
 
 
 def check_options(*, size: int, action_repeat: int, episode_steps: int | None, pixels: str) -> None:
@@ -85,6 +87,13 @@ def choose_reader(space: Any, render_mode: str | None, *, pixels: Pixels, image_
     if reader is None and render_mode != "rgb_array":
         raise BadSpace(f"observation: expected an image, or an environment with render_mode 'rgb_array', got {space}")
     return reader
+
+
+def notes_on(env: Any, space: Any, reader: ImageReader | None, kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a user would want to know of an environment that has drawn nothing yet; its view is fixed by the way."""
+    view = fix_view(env, kwargs) if reader is None else None
+    said = [] if view is None else [f"frames are drawn by {view}; task.env.kwargs.camera_name chooses another"]
+    return (*said, *unread(space, reader))
 
 
 def known_limit(env: Any, task: str) -> int:
@@ -186,9 +195,17 @@ class GymEnv:
     """One Gymnasium environment; `env` is it, frames come from `reader`, or are drawn where that is None."""
 
     def __init__(
-        self, env: Any, reader: ImageReader | None, *, task: str, size: int, action_repeat: int, episode_steps: int
+        self,
+        env: Any,
+        reader: ImageReader | None,
+        *,
+        task: str,
+        size: int,
+        action_repeat: int,
+        episode_steps: int,
+        notes: Sequence[str] = (),
     ) -> None:
-        self.env, self._reader = env, reader
+        self.env, self._reader, self.notes = env, reader, tuple(notes)
         self._actions = actions_of(env.action_space)
         self._image = np.zeros((size, size, 3), np.uint8)
         self._control_steps, self._open = 0, False
@@ -205,7 +222,7 @@ class GymEnv:
     def step(self, action: NDArray[np.float32]) -> Step:
         """Repeat an action [A] for action_repeat control steps, or until the end, and sum rewards.
 
-        Raises BadAction, BadReward, BadObservation and NotReset.
+        Raises BadAction, BadReward, BadObservation, Diverged and NotReset.
         """
         require_open(self._open)
         native = self._actions.native(checked_action(action, action_dim=self.spec.action_dim))
@@ -213,6 +230,7 @@ class GymEnv:
         while taken < self.spec.action_repeat and not last:
             # a copy for every call: an environment may change in place what it is given
             observation, gained, terminal, cut, _ = self.env.step(native.copy())
+            require_intact(self.env.unwrapped)
             reward += checked_reward(gained)
             taken += 1
             last = terminal or cut or self._control_steps + taken >= self.spec.episode_steps

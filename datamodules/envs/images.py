@@ -61,7 +61,7 @@ def find_image(space: Any, key: str | None) -> ImageReader | None:
 
     Raises BadOption for a wrong key or several images, BadSpace for an image whose layout or range is not clear.
     """
-    parts = _leaves(space, ())
+    parts = {path: part for path, part in _leaves(space, ()).items() if isinstance(part, _box_type())}
     names = ["/".join(path) for path in parts]
     if key is not None:
         if key not in names or not parts[tuple(key.split("/"))].shape:
@@ -81,6 +81,15 @@ def find_image(space: Any, key: str | None) -> ImageReader | None:
     if unclear:
         raise BadSpace(f"{unclear[0]}; pixels=render draws the environment instead")
     return None
+
+
+def unread(space: Any, reader: ImageReader | None) -> list[str]:
+    """A sentence on the parts of a Dict observation beside the image that is read; none where the frame is drawn."""
+    if reader is None:
+        return []
+    parts = ["/".join(path) for path in _leaves(space, ()) if path != reader.path]
+    image = "/".join(reader.path)
+    return [f"of the observation its image {image} alone is read, not {', '.join(parts)}"] if parts else []
 
 
 def area_resized(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -106,7 +115,13 @@ def _leaves(space: Any, path: tuple[str, ...]) -> dict[tuple[str, ...], Any]:
 
     if isinstance(space, spaces.Dict):
         return {k: box for key, part in space.items() for k, box in _leaves(part, (*path, str(key))).items()}
-    return {path: space} if isinstance(space, spaces.Box) else {}
+    return {path: space}
+
+
+def _box_type() -> type:
+    from gymnasium import spaces
+
+    return spaces.Box
 
 
 def _judge(path: tuple[str, ...], box: Any) -> ImageReader | str | None:

@@ -6,6 +6,7 @@ import select
 import time
 import weakref
 from collections.abc import Collection
+from dataclasses import replace
 from functools import partial
 from typing import Any, Self
 
@@ -50,8 +51,9 @@ class Patience:
 class EnvPool:
     """A worker for each environment of the options, which are PoolOptions.
 
-    `spec` is what all of them draw, `renderer` the GL driver. Raises what the environment's `make` raises, as the same
-    type (UnknownTask, MissingGL, BadOption, ...), and WorkerLost once a worker fails too often.
+    `spec` is what all of them draw, `renderer` the GL driver, `notes` as in protocol.Env. Raises what the environment's
+    `make` raises, as the same type (UnknownTask, MissingGL, BadOption, ...), and WorkerLost once a worker fails too
+    often.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -77,6 +79,7 @@ class EnvPool:
             env.finish_start()
         self.spec: EnvSpec = self._envs[0].spec
         self.renderer: str = self._envs[0].worker.renderer
+        self.notes: tuple[str, ...] = self._envs[0].worker.notes
 
     def _launch(self, index: int, restarts: int) -> RemoteEnv:
         seed = episode_seed(self._options.seed, START_RANK, index, restarts)
@@ -225,6 +228,7 @@ class VectorPool:
             raise
         self.spec: EnvSpec = self._worker.spec
         self.renderer: str = self._worker.worker.renderer
+        self.notes: tuple[str, ...] = self._worker.worker.notes
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -291,7 +295,7 @@ class VectorPool:
             self._wait()
             answer = self._worker.answer(time.monotonic())
         if isinstance(answer, Fault):
-            failed = {lane: Fault(lane, answer.kind, answer.message) for lane in {*asked, *self._open}}
+            failed = {lane: replace(answer, index=lane) for lane in {*asked, *self._open}}
             self._faults |= failed
             self._open.clear()
             return {lane: failed[lane] for lane in asked}

@@ -1,6 +1,6 @@
 """The environment side's records: numpy only, importing this never imports torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -35,6 +35,7 @@ FAULT_KINDS = (
     "reward",  # not finite, or beyond what any task gives
     "blank",  # frames of one constant colour
     "frozen",  # frames that stay the same while the state changes
+    "diverged",  # a simulation that has blown up: the one fault after which a worker goes on
     "action",  # the policy's, not finite or out of range: it never reached the environment
     "spec",  # another environment after a restart
     "start",  # the environment could not be built again
@@ -45,12 +46,13 @@ FAULT_KINDS = (
 class Fault:
     """Environment `index` failed and restarts: close its episode as truncated, then reset it with a new seed.
 
-    kind: one of FAULT_KINDS.
+    kind: one of FAULT_KINDS. trace: where the environment's own code raised, as Python prints it, or nothing.
     """
 
     index: int
     kind: str
     message: str
+    trace: str = field(default="", repr=False, compare=False)
 
 
 class Env(Protocol):
@@ -59,7 +61,8 @@ class Env(Protocol):
     It may offer more: `render(size)`, the scene as uint8 [size, size, 3] for videos, where it can draw one;
     `background_mask()`, bool [V, h, w], where the V images of the last frame show background; `use_cameras(ids)`, which
     replaces the cameras that its frames are made of, changing `spec.pixels`; `state_fingerprint()`, bytes that differ
-    between states that must look different (rounded, where a state is continuous), by which frozen frames are found.
+    between states that must look different (rounded, where a state is continuous), by which frozen frames are found;
+    `notes`, sentences on what it has decided or left out that a user would want to know.
     """
 
     spec: EnvSpec
@@ -98,10 +101,12 @@ class Pool(Protocol):
     A failed environment answers with a `Fault` (see pool.py) until it is reset. `reset` and `step` return the rows
     that have arrived: at least one where any was asked for. One that is late may be left out; it comes with the
     answers of a later call, and step({}) waits a little for it. Answering everything at once is always right.
+    notes: as in `Env`.
     """
 
     spec: EnvSpec
     renderer: str
+    notes: tuple[str, ...]
 
     def reset(self, seeds: dict[int, int]) -> dict[int, Step | Fault]:
         """Open an episode in each environment of {index: seed}."""

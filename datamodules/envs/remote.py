@@ -30,11 +30,11 @@ _CHUNK = 1 << 12
 
 
 class Trouble(RuntimeError):
-    """What went wrong with a worker: `kind` is one of protocol.FAULT_KINDS."""
+    """What went wrong with a worker: `kind` is one of protocol.FAULT_KINDS, `trace` as in an EnvError."""
 
-    def __init__(self, kind: str, message: str) -> None:
+    def __init__(self, kind: str, message: str, *, trace: str = "") -> None:
         super().__init__(message)
-        self.kind = kind
+        self.kind, self.trace = kind, trace
 
 
 class RemoteEnv:
@@ -46,6 +46,7 @@ class RemoteEnv:
 
     spec: EnvSpec
     renderer: str
+    notes: tuple[str, ...]
 
     def __init__(self, *, config: dict[str, Any], seed: int) -> None:
         self._end, far_end = socket.socketpair()
@@ -78,7 +79,7 @@ class RemoteEnv:
         try:
             fields = json.loads(reply.text)
             self.spec, self.renderer = EnvSpec.from_json(fields["spec"]), str(fields["renderer"])
-            self.pid = int(fields["pid"])
+            self.pid, self.notes = int(fields["pid"]), tuple(map(str, fields["notes"]))
             memory = mmap.mmap(self._memory_fd, wire.memory_size(self.spec.pixels, self._lanes))
         except (ValueError, TypeError, KeyError, AttributeError, OSError, OverflowError) as error:
             raise Trouble("garbage", f"expected the ready message, got {type(error).__name__}: {error}") from error
@@ -202,7 +203,7 @@ def refuse_failure(reply: wire.Reply) -> None:
     """Raise Trouble for the answer of an environment that raised."""
     if reply.status == wire.FAILED:
         error = _error(reply)
-        raise Trouble(error.kind, str(error))
+        raise Trouble(error.kind, str(error), trace=error.trace)
 
 
 def _error(reply: wire.Reply) -> EnvError:

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.envs.errors import BadOption, EnvError, NotReset, WorkerFault, WorkerLost
+from datamodules.envs.errors import BadOption, Diverged, EnvError, NotReset, WorkerFault, WorkerLost
 from datamodules.envs.protocol import Fault, Step
 from datamodules.envs.remote import RemoteEnv, Trouble
 from worldmodel.spec import EnvSpec
 
 
 class FaultLimit:
-    """Allows each environment `most` faults within `window_s` seconds."""
+    """Allows each environment `most` faults within `window_s` seconds; simulations that blow up are no such faults."""
 
     def __init__(self, *, most: int = 3, window_s: float = 300.0) -> None:
         self._most, self._window_s = most, window_s
@@ -24,15 +24,19 @@ class FaultLimit:
 
     def count(self, fault: Fault) -> None:
         """Count a fault; raises WorkerLost with this last cause when its environment had too many."""
+        if fault.kind == Diverged.kind:
+            return
         times, now = self._times[fault.index], time.monotonic()
         times.append(now)
         while now - times[0] > self._window_s:
             times.popleft()
         if len(times) > self._most:
-            raise WorkerLost(
+            error = WorkerLost(
                 f"environment {fault.index} failed {len(times)} times in {self._window_s:g} s; "
                 f"the last time: {fault.kind}: {fault.message}"
             )
+            error.trace = fault.trace
+            raise error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,14 +86,15 @@ class Supervised:
 
     options: how long an answer may take. limit: counts the faults. asked, deadline: when the last request was made, and
     until when it must be answered. late: a call returned without the answer. A worker that fails is replaced at once;
-    the environment answers with the Fault until it is reset, and starts in the background.
+    the environment answers with the Fault until it is reset, and starts in the background. One whose simulation blew up
+    goes on: its episode is over.
     """
 
     def __init__(
         self, index: int, *, start: Callable[[int], RemoteEnv], options: PoolOptions, limit: FaultLimit
     ) -> None:
         self.index, self._start, self._options, self._limit = index, start, options, limit
-        self._restarts = 0
+        self._restarts = self._decisions = 0
         self._spec: EnvSpec | None = None
         self.fault: Fault | None = None
         self.late = self._is_open = self._awaited = False
@@ -137,7 +142,8 @@ class Supervised:
         try:
             row = None if self.fault is not None else self._row(now)
         except (Trouble, EnvError) as error:
-            self._replace(error)
+            if not self._give_up_episode(error):
+                self._replace(error)
             row = None
         return self.fault or row
 
@@ -157,6 +163,7 @@ class Supervised:
     def _expect_answer(self, seed: int | None) -> None:
         # supersedes a request that was broken off, by Ctrl-C for example
         self._seed, self.asked = seed, time.monotonic()
+        self._decisions = 0 if seed is not None else self._decisions + 1
         self.late, self.fault, self._awaited = False, None, True
 
     def _row(self, now: float) -> Step | None:
@@ -191,9 +198,20 @@ class Supervised:
 
     def _replace(self, error: Trouble | EnvError) -> None:
         kind = error.kind if isinstance(error, Trouble) else "start"
-        self.fault, self._is_open = Fault(index=self.index, kind=kind, message=str(error)), False
-        self._awaited = False
+        fault = self._fail("exception" if kind == Diverged.kind else kind, error)
         self.worker.kill()
-        self._limit.count(self.fault)
+        self._limit.count(fault)
         self._restarts += 1
         self._launch()
+
+    def _give_up_episode(self, error: Trouble | EnvError) -> bool:
+        """Whether a fault ends an episode alone: its simulation blew up, and not at once, as it would for ever."""
+        if error.kind != Diverged.kind or self._decisions < 2:
+            return False
+        self._fail(error.kind, error)
+        return True
+
+    def _fail(self, kind: str, error: Trouble | EnvError) -> Fault:
+        self.fault = Fault(index=self.index, kind=kind, message=str(error), trace=error.trace)
+        self._is_open = self._awaited = False
+        return self.fault

@@ -13,7 +13,7 @@ here a hash of them: the same seeds still give the same rows. A lane can be rese
 takes a reset mask (sync, Disabled); any other one gives the opening that it is at by itself, or refuses.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from datamodules.envs.actions import actions_of
 from datamodules.envs.checks import checked_action, checked_reward, require_open
-from datamodules.envs.errors import BadObservation, BadOption, UnknownTask
+from datamodules.envs.errors import BadObservation, BadOption, Diverged, UnknownTask
 from datamodules.envs.gym import (
     SEEDS,
     Pixels,
@@ -31,6 +31,7 @@ from datamodules.envs.gym import (
     drawn,
     import_gymnasium,
     known_limit,
+    notes_on,
     registered_spec,
     require_arguments,
     spec_of,
@@ -39,6 +40,7 @@ from datamodules.envs.gym import (
 from datamodules.envs.images import ImageReader, area_resized, as_colour
 from datamodules.envs.import_path import import_callable
 from datamodules.envs.protocol import Step
+from datamodules.envs.simulation import require_intact
 
 NEXT_STEP, SAME_STEP, DISABLED = "NextStep", "SameStep", "Disabled"
 
@@ -87,7 +89,9 @@ def make_lanes(
     limit = episode_steps or known_limit(env, task)
     facts = {"task": task, "size": size, "action_repeat": action_repeat, "episode_steps": limit}
     by_lane = isinstance(env.unwrapped, gymnasium.vector.SyncVectorEnv | gymnasium.vector.AsyncVectorEnv)
-    return VectorLanes(env, reader, by_lane=by_lane, **facts)
+    singles = env.envs if isinstance(env.unwrapped, gymnasium.vector.SyncVectorEnv) else []
+    notes = [notes_on(single, env.single_observation_space, reader, options) for single in singles]
+    return VectorLanes(env, reader, by_lane=by_lane, singles=singles, notes=notes[0] if notes else (), **facts)
 
 
 def _make_vec(
@@ -112,7 +116,10 @@ def _make_vec(
 
 
 class VectorLanes:
-    """The lanes of one vector environment; `by_lane`: it takes a seed for each lane, and a reset mask."""
+    """The lanes of one vector environment; `by_lane`: it takes a seed for each lane, and a reset mask.
+
+    singles: the environments that it steps one by one, where it does.
+    """
 
     def __init__(
         self,
@@ -124,7 +131,10 @@ class VectorLanes:
         action_repeat: int,
         episode_steps: int,
         by_lane: bool,
+        singles: Sequence[Any] = (),
+        notes: Sequence[str] = (),
     ) -> None:
+        self.notes, self._simulations = tuple(notes), [single.unwrapped for single in singles]
         self.env, self.count, self._reader, self._by_lane = env, int(env.num_envs), reader, by_lane
         self._mode = autoreset_mode(env)
         if self._mode == SAME_STEP and reader is None:
@@ -153,7 +163,7 @@ class VectorLanes:
         """Repeat {lane: action [A]} for action_repeat control steps, each lane until its end, and sum rewards.
 
         No lane can wait: one that is open and gets no action is given up, and needs a reset. Raises BadAction,
-        BadReward, BadObservation and NotReset.
+        BadReward, BadObservation, Diverged and NotReset.
         """
         require_open(actions.keys() <= self._steps.keys())
         self._steps = {lane: self._steps[lane] for lane in actions}
@@ -165,6 +175,7 @@ class VectorLanes:
                 break
             # a copy for every call: an environment may change in place what it is given
             observation, gained, terminated, info = self._step_env(native.copy())
+            self._require_intact(running)
             for lane in running:
                 rewards[lane] += checked_reward(gained[lane])
                 self._steps[lane] += 1
@@ -209,6 +220,16 @@ class VectorLanes:
         if not self._by_lane:
             self._openings = self._read(observation, opened.nonzero()[0].tolist())
         return observation, rewards, terminated, info
+
+    def _require_intact(self, running: list[int]) -> None:
+        if not self._simulations:
+            return
+        try:
+            for lane in running:
+                require_intact(self._simulations[lane])
+        except Diverged:
+            self._steps.clear()  # what fails one lane fails all of them
+            raise
 
     def _take_openings(self, seeds: dict[int, int], others: set[int]) -> dict[int, NDArray[np.uint8]]:
         if late := seeds.keys() - self._openings.keys():

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +93,7 @@ class Server:
                 return self._render(sequence, lane, size)
             return self._advance(sequence, request, seed=argument, opens=operation == wire.OP_RESET)
         except Exception as error:  # noqa: BLE001 - whatever an environment raises must reach the parent as text
+            _show(error)
             return wire.Reply(sequence, wire.FAILED, text=json.dumps(to_fields(error)))
 
     def release(self) -> None:
@@ -181,9 +183,11 @@ def _serve(end: socket.socket, memory_fd: int, config: dict) -> None:
     try:
         env, watches = _open(config)
     except Exception as error:  # noqa: BLE001 - whatever an environment raises must reach the parent as text
+        _show(error)
         end.sendall(wire.Reply(0, wire.FAILED, text=json.dumps(to_fields(error))).pack())
         return
     ready = {"spec": env.spec.to_json(), "renderer": getattr(env, "renderer", "none"), "pid": os.getpid()}
+    ready["notes"] = list(getattr(env, "notes", ()))
     size = wire.memory_size(env.spec.pixels, len(watches))
     os.ftruncate(memory_fd, size)
     with mmap.mmap(memory_fd, size) as memory:
@@ -195,6 +199,13 @@ def _serve(end: socket.socket, memory_fd: int, config: dict) -> None:
         finally:
             env.close()
             server.release()
+
+
+def _show(error: Exception) -> None:
+    # our own errors say in one sentence what to do
+    if not isinstance(error, EnvError):
+        traceback.print_exception(error)
+        sys.stderr.flush()
 
 
 def _open(config: dict) -> tuple[Env | Lanes, list[FrameWatch]]:

@@ -9,7 +9,7 @@ from datamodules.envs.errors import BadOption
 from datamodules.envs.protocol import Env, Step
 
 # what an environment may offer beyond the protocol and a wrapper hands on, so it exists exactly where it did
-OFFERS = ("render", "renderer", "background_mask", "state_fingerprint")
+OFFERS = ("render", "renderer", "background_mask", "state_fingerprint", "notes")
 
 
 class Wrapper:

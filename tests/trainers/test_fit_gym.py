@@ -52,3 +52,21 @@ def test_episodes_shorter_than_a_window_are_said_when_the_seed_episodes_are_over
     assert line.startswith("ReplayEmpty: rows: expected 12 consecutive rows of an episode, got 30 rows in all")
     assert line.endswith("10 of them in the longest episode: set data.length=10 or less")
     assert not (tmp_path / "run/metrics.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("rounds", "at", "expected"),
+    [
+        (1, 2, "WorkerFault: no seed episode was long enough to learn from: environment 0: exception"),
+        (5, 1, "WorkerLost: environment 0 failed 4 times in 300 s; the last time: exception"),
+    ],
+)
+def test_an_error_in_an_environments_own_code_is_the_last_word(runs, tmp_path, rounds, at, expected):
+    task = ("task=gym:gym_envs:Keyless", "task.env.episode_steps=30", f"task.env.kwargs={{at:{at}}}")
+    folder = tmp_path / "run"
+    run = runs.fit(*QUICK, *task, f"data.seed_episodes={rounds}", f"run_dir={folder}", PYTHONPATH=str(ENVS))
+    assert run.wait() == 2
+    *shown, line = run.err.read_text().splitlines()
+    assert line == f"{expected}: KeyError: 'gripper'"
+    for text in ("\n".join(shown), (folder / "faults.log").read_text()):
+        assert "gym_envs.py" in text and "in step" in text and "KeyError: 'gripper'" in text

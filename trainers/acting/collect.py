@@ -70,10 +70,10 @@ class Collector:
     """Algorithm 26, lines 1 and 4 to 7: plays one episode in each environment and appends every row.
 
     Counters (env_steps, decisions, episodes, faults) are global: summed over ranks after every round.
-    noise_std: exploration noise of the agent's actions. report: is told of every fault. limit: of faults, those
-    too that only a player sees, such as a policy's actions; beyond it WorkerLost is raised. should_stop: asked before
-    every decision, whether to break off what is played; nothing of it counts then, and Interrupted is raised on all
-    ranks.
+    noise_std: exploration noise of the agent's actions. report: is told of every fault. limit: of faults, those too
+    that only a player sees, such as a policy's actions; beyond it WorkerLost is raised. should_stop: asked before every
+    decision, whether to break off what is played; nothing of it counts then, and Interrupted is raised on all ranks.
+    last_fault: this rank's.
     """
 
     def __init__(
@@ -96,6 +96,7 @@ class Collector:
         self._limit = limit or FaultLimit()
         self._next_episode = [0] * envs
         self._total, self._fresh = Counters(), Counters()
+        self.last_fault: Fault | None = None
 
     @property
     def env_steps(self) -> int:
@@ -200,6 +201,7 @@ class Collector:
             self._fresh.row(step)
 
     def _close_faulty(self, fault: Fault) -> None:
+        self.last_fault = fault
         self._report(fault)
         with self._replay.lock:
             self._replay.truncate(fault.index)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from datamodules.envs.errors import EnvError
 from datamodules.envs.pool import EnvPool, episode_seed
 from datamodules.envs.protocol import Step
 from datamodules.rollout import Episode, Policy, play
@@ -71,7 +72,7 @@ class Evaluation:
         )
 
 
-class EvaluationFailed(RuntimeError):
+class EvaluationFailed(EnvError):
     """Not one episode was played to its end."""
 
 
@@ -175,7 +176,8 @@ def _summary(played: list[Episode], film: _Film, latencies: list[float]) -> Eval
     """Episodes that a worker's fault cut short are counted, and their returns left out."""
     whole = [e for e in played if e.fault is None]
     if not whole:
-        raise EvaluationFailed(f"every episode was cut short by a fault, the last by: {played[-1].fault}")
+        fault = played[-1].fault
+        raise EvaluationFailed(f"every episode was cut short by a fault, the last by {fault.kind}: {fault.message}")
     return Evaluation(
         returns=[e.total_return for e in whole],
         seeds=[e.seed for e in whole],

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
+from datamodules.envs.errors import WorkerFault
 from datamodules.envs.pool import EnvPool, episode_seed
-from datamodules.envs.protocol import Step
+from datamodules.envs.protocol import Fault, Step
 from datamodules.formats.protocol import Writer
 from datamodules.formats.uri import open_writer, require_new
 from datamodules.rollout import Episode, Policy, SmoothRandom, play
@@ -62,6 +63,9 @@ def record(
             seeds = {i: episode_seed(first_seed, RECORDING_RANK, 0, played + i) for i in places}
             act = _policy(pool, agent, [episode_seed(first_seed, RECORDING_RANK, 1, played + i) for i in places], clock)
             recorder.take(play(pool, act, seeds, on_row=recorder.row), total=count)
+        if recorder.last_fault is not None and not recorder.counts()["env_steps"]:
+            fault = recorder.last_fault
+            raise WorkerFault(f"no episode got beyond its first frame, the last for {fault.kind}: {fault.message}")
         facts = {"task": pool.spec.task, "policy": policy, **acts, **recorder.counts(), "out": out, "seed": first_seed}
     return {**facts, "seconds": round(time.monotonic() - start, 1)}
 
@@ -74,6 +78,7 @@ class Recorder:
         self._open: dict[int, list[tuple[Step, NDArray[np.float32]]]] = {}
         self._returns: list[float] = []
         self._rows = self._env_steps = self._faults = 0
+        self.last_fault: Fault | None = None
         self._said = time.monotonic()
 
     def row(self, index: int, step: Step, action: NDArray[np.float32]) -> None:
@@ -84,8 +89,10 @@ class Recorder:
         """Write the episodes of a round, those cut short by a fault as truncated."""
         for episode in episodes:
             rows = self._open.pop(episode.index, [])
-            self._faults += episode.fault is not None
-            if rows:
+            if episode.fault is not None:
+                self._faults += 1
+                self.last_fault = episode.fault
+            if episode.decisions:
                 self._writer.write(_trajectory(rows, name=f"seed {episode.seed}"))
                 self._rows += len(rows)
                 self._env_steps += episode.env_steps

@@ -1,6 +1,8 @@
 """Environments from a configuration."""
 
+import sys
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from datamodules.envs.pool import EnvPool, VectorPool
@@ -28,13 +30,21 @@ def open_pool(config: Config, count: int, *, gpu: int | None = None, visuals: Co
     task, data = config["task"], config["data"]
     source = task["source"]
     device = {"gpu": gpu} if gpu is not None and takes(source, "gpu") else {}
-    return (VectorPool if has_lanes(source) else EnvPool)(
+    pool = (VectorPool if has_lanes(source) else EnvPool)(
         source=source,
         kwargs=device | dict(task["env"]),
         visuals=task.get("visuals") if visuals is None else visuals,
         count=count,
         **{key: data[key] for key in POOL_LIMITS if key in data},
     )
+    for note in pool.notes:
+        _say_once(f"{task['name']}: {note}")
+    return pool
+
+
+@cache
+def _say_once(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def build_fault_limit(config: Config) -> FaultLimit:

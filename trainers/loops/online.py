@@ -1,11 +1,13 @@
 """Algorithm 26 as a Lightning callback: when to learn, collect, evaluate, save and stop."""
 
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 
+from datamodules.envs.errors import WorkerFault
 from datamodules.envs.protocol import Fault
 from datamodules.replay import Replay
 from datamodules.rollout import Episode
@@ -19,6 +21,7 @@ from trainers.build.environments import build_fault_limit, open_pool
 from trainers.build.module import build_module
 from trainers.process.distributed import gather_over_ranks, sum_over_ranks
 from trainers.process.interrupt import Interrupted
+from trainers.run_folder.paths import record_fault
 from trainers.training.loop import LoopContext, TrainingLoop, fit_pixels
 from trainers.training.module import WorldModelModule
 from trainers.training.run import RunContext, RunParts
@@ -79,10 +82,14 @@ class OnlineLoop(TrainingLoop):
             self._collect(trainer, module)
 
     def _require_windows(self, length: int) -> None:
-        """Raise ReplayEmpty on all ranks where one of them has no window of `length` rows to learn from."""
+        """Raise ReplayEmpty on all ranks where one has no window of `length` rows, WorkerFault where a fault is why."""
         longest = min(gather_over_ranks(self.replay.longest))
         if longest < length:
-            raise no_window(length, rows=self.replay.rows, longest=longest)
+            fault = next(filter(None, gather_over_ranks(self.collector.last_fault)), None)
+            error = no_window(length, rows=self.replay.rows, longest=longest)
+            if fault is None:
+                raise error
+            raise WorkerFault(f"no seed episode was long enough to learn from: {_line(fault)}") from error
 
     def _collect(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
         self.progress.update(phase="collect")
@@ -181,7 +188,7 @@ def make(*, session: RunContext) -> RunParts:
         rank=rank,
         clock=module.clock,
         noise_std=config["agent"]["explore_std"],
-        report=lambda fault: session.progress.print(_line(fault)),
+        report=partial(_report_fault, session),
         limit=build_fault_limit(config),
         should_stop=session.interrupt.is_set,
     )
@@ -197,5 +204,10 @@ def make(*, session: RunContext) -> RunParts:
     return RunParts(module, batches, cycle, pool.spec, pool.renderer)
 
 
+def _report_fault(session: RunContext, fault: Fault) -> None:
+    session.progress.print(f"{_line(fault)}; its episode was cut short")
+    record_fault(session.paths, _line(fault), fault.trace)
+
+
 def _line(fault: Fault) -> str:
-    return f"environment {fault.index}: {fault.kind}: {fault.message}; its episode was cut short, and it starts again"
+    return f"environment {fault.index}: {fault.kind}: {fault.message}"

@@ -3,6 +3,7 @@
 import fcntl
 import os
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 
@@ -34,6 +35,11 @@ class RunPaths:
     def videos(self) -> Path:
         """Folder of films and pictures."""
         return self.root / "videos"
+
+    @property
+    def faults(self) -> Path:
+        """What went wrong in environments, with the tracebacks of their own code."""
+        return self.root / "faults.log"
 
     def replay(self, rank: int) -> Path:
         """Folder of a rank's replay shard."""
@@ -67,3 +73,9 @@ class RunPaths:
             os.close(handle)
             raise RunFolderInUse(f"run_dir: another process trains in {self.root}") from error
         return handle
+
+
+def record_fault(paths: RunPaths, line: str, trace: str) -> None:
+    """Append what went wrong in an environment, with the traceback of its own code, to the run's faults.log."""
+    with paths.faults.open("a") as file:
+        file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n{trace}")

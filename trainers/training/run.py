@@ -16,6 +16,7 @@ import torch
 import yaml
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from datamodules.envs.errors import EnvError
 from datamodules.storage.durable import write_atomic
 from trainers.acting.evaluation import Evaluator
 from trainers.build.environments import open_evaluation_pool, require_evaluation
@@ -27,7 +28,7 @@ from trainers.reporting.page import write_report
 from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
 from trainers.run_folder.loggers import build_loggers, finish
 from trainers.run_folder.metrics import CSVMetrics
-from trainers.run_folder.paths import RunPaths
+from trainers.run_folder.paths import RunPaths, record_fault
 from trainers.run_folder.records import versions, write_json
 from trainers.run_folder.statistics import mean_ci95
 from trainers.training.loop import LoopContext, TrainingLoop
@@ -151,9 +152,11 @@ def _run_folder(paths: RunPaths, *, owner: bool) -> Iterator[None]:
     lock = paths.lock() if owner else None
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         if owner and fresh and not paths.config.exists():
             shutil.rmtree(paths.root)
+        elif isinstance(error, EnvError) and error.trace:
+            record_fault(paths, str(error), error.trace)
         raise
     finally:
         if lock is not None:

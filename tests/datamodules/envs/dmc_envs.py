@@ -65,10 +65,36 @@ def halving():
     )
 
 
-class ComposedRoll(composer.Task):
-    """The same ball, in a model that is compiled anew for every episode."""
+class BlowsUp(Roll):
+    """Meets a velocity beyond all bounds in step `at` of every episode."""
 
-    def __init__(self):
+    def __init__(self, at):
+        super().__init__(1e9)
+        self.at = at
+
+    def initialize_episode(self, physics):
+        super().initialize_episode(physics)
+        self.time = 0
+
+    def before_step(self, action, physics):
+        super().before_step(action, physics)
+        self.time += 1
+        if self.time == self.at:
+            physics.data.qvel[0] = 1e11
+
+
+def blows_up(at):
+    """In the suite's style, which raises."""
+    return control.Environment(
+        mujoco.Physics.from_xml_string(MODEL), BlowsUp(at), time_limit=1.0, control_timestep=0.02
+    )
+
+
+class ComposedRoll(composer.Task):
+    """The same ball, in a model that is compiled anew for every episode; `at`: as in BlowsUp."""
+
+    def __init__(self, at=None):
+        self._at = at
         self._arena = composer.Arena()
         model = self._arena.mjcf_model
         body = model.worldbody.add("body", name="ball", pos=(0, 0, 0.2))
@@ -83,7 +109,14 @@ class ComposedRoll(composer.Task):
     def root_entity(self):
         return self._arena
 
+    def before_step(self, physics, action, random_state):
+        super().before_step(physics, action, random_state)
+        self._time += 1
+        if self._time == self._at:
+            physics.data.qvel[0] = 1e11
+
     def initialize_episode(self, physics, random_state):
+        self._time = 0
         physics.data.qpos[:] = random_state.uniform(-0.5, 0.5)
 
     def get_reward(self, physics):
@@ -93,6 +126,13 @@ class ComposedRoll(composer.Task):
 def composed():
     """In composer's style, 30 control steps."""
     return composer.Environment(ComposedRoll(), time_limit=0.6, random_state=3)
+
+
+def composed_blows_up(at):
+    """In composer's style, which calls it a termination."""
+    return composer.Environment(
+        ComposedRoll(at), time_limit=0.6, random_state=3, raise_exception_on_physics_error=False
+    )
 
 
 class Bodiless(dm_env.Environment):

@@ -208,3 +208,16 @@ class SmallSeedLanes(NativeLanes):
 gymnasium.register("gym_envs/Marked-v0", entry_point=Watermarked, max_episode_steps=7)
 gymnasium.register("gym_envs/Marked-v1", entry_point=Watermarked, max_episode_steps=8)
 gymnasium.register("MarkedEnv", entry_point=Watermarked, max_episode_steps=9)
+
+
+class Keyless(Watermarked):
+    """Asks for what is not there, in step `at` of every episode."""
+
+    def __init__(self, at=1, **kwargs):
+        super().__init__(**kwargs)
+        self.at = at
+
+    def step(self, action):
+        if self.time + 1 == self.at:
+            raise KeyError("gripper")
+        return super().step(action)

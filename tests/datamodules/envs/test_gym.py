@@ -16,8 +16,9 @@ from datamodules.envs.errors import (
     MissingPackage,
     NotReset,
     UnknownTask,
+    WorkerLost,
 )
-from datamodules.envs.images import area_resized, find_image
+from datamodules.envs.images import area_resized, find_image, unread
 from datamodules.envs.pool import EnvPool
 from datamodules.envs.protocol import Fault
 
@@ -339,3 +340,33 @@ def test_seeds_fit_into_31_bits(envs, seed):
 )
 def test_ids_are_those_that_gymnasium_makes(envs, task, limit):
     assert make(task, episode_steps=None).spec.episode_steps == limit
+
+
+def test_what_is_not_read_of_an_observation_is_said(envs):
+    assert make(kwargs={"observation": "dict"}).notes == (
+        "of the observation its image camera/front alone is read, not state",
+    )
+    assert make(kwargs={"observation": "image"}).notes == make(kwargs={"observation": "vector"}).notes == ()
+    (note,) = make(image_key="left", kwargs={"observation": "two"}).notes
+    assert note.endswith("left alone is read, not right")
+    space = spaces.Dict({"eye": spaces.Box(0, 255, (16, 16, 3), np.uint8), "mode": spaces.Discrete(2)})
+    assert unread(space, find_image(space, None)) == ["of the observation its image eye alone is read, not mode"]
+
+
+def test_notes_reach_the_pool_through_visual_options(envs):
+    kwargs = {"task": "gym_envs:Watermarked", "size": 16, "episode_steps": 9, "kwargs": {"observation": "dict"}}
+    with EnvPool(source="gym", kwargs=kwargs, visuals={"grayscale": {}}, count=1) as pool:
+        assert "not state" in pool.notes[0]
+
+
+def test_an_environments_own_error_keeps_its_traceback(envs, capfd):
+    kwargs = {"task": "gym_envs:Keyless", "size": 16, "episode_steps": 9}
+    with EnvPool(source="gym", kwargs=kwargs, count=1, max_restarts=0) as pool:
+        pool.reset({0: 0})
+        with pytest.raises(WorkerLost, match="exception: KeyError: 'gripper'") as caught:
+            pool.step({0: MIDDLE})
+    for text in (caught.value.trace, capfd.readouterr().err):
+        assert "gym_envs.py" in text and "in step" in text and text.rstrip().endswith("KeyError: 'gripper'")
+    with pytest.raises(BadOption) as caught:
+        EnvPool(source="gym", kwargs={**kwargs, "episode_steps": 0}, count=1)
+    assert caught.value.trace == capfd.readouterr().err == ""
