@@ -13,7 +13,7 @@ from worldmodel.decoders.patch import PatchDecoder
 from worldmodel.encoders.patch import PatchEncoder
 from worldmodel.heads.scalar import ScalarHead
 from worldmodel.interfaces import Batch
-from worldmodel.nets import PixelNorm
+from worldmodel.observations import ObservationDecoder, ObservationEncoder, ObservationNorm, PixelNorm
 from worldmodel.planners.cem import CEM
 from worldmodel.policies.actor import Actor
 from worldmodel.policies.backprop import BackpropImagination
@@ -95,17 +95,17 @@ def small_agent(
     **options: object,
 ) -> LatentMPC:
     """An agent of a few thousand weights on 16x16 frames."""
-    encoder = PatchEncoder(pixels=PIXELS, channels=(8, 8))
+    encoder = ObservationEncoder({"pixels": PatchEncoder(pixels=PIXELS, channels=(8, 8))})
     dynamics = small_dynamics(name, encoder.embed_dim, kind)
     sizes = {"latent_dim": dynamics.latent_dim, "hidden": 16}
     chosen = {"name": objective, **OBJECTIVES[objective]}
     tied = registry.make("worldmodel.objectives", chosen, encoder=encoder, dynamics=dynamics)
-    decoder = PatchDecoder(latent_dim=dynamics.latent_dim, pixels=PIXELS, channels=(8, 8)) if tied.decodes else None
+    painter = PatchDecoder(latent_dim=dynamics.latent_dim, pixels=PIXELS, channels=(8, 8)) if tied.decodes else None
     value = ScalarHead(scale=100.0, **sizes)
     return LatentMPC(
-        pixels=PixelNorm(PIXELS),
+        norm=ObservationNorm({"pixels": PixelNorm(PIXELS)}),
         encoder=encoder,
-        decoder=decoder,
+        decoder=None if painter is None else ObservationDecoder({"pixels": painter}),
         objective=tied,
         dynamics=dynamics,
         reward=ScalarHead(scale=1.0, **sizes),

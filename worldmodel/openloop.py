@@ -1,9 +1,9 @@
 """Open-loop prediction: watch a few frames, then imagine the rest from the recorded actions alone."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -12,12 +12,13 @@ from worldmodel.interfaces import Batch
 
 
 class OpenLoop(NamedTuple):
-    """Frames in [0, 1] and rewards of every row; before `context` they are reconstructions, then predictions.
+    """What is expected of every row; before `context` these are reconstructions, then predictions.
 
-    A model without a decoder has no frames.
+    observation: by name, images [B T c h w] in [0, 1] and vectors [B T d] in the environment's own units; None of a
+    model without a decoder. rewards: in the environment's own unit.
     """
 
-    frames: Float[Tensor, "B T c h w"] | None
+    observation: Mapping[str, Tensor] | None
     rewards: Float[Tensor, "B T"]
 
 
@@ -32,8 +33,8 @@ def open_loop(agent: LatentMPC, batch: Batch, *, context: int) -> OpenLoop:
     for t in range(context, T):
         latents.append(agent.dynamics.predict(latents[-1], batch.action[:, t]))
     latent = torch.stack(latents, 1)
-    frames = None
+    observation = None
     if agent.decoder is not None:
-        decoded = rearrange(agent.decoder(latent.flatten(0, 1)), "(B T) c h w -> B T c h w", T=T)
-        frames = agent.pixels.denormalise(decoded.float())
-    return OpenLoop(frames=frames, rewards=agent.reward(latent))
+        decoded = agent.decoder(latent.flatten(0, 1))
+        observation = agent.norm.denormalise({name: rows.unflatten(0, (-1, T)) for name, rows in decoded.items()})
+    return OpenLoop(observation, agent.reward(latent))

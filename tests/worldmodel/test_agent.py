@@ -9,7 +9,7 @@ import torch
 from tests.conftest import DYNAMICS, OBJECTIVES, PIXELS, A, random_batch, small_agent
 from worldmodel.dynamics.deterministic import DeterministicDynamics
 from worldmodel.interfaces import Batch, Belief
-from worldmodel.nets import PixelNorm
+from worldmodel.observations import PixelNorm
 from worldmodel.openloop import open_loop
 from worldmodel.unrolling import latent_consistency, later_rows, unroll
 
@@ -25,7 +25,7 @@ def test_acting_filters_exactly_as_learning_does(name: str) -> None:
         actions.append(decision.action)
         beliefs.append(carry.belief)
     batch = replace(batch, action=torch.stack(actions[:5], 1))
-    embed = agent.encoder(agent.pixels(batch.pixels))
+    embed = agent.encoder(agent.norm(batch.observation))
     blank = torch.zeros(2, agent.dynamics.carry_dim)
     whole = agent.dynamics.observe(embed, batch.action, batch.is_first, blank, sample=False)
     torch.testing.assert_close(whole.carry, beliefs[-1])
@@ -48,7 +48,7 @@ def test_acting_is_deterministic_and_an_episode_s_start_forgets_the_last_one() -
 def test_losses_fall_on_one_batch() -> None:
     agent, batch = small_agent(), random_batch(B=2, T=4)
     batch.pixels[..., :8] = 200 * (batch.reward > 0.5)[:, :, None, None, None]  # half a frame that means something
-    agent.pixels.fit(batch.pixels.flatten(0, 1))
+    agent.norm.fit({"pixels": batch.pixels.flatten(0, 1)})
     optimizer = torch.optim.Adam(agent.parameters(), lr=3e-3)
     history = []
     for _ in range(120):
@@ -173,8 +173,8 @@ def test_open_loop_sees_the_context_only() -> None:
     changed = batch.pixels.clone()
     changed[:, 3:] = 0
     after = open_loop(agent, replace(batch, observation={"pixels": changed}), context=3)
-    torch.testing.assert_close(before.frames, after.frames)
-    assert before.frames.min() >= 0 and before.frames.max() <= 1
+    torch.testing.assert_close(before.observation["pixels"], after.observation["pixels"])
+    assert before.observation["pixels"].min() >= 0 and before.observation["pixels"].max() <= 1
     with pytest.raises(ValueError, match="context"):
         open_loop(agent, batch, context=8)
 

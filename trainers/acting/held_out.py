@@ -8,7 +8,7 @@ from torch import Tensor
 
 from datamodules.trajectory import Trajectory
 from worldmodel.agents.latent_mpc import LatentMPC
-from worldmodel.interfaces import Batch
+from worldmodel.interfaces import Batch, Observation
 from worldmodel.openloop import open_loop
 
 CONTEXT = 5  # rows that the model watches before it predicts on its own
@@ -37,8 +37,9 @@ class HeldOut:
 
     @torch.no_grad()
     def measure(self, agent: LatentMPC) -> dict[str, float]:
-        """`image` and `reward` while every frame is seen; `image_k`, `reward_k` k decisions after the last one seen,
-        open-loop; `still_k` for comparison: the last seen frame shown instead. Images only where decoded."""
+        """`image`, `vector` and `reward` while every row is seen; `image_k` and so on k decisions after the last one
+        seen, open-loop; `still_k` for comparison: the last seen images shown instead. Rewards alone where nothing is
+        decoded; where there are several images or vectors, their mean."""
         device = next(agent.parameters()).device
         batch = self.batch.to(device)
         latent = agent.observe(batch, sample=False).latent
@@ -50,19 +51,31 @@ class HeldOut:
             row = self.context + step - 1
             missed = blind.rewards[:, row] - batch.reward[:, row]
             error[f"reward_{step}"] = missed.square().mean() / rewards.var()
-        if agent.decoder is not None and blind.frames is not None:
-            seen = agent.decoder(latent.flatten(0, 1)).float().unflatten(0, latent.shape[:2])
-            imagined = (blind.frames - agent.pixels.mean) / agent.pixels.std
-            error |= self._of_images(agent.pixels(batch.pixels), seen, imagined)
+        if agent.decoder is not None and blind.observation is not None:
+            decoded = agent.decoder(latent.flatten(0, 1))
+            seen = {name: rows.float().unflatten(0, latent.shape[:2]) for name, rows in decoded.items()}
+            vectors = agent.decoder.vectors
+            error |= self._decoded("image", agent, seen, blind.observation, [n for n in seen if n not in vectors])
+            error |= self._decoded("vector", agent, seen, blind.observation, vectors)
         return {f"held_out/{name}": float(value) for name, value in error.items() if value.isfinite()}
 
-    def _of_images(self, real: Tensor, seen: Tensor, imagined: Tensor) -> dict[str, Tensor]:
-        error = {"image": (seen - real).square().mean()}
-        for step in self.steps:
-            row = self.context + step - 1
-            error[f"image_{step}"] = (imagined[:, row] - real[:, row]).square().mean()
-            error[f"still_{step}"] = (real[:, self.context - 1] - real[:, row]).square().mean()
-        return error
+    def _decoded(
+        self, kind: str, agent: LatentMPC, seen: Observation, blind: Observation, names: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """Errors of the observations `names`, which are all of one kind, in units of their normalisers."""
+        errors: dict[str, list[Tensor]] = {}
+        real = agent.norm({name: rows.to(seen[name].device) for name, rows in self.batch.observation.items()})
+        imagined = agent.norm.renormalise(blind)
+        for name in names:
+            of = {kind: seen[name] - real[name]}
+            for step in self.steps:
+                row = self.context + step - 1
+                of[f"{kind}_{step}"] = imagined[name][:, row] - real[name][:, row]
+                if kind == "image":
+                    of[f"still_{step}"] = real[name][:, self.context - 1] - real[name][:, row]
+            for key, missed in of.items():
+                errors.setdefault(key, []).append(missed.square().mean())
+        return {key: torch.stack(each).mean() for key, each in errors.items()}
 
     def picture(self, windows: int) -> Batch:
         """Some of the windows, evenly spread, as a batch to draw."""

@@ -43,17 +43,16 @@ def write_open_loop(
 ) -> list[Path]:
     """A film of all windows of a batch, and a strip of the first ones: real, imagined after `context` rows, error.
 
-    Nothing where the model decodes no frames.
+    Of every image; nothing where the model decodes none.
     """
     batch = batch.to(next(agent.parameters()).device)
-    frames = open_loop(agent, batch, context=context).frames
-    if frames is None:
-        return []
-    imagined = newest_image(frames.cpu(), spec)
-    real = newest_image(batch.pixels.cpu(), spec).float() / 255
-    film = open_loop_strip(real, imagined, context=context)
-    still = open_loop_still(real, imagined, context=context)
-    return [
-        write_mp4(folder / f"open_loop_{name}.mp4", film, max(1.0, fps / 2)),
-        write_png(folder / f"open_loop_{name}.png", still),
-    ]
+    expected = open_loop(agent, batch, context=context).observation or {}
+    paths = []
+    for image in [name for name in expected if name in spec.images]:
+        imagined = newest_image(expected[image].cpu(), spec)
+        real = newest_image(batch.observation[image].cpu(), spec).float() / 255
+        film = open_loop_strip(real, imagined, context=context)
+        still = open_loop_still(real, imagined, context=context)
+        stem = f"open_loop_{name}" if len(spec.images) == 1 else f"open_loop_{name}_{image.replace('/', '_')}"
+        paths += [write_mp4(folder / f"{stem}.mp4", film, max(1.0, fps / 2)), write_png(folder / f"{stem}.png", still)]
+    return paths

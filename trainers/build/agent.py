@@ -10,8 +10,8 @@ from trainers.command import registry
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.agents.state_mpc import StateMPC
 from worldmodel.capabilities import Epistemic, Members
-from worldmodel.nets import PixelNorm
 from worldmodel.objectives import Objective
+from worldmodel.observations import ObservationDecoder, ObservationEncoder, ObservationNorm, PixelNorm, VectorNorm
 from worldmodel.policies.actor import Actor
 from worldmodel.spec import EnvSpec, StateSpec
 
@@ -23,7 +23,7 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
     options = config["agent"]
     if options["name"] == "state_mpc":
         raise ValueError("agent: expected one that acts on frames, got state_mpc, which acts on states")
-    encoder = registry.make("worldmodel.encoders", options["encoder"], pixels=spec.pixels)
+    encoder = ObservationEncoder(_each(options, "encoder", spec))
     agents = ("unroll", "kl")  # the agent's own, which a choice of dynamics sets
     model = {key: value for key, value in config["dynamics"].items() if key not in agents}
     facts = {"embed_dim": encoder.embed_dim, "action_dim": spec.action_dim}
@@ -34,12 +34,11 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
     objective: Objective = registry.make(
         "worldmodel.objectives", config["objective"], encoder=encoder, dynamics=dynamics
     )
-    sizes = {"latent_dim": dynamics.latent_dim, "pixels": spec.pixels}
     reward = _build_head(config, dynamics.latent_dim, scale=float(spec.action_repeat))
     return LatentMPC(
-        pixels=PixelNorm(spec.pixels),
+        norm=_build_norm(options, spec),
         encoder=encoder,
-        decoder=registry.make("worldmodel.decoders", options["decoder"], **sizes) if objective.decodes else None,
+        decoder=_build_decoder(options, spec, dynamics.latent_dim) if objective.decodes else None,
         objective=objective,
         dynamics=dynamics,
         reward=reward,
@@ -76,6 +75,32 @@ def load_weights(agent: LatentMPC, state_dict: Mapping[str, torch.Tensor]) -> No
     weights = {name.removeprefix(prefix): w for name, w in state_dict.items() if name.startswith(prefix)}
     require_fit(agent.state_dict(), weights)
     agent.load_state_dict(weights)
+
+
+def _each(options: Config, kind: str, spec: EnvSpec, **facts: Any) -> dict[str, Any]:
+    """The encoder or decoder of every observation: `agent.<kind>s` by its name, else that of images or of vectors."""
+    package, named = f"worldmodel.{kind}s", options.get(f"{kind}s", {})
+    if unknown := set(named) - {*spec.images, *spec.vectors}:
+        raise ValueError(f"agent.{kind}s: expected names of {spec.observed}, got {', '.join(unknown)}")
+    vector = options.get(f"vector_{kind}", "vector")  # runs of the past have none
+    images = {
+        name: registry.make(package, named.get(name, options[kind]), pixels=shape, **facts)
+        for name, shape in spec.images.items()
+    }
+    vectors = {
+        name: registry.make(package, named.get(name, vector), size=size, **facts) for name, size in spec.vectors.items()
+    }
+    return images | vectors
+
+
+def _build_norm(options: Config, spec: EnvSpec) -> ObservationNorm:
+    measured = options.get("vector_norm", "statistics") == "statistics"
+    vectors = {name: VectorNorm(size, measured=measured) for name, size in spec.vectors.items()}
+    return ObservationNorm({**{name: PixelNorm(shape) for name, shape in spec.images.items()}, **vectors})
+
+
+def _build_decoder(options: Config, spec: EnvSpec, latent_dim: int) -> ObservationDecoder:
+    return ObservationDecoder(_each(options, "decoder", spec, latent_dim=latent_dim), vectors=[*spec.vectors])
 
 
 def _build_head(config: Config, latent_dim: int, *, scale: float) -> Any:

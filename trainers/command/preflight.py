@@ -91,6 +91,7 @@ CHOICES = {
     "data.prefetch": ("auto", True, False),
     "data.collection": ("synchronous", "asynchronous"),
     "agent.act_with": ("planner", "actor"),
+    "agent.vector_norm": ("statistics", "as_is"),
     "data.alignment": (None, "arrival", "departure"),
     "data.evaluate": (False, True),
     "data.on_policy": (False, True),

@@ -18,7 +18,7 @@ from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.interfaces import Batch, Loss
 from worldmodel.spec import EnvSpec
 
-MODEL = ("pixels.", "encoder.", "decoder.", "dynamics.", "reward.", "objective.")
+MODEL = ("norm.", "encoder.", "decoder.", "dynamics.", "reward.", "objective.")
 
 
 class PolicyModule(WorldModelModule):

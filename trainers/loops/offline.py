@@ -21,7 +21,7 @@ from trainers.build.module import build_module
 from trainers.command.configuration import BadConfig
 from trainers.process.distributed import gather_over_ranks
 from trainers.run_folder.loggers import log_films
-from trainers.training.loop import LoopContext, TrainingLoop, fit_pixels, own_random
+from trainers.training.loop import LoopContext, TrainingLoop, fit_normalisers, own_random
 from trainers.training.module import WorldModelModule
 from trainers.training.run import RunContext, RunParts
 from worldmodel.spec import EnvSpec
@@ -61,7 +61,7 @@ class OfflineLoop(TrainingLoop):
 
     def begin(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
         """Measure the frames."""
-        fit_pixels(module, self.recorded.sample(min(512, self.recorded.rows), 1))
+        fit_normalisers(module, self.recorded.sample(min(512, self.recorded.rows), 1))
         self.plan_updates()
 
     def between_updates(self, trainer: pl.Trainer, module: WorldModelModule) -> None:

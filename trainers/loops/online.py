@@ -22,7 +22,7 @@ from trainers.build.module import build_module
 from trainers.process.distributed import gather_over_ranks, sum_over_ranks
 from trainers.process.interrupt import Interrupted
 from trainers.run_folder.paths import record_fault
-from trainers.training.loop import LoopContext, TrainingLoop, fit_pixels
+from trainers.training.loop import LoopContext, TrainingLoop, fit_normalisers
 from trainers.training.module import WorldModelModule
 from trainers.training.run import RunContext, RunParts
 
@@ -64,7 +64,7 @@ class OnlineLoop(TrainingLoop):
         for episode in seeds:
             self._report([episode], {})
         self._require_windows(trainer.datamodule.length)
-        fit_pixels(module, self.replay.sample(min(512, self.replay.rows), 1))
+        fit_normalisers(module, self.replay.sample(min(512, self.replay.rows), 1))
         self.updates_due = self.update_ratio * self.collector.decisions
         self._count_damage()
         self.log_row(trainer, module, {})

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from datamodules.storage.durable import sync_folder, write_new
+from trainers.run_folder.earlier_versions import renamed
 from trainers.run_folder.serialization import Packer, plain, unpack
 
 FORMAT = 1
@@ -188,7 +189,7 @@ class DurableCheckpointIO(CheckpointIO):
         """
         files = dict(_read(Path(path)))
         try:
-            checkpoint = _decode(files)
+            checkpoint = renamed(_decode(files))
         except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CheckpointDamaged(f"{path}: expected a checkpoint's content, got {error!r}") from error
         return _move(checkpoint, map_location) if isinstance(map_location, str | torch.device) else checkpoint

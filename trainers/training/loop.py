@@ -281,10 +281,10 @@ class TrainingLoop(pl.Callback):
             torch.cuda.set_rng_state(rank["cuda_rng"])
 
 
-def fit_pixels(module: WorldModelModule, frames: Batch) -> None:
-    """Measure the frames that a run begins with; all ranks take rank 0's statistics."""
-    module.agent.pixels.fit(frames.pixels.flatten(0, 1))
-    for buffer in module.agent.pixels.buffers():
+def fit_normalisers(module: WorldModelModule, rows: Batch) -> None:
+    """Measure what is observed at the run's beginning; all ranks take rank 0's statistics."""
+    module.agent.norm.fit({name: part.flatten(0, 1) for name, part in rows.observation.items()})
+    for buffer in module.agent.norm.buffers():
         broadcast_from_rank_zero(buffer)
 
 

@@ -16,8 +16,8 @@ from worldmodel.capabilities import FitsPosterior, ReportsBelief, ReportsLatent,
 from worldmodel.distributions import standard_normal
 from worldmodel.heads import Head
 from worldmodel.interfaces import Batch, Belief, Carry, Dynamics, Loss, Noise, Observation, Planner
-from worldmodel.nets import PixelNorm
 from worldmodel.objectives import Objective, Seen
+from worldmodel.observations import ObservationDecoder, ObservationEncoder, ObservationNorm
 from worldmodel.policies.actor import Actor
 from worldmodel.policies.backprop import BackpropImagination
 from worldmodel.simulators.latent import LatentSimulator, frozen
@@ -49,9 +49,9 @@ class LatentMPC(nn.Module):
     def __init__(
         self,
         *,
-        pixels: PixelNorm,
-        encoder: nn.Module,
-        decoder: nn.Module | None,
+        norm: ObservationNorm,
+        encoder: ObservationEncoder,
+        decoder: ObservationDecoder | None,
         objective: Objective,
         dynamics: nn.Module,
         reward: Head,
@@ -69,7 +69,7 @@ class LatentMPC(nn.Module):
         if act_with not in ("planner", "actor") or (act_with == "actor" and actor is None):
             raise ValueError(f"act_with: expected 'planner', or 'actor' with an actor, got {act_with!r}")
         assert objective.decodes == (decoder is not None), objective
-        self.pixels, self.encoder, self.decoder, self.reward = pixels, encoder, decoder, reward
+        self.norm, self.encoder, self.decoder, self.reward = norm, encoder, decoder, reward
         self.dynamics: Dynamics = dynamics  # type: ignore[assignment]
         self.imagination, self.actor, self.planner = imagination, actor, planner
         self.action_dim, self.discount = action_dim, discount
@@ -124,7 +124,7 @@ class LatentMPC(nn.Module):
         return self._see(batch, sample=sample).belief
 
     def _see(self, batch: Batch, *, sample: bool = True) -> Seen:
-        embed = self.encoder(self.pixels(batch.pixels))
+        embed = self.encoder(self.norm(batch.observation))
         carry = torch.zeros(embed.shape[0], self.dynamics.carry_dim, device=embed.device)  # float32 under autocast too
         return Seen(batch, embed, self.dynamics.observe(embed, batch.action, batch.is_first, carry, sample=sample))
 
@@ -187,8 +187,7 @@ class LatentMPC(nn.Module):
         """
         blank = is_first[:, None]
         last = torch.where(blank, 0.0, carry.action)
-        (pixels,) = observation.values()
-        embed = self.encoder(self.pixels(pixels[:, None]))
+        embed = self.encoder(self.norm({name: rows[:, None] for name, rows in observation.items()}))
         belief = self.dynamics.observe(embed, last[:, None], blank, carry.belief, sample=False)
         latent = belief.latent[:, 0]
         action, plan, value = self._decide(latent, torch.where(blank[..., None], torch.nan, carry.plan), generator)

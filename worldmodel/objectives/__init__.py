@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from worldmodel.heads import Head
 from worldmodel.interfaces import Batch, Belief, Dynamics
-from worldmodel.nets import PixelNorm
+from worldmodel.observations import ObservationDecoder, ObservationEncoder, ObservationNorm
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +21,12 @@ class Seen:
     belief: Belief
 
 
-class Encoder(Protocol):
-    """Frames to embeddings of `embed_dim` numbers."""
-
-    embed_dim: int
-
-
 class Model(Protocol):
     """The parts that an objective may train: the agent's."""
 
-    pixels: PixelNorm
-    encoder: nn.Module
-    decoder: nn.Module | None
+    norm: ObservationNorm
+    encoder: ObservationEncoder
+    decoder: ObservationDecoder | None
     dynamics: Dynamics
     reward: Head
 

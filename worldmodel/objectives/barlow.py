@@ -7,13 +7,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.interfaces import Dynamics
-from worldmodel.objectives import Encoder, Model, Objective, Seen
+from worldmodel.objectives import Model, Objective, Seen
+from worldmodel.observations import ObservationEncoder
 
 
 class Barlow(Objective):
     """Squared distance of the cross-correlation from the identity, off the diagonal times `redundancy`."""
 
-    def __init__(self, *, encoder: Encoder, dynamics: Dynamics, redundancy: float = 5e-4, weight: float = 0.05) -> None:
+    def __init__(
+        self, *, encoder: ObservationEncoder, dynamics: Dynamics, redundancy: float = 5e-4, weight: float = 0.05
+    ) -> None:
         super().__init__(barlow=weight)
         if redundancy < 0:
             raise ValueError(f"redundancy: expected a number of at least 0, got {redundancy}")

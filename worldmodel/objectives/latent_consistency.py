@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.interfaces import Dynamics
-from worldmodel.objectives import Encoder, Model, Objective, Seen
+from worldmodel.objectives import Model, Objective, Seen
+from worldmodel.observations import ObservationEncoder
 from worldmodel.unrolling import open_loop_losses
 
 
@@ -19,7 +20,7 @@ class LatentConsistency(Objective):
 
     looks_ahead = True
 
-    def __init__(self, *, encoder: Encoder, dynamics: Dynamics, steps: int = 5) -> None:
+    def __init__(self, *, encoder: ObservationEncoder, dynamics: Dynamics, steps: int = 5) -> None:
         super().__init__()
         if steps < 1:
             raise ValueError(f"objective.steps: expected at least 1, got {steps}")

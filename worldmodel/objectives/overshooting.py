@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.interfaces import Dynamics
-from worldmodel.objectives import Encoder, Model, Seen
+from worldmodel.objectives import Model, Seen
 from worldmodel.objectives.reconstruction import Reconstruction
+from worldmodel.observations import ObservationEncoder
 from worldmodel.unrolling import latent_overshooting, posterior_of, stepper
 
 
@@ -22,7 +23,7 @@ class Overshooting(Reconstruction):
     def __init__(
         self,
         *,
-        encoder: Encoder,
+        encoder: ObservationEncoder,
         dynamics: Dynamics,
         decode_fraction: float = 0.25,
         steps: int = 5,

@@ -1,37 +1,38 @@
-"""Decode the frames (the chapter's -log p(o | s))."""
+"""Decode what was observed (the chapter's -log p(o | s))."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.interfaces import Dynamics
-from worldmodel.objectives import Encoder, Model, Objective, Seen
+from worldmodel.objectives import Model, Objective, Seen
+from worldmodel.observations import ObservationEncoder
 
 
 class Reconstruction(Objective):
-    """Share of the frames' variance left unexplained: a Gaussian's negative log-likelihood up to scale and constant.
+    """Share of each observation's variance left unexplained: a Gaussian's -log likelihood up to scale and constant.
 
-    decode_fraction: share of a batch's frames that is decoded, a random subset: the decoder is the costliest part.
+    decode_fraction: share of a batch's rows that is decoded, a random subset: the decoder is the costliest part.
     """
 
     decodes = True
 
-    def __init__(self, *, encoder: Encoder, dynamics: Dynamics, decode_fraction: float = 0.25) -> None:
-        super().__init__(image=20.0)
+    def __init__(self, *, encoder: ObservationEncoder, dynamics: Dynamics, decode_fraction: float = 0.25) -> None:
+        super().__init__(image=20.0, vector=20.0)
         if not 0 < decode_fraction <= 1:
             raise ValueError(f"decode_fraction: expected a number in (0, 1], got {decode_fraction}")
         self.decode_fraction = decode_fraction
 
     def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:
-        """`image`."""
+        """`image` and `vector`, each where there is one."""
         assert model.decoder is not None
-        latent, pixels = seen.belief.select(seen.belief.latent), seen.belief.select(seen.batch.pixels)
+        latent = seen.belief.select(seen.belief.latent)
+        observation = {name: seen.belief.select(rows) for name, rows in seen.batch.observation.items()}
         count = max(1, round(self.decode_fraction * len(latent)))
         if count < len(latent):
             chosen = torch.randperm(len(latent), device=latent.device)[:count]
-            latent, pixels = latent[chosen], pixels[chosen]
-        error = model.decoder(latent).float() - model.pixels(pixels)
-        return {"image": error.square().mean()}
+            latent, observation = latent[chosen], {name: rows[chosen] for name, rows in observation.items()}
+        return model.decoder.losses(latent, model.norm(observation))
 
 
 make = Reconstruction

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from worldmodel.interfaces import Dynamics
 from worldmodel.nets import mlp
-from worldmodel.objectives import Encoder, Model, Objective, Seen
+from worldmodel.objectives import Model, Objective, Seen
+from worldmodel.observations import ObservationEncoder
 
 
 class SIGReg(Objective):
@@ -23,7 +24,7 @@ class SIGReg(Objective):
     def __init__(
         self,
         *,
-        encoder: Encoder,
+        encoder: ObservationEncoder,
         dynamics: Dynamics,
         code_dim: int = 32,
         hidden: int = 200,

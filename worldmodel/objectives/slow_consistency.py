@@ -37,7 +37,7 @@ class SlowConsistency(Objective):
         """The slow model's latents of every row, no samples."""
         dynamics: Dynamics = self.dynamics.module  # type: ignore[assignment]
         batch = seen.batch
-        embed = self.encoder.module(model.pixels(batch.pixels))
+        embed = self.encoder.module(model.norm(batch.observation))
         blank = torch.zeros(len(embed), dynamics.carry_dim, device=embed.device)
         return dynamics.observe(embed, batch.action, batch.is_first, blank, sample=False).latent
 

@@ -38,7 +38,7 @@ def test_short_episodes_shorten_what_is_measured():
 
 def test_a_copied_frame_is_as_wrong_as_the_distance_it_missed():
     agent = small_agent().eval()
-    agent.pixels.std.fill_(0.1)
+    agent.norm.parts[0].std.fill_(0.1)
     error = HeldOut([episode(60)]).measure(agent)
     for step in STEPS:
         assert np.isclose(error[f"held_out/still_{step}"], (step / 255 / 0.1) ** 2, rtol=1e-4)
@@ -47,7 +47,7 @@ def test_a_copied_frame_is_as_wrong_as_the_distance_it_missed():
 def test_errors_fall_when_the_decoder_is_right():
     """A decoder that outputs the mean frame of a still scene is right everywhere."""
     agent = small_agent().eval()
-    agent.pixels.fit(torch.zeros(4, *PIXELS, dtype=torch.uint8))
+    agent.norm.fit({"pixels": torch.zeros(4, *PIXELS, dtype=torch.uint8)})
     with torch.no_grad():
         for weight in agent.decoder.parameters():
             weight.zero_()

@@ -148,7 +148,7 @@ def test_a_named_task_is_acted_in(runs, finished, tmp_path):
         ("data=offline", "data.uri=SEGMENTS", "data.updates=0"): ("data.updates", "at least 1"),
         ("data=offline", "data.uri=SEGMENTS", "data.validation_share=1"): ("data.validation_share", "below 1"),
         ("data=offline", "data.uri=SEGMENTS", "data.length=8", "task=toy_point", "task.env.size=32"): (
-            "pixels (3, 16, 16)",
+            "observed 3x16x16",
             "32",
         ),
         ("data=online", "task=none"): ("task", "data=offline"),
@@ -181,7 +181,7 @@ def test_imagination_moves_the_policy_and_never_the_model(runs, finished, tmp_pa
     parts = {}
     for name, weight in before.items():
         parts.setdefault(name.split(".")[1], []).append(torch.equal(weight, after[name]))
-    assert all(all(parts[part]) for part in ("pixels", "encoder", "decoder", "dynamics", "reward")), parts
+    assert all(all(parts[part]) for part in ("norm", "encoder", "decoder", "dynamics", "reward")), parts
     assert not any(all(parts[part]) for part in ("actor", "imagination"))
     optimiser = checkpoint(folder)["optimizer_states"][0]
     assert len(optimiser["param_groups"]) == 2

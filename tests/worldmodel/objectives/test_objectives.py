@@ -81,12 +81,14 @@ def test_any_dynamics_is_trained_and_acts_with_any_objective(name: str, objectiv
     assert all(grad is not None and grad.isfinite().all() and grad.abs().sum() > 0 for grad in grads)
     decision = agent.act({"pixels": batch.pixels[:, 0]}, batch.is_first[:, 0], agent.initial_carry(3))
     assert decision.action.isfinite().all()
-    assert (open_loop(agent, batch, context=3).frames is None) == (objective not in ("reconstruction", "overshooting"))
+    assert (open_loop(agent, batch, context=3).observation is None) == (
+        objective not in ("reconstruction", "overshooting")
+    )
 
 
 def seen_by(agent: torch.nn.Module) -> Seen:
     batch = random_batch()
-    embed = agent.encoder(agent.pixels(batch.pixels))
+    embed = agent.encoder(agent.norm(batch.observation))
     return Seen(batch, embed, agent.observe(batch, sample=False))
 
 
@@ -94,7 +96,7 @@ def test_slow_targets_begin_as_the_model_s_own_latents_and_follow_at_their_rate(
     agent = small_agent("deterministic", objective="slow_consistency")
     seen = seen_by(agent)
     torch.testing.assert_close(agent.objective.targets(agent, seen), seen.belief.latent)
-    weight, slow = agent.encoder.stem.weight, agent.objective.encoder.module.stem.weight
+    weight, slow = agent.encoder.parts[0].stem.weight, agent.objective.encoder.module.parts[0].stem.weight
     before = slow.clone()
     with torch.no_grad():
         weight += 1

@@ -1,0 +1,28 @@
+"""Vectors to embeddings by a perceptron."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from worldmodel.nets import mlp
+
+
+class VectorEncoder(nn.Module):
+    """A perceptron on a normalised vector.
+
+    Args:
+        size: numbers in a vector, d.
+        embed_dim: numbers in an embedding, E.
+        hidden: width of the hidden layers.
+        layers: how many there are.
+    """
+
+    def __init__(self, *, size: int, embed_dim: int = 128, hidden: int = 128, layers: int = 2) -> None:
+        super().__init__()
+        self.embed_dim, self.net = embed_dim, nn.Sequential(mlp(size, hidden, layers, embed_dim), nn.SiLU())
+
+    def forward(self, rows: Float[Tensor, "B T d"]) -> Float[Tensor, "B T E"]:
+        """Embed normalised vectors."""
+        return self.net(rows)  # type: ignore[no-any-return]
+
+
+make = VectorEncoder
