@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.alignment import Alignment, check_alignment
+from datamodules.formats.assemble import FIRST_REWARD
 from datamodules.formats.protocol import FormatError, Problem, Reader
 from datamodules.formats.segments import open_writer
 from datamodules.formats.uri import Uri, open_reader, parse
@@ -134,42 +135,69 @@ def _require_rows(folder: Path, held: int, *, expected: int, got: int) -> None:
 
 
 def import_once(
-    uri: str, cache: Path, *, alignment: str | None, say: Callable[[str], None]
+    uri: str, cache: Path, *, alignment: str | None, say: Callable[[str], None], actions: str | None = None
 ) -> tuple[Path, dict[str, Any]]:
-    """The folder of segments in `cache` that holds the episodes at `uri`, and the facts of their import.
+    """Copy the episodes at `uri` into segments, unless that was done before.
 
-    One process copies, others wait for it; what was broken off is continued. alignment: arrival or departure, against
-    what the format says. Raises FormatError where the frames say otherwise and nobody insists, FormatError, OSError.
+    One process copies, others wait for it; what was broken off is continued. What is refused leaves nothing behind.
+
+    Args:
+        uri: of the data set.
+        cache: folder in which each data set has its own.
+        alignment, actions: arrival or departure, against what the format says; None: as the URI or the format says.
+        say: takes a line for the user.
+
+    Returns:
+        The folder of segments, and the facts of their import (JSON).
+
+    Raises:
+        FormatError: where nothing can be read, or the frames speak for another pairing and nobody insists.
+        OSError: where the disk fails.
     """
-    if alignment is not None:
-        uri = f"{uri}{'&' if '?' in uri else '?'}alignment={alignment}"
+    for key, value in (("alignment", alignment), ("actions", actions)):
+        if value is not None:
+            uri = f"{uri}{'&' if '?' in uri else '?'}{key}={value}"
     parsed = parse(uri)
+    if not parsed.path.exists():
+        raise FormatError(f"no such file or folder: {parsed.path}")
     folder = cache / f"{parsed.path.resolve().name}-{_digest(parsed)}"
-    with _alone(folder):
-        done = folder / DONE
-        if not done.exists():
-            facts = _import(uri, folder, say=say)
-            write_atomic(done, json.dumps(facts, indent=1).encode())
-        return folder, json.loads(done.read_bytes())
+    done = folder / DONE
+    if not done.exists():
+        found = _judged(uri, say=say)
+        with _alone(folder):
+            if not done.exists():
+                facts = _import(uri, folder, say=say)
+                write_atomic(done, json.dumps({**facts, "alignment": found.to_json()}, indent=1).encode())
+    return folder, json.loads(done.read_bytes())
+
+
+def _judged(uri: str, *, say: Callable[[str], None]) -> Alignment:
+    """What the check says of the episodes; raises FormatError where it contradicts how they are read by default."""
+    options = parse(uri).options
+    given = options.get("actions", options.get("alignment"))
+    with closing(open_reader(uri)) as reader:
+        found = check_alignment(reader.trajectories())
+        words = found.in_words(
+            given=given, remedy="data.alignment=", rewards_depart=reader.notes.count(FIRST_REWARD) > 0
+        )
+    loud = "WARNING: " if found.shift is None and given is None else ""
+    say(f"{loud}alignment: {words} ({', '.join(f'{s:+d}: {v:.3f}' for s, v in found.scores.items())})")
+    if found.other is not None and given is None:
+        raise FormatError(
+            f"data.alignment: expected the frames of {uri} to bear out how it was read; {words} (t={found.t:.1f}); "
+            "whichever is given is not questioned"
+        )
+    return found
 
 
 def _import(uri: str, folder: Path, *, say: Callable[[str], None]) -> dict[str, Any]:
     with closing(open_reader(uri)) as reader:
-        found = check_alignment(reader.trajectories())
-        given = parse(uri).options.get("alignment")
-        words = found.in_words(given=given, remedy="data.alignment=")
-        say(f"alignment: {words} ({', '.join(f'{s:+d}: {v:.3f}' for s, v in found.scores.items())})")
-        if found.other is not None and given is None:
-            raise FormatError(
-                f"data.alignment: expected the frames of {uri} to bear out how it was read; {words} (t={found.t:.1f}); "
-                "whichever is given is not questioned"
-            )
         say(f"importing {uri} into {folder}, once")
         report = import_trajectories(reader, folder, check=False)
     say(f"imported {report.episodes:,} episodes, {report.megabytes:,.0f} MB of pixels in {report.seconds:.1f} s")
     for note in report.notes:
         say(f"note: {note}")
-    return {**_facts(report), "alignment": found.to_json()}
+    return _facts(report)
 
 
 def _facts(report: ImportReport) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def convert(uri: str, out: str) -> dict[str, Any]:
     """Write every readable episode at `uri` to `out`; raises BadConfig, FormatError, OSError."""
     # the readers load numpy and more: help is answered before
     from datamodules.formats.protocol import in_short
-    from datamodules.formats.uri import open_reader, open_writer, require_new
+    from datamodules.formats.uri import absolute, open_reader, open_writer, require_new
 
     start, episodes, rows, writer = time.monotonic(), 0, 0, None
     with closing(open_reader(uri)) as reader, ExitStack() as stack:
@@ -59,7 +59,7 @@ def convert(uri: str, out: str) -> dict[str, Any]:
     return {
         **counts,
         "problems": [*problems[:NAMED_PROBLEMS], *notes],
-        "out": out,
+        "out": absolute(out),
         "seconds": round(time.monotonic() - start, 1),
     }
 

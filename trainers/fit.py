@@ -7,8 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trainers.command.arguments import Command
-from trainers.command.configuration import BadConfig, load_config, override_saved, read_yaml, run_title, task_names
+from trainers.command.arguments import Command, at_home
+from trainers.command.configuration import (
+    PLAIN,
+    BadConfig,
+    load_config,
+    override_saved,
+    read_yaml,
+    run_title,
+    task_names,
+)
 from trainers.command.entry import is_first_rank, run
 from trainers.command.preflight import check
 from trainers.run_folder.paths import RunPaths
@@ -64,6 +72,8 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
 
 def _configure(arguments: Sequence[str]) -> tuple[dict[str, Any], RunPaths]:
     """The configuration, new or of the run to resume, and the run folder."""
+    given = [text.split("=", 1) for text in arguments]
+    arguments = [f"{key}={at_home(value) if key in PLAIN else value}" for key, value in given]
     named = dict(text.split("=", 1) for text in arguments)
     if named.get("resume", "") not in ("", "null"):
         config, root = _resumed(Path(named["resume"]), arguments)
@@ -74,7 +84,19 @@ def _configure(arguments: Sequence[str]) -> tuple[dict[str, Any], RunPaths]:
     root = root.resolve()
     if is_first_rank():
         os.environ[RUN_DIR] = str(root)
-    return config | {"run_dir": str(root)}, RunPaths(root)
+    return _anywhere(config) | {"run_dir": str(root)}, RunPaths(root)
+
+
+def _anywhere(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with paths that mean the same in every working folder, so that a resume finds them."""
+    data = config["data"]
+    given = {key: data[key] for key in ("model", "cache") if data.get(key)}
+    paths = {key: str(Path(path).absolute()) for key, path in given.items()}
+    if data.get("uri"):
+        from datamodules.formats.uri import absolute  # numpy, which help is answered without
+
+        paths = {"cache": str(Path("cache").absolute()), **paths, "uri": absolute(data["uri"])}
+    return config | {"data": {**data, **paths}}
 
 
 def _resumed(root: Path, arguments: Sequence[str]) -> tuple[dict[str, Any], Path]:
@@ -97,7 +119,8 @@ def _imagining(model: Path, arguments: Sequence[str]) -> dict[str, Any]:
     data = config["data"]
     if data["uri"] is None:
         own = {"uri": f"segments:{root / 'replay'}"}
-        data |= {key: learned_from[key] for key in ("uri", "cache", "alignment")} if "uri" in learned_from else own
+        keys = ("uri", "cache", "alignment", "actions")
+        data |= {key: learned_from.get(key) for key in keys} if "uri" in learned_from else own
     return config
 
 

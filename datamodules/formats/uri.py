@@ -40,7 +40,7 @@ class Uri:
 def parse(uri: str) -> Uri:
     """Split `scheme:path?key=value&...`; without a scheme the path must exist and is recognised. Raises FormatError.
 
-    Options begin at the last `?`; their values are percent-decoded, the path is taken as it stands.
+    Options begin at the last `?`; their values are percent-decoded, the path is taken as it stands but for a `~`.
     """
     match = re.match(r"([A-Za-z][A-Za-z0-9_+.-]*):", uri)
     rest = uri[match.end() :] if match else uri
@@ -50,8 +50,26 @@ def parse(uri: str) -> Uri:
     if not path or re.search(r"[\x00-\x1f\x7f]", path):
         raise FormatError(f"{uri!r}: expected scheme:path without control characters in it; schemes: {_known()}")
     options = dict(_options(uri, query))
-    scheme = _checked(uri, match.group(1)) if match else recognise(Path(path))
-    return Uri(scheme, Path(path), options)
+    where = home(path)
+    scheme = _checked(uri, match.group(1)) if match else recognise(where)
+    return Uri(scheme, where, options)
+
+
+def home(path: str) -> Path:
+    """A path whose leading `~` is the home folder, as a shell reads it; raises FormatError for an unknown user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise FormatError(f"{path}: {error}") from error
+
+
+def absolute(uri: str) -> str:
+    """The same address from any working folder, without a `~`; what is no address stays as it is."""
+    match = re.match(r"[A-Za-z][A-Za-z0-9_+.-]*:", uri)
+    scheme = match.group() if match else ""
+    path, mark, query = uri[len(scheme) :].rpartition("?")
+    path, query = (path, mark + query) if mark else (query, "")
+    return f"{scheme}{home(path).absolute()}{query}" if path and "://" not in uri else uri
 
 
 def recognise(path: Path) -> str:
@@ -81,9 +99,9 @@ def open_reader(uri: str) -> Reader:
 
 def parse_output(uri: str) -> Uri:
     """As `parse`, for what need not exist: without a scheme the suffix tells it. Raises FormatError."""
-    path = uri.partition("?")[0]
-    if ":" not in uri and not Path(path).exists():
-        scheme = _SUFFIXES.get(Path(path).suffix)
+    path = home(uri.partition("?")[0])
+    if ":" not in uri and not path.exists():
+        scheme = _SUFFIXES.get(path.suffix)
         if scheme is None:
             raise FormatError(f"{uri}: say a scheme, such as npz:{uri}")
         uri = f"{scheme}:{uri}"
@@ -92,7 +110,7 @@ def parse_output(uri: str) -> Uri:
 
 def require_new(out: str) -> None:
     """Raise FormatError where something lies at the URI `out` already, or where it is none."""
-    path = Path(out.partition("?")[0].partition(":")[2] or out.partition("?")[0])
+    path = home(out.partition("?")[0].partition(":")[2] or out.partition("?")[0])
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise FormatError(f"out: expected a path where nothing is yet, got {path}; choose another or move it away")
     parse_output(out)

@@ -53,6 +53,58 @@ def test_the_truth_is_found_for_every_seed(policy):
     assert check_alignment(stored(trajectories, 1)).verdict == "late"
 
 
+def steered(seed: int, *, steps: int = 40, nose: bool = True) -> Trajectory:
+    """A robot that is seen from above: one action turns its heading, the other changes its speed."""
+    rng, side = np.random.default_rng(seed), 32
+    place, heading, speed = rng.uniform(0.35, 0.65, 2), rng.uniform(-np.pi, np.pi), rng.uniform(0.005, 0.02)
+    actions = np.zeros((steps + 1, 2), np.float32)
+    actions[1:] = rng.uniform(-1, 1, (steps, 2))
+    ys, xs = np.mgrid[:side, :side] / side
+    frames = np.full((steps + 1, 3, side, side), 40, np.uint8)
+    for frame, action in zip(frames, actions, strict=True):
+        heading, speed = heading + 0.3 * action[0], np.clip(speed + 0.004 * action[1], 0, 0.03)
+        ahead = np.array([np.cos(heading), np.sin(heading)])
+        place = np.clip(place + speed * ahead, 0.1, 0.9)
+        for channel, (x, y), radius in ((0, place, 0.07), (1, place + 0.08 * ahead, 0.04))[: 1 + nose]:
+            cover = np.clip((radius - np.hypot(xs - x, ys - y)) * side + 0.5, 0, 1)
+            frame[channel] = np.maximum(frame[channel], 40 + 200 * cover)
+    return Trajectory(frames, actions, np.ones(steps + 1, np.float32), False, np.ones(steps + 1, np.int32))
+
+
+@pytest.mark.parametrize("nose", [True, False])
+def test_an_effect_that_depends_on_how_things_move_is_seen(nose):
+    trajectories = [steered(seed, nose=nose) for seed in range(40)]
+    for shift, verdict in ((0, "arrival"), (-1, "departure"), (1, "late")):
+        found = check_alignment(stored(trajectories, shift))
+        assert found.verdict == verdict and found.t > 6, found
+    shuffled = [replace(one, action=trajectories[k - 7].action) for k, one in enumerate(trajectories)]
+    assert check_alignment(shuffled).verdict == "undecided"
+
+
+def test_what_cannot_be_told_has_its_reason():
+    trajectories = play(0, POLICIES["smooth"], episodes=10)
+    still = [replace(one, pixels=np.zeros_like(one.pixels)) for one in trajectories]
+    constant = [replace(one, action=np.full_like(one.action, 0.5)) for one in trajectories]
+    for data, reason in (
+        (trajectories[:1], "rows are too few"),
+        (still, "no frame differs"),
+        (constant, "every action is the same"),
+        (unrelated(trajectories, np.random.default_rng(0)), "not seen by this check"),
+    ):
+        words = check_alignment(data).in_words(given=None, remedy="data.alignment=")
+        assert words.startswith("undecided") and reason in words
+        assert "data.alignment=arrival or data.alignment=departure" in words
+
+
+def test_rewards_tell_whether_they_are_stored_with_their_action():
+    """A departure of actions alone, as DreamerV3's, and one of rewards, too."""
+    found = check_alignment(stored([replace(one, reward=one.reward + 1) for one in play(0, POLICIES["smooth"])], -1))
+    words = found.in_words(given=None, remedy="data.alignment=")
+    assert "rewards as arrival: data.actions=departure" in words and "data.alignment=departure" in words
+    words = found.in_words(given=None, remedy="data.alignment=", rewards_depart=True)
+    assert words.index("data.alignment=departure") < words.index("data.actions=departure")
+
+
 def unrelated(trajectories: list[Trajectory], rng: np.random.Generator) -> list[Trajectory]:
     """Actions of other episodes: as smooth, as large, and without meaning."""
     return [

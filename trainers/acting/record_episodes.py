@@ -16,7 +16,7 @@ from datamodules.envs.errors import WorkerFault
 from datamodules.envs.pool import EnvPool, episode_seed
 from datamodules.envs.protocol import Fault, Step
 from datamodules.formats.protocol import Writer
-from datamodules.formats.uri import open_writer, require_new
+from datamodules.formats.uri import absolute, open_writer, require_new
 from datamodules.rollout import Episode, Policy, SmoothRandom, play
 from datamodules.trajectory import Trajectory
 from trainers.acting.agent_policy import AgentPolicy
@@ -66,7 +66,14 @@ def record(
         if recorder.last_fault is not None and not recorder.counts()["env_steps"]:
             fault = recorder.last_fault
             raise WorkerFault(f"no episode got beyond its first frame, the last for {fault.kind}: {fault.message}")
-        facts = {"task": pool.spec.task, "policy": policy, **acts, **recorder.counts(), "out": out, "seed": first_seed}
+        facts = {
+            "task": pool.spec.task,
+            "policy": policy,
+            **acts,
+            **recorder.counts(),
+            "out": absolute(out),
+            "seed": first_seed,
+        }
     return {**facts, "seconds": round(time.monotonic() - start, 1)}
 
 

@@ -1,8 +1,10 @@
 """What every command is called with, `[WORD] key=value ...`, and the one form of its help."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from textwrap import wrap
 
 
@@ -76,7 +78,7 @@ class Command:
                 given += key == self.first
                 if words and given > 1:
                     raise BadArguments(f"{key}: expected one, got {own[key]!r} and {value!r}; see --help")
-                own[key] = value  # the last of several, as in a configuration
+                own[key] = at_home(value)  # the last of several, as in a configuration
             elif mark and self.overrides and not text.startswith("-"):
                 overrides.append(text)
             else:
@@ -102,6 +104,8 @@ class Command:
     def _is_word(self, text: str) -> bool:
         """Whether a text is the command's word: a path or an address, not a misspelt key."""
         name, mark, _ = text.partition("=")
+        if text.startswith("~/"):
+            return self.first is not None
         return self.first is not None and text[:1] not in "-+~" and (not mark or any(sign in name for sign in "/:?"))
 
     def _form(self, key: str) -> str:
@@ -115,3 +119,9 @@ class Command:
         near = get_close_matches(text.partition("=")[0], list(names), n=1)
         hint = f"; did you mean {near[0]}=?" if near else f"; {self.hint.format(text)}" if self.hint else ""
         return f"expected {expected}, got {text!r}{hint}; see --help"
+
+
+def at_home(text: str) -> str:
+    """A path or an address (`~/data`, `npz:~/data?low=-2`) as a shell would have it; any other text as it is."""
+    match = re.fullmatch(r"((?:[a-z0-9]+:)?)(~(?:/[^?]*)?)(\?.*)?", text)
+    return f"{match[1]}{Path(match[2]).expanduser()}{match[3] or ''}" if match else text

@@ -93,6 +93,7 @@ CHOICES = {
     "agent.act_with": ("planner", "actor"),
     "agent.vector_norm": ("statistics", "as_is"),
     "data.alignment": (None, "arrival", "departure"),
+    "data.actions": (None, "arrival", "departure"),
     "data.evaluate": (False, True),
     "data.on_policy": (False, True),
     # float16 would need loss scaling that knows of gradients clipped by group, bfloat16 does not

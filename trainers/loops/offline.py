@@ -265,11 +265,12 @@ def _require_task_fits(session: RunContext, spec: EnvSpec) -> None:
 def _segments(session: RunContext, uri: str) -> tuple[Path, dict[str, Any]]:
     data, parsed = session.config["data"], parse(uri)
     if parsed.scheme == "segments":  # this project's own pairing needs no check
-        if data["alignment"] is not None or parsed.options:
+        if data["alignment"] is not None or data.get("actions") is not None or parsed.options:
             raise BadConfig(f"data.alignment: expected none for segments, which have actions by arrival, got {uri}")
         return parsed.path, {}
     cache = Path(data["cache"] or "cache")
-    return import_once(uri, cache, alignment=data["alignment"], say=session.progress.print)
+    given = {key: data.get(key) for key in ("alignment", "actions")}
+    return import_once(uri, cache, **given, say=session.progress.print)
 
 
 def make(*, session: RunContext) -> RunParts:

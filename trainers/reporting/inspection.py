@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from datamodules.alignment import Alignment, check_alignment
+from datamodules.formats.assemble import FIRST_REWARD
 from datamodules.formats.protocol import Reader, in_short
-from datamodules.formats.uri import open_reader, parse
+from datamodules.formats.uri import absolute, open_reader, parse
 from datamodules.trajectory import Trajectory
 from trainers.command.configuration import BadConfig
 from trainers.run_folder.records import write_json
@@ -89,7 +90,7 @@ def inspect(uri: str, *, out: str | None, episodes: str | None) -> dict[str, Any
             raise BadConfig(f"{uri}: expected an episode that can be read, got none ({reasons})")
         # the check below reads the first episodes again, and begins a new list
         found.problems, found.notes = list(map(str, reader.problems)), reader.notes.texts()
-        alignment = _paired(uri, check_alignment(reader.trajectories()))
+        alignment = _paired(uri, check_alignment(reader.trajectories()), reader.notes.count(FIRST_REWARD) > 0)
         facts = _facts(uri, reader, found, alignment)
     files = _write(folder, found, reader.spec)
     write_json(folder / "findings.json", facts)
@@ -111,12 +112,13 @@ def _read(reader: Reader, *, limit: int | None) -> _Findings:
     return found
 
 
-def _paired(uri: str, found: Alignment) -> dict[str, Any]:
+def _paired(uri: str, found: Alignment, rewards_depart: bool) -> dict[str, Any]:
     """The check's findings, with what they say of this reading in words."""
     parsed = parse(uri)
     # this project's own files are by arrival, whatever is asked for
     remedy = None if parsed.scheme == "segments" else f"add {'&' if parsed.options else '?'}alignment="
-    words = found.in_words(given=parsed.options.get("alignment"), remedy=remedy)
+    given = parsed.options.get("actions", parsed.options.get("alignment"))
+    words = found.in_words(given=given, remedy=remedy, rewards_depart=rewards_depart)
     return {**found.to_json(), "words": words}
 
 
@@ -124,7 +126,7 @@ def _facts(uri: str, reader: Reader, found: _Findings, alignment: dict[str, Any]
     assert found.low is not None and found.high is not None
     counts, edges = np.histogram(found.returns, BINS)
     return {
-        "uri": uri,
+        "uri": absolute(uri),
         "task": reader.spec.task,
         "spec": reader.spec.to_json(),
         "episodes": len(found.lengths),

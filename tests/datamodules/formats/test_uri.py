@@ -107,3 +107,21 @@ def test_an_output_needs_a_scheme_or_a_suffix():
     assert uri.parse_output("no/such.npz") == Uri("npz", Path("no/such.npz"))
     with pytest.raises(FormatError, match="say a scheme, such as npz:no/such"):
         uri.parse_output("no/such")
+
+
+def test_home_is_found_and_addresses_become_absolute(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert parse("npz:~/a?low=-2") == Uri("npz", tmp_path / "a", {"low": "-2"})
+    assert uri.parse_output("~/a.npz").path == tmp_path / "a.npz"
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").touch()
+    with pytest.raises(FormatError, match="nothing is yet"):
+        uri.require_new("npz:~/full")
+    for text, expected in (
+        ("npz:data/a?low=-2", f"npz:{tmp_path}/data/a?low=-2"),
+        ("~/a b", f"{tmp_path}/a b"),
+        ("npz:/x?a=~", "npz:/x?a=~"),
+        ("https://host/a", "https://host/a"),
+    ):
+        assert uri.absolute(text) == expected

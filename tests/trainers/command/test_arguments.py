@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from trainers import collect_data, convert_data, evaluate, inspect_data, report
+from trainers import collect_data, convert_data, evaluate, fit, inspect_data, report
 from trainers.command.arguments import BadArguments, Command, Key
+from trainers.command.configuration import load_config
 from trainers.command.entry import run
 from trainers.run_folder.find import data_uri, find_checkpoint, find_run
 
@@ -164,3 +165,22 @@ def test_a_read_only_run_is_reported_and_evaluated_elsewhere(finished, tmp_path,
     (tmp_path / "file").touch()
     for main in (report.main, evaluate.main):
         assert "out: expected a" in refused(main, str(finished), f"out={tmp_path / 'file' / 'x'}")
+
+
+@pytest.mark.parametrize(("text", "meant"), [("~/x", "{}/x"), ("npz:~/x?low=~", "npz:{}/x?low=~"), ("a~b", "a~b")])
+def test_a_tilde_is_home(monkeypatch, tmp_path, text, meant):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for words in ([text], [f"run={text}"]):
+        assert EXAMPLE.parse(words).own["run"] == meant.format(tmp_path)
+
+
+def test_what_a_run_saves_means_the_same_everywhere(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    config, paths = fit._configure(["data=offline", "data.uri=npz:data/toy?low=-2&high=2", "run_dir=~/run"])
+    assert config["data"]["uri"] == f"npz:{tmp_path}/data/toy?low=-2&high=2"
+    assert config["data"]["cache"] == f"{tmp_path}/cache"
+    assert config["run_dir"] == str(paths.root) == f"{tmp_path}/home/run" and not paths.root.exists()
+    config, _ = fit._configure(["data=offline", "data.uri=npz:~/toy", "data.cache=c"])
+    assert (config["data"]["uri"], config["data"]["cache"]) == (f"npz:{tmp_path}/home/toy", f"{tmp_path}/c")
+    assert "uri" not in fit._configure(["task=toy_point"])[0]["data"] and load_config([])["run_dir"] is None

@@ -1,6 +1,7 @@
 """Data whose actions are stored the other way than its format has it: the check refuses, the override repairs."""
 
 import csv
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,6 +95,47 @@ def test_the_override_repairs_what_the_check_refuses(truth, tmp_path, rewrite, o
         assert np.array_equal(got.action, one.action[:kept])
         assert rewrite is mp4 or np.array_equal(got.pixels, one.pixels[:kept])
     recorded.close()
+
+
+def test_actions_alone_are_moved_where_rewards_are_right(truth, tmp_path):
+    """As DreamerV3 stores them; what is refused leaves nothing behind."""
+    root = tmp_path / "data"
+    writer = open_writer(f"npz:{root}", SPEC)
+    for one in truth:
+        moved = departing(one.action)
+        moved[0], first = 0, departing(one.action)[0]
+        writer.write(replace(one, action=moved))
+        path = max(root.glob("*.npz"))
+        arrays = dict(np.load(path))
+        arrays["action"][0] = first  # a writer by arrival has none there
+        np.savez(path, **arrays)
+    cache = tmp_path / "cache"
+    with pytest.raises(FormatError, match=r"read as arrival, rewards as arrival: data\.actions=departure .*alignment="):
+        import_once(f"npz:{root}", cache, alignment=None, say=lambda _: None)
+    assert not cache.exists()
+    folder, facts = import_once(f"npz:{root}", cache, alignment=None, actions="departure", say=lambda _: None)
+    assert facts["alignment"]["verdict"] == "arrival" and not facts["problems"]
+    with closing(Recorded(folder)) as recorded:
+        for got, one in zip(recorded.trajectories(), truth, strict=True):
+            assert np.array_equal(got.reward, one.reward) and np.array_equal(got.action, one.action)
+
+
+def test_what_cannot_be_told_is_said_loudly(truth, tmp_path):
+    writer = open_writer(f"npz:{tmp_path / 'data'}", SPEC)
+    for one in truth:
+        writer.write(replace(one, pixels=np.zeros_like(one.pixels)))
+    said: list[str] = []
+    import_once(f"npz:{tmp_path / 'data'}", tmp_path / "cache", alignment=None, say=said.append)
+    assert said[0].startswith("WARNING: alignment: undecided, no frame differs") and "data.alignment=" in said[0]
+    said.clear()
+    import_once(f"npz:{tmp_path / 'data'}", tmp_path / "cache", alignment="arrival", say=said.append)
+    assert said[0].startswith("alignment: undecided, no frame differs") and "read by arrival, as was said" in said[0]
+
+
+def test_a_path_that_is_not_there_leaves_no_cache(tmp_path):
+    with pytest.raises(FormatError, match="no such file or folder"):
+        import_once(f"npz:{tmp_path / 'no'}", tmp_path / "cache", alignment=None, say=lambda _: None)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_segments_have_one_pairing(refused, finished, tmp_path):
