@@ -63,5 +63,8 @@ def actions_of(space: Any) -> Actions:
     if not isinstance(space, spaces.Box) or space.dtype.kind != "f" or math.prod(space.shape) == 0:
         raise BadSpace(f"action: expected Discrete or a Box of floats, got {space}")
     if not ((np.abs(space.low) < UNLIMITED) & (np.abs(space.high) < UNLIMITED)).all():
-        raise BadSpace(f"action: expected finite bounds below {UNLIMITED:g}, got {space}; RescaleAction sets some")
+        raise BadSpace(
+            f"action: expected finite bounds below {UNLIMITED:g}, got {space}; in your environment, "
+            "gymnasium.wrappers.TransformAction(env, lambda action: action, Box(low, high)) sets some"
+        )
     return BoxActions(space.low, space.high)

@@ -125,6 +125,12 @@ def require_codec(codec: str) -> tuple[str, dict[str, str]]:
     return CODECS[codec]
 
 
+def require_fps(fps: float) -> None:
+    """Raise FormatError for a number of frames a second that no film has."""
+    if not 0 < fps <= 1000:
+        raise FormatError(f"fps: expected a number in (0, 1000], got {fps}")
+
+
 class Film:
     """An open mp4 file. height, width: of its frames.
 

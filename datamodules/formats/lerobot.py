@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from datamodules.formats.assemble import BY_DEPARTURE, Assembler, Convention, RowOptions, require_spec
 from datamodules.formats.guard import find_files, inside, open_inside, read_json, require_array, spec_from
-from datamodules.formats.images import Film, decode_picture, fit, stack
+from datamodules.formats.images import Film, decode_picture, fit, require_fps, stack
 from datamodules.formats.lerobot_info import OWN, Info, convention_of, place, read_info
 from datamodules.formats.lerobot_writer import LeRobotWriter
 from datamodules.formats.parquet import Rows, Table, blobs, matrix
@@ -304,4 +304,5 @@ def open_writer(path: Path, spec: EnvSpec, *, codec: str = "h264", fps: float = 
 
     codec: h264 (small, not exact), lossless (films of RGB) or png (pictures in the table).
     """
+    require_fps(fps)
     return LeRobotWriter(path, spec, codec=codec, fps=fps)

@@ -26,7 +26,7 @@ from datamodules.formats.guard import (
     spec_from,
     write_json,
 )
-from datamodules.formats.images import Film, encode_film, require_codec, stack
+from datamodules.formats.images import Film, encode_film, require_codec, require_fps, stack
 from datamodules.formats.protocol import FormatError, Problem, in_short
 from datamodules.storage.durable import write_atomic
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
@@ -190,6 +190,7 @@ def open_reader(path: Path, *, options: RowOptions = BY_ARRIVAL, size: int = 0) 
 def open_writer(path: Path, spec: EnvSpec, *, codec: str = "lossless", fps: float = 30.0) -> Mp4Writer:
     """Write the folder `path`, or add to one of the same spec; codec: lossless or h264. Raises FormatError, OSError."""
     require_codec(codec)
+    require_fps(fps)
     if spec.pixels[0] not in (1, 3):
         raise FormatError(f"{path}: expected frames of 1 or 3 channels, got {spec.pixels[0]}")
     path.mkdir(parents=True, exist_ok=True)

@@ -37,7 +37,7 @@ class VariationalDynamics(MemberSteps):
     ) -> None:
         super().__init__(embed_dim=embed_dim, action_dim=action_dim, filter=filter, filters=FILTERS, members=members)
         for name, number in {"prior_scale": prior_scale, "temperature": temperature}.items():
-            if number <= 0:
+            if not number > 0:
                 raise ValueError(f"dynamics.{name}: expected a number above 0, got {number}")
         net = prior_net(self.filter)
         last: Any = net[-1]

@@ -18,7 +18,7 @@ class Barlow(Objective):
         self, *, encoder: ObservationEncoder, dynamics: Dynamics, redundancy: float = 5e-4, weight: float = 0.05
     ) -> None:
         super().__init__(barlow=weight)
-        if redundancy < 0:
+        if not redundancy >= 0:
             raise ValueError(f"redundancy: expected a number of at least 0, got {redundancy}")
         self.project, self.redundancy = nn.Linear(dynamics.latent_dim, encoder.embed_dim), redundancy
 

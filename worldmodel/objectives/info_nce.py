@@ -20,7 +20,7 @@ class InfoNCE(Objective):
         self, *, encoder: ObservationEncoder, dynamics: Dynamics, temperature: float = 0.1, weight: float = 1.0
     ) -> None:
         super().__init__(info_nce=weight)
-        if temperature <= 0:
+        if not temperature > 0:
             raise ValueError(f"temperature: expected a number above 0, got {temperature}")
         self.project, self.temperature = nn.Linear(dynamics.latent_dim, encoder.embed_dim), temperature
 

@@ -59,7 +59,7 @@ class Normality(nn.Module):
     def __init__(self, *, projections: int = 256, knots: int = 17, reach: float = 3.0) -> None:
         super().__init__()
         for name, number, least in (("projections", projections, 1), ("knots", knots, 2)):
-            if number < least:
+            if not number >= least:
                 raise ValueError(f"objective.{name}: expected at least {least}, got {number}")
         self.projections = projections
         frequency = torch.linspace(0, reach, knots)

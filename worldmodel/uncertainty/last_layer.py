@@ -25,7 +25,7 @@ class LastLayerPosterior(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, *, precision: float = 1.0, rate: float = 0.01) -> None:
         super().__init__()
-        if precision <= 0:
+        if not precision > 0:
             raise ValueError(f"precision: expected a number above 0, got {precision}")
         if not 0 <= rate <= 1:
             raise ValueError(f"rate: expected a number in [0, 1], got {rate}")

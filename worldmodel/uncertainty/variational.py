@@ -22,7 +22,7 @@ class VariationalLinear(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, *, prior_std: float = 1.0) -> None:
         super().__init__()
-        if prior_std <= 0:
+        if not prior_std > 0:
             raise ValueError(f"prior_std: expected a number above 0, got {prior_std}")
         self.prior_std = prior_std
         start = nn.Linear(inputs, outputs)

@@ -224,6 +224,21 @@ def test_other_action_spaces_are_refused_by_name(space):
         actions_of(space)
 
 
+def test_the_advice_on_unbounded_actions_works():
+    """What the message names is called as the message says, on an environment that was refused."""
+
+    class Unbounded(gymnasium.Env):
+        action_space, observation_space = spaces.Box(-np.inf, np.inf, (2,)), spaces.Box(0, 1, (1,))
+
+    with pytest.raises(BadSpace) as refusal:
+        actions_of(Unbounded.action_space)
+    advice = str(refusal.value).partition("gymnasium.wrappers.")[2].removesuffix(" sets some")
+    assert advice.startswith("TransformAction(env, ")
+    scope = {"env": Unbounded(), "Box": lambda low, high: spaces.Box(low, high, (2,)), "low": -3, "high": 3}
+    wrapped = eval(f"wrappers.{advice}", scope | {"wrappers": gymnasium.wrappers})
+    assert actions_of(wrapped.action_space).native(np.float32([1, -0.5])).tolist() == [3, -1.5]
+
+
 def test_discrete_environments_get_their_own_numbers(envs):
     env = make("gym_envs:Discrete")
     assert env.spec.discrete and env.spec.action_dim == 3

@@ -90,7 +90,10 @@ def test_nothing_to_draw(make):
         make().draw(CONTENT, 5, 21)
 
 
-@pytest.mark.parametrize(("key", "value"), [("share", 1.5), ("share", -0.1), ("half_life", 0.0)])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("share", 1.5), ("share", -0.1), ("half_life", 0.0), ("half_life", np.nan), ("half_life", np.inf)],
+)
 def test_bad_options(key, value):
     with pytest.raises(ValueError, match=f"data.sampler.{key}"):
         Recent(**{key: value})

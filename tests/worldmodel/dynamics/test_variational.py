@@ -1,5 +1,7 @@
 """A prior with mean-field weights: its limit without spread, its KL's share, and what acting draws."""
 
+import math
+
 import pytest
 import torch
 
@@ -89,7 +91,7 @@ def test_few_data_leave_more_disagreement_than_many() -> None:
     assert found[0] > 3 * found[1]
 
 
-@pytest.mark.parametrize("wrong", [{"prior_scale": 0.0}, {"temperature": -1.0}, {"members": 0}])
+@pytest.mark.parametrize("wrong", [{"prior_scale": 0.0}, {"temperature": math.nan}, {"members": 0}])
 def test_impossible_options_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=rf"dynamics\.{next(iter(wrong))}"):
         small("gaussian", **wrong)

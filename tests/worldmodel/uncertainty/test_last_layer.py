@@ -1,5 +1,7 @@
 """The posterior of a last layer against Bayesian linear regression written out."""
 
+import math
+
 import pytest
 import torch
 
@@ -67,7 +69,7 @@ def test_what_is_saved_knows_as_much_of_its_rows() -> None:
         torch.testing.assert_close(posterior.factor()[0, 0] ** 2, (rows or 60) * posterior.gram[0, 0] + 1)
 
 
-@pytest.mark.parametrize("wrong", [{"precision": 0.0}, {"rate": 1.5}])
+@pytest.mark.parametrize("wrong", [{"precision": 0.0}, {"precision": math.nan}, {"rate": math.nan}, {"rate": 1.5}])
 def test_impossible_options_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         LastLayerPosterior(4, 2, **wrong)
