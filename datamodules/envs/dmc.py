@@ -25,6 +25,8 @@ BUFFER = 512
 # for tasks whose own time limit is infinite (lqr)
 ENDLESS_STEPS = 1000
 UNLIMITED = 1e6
+# where the suite's first camera does not show what the reward speaks of; the first that fits, docs/environments.md
+CAMERAS = {"dog_fetch": 3, "lqr": 1, "quadruped_fetch": 0, "quadruped": 2}
 
 
 def make(
@@ -41,7 +43,7 @@ def make(
     """Open `domain_task` of the suite, or what `package.module:function` returns, with [3, size, size] frames.
 
     episode_steps: control steps until truncation, by default the environment's own limit. camera: its camera's index,
-    by default 0 (quadruped 2; -1, the free one, where there is none). look: "suite" draws as published work does,
+    by default `default_camera` (-1, the free one, where there is none). look: "suite" draws as published work does,
     "fast" leaves out shadows, reflections and multisampling, "auto" is "suite" on a GPU and "fast" in software.
     kwargs: for a function of one's own. gpu: EGL device index. Raises UnknownTask, BadOption, BadSpace or MissingGL.
     """
@@ -55,7 +57,7 @@ def make(
     else:
         _require("kwargs", kwargs, not kwargs, "none for a task of the suite")
         load = _suite_loader(suite, task)
-    index = 2 if camera is None and task.startswith("quadruped_") else camera
+    index = default_camera(task) if camera is None else camera
     options = {"task": task, "size": size, "action_repeat": action_repeat, "episode_steps": episode_steps}
     env = DmcEnv(load, camera=index, look=look, **options)
     if look == "auto" and not gl.is_software(env.renderer):
@@ -72,6 +74,11 @@ def split_task(task: str, known: tuple[tuple[str, str], ...]) -> tuple[str, str]
         near = difflib.get_close_matches(task, pairs, n=3, cutoff=0.4) or sorted(pairs)
         raise UnknownTask(f"task: expected a control suite task such as {', '.join(near)}; got {task!r}")
     return pairs[task]
+
+
+def default_camera(task: str) -> int | None:
+    """The camera that shows what a suite task is about; None for the model's first."""
+    return next((index for name, index in CAMERAS.items() if f"{task}_".startswith(f"{name}_")), None)
 
 
 def control_range(

@@ -12,6 +12,8 @@ from datamodules.envs import dmc, gl
 
 # a repeat that does not divide the 1000 control steps of an episode: the last decision is shorter
 SIZE, SEED, REPEAT = 32, 5, 6
+# one of each suite family whose default camera is not the first
+SHOWN = ("dog_fetch", "lqr_lqr_2_1", "quadruped_walk", "quadruped_fetch")
 BENCHMARKS = ("cartpole_swingup", "cheetah_run", "reacher_easy")
 
 
@@ -74,6 +76,22 @@ def looks() -> dict[str, np.ndarray]:
     return facts | {"auto": np.array([*names, _auto_look()]), "software": software}
 
 
+def shown(task: str, episodes: int = 8) -> np.ndarray:
+    """Pixels of the agent in the first frame of each episode: of its skin, or of geoms of bodies that can move."""
+    from mujoco import mjtObj
+
+    env = dmc.make(task=task, size=64)
+    model, counts = env.env.physics.model, []
+    moving = model.body_dofnum[model.body_rootid[model.geom_bodyid]] > 0
+    for seed in range(episodes):
+        env.reset(seed)
+        numbers, kinds = np.moveaxis(env._camera(env._views[0], 64).render(segmentation=True), -1, 0)
+        geoms = numbers[kinds == int(mjtObj.mjOBJ_GEOM)]
+        counts.append(moving[geoms].sum() + (kinds == int(mjtObj.mjOBJ_SKIN)).sum())
+    env.close()
+    return np.array(counts)
+
+
 def _auto_look() -> str:
     env = dmc.make(task="cartpole_swingup", size=SIZE, look="auto")
     env.close()
@@ -90,6 +108,7 @@ def main(out: str) -> None:
         env.close()
         facts |= {f"{task}/{group}/{key}": value for group, rows in groups.items() for key, value in rows.items()}
     facts |= {f"lqr/{key}": value for key, value in terminated().items()}
+    facts |= {f"shown/{task}": shown(task) for task in ("cartpole_swingup", *SHOWN)}
     facts |= {f"look/{key}": value for key, value in looks().items()}
     np.savez(out, **facts)
 

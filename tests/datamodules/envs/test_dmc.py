@@ -167,3 +167,19 @@ def test_bad_actions_are_refused(action):
 
 def test_actions_are_clipped():
     np.testing.assert_array_equal(checked_action([3.0, -2.0, 0.5], action_dim=3), [1.0, -1.0, 0.5])
+
+
+@pytest.mark.parametrize("task", ["cartpole_swingup", "dog_fetch", "lqr_lqr_2_1", "quadruped_walk", "quadruped_fetch"])
+def test_default_cameras_show_the_agent(facts, task):
+    assert (facts[f"shown/{task}"] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("task", "camera"),
+    [
+        *[("cartpole_swingup", None), ("dog_run", None), ("dog_fetch", 3), ("quadruped_run", 2)],
+        *[("quadruped_fetch", 0), ("lqr_lqr_6_2", 1), ("package.module:lqr", None)],
+    ],
+)
+def test_default_cameras_are_those_of_the_docs(task, camera):
+    assert dmc.default_camera(task) == camera
