@@ -6,17 +6,23 @@ os.environ.setdefault("WANDB_MODE", "offline")
 
 import pytest
 import torch
+from jaxtyping import install_import_hook
 
-from trainers.command import registry
-from worldmodel.agents.latent_mpc import LatentMPC
-from worldmodel.decoders.patch import PatchDecoder
-from worldmodel.encoders.patch import PatchEncoder
-from worldmodel.heads.scalar import ScalarHead
-from worldmodel.interfaces import Batch
-from worldmodel.observations import ObservationDecoder, ObservationEncoder, ObservationNorm, PixelNorm
-from worldmodel.planners.cem import CEM
-from worldmodel.policies.actor import Actor
-from worldmodel.policies.backprop import BackpropImagination
+import tests.strict_types
+
+# every call in worldmodel is checked against its annotations, shapes too; before the first import of it
+install_import_hook("worldmodel", f"{tests.strict_types.__name__}.check")
+
+from trainers.command import registry  # noqa: E402
+from worldmodel.agents.latent_mpc import LatentMPC  # noqa: E402
+from worldmodel.decoders.patch import PatchDecoder  # noqa: E402
+from worldmodel.encoders.patch import PatchEncoder  # noqa: E402
+from worldmodel.heads.scalar import ScalarHead  # noqa: E402
+from worldmodel.interfaces import Batch  # noqa: E402
+from worldmodel.observations import ObservationDecoder, ObservationEncoder, ObservationNorm, PixelNorm  # noqa: E402
+from worldmodel.planners.cem import CEM  # noqa: E402
+from worldmodel.policies.actor import Actor  # noqa: E402
+from worldmodel.policies.backprop import BackpropImagination  # noqa: E402
 
 PIXELS = (3, 16, 16)
 A = 2

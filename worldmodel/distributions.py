@@ -48,12 +48,12 @@ def gaussian_kl(q: Moments, p: Moments) -> Float[Tensor, "*R"]:
     return 0.5 * (ratio + distance - 1 - ratio.log()).sum(-1)
 
 
-def mixed(logits: Float[Tensor, "*R K"], share: float) -> Float[Tensor, "*R K"]:
+def mixed(logits: Float[Tensor, "*R classes"], share: float) -> Float[Tensor, "*R classes"]:
     """Probabilities of a categorical of which `share` is uniform."""
     return (1 - share) * logits.softmax(-1) + share / logits.shape[-1]
 
 
-def unimix(logits: Float[Tensor, "*R K"], share: float) -> Float[Tensor, "*R K"]:
+def unimix(logits: Float[Tensor, "*R classes"], share: float) -> Float[Tensor, "*R classes"]:
     """Log probabilities of a categorical of which `share` is uniform: none is below log(share / K)."""
     return mixed(logits, share).log()
 
@@ -64,18 +64,20 @@ def categorical_kl(q: Categoricals, p: Categoricals) -> Float[Tensor, "*R"]:
     return (q_log.exp() * (q_log - p_log)).sum((-2, -1))
 
 
-def straight_through(log_probs: Float[Tensor, "*R K"], one_hot: Float[Tensor, "*R K"]) -> Float[Tensor, "*R K"]:
+def straight_through(
+    log_probs: Float[Tensor, "*R classes"], one_hot: Float[Tensor, "*R classes"]
+) -> Float[Tensor, "*R classes"]:
     """`one_hot` to whoever reads it, the probabilities to the gradient (Bengio et al., 2013)."""
     probabilities = log_probs.exp()
     return one_hot + (probabilities - probabilities.detach())
 
 
-def one_hot_mode(log_probs: Float[Tensor, "*R K"]) -> Float[Tensor, "*R K"]:
+def one_hot_mode(log_probs: Float[Tensor, "*R classes"]) -> Float[Tensor, "*R classes"]:
     """The most probable class."""
     return F.one_hot(log_probs.argmax(-1), log_probs.shape[-1]).to(log_probs.dtype)
 
 
-def one_hot_sample(log_probs: Float[Tensor, "*R K"]) -> Float[Tensor, "*R K"]:
+def one_hot_sample(log_probs: Float[Tensor, "*R classes"]) -> Float[Tensor, "*R classes"]:
     """A class drawn by the Gumbel maximum, without the host in between."""
     noise = -torch.empty_like(log_probs).exponential_().log()
     return one_hot_mode(log_probs.detach() + noise)

@@ -1,8 +1,14 @@
 """The records and protocols that every part agrees on.
 
-Axes, one letter each, never reused:
-    B batch · T recorded time · H imagined or planned horizon · N plan candidates · A action · E embedding
-    D latent state · K unroll steps · c h w pixels in lower case.
+Axes in annotations, one capital letter each, never reused:
+    B batch of windows or environments · T recorded time · L the first rows of a window, from which K are unrolled
+    H imagined or planned horizon · N plan candidates · P sequences of a policy, particles · M members, draws of weights
+    A action · E embedding · D latent state · C carry · S what a simulator holds beside a latent
+    R rows of any origin · *R any leading axes · *F any trailing axes · I, O inputs and outputs of a layer
+Lower case is local: c h w channels, height and width of an image, i o k j of convolutions, n m state and (state,
+action) of a regulator, d a vector; words are widths that their module names, such as det and stoch, the parts of a
+recurrent state, groups and classes of its categoricals, feat, the inputs of a last layer and 1.
+Tests check every annotation in worldmodel at every call.
 
 Time is stored by arrival: row t holds o[t], the action a[t-1] that led to it, the reward r[t] that came with it,
 and is_first, is_last, is_terminal of that row (is_last without is_terminal is a truncation: bootstrap through it).
@@ -10,7 +16,7 @@ and is_first, is_last, is_terminal of that row (is_last without is_terminal is a
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int64, Shaped, UInt8
@@ -165,7 +171,16 @@ class Carry:
     plan: Float[Tensor, "B H A"]  # the last plan, already shifted by one decision; NaN before the first
 
 
-class Dynamics(Protocol):
+@runtime_checkable
+class Predictor(Protocol):
+    """What of dynamics planning needs."""
+
+    def predict(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
+        """One step of the prior's mean, s' = f(s, a)."""
+
+
+@runtime_checkable
+class Dynamics(Predictor, Protocol):
     """Latent dynamics f and filter q under one protocol (equations 5.3.4 to 5.3.6)."""
 
     latent_dim: int
@@ -182,9 +197,6 @@ class Dynamics(Protocol):
     ) -> Belief:
         """Filter a window of embeddings and arrival actions into latents."""
 
-    def predict(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
-        """One step of the prior's mean, s' = f(s, a)."""
-
     def imagine(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
         """One reparameterised sample of the prior, s' ~ p(s' | s, a)."""
 
@@ -192,14 +204,12 @@ class Dynamics(Protocol):
         """The model's own loss terms by any names; each weighs 1, or as `capabilities.WeightedLosses` says."""
 
 
-class Simulator(Protocol):
-    """The one thing that planners and policies see of a learned world."""
+@runtime_checkable
+class Readout(Protocol):
+    """What is read off the latents of a learned world."""
 
     action_dim: int
     discount: float
-
-    def step(self, latent: Float[Tensor, "R D"], action: Float[Tensor, "R A"]) -> Float[Tensor, "R D"]:
-        """The next latent."""
 
     def reward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
         """The reward that arrives with a latent."""
@@ -211,6 +221,15 @@ class Simulator(Protocol):
         """An action of the learned policy, or None where there is none."""
 
 
+@runtime_checkable
+class Simulator(Readout, Protocol):
+    """The one thing that planners and policies see of a learned world; discount is per decision."""
+
+    def step(self, latent: Float[Tensor, "R D"], action: Float[Tensor, "R A"]) -> Float[Tensor, "R D"]:
+        """The next latent."""
+
+
+@runtime_checkable
 class Rollout(Protocol):
     """Weights of a dynamics model as they were when it was made; products in a precision of its own.
 
@@ -220,7 +239,7 @@ class Rollout(Protocol):
     """
 
     def __call__(
-        self, latent: Float[Tensor, "B D"], actions: Float[Tensor, "H R A"], out: Float[Tensor, "G R D"]
+        self, latent: Float[Tensor, "B D"], actions: Float[Tensor, "H R A"], out: Float[Tensor, "slots R D"]
     ) -> Iterator[Tensor]:
         """Step through the actions of R = B n rows, n for each latent; state k is yielded, and lies in out[k % G].
 
@@ -228,6 +247,7 @@ class Rollout(Protocol):
         """
 
 
+@runtime_checkable
 class Planner(Protocol):
     """Chooses actions by looking ahead in a Simulator."""
 
@@ -247,4 +267,54 @@ class Planner(Protocol):
 
         deadline: seconds of time.monotonic() before which to return the best so far. iterations: instead of the
         planner's own number.
+        """
+
+
+class Decision(NamedTuple):
+    """What an agent's `act` returns."""
+
+    action: Float[Tensor, "B A"]  # to execute, in [-1, 1]
+    carry: Carry  # what to remember
+    predicted_return: Float[Tensor, "B"]  # what the planner expects
+
+
+@runtime_checkable
+class Agent(Protocol):
+    """What trainers drive: one that learns from batches and acts on what environments show."""
+
+    action_dim: int
+    discount: float
+
+    def parameter_groups(self) -> Mapping[str, list[torch.nn.Parameter]]:
+        """Weights by the loss that trains them; every group has a learning rate of its own."""
+
+    def losses(self, batch: Batch) -> Loss:
+        """What an update minimises."""
+
+    def after_step(self) -> None:
+        """Bring along what follows the weights; called after every optimiser step."""
+
+    def initial_carry(self, batch: int) -> Carry:
+        """What to remember before the first decision of `batch` environments."""
+
+    def act(
+        self,
+        observation: Observation,
+        is_first: Bool[Tensor, "B"],
+        carry: Carry,
+        *,
+        noise_std: float = 0.0,
+        generator: Noise = None,
+    ) -> Decision:
+        """Actions for every environment, planned or not.
+
+        Args:
+            observation: by name, images uint8 [B c h w] and vectors float32 [B d].
+            is_first: rows that open an episode; what their carry holds is forgotten.
+            carry: of the decision before, or `initial_carry`'s.
+            noise_std: of the exploration noise that is added to actions in [-1, 1], then clipped.
+            generator: where random numbers come from, one source or one for each row.
+
+        Returns:
+            Actions, what to remember, and the predicted return.
         """

@@ -41,11 +41,11 @@ class NormGRUCell(nn.Module):
         self.gates = nn.Linear(inputs + hidden, 3 * hidden, bias=False)
         self.norm = nn.LayerNorm(3 * hidden)
 
-    def forward(self, x: Float[Tensor, "*R I"], h: Float[Tensor, "*R D"]) -> Float[Tensor, "*R D"]:
+    def forward(self, x: Float[Tensor, "*R I"], h: Float[Tensor, "*R hidden"]) -> Float[Tensor, "*R hidden"]:
         """The next hidden state."""
         return self.update(self.gates(torch.cat([x, h], -1)), h)
 
-    def update(self, gates: Float[Tensor, "*R 3D"], h: Float[Tensor, "*R D"]) -> Float[Tensor, "*R D"]:
+    def update(self, gates: Float[Tensor, "*R gates"], h: Float[Tensor, "*R hidden"]) -> Float[Tensor, "*R hidden"]:
         """The next hidden state from the gates' sums before the norm."""
         # autocast hands out other precisions on the CPU than on a GPU; the state keeps its own
         reset, candidate, update = self.norm(gates).to(h.dtype).chunk(3, -1)
@@ -53,19 +53,19 @@ class NormGRUCell(nn.Module):
 
     @staticmethod
     def mix(
-        reset: Float[Tensor, "*R D"],
-        candidate: Float[Tensor, "*R D"],
-        update: Float[Tensor, "*R D"],
-        h: Float[Tensor, "*R D"],
-    ) -> Float[Tensor, "*R D"]:
+        reset: Float[Tensor, "*R hidden"],
+        candidate: Float[Tensor, "*R hidden"],
+        update: Float[Tensor, "*R hidden"],
+        h: Float[Tensor, "*R hidden"],
+    ) -> Float[Tensor, "*R hidden"]:
         """The next hidden state from the gates before their sigmoids: h' = (1 - u) h + u tanh(r c)."""
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
         return torch.lerp(h, candidate, torch.sigmoid(update))
 
 
 def recur(
-    cell: NormGRUCell, inputs: Float[Tensor, "B T I"], keep: Float[Tensor, "B T 1"], h: Float[Tensor, "B D"]
-) -> Float[Tensor, "B T D"]:
+    cell: NormGRUCell, inputs: Float[Tensor, "B T I"], keep: Float[Tensor, "B T 1"], h: Float[Tensor, "B hidden"]
+) -> Float[Tensor, "B T hidden"]:
     """The state after every row, from `h`; keep: 0 where what was before a row is forgotten, else 1."""
     of_input, of_h = cell.gates.weight.split_with_sizes([inputs.shape[-1], h.shape[-1]], 1)
     rows, states = F.linear(inputs, of_input), []

@@ -9,11 +9,11 @@ from torch import Tensor
 from worldmodel.capabilities import SamplesPrior, UnrollStarts
 from worldmodel.distributions import Statistics, categorical_kl, gaussian_kl
 from worldmodel.heads import Head
-from worldmodel.interfaces import Batch, Belief, Dynamics
+from worldmodel.interfaces import Batch, Belief, Dynamics, Predictor
 
 
 def unroll(
-    dynamics: Dynamics, latent: Float[Tensor, "B T D"], action: Float[Tensor, "B T A"], *, steps: int
+    dynamics: Predictor, latent: Float[Tensor, "B T D"], action: Float[Tensor, "B T A"], *, steps: int
 ) -> Float[Tensor, "B L K D"]:
     """Open-loop predictions of `steps` = K rows from each of the first L = T - K rows, by the recorded actions.
 

@@ -6,37 +6,28 @@ The encoder and the filter serve learning and acting alike: acting is `observe` 
 from collections import ChainMap
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from worldmodel.capabilities import FitsPosterior, ReportsBelief, ReportsLatent, WeightedLosses
 from worldmodel.distributions import standard_normal
 from worldmodel.heads import Head
-from worldmodel.interfaces import Batch, Belief, Carry, Dynamics, Loss, Noise, Observation, Planner
-from worldmodel.objectives import Objective, Seen
+from worldmodel.interfaces import Batch, Belief, Carry, Decision, Dynamics, Loss, Noise, Observation, Planner
+from worldmodel.objectives import Model, Objective, Seen
 from worldmodel.observations import ObservationDecoder, ObservationEncoder, ObservationNorm
 from worldmodel.policies.actor import Actor
 from worldmodel.policies.backprop import BackpropImagination
 from worldmodel.simulators.latent import LatentSimulator, frozen
 from worldmodel.unrolling import open_loop_losses
 
-
-class Decision(NamedTuple):
-    """What `act` returns: actions to execute, what to remember, and the return the planner expects."""
-
-    action: Float[Tensor, "B A"]
-    carry: Carry
-    predicted_return: Float[Tensor, "B"]
-
-
 # of the agent's own terms; parts bring those of theirs, and what nobody names weighs 1
 LOSS_WEIGHTS = {"reward": 500.0, "consistency": 10.0, "unrolled_reward": 500.0}
 
 
-class LatentMPC(nn.Module):
+class LatentMPC(Model):
     """Encoder, decoder, latent dynamics and reward model, planned through by MPC.
 
     objective: what keeps latents informative of the frames; decoder: None with one that decodes nothing.

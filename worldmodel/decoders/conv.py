@@ -1,5 +1,7 @@
 """Latents to pixels by transposed convolutions alone."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -18,8 +20,8 @@ class ConvDecoder(nn.Module):
         *,
         latent_dim: int,
         pixels: tuple[int, int, int],
-        channels: tuple[int, ...] = (1024, 128, 64, 32),
-        kernels: tuple[int, ...] = (5, 5, 6, 6),
+        channels: Sequence[int] = (1024, 128, 64, 32),
+        kernels: Sequence[int] = (5, 5, 6, 6),
     ) -> None:
         super().__init__()
         side = 1

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 from einops import rearrange
@@ -20,7 +21,7 @@ class PatchDecoder(nn.Module):
     """
 
     def __init__(
-        self, *, latent_dim: int, pixels: tuple[int, int, int], channels: tuple[int, ...] = (64, 48, 32)
+        self, *, latent_dim: int, pixels: tuple[int, int, int], channels: Sequence[int] = (64, 48, 32)
     ) -> None:
         super().__init__()
         self.colours, height, width = pixels

@@ -6,64 +6,55 @@ end. Row by row it is h' = GRU(silu(norm(z, a)), h), then z' = m + σ·noise wit
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from worldmodel.dynamics.recurrent import RecurrentState
 from worldmodel.nets import NormGRUCell
 
 _norm_backward = torch.ops.aten.native_layer_norm_backward.default
 _EPS = 1e-5  # of nn.LayerNorm
 
 
-class Filter(Protocol):
-    """What of a Gaussian RSSM its filter is made of."""
-
-    inputs: nn.Sequential
-    cell: NormGRUCell
-    posterior: nn.Sequential
-    embed_dim: int
-    action_dim: int
-    deterministic: int
-    stochastic: int
-    min_std: float
-
-
 class ScanWeights(NamedTuple):
-    """Weights inside the recurrence. X: width of the input layer, Q: of the posterior's, S: size of z."""
+    """Weights inside the recurrence. inner: width of the input layer, hidden: of the
+    posterior's, joined: of both."""
 
-    input: Float[Tensor, "X S"]  # of z; the action's share comes as action_part
-    input_gain: Float[Tensor, "X"]  # gains and shifts are LayerNorm's
-    input_shift: Float[Tensor, "X"]
-    gates: Float[Tensor, "3D X+D"]  # of [x, h]; rows are reset, candidate, update
-    gates_gain: Float[Tensor, "3D"]
-    gates_shift: Float[Tensor, "3D"]
-    state: Float[Tensor, "Q D"]  # of h; the embedding's share comes as embed_part
-    state_gain: Float[Tensor, "Q"]
-    state_shift: Float[Tensor, "Q"]
-    moments: Float[Tensor, "2S Q"]
-    moments_bias: Float[Tensor, "2S"]
+    input: Float[Tensor, "inner stoch"]  # of z; the action's share comes as action_part
+    input_gain: Float[Tensor, "inner"]  # gains and shifts are LayerNorm's
+    input_shift: Float[Tensor, "inner"]
+    gates: Float[Tensor, "gates joined"]  # of [x, h]; rows are reset, candidate, update
+    gates_gain: Float[Tensor, "gates"]
+    gates_shift: Float[Tensor, "gates"]
+    state: Float[Tensor, "hidden det"]  # of h; the embedding's share comes as embed_part
+    state_gain: Float[Tensor, "hidden"]
+    state_shift: Float[Tensor, "hidden"]
+    moments: Float[Tensor, "moments hidden"]
+    moments_bias: Float[Tensor, "moments"]
 
 
 class Filtered(NamedTuple):
     """The window's latents [h, z], and the moments that z was drawn from."""
 
-    latent: Float[Tensor, "B T D+S"]
-    mean: Float[Tensor, "B T S"]
-    std: Float[Tensor, "B T S"]
+    latent: Float[Tensor, "B T D"]
+    mean: Float[Tensor, "B T stoch"]
+    std: Float[Tensor, "B T stoch"]
 
 
 def fused_filter(
-    model: Filter,
+    model: RecurrentState,
     embed: Float[Tensor, "B T E"],
     action: Float[Tensor, "B T A"],
     keep: Float[Tensor, "B T 1"],
-    noise: Float[Tensor, "B T S"],
-    carry: Float[Tensor, "B D+S"],
+    noise: Float[Tensor, "B T stoch"],
+    carry: Float[Tensor, "B D"],
+    *,
+    min_std: float,
 ) -> Filtered:
     """The loop in `GaussianRSSM.observe`, in the weights' precision whatever autocast says.
 
@@ -72,7 +63,7 @@ def fused_filter(
     of_action, of_embed, weights = _weights(model)
     # what embeddings and actions add to two layers before their norms, of all rows at once
     parts = F.linear(embed, *of_embed), F.linear(action * keep, of_action)
-    dtype, min_std = weights.gates.dtype, model.min_std
+    dtype = weights.gates.dtype
     streams = [x.to(dtype).transpose(0, 1) for x in (*parts, keep, noise)]
     if torch.is_grad_enabled():
         latent, mean, std = _Scan.apply(*streams, carry.to(dtype), min_std, *weights)  # type: ignore[no-untyped-call]
@@ -83,7 +74,7 @@ def fused_filter(
     return Filtered(latent.transpose(0, 1).contiguous(), mean.transpose(0, 1), std.transpose(0, 1))
 
 
-def _weights(model: Filter) -> tuple[Tensor, tuple[Tensor, Tensor], ScanWeights]:
+def _weights(model: RecurrentState) -> tuple[Tensor, tuple[Tensor, Tensor], ScanWeights]:
     """The shares of actions and embeddings in the two layers before the norms, and all that acts row by row."""
     layers: list[Any] = [*model.inputs, model.cell.gates, model.cell.norm, *model.posterior]
     inputs, input_norm, _, gates, gates_norm, posterior, state_norm, _, moments = layers

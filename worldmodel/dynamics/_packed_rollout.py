@@ -1,6 +1,6 @@
 """Rollouts of the Gaussian RSSM's prior mean: 1,000 candidates in 1,000 ms instead of 1,153, in bfloat16 in 562."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from jaxtyping import Float
@@ -17,7 +17,13 @@ class GaussianRollout:
     """
 
     def __init__(
-        self, *, inputs: nn.Sequential, cell: NormGRUCell, prior: nn.Sequential, stochastic: int, dtype: torch.dtype
+        self,
+        *,
+        inputs: nn.Sequential,
+        cell: NormGRUCell,
+        prior: Iterable[nn.Module],
+        stochastic: int,
+        dtype: torch.dtype,
     ) -> None:
         self.stochastic, self.dtype = stochastic, dtype
         D = cell.gates.out_features // 3
@@ -31,7 +37,7 @@ class GaussianRollout:
         self._prior.append(Product(last.weight[:stochastic], last.bias[:stochastic], dtype))
 
     def __call__(
-        self, latent: Float[Tensor, "B D"], actions: Float[Tensor, "H R A"], out: Float[Tensor, "G R D"]
+        self, latent: Float[Tensor, "B D"], actions: Float[Tensor, "H R A"], out: Float[Tensor, "slots R D"]
     ) -> Iterator[Tensor]:
         """As `Rollout` says; what depends on the latents alone is computed once for each."""
         H, R, A = actions.shape

@@ -37,7 +37,7 @@ class GaussianMarkov(nn.Module):
         change, std = self.moments(self.change(torch.cat([latent, action], -1)))
         return latent + change, std
 
-    def moments(self, statistics: Float[Tensor, "*R 2D"]) -> Moments:
+    def moments(self, statistics: Float[Tensor, "*R moments"]) -> Moments:
         """Halves of a layer's output as mean and std."""
         mean, raw = statistics.float().chunk(2, -1)
         return mean, F.softplus(raw) + self.min_std

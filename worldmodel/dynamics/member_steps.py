@@ -118,7 +118,7 @@ class MemberSteps(nn.Module):
         return (std[..., -self.noisy_dims :].log() + 0.5 * math.log(2 * math.pi * math.e)).mean((0, -1))
 
 
-def inside_episodes(belief: Belief, batch: Batch) -> Bool[Tensor, "B T-1"]:
+def inside_episodes(belief: Belief, batch: Batch) -> Bool[Tensor, "B _"]:
     """Whether a row continues the row before it, and that one is valid: of rows 1, 2, ..."""
     inside = ~batch.is_first[:, 1:]
     return inside if belief.valid is None else inside & belief.valid[:, :-1]

@@ -19,10 +19,10 @@ class PriorStep(NamedTuple):
     """What a step knows before the prior's network: certain parts of the next latent, and what its mean adds to."""
 
     inputs: Float[Tensor, "*R I"]
-    certain: Float[Tensor, "*R h"]
-    start: Float[Tensor, "*R Z"]
+    certain: Float[Tensor, "*R det"]
+    start: Float[Tensor, "*R stoch"]
 
-    def moments(self, outputs: Float[Tensor, "*R 2Z"], min_std: float) -> Moments:
+    def moments(self, outputs: Float[Tensor, "*R moments"], min_std: float) -> Moments:
         """Mean and std [*R D] of the next latent from the network's outputs; std is 0 where the latent is certain."""
         change, raw = outputs.float().chunk(2, -1)
         mean = torch.cat([self.certain, self.start + change], -1)

@@ -27,7 +27,7 @@ class RecurrentState(nn.Module):
         self.prior = mlp(deterministic, hidden, 1, outputs)
         self.posterior = mlp(deterministic + embed_dim, hidden, 1, outputs)
 
-    def recur(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R h"]:
+    def recur(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R det"]:
         """The next h."""
         h, z = latent.split([self.deterministic, self.stochastic], -1)
         return self.cell(self.inputs(torch.cat([z, action], -1)), h)  # type: ignore[no-any-return]

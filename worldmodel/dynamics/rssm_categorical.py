@@ -68,13 +68,13 @@ class CategoricalRSSM(RecurrentState):
         noise = carry.new_ones(*embed.shape[:2], self.groups, self.classes)
         noise = noise.exponential_() if sample else noise
         if self.fused:
-            latents, posteriors = split_filter(self, embed, action, keep, noise, carry)
+            latents, posteriors = split_filter(self, embed, action, keep, noise, carry, draw=self._draw)
         else:
             latent, rows = carry, []
             for t in range(embed.shape[1]):
                 h = self.recur(latent * keep[:, t], action[:, t] * keep[:, t])  # h' = GRU(h, z, a)
-                posterior = self.probabilities(self.posterior(torch.cat([h, embed[:, t]], -1)))
-                latent = self.state(h, posterior, noise[:, t])  # z' ~ q(z' | h', e)
+                logits = self.posterior(torch.cat([h, embed[:, t]], -1))
+                latent, posterior = self._draw(h, logits, noise[:, t])  # z' ~ q(z' | h', e)
                 rows.append((latent, posterior))
             latents, posteriors = (torch.stack(column, 1) for column in zip(*rows, strict=True))
         prior = self._log_probs(self.prior(latents[..., : self.deterministic]))  # p(z' | h')
@@ -102,16 +102,11 @@ class CategoricalRSSM(RecurrentState):
         q, p = (belief.statistics["posterior"],), (belief.statistics["prior"],)
         return {"kl": balanced_kl(q, p, balance=self.balance, free_nats=self.free_nats, kl=categorical_kl)}
 
-    def probabilities(self, logits: Float[Tensor, "*R Z"]) -> Float[Tensor, "*R G K"]:
-        """Of every class of every group, none below uniform / classes."""
-        return mixed(logits.float().unflatten(-1, (self.groups, self.classes)), self.uniform)
-
-    def state(
-        self, h: Float[Tensor, "B h"], posterior: Float[Tensor, "B G K"], noise: Float[Tensor, "B G K"]
-    ) -> Float[Tensor, "B D"]:
-        """(h, z) with the class of the largest posterior / noise in every group, gradients straight through."""
+    def _draw(self, h: Tensor, logits: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """(h, z) [B D] with the class of the largest p / noise in every group, straight through; and p [B G K]."""
+        posterior = mixed(logits.float().unflatten(-1, (self.groups, self.classes)), self.uniform)
         chosen = F.one_hot((posterior.detach() / noise).argmax(-1), self.classes)
-        return self._join(h, chosen + (posterior - posterior.detach()))
+        return self._join(h, chosen + (posterior - posterior.detach())), posterior
 
     def _log_probs(self, logits: Tensor) -> Tensor:
         return unimix(logits.float().unflatten(-1, (self.groups, self.classes)), self.uniform)

@@ -55,7 +55,7 @@ class GaussianRSSM(RecurrentState):
         noise = carry.new_empty(*embed.shape[:2], self.stochastic)
         noise = noise.normal_() if sample else noise.zero_()
         if self.fused:
-            latents, mean, std = fused_filter(self, embed, action, keep, noise, carry)
+            latents, mean, std = fused_filter(self, embed, action, keep, noise, carry, min_std=self.min_std)
         else:
             latent, rows = carry, []
             for t in range(embed.shape[1]):

@@ -15,7 +15,7 @@ def carried(embed_dim: int, count: int) -> int:
 
 def stack(
     embed: Float[Tensor, "B T E"], is_first: Bool[Tensor, "B T"], carry: Float[Tensor, "B C"], *, count: int
-) -> tuple[Float[Tensor, "B T kE"], Float[Tensor, "B C"], Bool[Tensor, "B T"]]:
+) -> tuple[Float[Tensor, "B T stacked"], Float[Tensor, "B C"], Bool[Tensor, "B T"]]:
     """The last `count` = k embeddings of every row, the carry after the window, and the rows whose stack is complete.
 
     Rows before an episode's start, or before a window that begins without a carry, repeat its first frame. At an

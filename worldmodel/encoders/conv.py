@@ -1,5 +1,7 @@
 """Pixels to embeddings by strided convolutions alone."""
 
+from collections.abc import Sequence
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -16,7 +18,7 @@ class ConvEncoder(nn.Module):
     """
 
     def __init__(
-        self, *, pixels: tuple[int, int, int], channels: tuple[int, ...] = (32, 64, 128, 256), padding: int = 0
+        self, *, pixels: tuple[int, int, int], channels: Sequence[int] = (32, 64, 128, 256), padding: int = 0
     ) -> None:
         super().__init__()
         colours, height, width = pixels

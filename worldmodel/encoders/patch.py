@@ -1,5 +1,6 @@
 """Pixels to embeddings by a patch stem and strided convolutions."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -19,7 +20,7 @@ class PatchEncoder(nn.Module):
     channels: of the stem, then of each convolution.
     """
 
-    def __init__(self, *, pixels: tuple[int, int, int], channels: tuple[int, ...] = (32, 64, 64)) -> None:
+    def __init__(self, *, pixels: tuple[int, int, int], channels: Sequence[int] = (32, 64, 64)) -> None:
         super().__init__()
         colours, height, width = pixels
         shrink = PATCH * 2 ** (len(channels) - 1)

@@ -29,7 +29,7 @@ class TwoHot(nn.Module):
         half = torch.linspace(0, reach, bins // 2 + 1, dtype=torch.float64).expm1()
         self.register_buffer("bins", torch.cat([-half.flip(0), half[1:]]).float(), persistent=False)
 
-    def encode(self, x: Float[Tensor, "*R"]) -> Float[Tensor, "*R K"]:
+    def encode(self, x: Float[Tensor, "*R"]) -> Float[Tensor, "*R bins"]:
         """Weights of the bins, at most two of them not zero; numbers out of reach go to the last bin."""
         bins = self.bins
         x = x.to(bins.dtype).clamp(bins[0], bins[-1])
@@ -38,7 +38,7 @@ class TwoHot(nn.Module):
         weights = torch.zeros(*x.shape, len(bins), dtype=bins.dtype, device=bins.device)
         return weights.scatter(-1, below.unsqueeze(-1), 1 - share).scatter(-1, below.unsqueeze(-1) + 1, share)
 
-    def decode(self, weights: Float[Tensor, "*R K"]) -> Float[Tensor, "*R"]:
+    def decode(self, weights: Float[Tensor, "*R bins"]) -> Float[Tensor, "*R"]:
         """The mean over bins; exactly 0 for weights that are symmetric about it."""
         middle = len(self.bins) // 2
         positive, negative = weights[..., middle + 1 :], weights[..., :middle].flip(-1)
@@ -60,7 +60,7 @@ class TwoHotHead(Head):
         self.net = zero_last(mlp(latent_dim, hidden, layers, bins))
         self.code, self.scale = TwoHot(bins=bins, reach=reach), scale
 
-    def read(self, outputs: Float[Tensor, "*R K"]) -> Float[Tensor, "*R"]:
+    def read(self, outputs: Float[Tensor, "*R bins"]) -> Float[Tensor, "*R"]:
         """The mean over bins, in its own unit; 0 before any training."""
         return self.code.decode(outputs.float().softmax(-1)) * self.scale
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -21,8 +21,22 @@ class Seen:
     belief: Belief
 
 
-class Model(Protocol):
-    """The parts that an objective may train: the agent's."""
+@runtime_checkable
+class Embeds(Protocol):
+    """An encoder whose embeddings have `embed_dim` numbers."""
+
+    embed_dim: int
+
+
+@runtime_checkable
+class Latents(Protocol):
+    """Dynamics whose latents have `latent_dim` numbers."""
+
+    latent_dim: int
+
+
+class Model(nn.Module):
+    """The parts that an objective may train: the agent is one."""
 
     norm: ObservationNorm
     encoder: ObservationEncoder

@@ -6,17 +6,13 @@ Zbontar et al., Barlow Twins: Self-Supervised Learning via Redundancy Reduction 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.interfaces import Dynamics
-from worldmodel.objectives import Model, Objective, Seen
-from worldmodel.observations import ObservationEncoder
+from worldmodel.objectives import Embeds, Latents, Model, Objective, Seen
 
 
 class Barlow(Objective):
     """Squared distance of the cross-correlation from the identity, off the diagonal times `redundancy`."""
 
-    def __init__(
-        self, *, encoder: ObservationEncoder, dynamics: Dynamics, redundancy: float = 5e-4, weight: float = 0.05
-    ) -> None:
+    def __init__(self, *, encoder: Embeds, dynamics: Latents, redundancy: float = 5e-4, weight: float = 0.05) -> None:
         super().__init__(barlow=weight)
         if not redundancy >= 0:
             raise ValueError(f"redundancy: expected a number of at least 0, got {redundancy}")

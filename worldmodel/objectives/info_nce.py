@@ -8,17 +8,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodel.interfaces import Dynamics
-from worldmodel.objectives import Model, Objective, Seen
-from worldmodel.observations import ObservationEncoder
+from worldmodel.objectives import Embeds, Latents, Model, Objective, Seen
 
 
 class InfoNCE(Objective):
     """Cross-entropy of the right row among all, by the cosine of a projected latent and an embedding, in nats."""
 
-    def __init__(
-        self, *, encoder: ObservationEncoder, dynamics: Dynamics, temperature: float = 0.1, weight: float = 1.0
-    ) -> None:
+    def __init__(self, *, encoder: Embeds, dynamics: Latents, temperature: float = 0.1, weight: float = 1.0) -> None:
         super().__init__(info_nce=weight)
         if not temperature > 0:
             raise ValueError(f"temperature: expected a number above 0, got {temperature}")

@@ -6,9 +6,7 @@ Hansen et al., Temporal Difference Learning for Model Predictive Control (2022).
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.interfaces import Dynamics
-from worldmodel.objectives import Model, Objective, Seen
-from worldmodel.observations import ObservationEncoder
+from worldmodel.objectives import Embeds, Latents, Model, Objective, Seen
 from worldmodel.unrolling import open_loop_losses
 
 
@@ -20,7 +18,7 @@ class LatentConsistency(Objective):
 
     looks_ahead = True
 
-    def __init__(self, *, encoder: ObservationEncoder, dynamics: Dynamics, steps: int = 5) -> None:
+    def __init__(self, *, encoder: Embeds, dynamics: Latents, steps: int = 5) -> None:
         super().__init__()
         if steps < 1:
             raise ValueError(f"objective.steps: expected at least 1, got {steps}")

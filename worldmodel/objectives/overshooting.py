@@ -6,10 +6,8 @@ Hafner et al., Learning Latent Dynamics for Planning from Pixels (2019), equatio
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.interfaces import Dynamics
-from worldmodel.objectives import Model, Seen
+from worldmodel.objectives import Embeds, Latents, Model, Seen
 from worldmodel.objectives.reconstruction import Reconstruction
-from worldmodel.observations import ObservationEncoder
 from worldmodel.unrolling import latent_overshooting, posterior_of, stepper
 
 
@@ -23,8 +21,8 @@ class Overshooting(Reconstruction):
     def __init__(
         self,
         *,
-        encoder: ObservationEncoder,
-        dynamics: Dynamics,
+        encoder: Embeds,
+        dynamics: Latents,
         decode_fraction: float = 0.25,
         steps: int = 5,
         weight: float = 1.0,

@@ -4,9 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.interfaces import Dynamics
-from worldmodel.objectives import Model, Objective, Seen
-from worldmodel.observations import ObservationEncoder
+from worldmodel.objectives import Embeds, Latents, Model, Objective, Seen
 
 
 class Reconstruction(Objective):
@@ -17,7 +15,7 @@ class Reconstruction(Objective):
 
     decodes = True
 
-    def __init__(self, *, encoder: ObservationEncoder, dynamics: Dynamics, decode_fraction: float = 0.25) -> None:
+    def __init__(self, *, encoder: Embeds, dynamics: Latents, decode_fraction: float = 0.25) -> None:
         super().__init__(image=20.0, vector=20.0)
         if not 0 < decode_fraction <= 1:
             raise ValueError(f"decode_fraction: expected a number in (0, 1], got {decode_fraction}")

@@ -8,10 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.interfaces import Dynamics
 from worldmodel.nets import mlp
-from worldmodel.objectives import Model, Objective, Seen
-from worldmodel.observations import ObservationEncoder
+from worldmodel.objectives import Embeds, Latents, Model, Objective, Seen
 
 
 class SIGReg(Objective):
@@ -24,8 +22,8 @@ class SIGReg(Objective):
     def __init__(
         self,
         *,
-        encoder: ObservationEncoder,
-        dynamics: Dynamics,
+        encoder: Embeds,
+        dynamics: Latents,
         code_dim: int = 32,
         hidden: int = 200,
         projections: int = 256,

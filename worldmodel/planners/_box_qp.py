@@ -73,5 +73,5 @@ def _stopped(x: Tensor, slope: Tensor, low: Tensor, high: Tensor) -> Bool[Tensor
     return ((x <= low) & (slope > 0)) | ((x >= high) & (slope < 0))
 
 
-def _times(matrix: Float[Tensor, "B A A"], x: Float[Tensor, "*L B A"]) -> Float[Tensor, "*L B A"]:
+def _times(matrix: Float[Tensor, "B A A"], x: Float[Tensor, "*R B A"]) -> Float[Tensor, "*R B A"]:
     return (matrix @ x[..., None])[..., 0]

@@ -40,7 +40,7 @@ class EnsemblePlanner(SearchElsewhere):
 
     def world(
         self, simulator: Simulator, latent: Float[Tensor, "B D"]
-    ) -> tuple[EnsembleSimulator, Float[Tensor, "B D2"]]:
+    ) -> tuple[EnsembleSimulator, Float[Tensor, "B S"]]:
         """The model's members side by side; raises TypeError for a model without any."""
         ensemble = simulator.dynamics if isinstance(simulator, HasDynamics) else None
         if not isinstance(ensemble, Members):

@@ -102,7 +102,7 @@ class GumbelMCTS(Search):
             tree.actions[:, 0, 0] = torch.where(warm[:, 0].isfinite(), warm[:, 0], tree.actions[:, 0, 0]).clamp(-1, 1)
         return tree
 
-    def _sample(self, simulator: Simulator, latent: Tensor, generator: Noise) -> Float[Tensor, "B K A"]:
+    def _sample(self, simulator: Simulator, latent: Tensor, generator: Noise) -> Float[Tensor, "B samples A"]:
         """Actions of a node, the policy's first."""
         B, K, A = len(latent), self.samples, simulator.action_dim
         actions = 2 * uniform(B, K, A, generator=generator, device=latent.device).to(latent) - 1
@@ -165,7 +165,7 @@ class GumbelMCTS(Search):
         policy = improved_policy(torch.zeros_like(visits), self._preference(tree, node, discount))
         return (policy - visits / (1 + visits.sum(1, keepdim=True))).argmax(1)
 
-    def _preference(self, tree: Tree, node: Tensor, discount: float) -> Float[Tensor, "B K"]:
+    def _preference(self, tree: Tree, node: Tensor, discount: float) -> Float[Tensor, "B samples"]:
         rows = torch.arange(len(node), device=node.device)
         visits = tree.visits[rows, node]
         reward = tree.mean_reward()
@@ -247,8 +247,11 @@ def halving(considered: int, simulations: int) -> list[int]:
 
 
 def completed_values(
-    q: Float[Tensor, "*R K"], visits: Float[Tensor, "*R K"], logits: Float[Tensor, "*R K"], value: Float[Tensor, "*R"]
-) -> Float[Tensor, "*R K"]:
+    q: Float[Tensor, "*R samples"],
+    visits: Float[Tensor, "*R samples"],
+    logits: Float[Tensor, "*R samples"],
+    value: Float[Tensor, "*R"],
+) -> Float[Tensor, "*R samples"]:
     """Q where an action was visited, else the mixture of the node's value and the visited Qs (equation 33)."""
     seen = visits > 0
     prior = logits.softmax(-1)
@@ -260,15 +263,21 @@ def completed_values(
 
 
 def preference(
-    completed: Float[Tensor, "*R K"], visits: Float[Tensor, "*R K"], *, visit_scale: float, value_scale: float
-) -> Float[Tensor, "*R K"]:
+    completed: Float[Tensor, "*R samples"],
+    visits: Float[Tensor, "*R samples"],
+    *,
+    visit_scale: float,
+    value_scale: float,
+) -> Float[Tensor, "*R samples"]:
     """σ(q) = (c_visit + max N) c_scale q, with q scaled to [0, 1] over the actions (equation 8)."""
     low, high = completed.amin(-1, keepdim=True), completed.amax(-1, keepdim=True)
     scaled = (completed - low) / (high - low).clamp_min(1e-8)
     return (visit_scale + visits.amax(-1, keepdim=True)) * value_scale * scaled
 
 
-def improved_policy(logits: Float[Tensor, "*R K"], preferences: Float[Tensor, "*R K"]) -> Float[Tensor, "*R K"]:
+def improved_policy(
+    logits: Float[Tensor, "*R samples"], preferences: Float[Tensor, "*R samples"]
+) -> Float[Tensor, "*R samples"]:
     """softmax(logits + σ(completed Q)): never worse than the prior where the Qs are exact (equation 11)."""
     return (logits + preferences).softmax(-1)
 

@@ -51,9 +51,9 @@ def cost_to_go(
 
 def infinite_horizon(
     A: Float[Tensor, "n n"],
-    B: Float[Tensor, "n a"],
+    B: Float[Tensor, "n A"],
     Q: Float[Tensor, "n n"],
-    R: Float[Tensor, "a a"],
+    R: Float[Tensor, "A A"],
     *,
     tolerance: float = 1e-12,
     iterations: int = 100_000,

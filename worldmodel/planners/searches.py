@@ -49,7 +49,7 @@ class SearchElsewhere(ABC):
         self.horizon = self.search.horizon
 
     @abstractmethod
-    def world(self, simulator: Simulator, latent: Float[Tensor, "B D"]) -> tuple[Simulator, Float[Tensor, "B D2"]]:
+    def world(self, simulator: Simulator, latent: Float[Tensor, "B D"]) -> tuple[Simulator, Float[Tensor, "B S"]]:
         """The simulator to search in, and the latents to start from there."""
 
     def plan(

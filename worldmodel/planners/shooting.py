@@ -122,7 +122,7 @@ class Shooting(Search):
         return mean, score(problem.simulator, problem.latent, mean[:, None])[:, 0]
 
 
-def finite(scores: Float[Tensor, "*B"]) -> Bool[Tensor, "*B"]:
+def finite(scores: Float[Tensor, "*R"]) -> Bool[Tensor, "*R"]:
     """Which candidates may count."""
     return scores > -torch.inf
 

@@ -66,7 +66,7 @@ class UCT(Search):
             self._simulate(problem, choices, tree, number)
         return self._decide(tree, choices)
 
-    def action_set(self, action_dim: int) -> Float[Tensor, "K A"]:
+    def action_set(self, action_dim: int) -> Float[Tensor, "choices A"]:
         """The actions of every node; a ValueError where a grid has too many."""
         if self.actions == "one_hot":
             return 2 * torch.eye(action_dim) - 1

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.heads import Head
-from worldmodel.interfaces import Loss
+from worldmodel.interfaces import Dynamics, Loss
 from worldmodel.nets import SlowCopy
 from worldmodel.policies.actor import Actor
 from worldmodel.simulators.latent import LatentSimulator
@@ -66,10 +66,12 @@ class BackpropImagination(nn.Module):
 
     def _imagine(self, simulator: LatentSimulator, actor: Actor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """States [H+1 R D], rewards [H R] and log π [H R] of the actor's rollouts."""
+        dynamics = simulator.dynamics
+        assert isinstance(dynamics, Dynamics), dynamics
         states, log_probs = [state], []
         for _ in range(self.horizon):
             action, log_prob = actor(state)
-            state = simulator.dynamics.imagine(state, action)
+            state = dynamics.imagine(state, action)
             states.append(state)
             log_probs.append(log_prob)
         stacked = torch.stack(states)

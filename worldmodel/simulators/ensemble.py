@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.capabilities import Members
-from worldmodel.interfaces import Noise, Simulator
+from worldmodel.interfaces import Noise, Readout
 from worldmodel.uncertainty.members import disagreement
 
 _STEPS = 64  # of common random numbers, after which they repeat
@@ -29,7 +29,7 @@ class EnsembleSimulator:
     def __init__(
         self,
         *,
-        simulator: Simulator,
+        simulator: Readout,
         ensemble: Members,
         particles: int,
         resample: bool = False,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from worldmodel.capabilities import Epistemic, HasRollout, ScoresSequences
 from worldmodel.heads import Head
-from worldmodel.interfaces import Dynamics, Noise
+from worldmodel.interfaces import Noise, Predictor
 from worldmodel.interfaces import Simulator as SimulatorProtocol
 from worldmodel.policies.actor import Actor
 from worldmodel.simulators._packed_scorer import Scorer
@@ -27,7 +27,7 @@ class LatentSimulator:
     def __init__(
         self,
         *,
-        dynamics: Dynamics,
+        dynamics: Predictor,
         reward: Head,
         value: nn.Module | None,
         actor: Actor | None,

@@ -52,13 +52,13 @@ class LastLayerPosterior(nn.Module):
             setattr(self, name, torch.where(fine, old + rate * (new - old), old))
         self.seen = torch.where(fine, self.seen + weight.sum(), self.seen)
 
-    def factor(self) -> Float[Tensor, "K K"]:
+    def factor(self) -> Float[Tensor, "feat feat"]:
         """The lower triangular factor of Λ."""
         rows = torch.where(self.rows > 0, self.rows, self.seen)
         ridge = self.precision * torch.eye(len(self.gram), dtype=self.gram.dtype, device=self.gram.device)
         return torch.linalg.cholesky(rows * self.gram + ridge)  # type: ignore[no-any-return]
 
-    def draws(self, noise: Float[Tensor, "M K O"]) -> Float[Tensor, "M K O"]:
+    def draws(self, noise: Float[Tensor, "M feat O"]) -> Float[Tensor, "M feat O"]:
         """Deviations of M last layers, the biases last, from the trained one."""
         upper = self.factor().T.to(noise.dtype)
         return torch.linalg.solve_triangular(upper, noise, upper=True) * self.variance.sqrt().to(noise.dtype)
@@ -70,6 +70,6 @@ class LastLayerPosterior(nn.Module):
         return solved.square().sum(0).view(row.shape[:-1])[..., None] * self.variance
 
 
-def with_one(x: Float[Tensor, "*R I"]) -> Float[Tensor, "*R K"]:
+def with_one(x: Float[Tensor, "*R I"]) -> Float[Tensor, "*R feat"]:
     """Rows in float64 with a one behind them, whose weight is the bias."""
     return torch.cat([x, torch.ones_like(x[..., :1])], -1).double()

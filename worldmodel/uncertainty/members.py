@@ -63,7 +63,7 @@ def disagreement(mean: Float[Tensor, "M *R D"], noisy_dims: int) -> Float[Tensor
     return mean[..., -noisy_dims:].var(0, correction=0).mean(-1)
 
 
-def bootstrap_weights(name: Int64[Tensor, "*R K"], members: int) -> Float[Tensor, "M *R"]:
+def bootstrap_weights(name: Int64[Tensor, "*R name"], members: int) -> Float[Tensor, "M *R"]:
     """How often each member's bootstrap drew a row: Poisson(1), a function of the row's name alone.
 
     A row keeps its weights in every batch and process, and nothing is stored.

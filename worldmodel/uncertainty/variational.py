@@ -31,7 +31,7 @@ class VariationalLinear(nn.Module):
         self.raw = nn.Parameter(torch.full_like(self.mean, -5.0))
 
     @property
-    def std(self) -> Float[Tensor, "O I+1"]:
+    def std(self) -> Float[Tensor, "O feat"]:
         """Of every weight, the biases last."""
         return F.softplus(self.raw)
 
@@ -45,7 +45,7 @@ class VariationalLinear(nn.Module):
         row = torch.cat([x, torch.ones_like(x[..., :1])], -1)
         return F.linear(row, self.mean), F.linear(row.square(), self.std.square()).sqrt()
 
-    def drawn(self, x: Float[Tensor, "M R I"], noise: Float[Tensor, "M I+1 O"]) -> Float[Tensor, "M R O"]:
+    def drawn(self, x: Float[Tensor, "M R I"], noise: Float[Tensor, "M feat O"]) -> Float[Tensor, "M R O"]:
         """Outputs under M weights, mean + std · noise, on rows of their own each."""
         weight = self.mean.T + self.std.T * noise
         return torch.baddbmm(weight[:, -1:], x, weight[:, :-1])

@@ -34,6 +34,9 @@ class Measured:
     def step(self, latent: Tensor, action: Tensor) -> Tensor:
         return torch.cat([latent[..., :4] @ self.F.mT + action @ self.G.mT, action], -1)
 
+    def propose(self, latent: Tensor, generator: object) -> None:
+        return None
+
     def reward(self, latent: Tensor) -> Tensor:
         return -0.5 * latent[..., :2].square().sum(-1) - 0.5 * self.effort * latent[..., 4].square()
 
