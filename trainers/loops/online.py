@@ -67,7 +67,8 @@ class OnlineLoop(TrainingLoop):
         fit_normalisers(module, self.replay.sample(min(512, self.replay.rows), 1))
         self.updates_due = self.update_ratio * self.collector.decisions
         self._count_damage()
-        self.log_row(trainer, module, {})
+        whole = [episode.total_return for episode in seeds if episode.fault is None]
+        self.log_row(trainer, module, {"train/random_return": float(np.mean(whole))} if whole else {})
 
     def between_updates(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
         """Lines 4 to 7: evaluate where it is time to, else save and collect, until it is over."""

@@ -1,28 +1,27 @@
-"""One self-contained report.html from a run folder."""
+"""One self-contained report.html from a run folder: what report.html.j2 shows, read from the run's files."""
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
-from html import escape
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from datamodules.storage.durable import write_atomic
 from trainers.command.configuration import BadConfig
-from trainers.reporting import html
-from trainers.reporting.charts import Series, line_chart, short, stacked_bar, thin
+from trainers.reporting.charts import Series, line_chart, short, thin, to_svg
 from trainers.reporting.published_curves import Curve, published_curves
 from trainers.run_folder.read import Run, is_number, read_run
 
 TIME_PARTS = ("env", "plan", "wait", "update", "evaluation", "rest")
-FACTS = (
-    *("look", "backend", "renderer", "action_repeat", "pixels", "images", "vectors"),
-    *("seed", "precision", "accelerator", "devices"),
-)
+COUNTERS = ("env_steps", "decisions", "updates")
+FACTS = ("look", "backend", "renderer", "action_repeat", "seed", "precision", "devices")
 MAX_VIDEO_BYTES = 3_000_000
 SHORTEST_AXIS = 50_000  # published curves begin at 25k env_steps: a shorter run is still drawn beside them
+HELD_OUT_STEPS = {1: "run", 5: "second", 15: "reference"}
 
 
 def write_report(run_dir: Path | str, *, out: Path | None = None) -> Path:
@@ -39,12 +38,9 @@ def write_report(run_dir: Path | str, *, out: Path | None = None) -> Path:
     run_dir = Path(run_dir)
     if not run_dir.is_dir():
         raise FileNotFoundError(f"run_dir: expected a run folder, got {run_dir}")
-    run = read_run(run_dir)
-    parts = (_header(run), _counters(run), _learning(run), held_out(run), _imagination(run), _episodes(run))
-    body = "".join((*parts, _promises(run), _losses(run), _uncertainty(run), _time(run), _measured(run)))
     path = (out or run_dir).expanduser()
     path = path if path.suffix == ".html" else path / "report.html"
-    text = html.page(title=f"{run.task}: report", body=body)
+    text = _page(read_run(run_dir))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text.encode())
@@ -53,69 +49,127 @@ def write_report(run_dir: Path | str, *, out: Path | None = None) -> Path:
     return path
 
 
-def _header(run: Run) -> str:
-    mean, interval = run.results.get("return_mean"), run.results.get("return_ci95")
-    note = "final return"
-    if not is_number(mean):
-        mean, interval, note = run.last("eval/return_mean"), _last_interval(run), "return at the last evaluation"
-    if isinstance(interval, list | tuple) and len(interval) == 2 and all(is_number(edge) for edge in interval):
-        note += f", 95% interval {interval[0]:.0f} to {interval[1]:.0f}"
-    returns = run.results.get("returns")
-    # of the final evaluation, not of what was collected or recorded
-    episodes = len(returns) if isinstance(returns, list) else None
-    if is_number(run.results.get("return_mean")) and is_number(episodes):
-        note += f", {episodes:.0f} episodes"
-    state = run.results.get("status") or ("finished" if run.results else "not finished: no results yet")
-    what, error = held_out_error(run)
+def _page(run: Run) -> str:
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return templates.get_template("report.html.j2").render(
+        title=run.task,
+        eyebrow="Latent world model, learned from pixels" if _images(run) else "World model, learned from states",
+        subtitle=_subtitle(run),
+        hero=_hero(run),
+        tiles=_tiles(run),
+        axis=run.axis,
+        learning=_learning(run),
+        held_out=_held_out(run),
+        imagined=_pictures(run, "open_loop"),
+        episodes=_pictures(run, "evaluation"),
+        return_gap=_return_gap(run),
+        losses=_small_charts(run, "loss/"),
+        uncertainty=_small_charts(run, "model/") + _small_charts(run, "reward/"),
+        time=_time(run),
+        facts=_facts(run),
+        versions=_versions(run),
+        config=run.config_text,
+        results=json.dumps(run.results, indent=2, default=str) if run.results else "",
+    )
+
+
+def _subtitle(run: Run) -> str:
     agent = run.find("agent")
     agent = (agent.get("name") or "") if isinstance(agent, Mapping) else agent or ""
-    return html.header(
-        eyebrow="World model, learned from states"
-        if "state" in run.spec
-        else "Latent world model, learned from pixels",
-        title=run.task,
-        subtitle=" · ".join(str(piece) for piece in (agent, run.run_dir.resolve().name, state) if piece),
-        value=f"{mean:.0f}" if is_number(mean) else f"{error:.2f}" if is_number(error) else "",
-        note=note if is_number(mean) or error is None else f"{what} error on held-out episodes",
-    )
+    state = run.results.get("status") or ("finished" if run.results else "not finished: no results yet")
+    return " · ".join(str(piece) for piece in (agent, run.run_dir.resolve().name, state) if piece)
 
 
-def _counters(run: Run) -> str:
-    seconds = _counter(run, "seconds")
-    best = run.series("eval/return_mean")[1]
-    counts = [(name.replace("_", " "), _counter(run, name)) for name in ("env_steps", "decisions", "updates")]
-    params = run.find("params")
-    return html.tiles(
-        [
-            *((name, f"{value:,.0f}" if value is not None else "") for name, value in counts),
-            ("wall time", _duration(seconds) if seconds is not None else ""),
-            ("best evaluation", f"{best.max():.0f}" if len(best) else ""),
-            ("parameters", f"{short(params)}" if is_number(params) else ""),
-            ("render", " / ".join(str(piece) for piece in (run.find("look"), run.find("backend")) if piece)),
-        ]
-    )
+def _hero(run: Run) -> dict[str, str]:
+    """The one figure that matters, and what it is."""
+    mean, interval, note = run.results.get("return_mean"), run.results.get("return_ci95"), "final return"
+    returns = run.results.get("returns")
+    if not is_number(mean):
+        mean, note, returns = run.last("eval/return_mean"), "return at the last evaluation", None
+        interval = [run.last("eval/return_ci95_low"), run.last("eval/return_ci95_high")]
+    what, error = _held_out_error(run)
+    if not is_number(mean):
+        found = {"value": f"{error:.2f}", "note": f"{what} error on held-out episodes"} if error is not None else {}
+        return {"value": "", "note": "", **found}
+    if isinstance(interval, list | tuple) and len(interval) == 2 and all(is_number(edge) for edge in interval):
+        note += f", 95% interval {interval[0]:.0f} to {interval[1]:.0f}"
+    note += f", {len(returns)} episodes" if isinstance(returns, list) else ""
+    return {"value": f"{mean:.0f}", "note": note + ", one training seed"}
 
 
-def _learning(run: Run) -> str:
+def _tiles(run: Run) -> list[tuple[str, str]]:
+    seconds, best, params = _counter(run, "seconds"), run.series("eval/return_mean")[1], run.find("params")
+    counts = [(name.replace("_", " "), _counter(run, name)) for name in COUNTERS]
+    tiles = [
+        *((name, f"{value:,.0f}" if value is not None else "") for name, value in counts),
+        ("wall time", _duration(seconds) if seconds is not None else ""),
+        ("best evaluation", f"{best.max():.0f}" if len(best) else ""),
+        ("parameters", short(params) if is_number(params) else ""),
+        ("render", " / ".join(filter(None, (_plain(run.find(key)) for key in ("look", "backend"))))),
+    ]
+    return [(name, value) for name, value in tiles if value]
+
+
+def _learning(run: Run) -> dict[str, Any] | None:
+    """The evaluation's curve, the training episodes, and what they can be compared with."""
     curves = published_curves(run.task) if run.axis == "env_steps" else []
     steps = run.metrics.get(run.axis, np.empty(0))
     x_max = float(np.nanmax(steps)) if np.isfinite(steps).any() else 0.0
     x_max = max(x_max, SHORTEST_AXIS) if curves else x_max or None
-    series = [Series(label=c.method, x=c.env_steps, y=c.return_mean, kind="reference") for c in curves]
+    own = [_training_returns(run), _evaluation_returns(run)]
+    if not any(len(one.x) for one in own):
+        return None
+    series = [Series(c.method, c.env_steps, c.return_mean, "reference") for c in curves]
     series = [one for one in series if x_max is None or one.x[0] <= x_max]
-    series += [_training_returns(run), _evaluation_returns(run)]
-    if not any(len(one.x) for one in series[-2:]):
-        return ""
-    chart = line_chart(series, x_max=x_max, x_label=run.axis, y_from_zero=True, title=f"return over {run.axis}")
-    text = f"Evaluation return with its 95% interval over {run.axis}; dots are single training episodes."
-    if curves:
-        text += " Grey: published curves of this task from pixels; point at one to bring it forward."
-    return html.section("Learning curve", text, f'<div class="scroll">{chart}</div>', _sources(run, curves, x_max))
+    random, (best_name, best) = run.last("train/random_return"), known_optimum(run)
+    if random is not None:
+        series.append(_level("random", random, "soft", ":"))
+    # where nothing comes near what is possible, a line there would flatten every curve
+    if best is not None and best < 4 * max(one.y.max() for one in (*series, *own) if len(one.y)):
+        series.append(_level(best_name, best, "third", "--"))
+    options = {"x_max": x_max, "x_label": run.axis, "from_zero": True}
+    return {
+        "chart": _chart([*series, *own], title=f"return over {run.axis}", **options),
+        "random": f"{random:.0f}" if random is not None else "",
+        "best": f"{'the optimum' if best_name == 'optimum' else 'the most that is possible'}, {best:.0f}"
+        if best
+        else "",
+        "curves": [_source(curve, x_max or 0.0) for curve in curves],
+        "head": ("method", f"return at {short(x_max or 0)}", "seeds", "source"),
+    }
+
+
+def known_optimum(run: Run) -> tuple[str, float | None]:
+    """What the best return is called and is; None where nobody knows it.
+
+    A suite task's rewards are at most 1 in each of its control steps. The toy task's optimum has a closed form, here as
+    the mean over the final evaluation's episodes.
+    """
+    task = run.config.get("task")
+    source, options = (task.get("source"), task.get("env") or {}) if isinstance(task, Mapping) else (None, {})
+    if source == "dmc" and is_number(run.spec.get("episode_steps")):
+        return "possible", float(run.spec["episode_steps"])
+    if source != "toy":
+        return "", None
+    from datamodules.envs.pool import episode_seed
+    from datamodules.envs.toy import optimal_return
+    from trainers.acting.evaluation import EVALUATION_RANK  # torch takes seconds to load
+
+    facts = {key: options[key] for key in ("episode_steps", "speed", "random_goal") if key in options}
+    count = len(run.results.get("returns") or [None] * 10)
+    seeds = [episode_seed(int(run.config.get("seed") or 0), EVALUATION_RANK, 0, i) for i in range(count)]
+    return "optimum", float(np.mean([optimal_return(seed, **facts) for seed in seeds]))
+
+
+def _level(label: str, value: float, colour: str, style: str) -> Series:
+    return Series(label, np.zeros(1), np.array([value]), colour, style=style)
 
 
 def _training_returns(run: Run) -> Series:
     x, y = thin(*run.series("train/return"), points=600)
-    return Series(label="", x=x, y=y, kind="train", dots=True)
+    return Series("", x, y, "train", style=".")
 
 
 def _evaluation_returns(run: Run) -> Series:
@@ -124,139 +178,116 @@ def _evaluation_returns(run: Run) -> Series:
     x, y, low, high = (run.metrics.get(name, empty) for name in names)
     keep = np.isfinite(y)
     low, high = (np.where(np.isfinite(edge), edge, y)[keep] for edge in (low, high))
-    return Series(label="this run", x=x[keep], y=y[keep], kind="run", low=low, high=high)
+    return Series("this run", x[keep], y[keep], low=low, high=high)
 
 
-def _sources(run: Run, curves: list[Curve], x_max: float | None) -> str:
-    if not curves:
-        return ""
-    rows = [
-        (
-            c.method,
-            f"{np.interp(x_max, c.env_steps, c.return_mean):.0f}" if c.env_steps[0] <= x_max else "",
-            str(c.seeds),
-            c.source,
-        )
-        for c in curves
-    ]
-    head = ("method", f"return at {short(x_max or 0)}", "seeds", "source")
-    return html.details("Published curves: values and sources", html.table(rows, head=head))
+def _source(curve: Curve, x_max: float) -> tuple[str, str, str, str]:
+    value = f"{np.interp(x_max, curve.env_steps, curve.return_mean):.0f}" if curve.env_steps[0] <= x_max else ""
+    return curve.method, value, str(curve.seeds), curve.source
 
 
-def _imagination(run: Run) -> str:
-    legend = (
-        '<p>Real above, imagined below, error last. <span class="seen">Green</span>: the model still sees the frames.'
-        ' <span class="blind">Red</span>: it imagines alone, from actions only.</p>'
-    )
-    pictures = _pictures(run, "open_loop")
-    text = "Open-loop prediction on recorded episodes: what the model believes will happen."
-    return html.section("What the model imagines", text, legend + pictures if pictures else "")
+def _held_out_error(run: Run) -> tuple[str, float | None]:
+    """What was predicted, the image or, of a model without a decoder, the reward; and the last error with all seen."""
+    image = run.last("held_out/image")
+    return ("image", image) if image is not None else ("reward", run.last("held_out/reward"))
 
 
-def _episodes(run: Run) -> str:
-    text = "The planner in the environment, as the model saw it, in an evaluation episode."
-    return html.section("The agent at work", text, _pictures(run, "evaluation"))
+def _held_out(run: Run) -> dict[str, Any] | None:
+    """Errors over the run, and the last ones beside those of showing the last seen frame."""
+    what, error = _held_out_error(run)
+    if error is None:
+        return None
+    names = [("seen", f"held_out/{what}", "train")]
+    names += [(f"{k} ahead", f"held_out/{what}_{k}", colour) for k, colour in HELD_OUT_STEPS.items()]
+    series = [Series(label, *thin(*run.series(name)), colour) for label, name, colour in names]
+    chart = _chart(series, title=f"held-out {what} error", height=3.0, x_label=run.axis, from_zero=True)
+    kinds = [("every frame seen", "image", "", "reward")]
+    kinds += [(f"{k} decisions ahead", f"image_{k}", f"still_{k}", f"reward_{k}") for k in HELD_OUT_STEPS]
+    value = lambda key: run.last(f"held_out/{key}") if key else None  # noqa: E731
+    rows = [(label, *(f"{v:.3g}" if is_number(v := value(key)) else "" for key in keys)) for label, *keys in kinds]
+    return {"what": what, "chart": chart, "rows": [row for row in rows if any(row[1:])]}
 
 
-def _promises(run: Run) -> str:
+def _return_gap(run: Run) -> Markup:
     names = (("predicted", "plan/predicted_return", "second"), ("realised", "plan/realised_return", "run"))
-    series = [
-        Series(label=label, x=x, y=y, kind=kind) for label, name, kind in names for x, y in [thin(*run.series(name))]
-    ]
-    chart = line_chart(series, height=300, x_label=run.axis, title="predicted and realised return of plans")
-    text = "What the planner expected and what it got: where it expects more, it exploits errors of the model."
-    return html.section("Plans against reality", text, f'<div class="scroll">{chart}</div>' if chart else "")
+    series = [Series(label, *thin(*run.series(name)), colour) for label, name, colour in names]
+    return _chart(series, title="predicted and realised return of plans", height=3.0, x_label=run.axis)
 
 
-def _losses(run: Run) -> str:
-    names = sorted(name for name in run.metrics if name.startswith("loss/"))
-    charts = "".join(_loss(run, name) for name in names)
-    text = f"Every term of the objective over {run.axis}; where a term falls far, its axis is logarithmic."
-    return html.section("Losses", text, f'<div class="small">{charts}</div>' if charts else "")
+def _chart(series: Sequence[Series], *, title: str, height: float = 4.0, **options: Any) -> Markup:
+    """For a screen, and for a phone with fewer labels; nothing where nothing is finite."""
+    wide = line_chart(series, size=(8.6, height), **options)
+    if wide is None:
+        return Markup()
+    few = [one if one.colour != "reference" else Series("", one.x, one.y, one.colour) for one in series]
+    narrow = line_chart(few, size=(4.0, 0.8 * height), **options)
+    return Markup(to_svg(wide, title=title, css="chart wide") + to_svg(narrow, title=title, css="chart narrow"))
 
 
-def _uncertainty(run: Run) -> str:
-    names = sorted(name for name in run.metrics if name.startswith(("model/", "reward/")))
-    charts = "".join(_loss(run, name) for name in names)
-    text = (
-        "Entropy and aleatoric std are noise, which no data remove; disagreement and epistemic std fall with more data."
-    )
-    return html.section("What the model does not know", text, f'<div class="small">{charts}</div>' if charts else "")
+def _small_charts(run: Run, prefix: str) -> list[tuple[str, Markup]]:
+    """Every column with this prefix, by its name and as a small chart; on a logarithmic axis where it falls far."""
+    charts = []
+    for name in sorted(name for name in run.metrics if name.startswith(prefix)):
+        x, y = thin(*run.series(name), points=160)
+        log = bool(len(y) and y.min() > 0 and y.max() / y.min() > 10)
+        figure = line_chart([Series("", x, y)], size=(2.9, 1.6), log_y=log)
+        if figure is not None:
+            title = name.removeprefix("loss/") + (" (log)" if log else "")
+            charts.append((title, Markup(to_svg(figure, title=name))))
+    return charts
 
 
-def _loss(run: Run, name: str) -> str:
-    x, y = thin(*run.series(name), points=160)
-    log = bool(len(y) and y.min() > 0 and y.max() / y.min() > 10)
-    chart = line_chart([Series(label="", x=x, y=y, kind="loss")], width=290, height=150, right=10, log=log, title=name)
-    title = name.removeprefix("loss/") + (" (log)" if log else "")
-    return f"<div><h3>{escape(title)}</h3>{chart}</div>" if chart else ""
-
-
-def _time(run: Run) -> str:
-    parts = [(name, run.last(f"time/{name}") or 0.0) for name in TIME_PARTS]
-    bar, total = stacked_bar(parts), sum(value for _, value in parts)
-    if not bar:
-        return ""
-    items = "".join(
-        f'<li><i class="{name}"></i><span>{name}</span><b>{value / total:.1%}</b><em>{_duration(value)}</em></li>'
-        for name, value in parts
-    )
+def _time(run: Run) -> dict[str, Any] | None:
+    seconds = {name: run.last(f"time/{name}") or 0.0 for name in TIME_PARTS}
+    total = sum(seconds.values())
+    if not total > 0:
+        return None
+    parts = [{"name": key, "share": value / total, "duration": _duration(value)} for key, value in seconds.items()]
     # without environments nothing was collected: the counters are those of the recording
-    counted = ("env_steps", "decisions", "updates") if run.last("time/env") else ("updates",)
-    rates = ((short((_counter(run, name) or 0) / total), name.replace("_", " ")) for name in counted)
-    text = (
-        "Wall-clock time by what the process was doing. On average per second: "
-        + ", ".join(f"{v} {n}" for v, n in rates)
-        + "."
-    )
-    return html.section("Where the time went", text, bar, f'<ul class="legend">{items}</ul>')
+    counted = COUNTERS if run.last("time/env") else ("updates",)
+    rates = [f"{short((_counter(run, name) or 0) / total)} {name.replace('_', ' ')}" for name in counted]
+    return {"parts": parts, "rates": rates}
 
 
-def _measured(run: Run) -> str:
-    facts = [(name.replace("_", " "), run.find(name)) for name in FACTS]
-    facts += [(name.replace("_", " "), _counter(run, name)) for name in ("env_steps", "decisions", "updates")]
-    left = html.table((name, _plain(value)) for name, value in facts if value is not None)
-    right = html.table((name, _plain(value)) for name, value in _leaves(run.versions))
-    config = html.details("Resolved configuration", f"<pre>{escape(run.config_text)}</pre>" if run.config_text else "")
-    results = json.dumps(run.results, indent=2, default=str) if run.results else ""
-    results = html.details("Results as written", f"<pre>{escape(results)}</pre>" if results else "")
-    text = "env_steps counts control steps, action repeat included; decisions counts choices of the agent."
-    return html.section("How it was measured", text, f'<div class="pair">{left}{right}</div>', config, results)
+def _facts(run: Run) -> list[tuple[str, str]]:
+    facts = [(name, run.find(name)) for name in FACTS] + [("observation", _observation(run))]
+    facts += [("device", run.versions.get("device"))]
+    facts += [(name, _counter(run, name)) for name in COUNTERS]
+    return [(name.replace("_", " "), text) for name, value in facts if (text := _plain(value))]
 
 
-def _pictures(run: Run, prefix: str) -> str:
-    """The newest still of a kind and the newest film of it, inside the page."""
-    folder = run.run_dir / "videos"
-    parts = [
-        f'<figure><img alt="{escape(path.stem, quote=True)}" src="{_data_url(path, "image/" + path.suffix[1:])}">'
-        f"<figcaption>{escape(path.name)}</figcaption></figure>"
-        for path in _newest(folder, prefix, (".png", ".gif"))
-    ]
-    parts += [_film(path) for path in _newest(folder, prefix, (".mp4",))]
-    return "".join(parts)
+def _versions(run: Run) -> list[tuple[str, str]]:
+    versions = [(name.replace("_", " "), _plain(value)) for name, value in _leaves(run.versions) if name != "device"]
+    return [(name, value) for name, value in versions if value]
 
 
-def _film(path: Path) -> str:
-    caption = f"<figcaption>{escape(path.name)} ({path.stat().st_size / 1e6:.1f} MB, in videos/)</figcaption>"
-    if path.stat().st_size >= MAX_VIDEO_BYTES:
-        return f"<figure>{caption}</figure>"
-    url = _data_url(path, "video/mp4")
-    return f'<figure><video controls autoplay loop muted playsinline src="{url}"></video>{caption}</figure>'
+def _images(run: Run) -> dict[str, Any]:
+    images = run.spec.get("images")
+    pixels = run.spec.get("pixels")
+    return dict(images) if isinstance(images, Mapping) else {"pixels": pixels} if "state" not in run.spec else {}
 
 
-def _newest(folder: Path, prefix: str, suffixes: tuple[str, ...]) -> list[Path]:
-    found = [path for path in folder.glob(f"{prefix}*") if path.suffix in suffixes and path.is_file()]
-    # Names end with a counter, perhaps without leading zeros, or with "final".
-    found.sort(key=lambda path: (path.stem.endswith("final"), len(path.name), path.name))
-    return [path for path in found if path.stat().st_size][-1:]
+def _observation(run: Run) -> str:
+    """What the agent saw, by name and size."""
+    vectors = run.spec.get("vectors")
+    parts = {**_images(run), **(vectors if isinstance(vectors, Mapping) else {})}
+    return ", ".join(f"{name} {_plain(size)}" for name, size in parts.items() if size)
 
 
-def _data_url(path: Path, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
-def _last_interval(run: Run) -> list[float | None]:
-    return [run.last("eval/return_ci95_low"), run.last("eval/return_ci95_high")]
+def _pictures(run: Run, prefix: str) -> list[dict[str, str]]:
+    """The newest still of a kind and the newest film of it, inside the page; a large film stays beside it."""
+    folder, files = run.run_dir / "videos", []
+    for kinds in ({".png": "image/png", ".gif": "image/gif"}, {".mp4": "video/mp4"}):
+        found = [path for path in folder.glob(f"{prefix}*") if path.suffix in kinds and path.is_file()]
+        # Names end with a counter, perhaps without leading zeros, or with "final".
+        found.sort(key=lambda path: (path.stem.endswith("final"), len(path.name), path.name))
+        for path in [path for path in found if path.stat().st_size][-1:]:
+            kind, size = kinds[path.suffix], path.stat().st_size
+            inside = kind != "video/mp4" or size < MAX_VIDEO_BYTES
+            url = f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}" if inside else ""
+            note = f" ({size / 1e6:.1f} MB, in videos/)" if kind == "video/mp4" else ""
+            files.append({"kind": kind, "name": path.name, "url": url, "note": note})
+    return files
 
 
 def _counter(run: Run, name: str) -> float | None:
@@ -273,9 +304,10 @@ def _leaves(source: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
 
 
 def _plain(value: Any) -> str:
+    """A value as a page shows it; "" where it says that there is none."""
     if isinstance(value, list | tuple):
         return " x ".join(_plain(one) for one in value)
-    return f"{value:,.10g}" if isinstance(value, float) else str(value)
+    return "" if value in (None, "none") else f"{value:,.10g}" if isinstance(value, float) else str(value)
 
 
 def _duration(seconds: float) -> str:
@@ -283,45 +315,3 @@ def _duration(seconds: float) -> str:
     if hours >= 1:
         return f"{int(hours)} h {int(minutes) % 60:02d} min"
     return f"{minutes:.1f} min" if minutes >= 1 else f"{seconds:.1f} s"
-
-
-KINDS = {1: "run", 5: "second", 15: "reference"}
-
-
-def held_out_error(run: Run) -> tuple[str, float | None]:
-    """What was predicted, the image or, of a model without a decoder, the reward; and the last error with all seen."""
-    image = run.last("held_out/image")
-    return ("image", image) if image is not None else ("reward", run.last("held_out/reward"))
-
-
-def held_out(run: Run) -> str:
-    """Errors over the run, and the last ones beside those of showing the last seen frame; "" where there are none."""
-    what, error = held_out_error(run)
-    if error is None:
-        return ""
-    names = [("seen", f"held_out/{what}", "train")]
-    names += [(f"{k} ahead", f"held_out/{what}_{k}", KINDS[k]) for k in KINDS]
-    series = [
-        Series(label=label, x=x, y=y, kind=kind) for label, name, kind in names for x, y in [thin(*run.series(name))]
-    ]
-    series = [one for one in series if len(one.x)]
-    title = f"held-out {what} error"
-    chart = line_chart(series, height=300, x_label=run.axis, y_from_zero=True, title=title)
-    text = (
-        f"Episodes kept apart: error of the {what} while every frame is seen, and decisions after the last one, as a "
-        f"share of the {what}s' variance. 0 is perfect, 1 about as good as the mean {what}."
-    )
-    table = html.table(_rows(run), head=("", "image", "copied last frame", "reward"))
-    return html.section("Held-out episodes", text, f'<div class="scroll">{chart}</div>', table)
-
-
-def _rows(run: Run) -> list[tuple[str, str, str, str]]:
-    kinds = [("every frame seen", "image", "", "reward")]
-    kinds += [(f"{k} decisions ahead", f"image_{k}", f"still_{k}", f"reward_{k}") for k in KINDS]
-    rows = [(label, *(_last(run, name) for name in names)) for label, *names in kinds]
-    return [row for row in rows if any(row[1:])]  # type: ignore[misc]
-
-
-def _last(run: Run, name: str) -> str:
-    value = run.last(f"held_out/{name}") if name else None
-    return f"{value:.3g}" if is_number(value) else ""

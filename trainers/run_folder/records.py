@@ -2,6 +2,7 @@
 
 import json
 import platform
+import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,25 @@ def write_json(path: Path, record: dict[str, Any]) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on."""
-    found = {"python": platform.python_version()}
+    """Versions of Python, of the packages that results depend on, and of this project."""
+    found = {"git_commit": git_commit(), "python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def git_commit() -> str:
+    """The commit of this project's files, with "changed" where they differ from it; "none" outside a repository."""
+    root = Path(__file__).resolve().parents[2]
+    git = lambda *words: subprocess.run(  # noqa: E731
+        ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True
+    ).stdout.strip()
+    try:
+        if not (root / ".git").exists():  # an installed copy may lie in somebody else's repository
+            return "none"
+        return git("rev-parse", "HEAD") + (", changed" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return "none"

@@ -54,12 +54,20 @@ def write_png(path: Path | str, image: NDArray[np.uint8]) -> Path:
 def open_loop_strip(real: Tensor, imagined: Tensor, *, context: int, scale: int = 3) -> NDArray[np.uint8]:
     """Open-loop prediction as a film [T, H, W, 3] uint8: real above, imagined below, error last, B columns.
 
+    A single window has them side by side: a film three times as high as wide would be small wherever it is played.
+
     real, imagined: [B, T, 3, h, w] in 0..1. The first `context` frames wear a green border (the model sees them), the
     rest a red one (it imagines). Raises ValueError when the shapes differ or context is not within 0..T.
     """
     rows = _real_imagined_error(real, imagined, context=context)
-    T = real.shape[1]
-    return np.stack([_page([[row[:, t] for row in rows]], seen=[t < context], scale=scale) for t in range(T)])
+    B, T = real.shape[:2]
+
+    def frame(t: int) -> NDArray[np.uint8]:
+        tiles = [row[:, t] for row in rows]
+        columns = [[tile] for tile in tiles] if B == 1 else [tiles]
+        return _page(columns, seen=[t < context] * len(columns), scale=scale)
+
+    return np.stack([frame(t) for t in range(T)])
 
 
 def open_loop_still(

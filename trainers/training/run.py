@@ -127,14 +127,23 @@ def train(config: Config, paths: RunPaths) -> dict[str, Any]:
         trainer.loggers = build_loggers(config, paths, csv, rank=trainer.global_rank, axis=axis)
         stack.callback(finish, trainer.loggers)
         if trainer.is_global_zero:
-            _write_records(config, paths, course.spec, course.renderer)
+            _write_records(config, paths, course.spec, course.renderer, device=_device_name(trainer))
         trainer.fit(course.module, datamodule=course.data, ckpt_path=checkpoint)
         results = _results(config, paths, course, interrupt, seconds=time.monotonic() - start)
     if trainer.is_global_zero:
         write_json(paths.root / "results.json", results)
-        results["report"] = str(write_report(paths.root))
+        results["report"] = _report(paths, progress)
     _await_ranks(trainer)
     return results
+
+
+def _report(paths: RunPaths, progress: RunProgress) -> str | None:
+    """Where the page is; a package that an update of this project left missing costs the page, not the results."""
+    try:
+        return str(write_report(paths.root))
+    except ModuleNotFoundError as error:
+        progress.print(f"no report: {error}; make setup installs it, python -m trainers.report {paths.root} writes it")
+        return None
 
 
 def _await_ranks(trainer: pl.Trainer) -> None:
@@ -204,12 +213,19 @@ def _threads(trainer: pl.Trainer) -> int:
     return max(1, cores // trainer.num_devices) if on_cpu else cores
 
 
-def _write_records(config: Config, paths: RunPaths, spec: EnvSpec, renderer: str) -> None:
+def _device_name(trainer: pl.Trainer) -> str:
+    device = trainer.strategy.root_device
+    return (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {_threads(trainer)} threads"
+    )
+
+
+def _write_records(config: Config, paths: RunPaths, spec: EnvSpec, renderer: str, *, device: str) -> None:
     if "look" in config["task"]["env"]:
         # what was drawn, so that the run is continued and evaluated with the same look on any machine
         config["task"]["env"]["look"] = spec.look
     write_json(paths.root / "spec.json", {**spec.to_json(), "renderer": renderer})
-    write_json(paths.root / "versions.json", versions())
+    write_json(paths.root / "versions.json", {**versions(), "device": device})
     write_atomic(paths.config, yaml.safe_dump(config, sort_keys=False).encode())
 
 

@@ -83,7 +83,7 @@ def test_non_finite_pixels_are_drawn_as_black():
     imagined = torch.full((1, T, C, h, w), float("nan"))
     frames = video.open_loop_strip(torch.zeros(1, T, C, h, w), imagined, context=1, scale=1)
     tile = h + 4
-    assert [int(frames[0, row * tile + tile // 2, tile // 2, 0]) for row in range(3)] == [0, 0, 128]
+    assert [int(frames[0, tile // 2, column * tile + tile // 2, 0]) for column in range(3)] == [0, 0, 128]
 
 
 @pytest.mark.parametrize(
