@@ -48,6 +48,11 @@ class OnlineData(pl.LightningDataModule):
         """Frames cross to the device as bytes."""
         return batch.to(device)
 
+    @property
+    def rows(self) -> int:
+        """Rows of the source that a window can hold."""
+        return self.source.count_rows(self.length)
+
     def prepare(self) -> None:
         """Another batch will be needed before the rows change."""
         if self.prefetch:

@@ -15,6 +15,9 @@ class Source(Protocol):
     def sample(self, batch: int, length: int) -> Batch:
         """The next windows [batch, length]."""
 
+    def count_rows(self, length: int) -> int:
+        """Rows that windows of `length` rows can hold."""
+
     def feedback(self, windows: Tensor, error: Tensor) -> None:
         """The model's error [B] on `windows` [B, 3] of an earlier batch."""
 

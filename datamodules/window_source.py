@@ -38,6 +38,11 @@ class WindowSource(ABC):
         return self._stream_table.gather(self._sampler.draw(self._current(), batch, length), length)
 
     @synchronized
+    def count_rows(self, length: int) -> int:
+        """Rows that windows of `length` rows can hold: those that are stored, in episodes that are long enough."""
+        return self._current().count_rows(length)
+
+    @synchronized
     def feedback(self, windows: Tensor, error: Tensor) -> None:
         """Tell the sampler the model's error [B] on `windows` [B, 3] of an earlier batch."""
         self._sampler.feedback(windows, error)

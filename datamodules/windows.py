@@ -80,6 +80,11 @@ class Content:
             raise no_window(length, rows=rows, longest=self.longest)
         return index
 
+    def count_rows(self, length: int) -> int:
+        """Rows of all runs of at least `length` rows."""
+        sizes = np.concatenate([spans[:, 1] - spans[:, 0] for spans in self.spans])
+        return int(sizes[sizes >= length].sum())
+
     @property
     def longest(self) -> int:
         """Rows of the longest run."""

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 
 from datamodules.envs.errors import WorkerFault
 from datamodules.envs.protocol import Fault
+from datamodules.online import OnlineData
 from datamodules.replay import Replay
 from datamodules.rollout import Episode
 from datamodules.windows import no_window
@@ -110,6 +111,10 @@ class OnlineLoop(TrainingLoop):
         returns = [episode.total_return for episode in episodes]  # none of a round that a signal broke off
         self.log_row(trainer, module, {"train/return": float(np.mean(returns)), **kept} if returns else kept)
         self.progress.update(phase="learn")
+
+    def rows_to_learn_from(self, data: OnlineData) -> int:
+        """The sum over the ranks: each has a replay of its own."""
+        return sum_over_ranks([data.rows])[0]
 
     def _bring_due(self, decisions_before: int) -> None:
         """Updates for the decisions that were counted since."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from datamodules.online import OnlineData
 from trainers.acting.evaluation import Evaluator
 from trainers.acting.pictures import write_pictures
 from trainers.process.clock import resident_mb
@@ -65,6 +66,7 @@ class TrainingLoop(pl.Callback):
         self.final_returns: list[float] | None = None
         self._resumed: dict[str, Any] | None = None
         self._saved: tuple[Any, ...] | None = None
+        self._rows = 0  # that batches can come from, over all ranks; 0 before they are counted
         self._updating = ExitStack()
 
     @property
@@ -90,6 +92,10 @@ class TrainingLoop(pl.Callback):
     @abstractmethod
     def between_updates(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
         """Called again and again while no update is due: makes one step towards the next, or stops the run."""
+
+    def rows_to_learn_from(self, data: OnlineData) -> int:
+        """Rows that batches can come from, over all ranks; called on all of them. Here every rank reads all of them."""
+        return data.rows
 
     @abstractmethod
     def rank_state(self) -> dict[str, Any]:
@@ -129,7 +135,7 @@ class TrainingLoop(pl.Callback):
         self._updating.enter_context(module.clock.measure("update"))
         if self.updates_due >= 2:
             trainer.datamodule.prepare()
-        module.count_rows(self.counters["decisions"])
+        module.count_rows(self._rows)
 
     def on_train_batch_end(  # type: ignore[override]
         self, trainer: pl.Trainer, module: WorldModelModule, outputs: dict[str, Any], batch: Batch, batch_idx: int
@@ -146,6 +152,9 @@ class TrainingLoop(pl.Callback):
         """Stop, or bring updates due, then start the clock on the next batch."""
         while not (trainer.should_stop or self._stopped_by_signal(trainer, module)) and self.updates_due < 1:
             self.between_updates(trainer, module)
+            self._rows = 0
+        # rows come and go between updates alone
+        self._rows = self._rows or self.rows_to_learn_from(trainer.datamodule)
         self._updating.enter_context(module.clock.measure("wait"))
 
     def on_train_end(self, trainer: pl.Trainer, module: WorldModelModule) -> None:  # type: ignore[override]

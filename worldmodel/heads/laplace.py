@@ -50,7 +50,7 @@ class LaplaceHead(ScalarHead):
     @torch.no_grad()
     def report(self, latent: Float[Tensor, "*R D"]) -> dict[str, Float[Tensor, ""]]:
         """Both uncertainties as std in the number's own unit: `epistemic`, the mean over rows, and `aleatoric`."""
-        noise = self.posterior.variance[0].sqrt().float() * self.scale
+        noise = self.posterior.noise()[0].sqrt().float() * self.scale
         return {"epistemic": self.epistemic(latent).mean(), "aleatoric": noise}
 
 

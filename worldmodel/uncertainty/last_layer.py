@@ -13,9 +13,17 @@ from torch import Tensor, nn
 class LastLayerPosterior(nn.Module):
     """w_d ~ N(trained w_d, σ_d² Λ⁻¹) for output d of y = W (φ, 1) + N(0, σ²), with Λ = rows · E[φφᵀ] + precision.
 
-    precision: how many rows the prior N(0, σ_d² / precision) is worth. Features move while they are learned: E[φφᵀ]
-    and σ² are means over rows that forget at `rate` per call of `add`, or slower while there were few. rows: what was
-    added, unless `count_rows` says how many different rows that was.
+    Args:
+        inputs: I, features of a row.
+        outputs: O, numbers of y.
+        precision: how many rows the prior N(0, σ_d² / precision) is worth.
+        rate: features move while they are learned: E[φφᵀ] and RSS / n, `variance`, are means over rows that forget at
+            this rate per call of `add`, or slower while there were few.
+
+    Raises:
+        ValueError: for a precision that is not above 0, or a rate outside [0, 1].
+
+    The rows are those that were added, unless `count_rows` says how many different ones batches come from.
     """
 
     gram: Tensor
@@ -54,20 +62,37 @@ class LastLayerPosterior(nn.Module):
 
     def factor(self) -> Float[Tensor, "feat feat"]:
         """The lower triangular factor of Λ."""
-        rows = torch.where(self.rows > 0, self.rows, self.seen)
         ridge = self.precision * torch.eye(len(self.gram), dtype=self.gram.dtype, device=self.gram.device)
-        return torch.linalg.cholesky(rows * self.gram + ridge)  # type: ignore[no-any-return]
+        return torch.linalg.cholesky(self._counted() * self.gram + ridge)  # type: ignore[no-any-return]
+
+    def noise(self) -> Float[Tensor, "O"]:
+        """σ² of every output, RSS / (n - γ), where γ parameters are determined by the n rows instead of by the prior.
+
+        The trained layer has followed the rows in γ directions: RSS / n would be too sure of them.
+        """
+        return self._noise(self.factor())
 
     def draws(self, noise: Float[Tensor, "M feat O"]) -> Float[Tensor, "M feat O"]:
         """Deviations of M last layers, the biases last, from the trained one."""
-        upper = self.factor().T.to(noise.dtype)
-        return torch.linalg.solve_triangular(upper, noise, upper=True) * self.variance.sqrt().to(noise.dtype)
+        factor = self.factor()
+        solved = torch.linalg.solve_triangular(factor.T.to(noise.dtype), noise, upper=True)
+        return solved * self._noise(factor).sqrt().to(noise.dtype)
 
     def epistemic(self, features: Float[Tensor, "*R I"]) -> Float[Tensor, "*R O"]:
-        """Variance of what is not known of y; the noise `variance` comes on top."""
-        row = with_one(features)
-        solved = torch.linalg.solve_triangular(self.factor(), row.flatten(0, -2).T, upper=False)
-        return solved.square().sum(0).view(row.shape[:-1])[..., None] * self.variance
+        """Variance of what is not known of y; `noise` comes on top."""
+        row, factor = with_one(features), self.factor()
+        solved = torch.linalg.solve_triangular(factor, row.flatten(0, -2).T, upper=False)
+        return solved.square().sum(0).view(row.shape[:-1])[..., None] * self._noise(factor)
+
+    def _counted(self) -> Float[Tensor, ""]:
+        return torch.where(self.rows > 0, self.rows, self.seen)
+
+    def _noise(self, factor: Float[Tensor, "feat feat"]) -> Float[Tensor, "O"]:
+        size, rows = len(factor), self._counted()
+        eye = torch.eye(size, dtype=factor.dtype, device=factor.device)
+        inverse = torch.linalg.solve_triangular(factor, eye, upper=False)
+        determined = size - self.precision * inverse.square().sum()  # γ = tr(n E[φφᵀ] Λ⁻¹), MacKay (1992)
+        return torch.where(rows > 0, rows / (rows - determined).clamp_min(1), 1.0) * self.variance
 
 
 def with_one(x: Float[Tensor, "*R I"]) -> Float[Tensor, "*R feat"]:

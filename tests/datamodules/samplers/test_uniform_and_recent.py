@@ -22,6 +22,10 @@ CONTENT = Content(
 )
 
 
+def test_rows_count_where_a_window_can_hold_them():
+    assert [CONTENT.count_rows(length) for length in (1, 3, 4, 20, 21)] == [46, 46, 40, 20, 0]
+
+
 def by_age() -> dict[tuple[int, int], int]:
     """(stream, first row) of every window and its age."""
     ages = {}

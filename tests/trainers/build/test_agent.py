@@ -80,7 +80,7 @@ def test_posteriors_count_the_rows_that_they_are_told():
 
 def test_before_every_update_the_model_is_told_how_many_rows_there_are():
     module = module_of(load_config(["experiment=smoke", "dynamics=laplace", *SMALL, "agent.heads.name=laplace"]))
-    cycle = SimpleNamespace(_updating=ExitStack(), updates_due=1, counters={"decisions": 77})
+    cycle = SimpleNamespace(_updating=ExitStack(), updates_due=1, _rows=77)
     TrainingLoop.on_train_batch_start(cycle, None, module)
     assert module.agent.dynamics.posterior.rows == module.agent.reward.posterior.rows == 77
 

@@ -50,7 +50,8 @@ def test_a_head_is_less_sure_away_from_its_data() -> None:
     assert head.posterior.seen == 0
     head.condition(near, target, torch.ones(100))
     report = head.report(near)
-    assert report["aleatoric"].item() == pytest.approx(((head(near) - target).square().mean() ** 0.5).item(), rel=1e-4)
+    missed = (head(near) - target).square().sum()
+    assert missed / 100 < report["aleatoric"] ** 2 < missed / (100 - 33)  # some of the 33 weights are the prior's
     assert head.epistemic(far) > 5 * head.epistemic(near).max()
     variance = head.posterior.epistemic(head.net[:-1](near))[:, 0]
     torch.testing.assert_close(head.epistemic(near), 5 * variance.sqrt().float())

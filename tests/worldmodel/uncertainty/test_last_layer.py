@@ -26,7 +26,7 @@ def conditioned(rows: int = 60, **options: float) -> tuple[LastLayerPosterior, t
 def test_the_covariance_equals_bayesian_linear_regression_in_any_batches() -> None:
     posterior, x, missed = conditioned(precision=2.0)
     torch.testing.assert_close(posterior.variance, missed.double().square().mean(0))
-    expected = regression(x, posterior.variance, 2.0)
+    expected = regression(x, posterior.noise(), 2.0)
     for d in range(2):
         # every unit vector as noise: the draws are the columns of a root of the covariance
         unit = torch.eye(5, dtype=torch.float64)[:, :, None].expand(-1, -1, 2)
@@ -35,6 +35,24 @@ def test_the_covariance_equals_bayesian_linear_regression_in_any_batches() -> No
     z = torch.randn(3, 7, 4, dtype=torch.float64)
     by_hand = torch.einsum("abi,oij,abj->abo", with_one(z), expected, with_one(z))
     torch.testing.assert_close(posterior.epistemic(z), by_hand, rtol=0, atol=1e-6)
+
+
+def test_the_noise_is_that_of_least_squares_which_has_followed_as_many_rows_as_it_has_weights() -> None:
+    """RSS / (n - p) is unbiased; a prior that determines weights itself gives its share back."""
+    truth, found = 0.5, {1e-9: [], 1e9: []}
+    for seed in range(300):
+        torch.manual_seed(seed)
+        x, noise = torch.randn(12, 4, dtype=torch.float64), truth * torch.randn(12, 1, dtype=torch.float64)
+        row = with_one(x)
+        residual = noise - row @ torch.linalg.lstsq(row, noise).solution
+        for precision, numbers in found.items():
+            posterior = LastLayerPosterior(4, 1, precision=precision, rate=0.0)
+            posterior.add(x, residual if precision < 1 else noise, torch.ones(12))
+            numbers.append(posterior.noise()[0])
+    strict, vague = (torch.stack(numbers) for numbers in (found[1e9], found[1e-9]))
+    assert vague.mean().item() == pytest.approx(truth**2, rel=0.08)  # RSS / n would say 7 / 12 of it
+    assert strict.mean().item() == pytest.approx(truth**2, rel=0.05)
+    torch.testing.assert_close(vague[-1], residual.square().sum() / (12 - 5))
 
 
 def test_rows_of_weight_zero_count_nothing_and_counted_rows_replace_those_added() -> None:
