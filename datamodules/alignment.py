@@ -104,11 +104,13 @@ def check_alignment(trajectories: Iterable[Trajectory]) -> Alignment:
     sample, rewarded = [], []
     for trajectory in trajectories:
         rewarded.append(bool(trajectory.reward[1:2].any()))
-        pixels, action = trajectory.pixels[:ROWS_AN_EPISODE], trajectory.action[:ROWS_AN_EPISODE]
-        if len(pixels) > _LAGS + 2:
+        images, vectors = _first_rows(trajectory)
+        action = trajectory.action[:ROWS_AN_EPISODE]
+        if min(map(len, (action, *images, *vectors))) > _LAGS + 2:
+            features = [_shrunk(image, _CELLS).reshape(len(image), -1) for image in images] or vectors
             # of a stack of pictures the newest
-            newest = np.rint(_shrunk(pixels[:, -3:], _CENTRE_CELLS)).astype(np.uint8)
-            sample.append((_shrunk(pixels, _CELLS).reshape(len(pixels), -1), newest, action.astype(np.float64)))
+            newest = [np.rint(_shrunk(image[:, -3:], _CENTRE_CELLS)).astype(np.uint8) for image in images[:1]]
+            sample.append((np.concatenate(features, 1), newest, action.astype(np.float64)))
         if len(sample) == EPISODES:
             break
     rows = sum(len(action) - _LAGS - 2 for _, _, action in sample)
@@ -121,7 +123,8 @@ def check_alignment(trajectories: Iterable[Trajectory]) -> Alignment:
         return Alignment(nothing, None, 0.0, rows, "every action is the same")
     arrive = sum(rewarded) > len(rewarded) / 2
     by_components = _judge_components([(frames, action) for frames, _, action in sample])
-    by_centre = _judge_centre([(newest, action) for _, newest, action in sample])
+    pictures = [(newest[0], action) for _, newest, action in sample if newest]
+    by_centre = _judge_centre(pictures) if pictures else Alignment(nothing, None, 0.0, rows)
     if by_components.shift is None or by_centre.shift == by_components.shift:
         better = by_centre if by_centre.shift is not None else by_components
         return replace(better, rewards_arrive=arrive)
@@ -169,6 +172,13 @@ def _judge_centre(sample: list[tuple[NDArray[np.uint8], Rows]]) -> Alignment:
     )
     best = max(float(loss.mean()) for loss in losses.values())
     return _verdict(losses, len(change), least_share=_LEAST_CENTRE_SHARE, of=unexplained + best)
+
+
+def _first_rows(trajectory: Trajectory) -> tuple[list[NDArray[np.uint8]], list[Rows]]:
+    """The images and the vectors of an episode's first rows."""
+    rows = [values[:ROWS_AN_EPISODE] for values in trajectory.observation.values()]
+    images = [values for values in rows if values.dtype == np.uint8]
+    return images, [values.astype(np.float64) for values in rows if values.dtype != np.uint8]
 
 
 def _shrunk(pixels: NDArray[np.uint8], cells: int) -> NDArray[np.float32]:

@@ -99,7 +99,7 @@ def _copy(
             report.resumed += 1
             continue
         writer.write(trajectory)
-        report.megabytes += trajectory.pixels.nbytes / 1e6
+        report.megabytes += sum(values.nbytes for values in trajectory.observation.values()) / 1e6
         if progress is not None:
             progress(report)
     if report.episodes < held:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.observation import image_bytes, split_images
 from datamodules.samplers.uniform import Uniform
 from datamodules.storage.budget import DAMAGE_LIMIT, check_lost_rows, folder_bytes, stays_cached
 from datamodules.storage.durable import retry, synchronized
@@ -17,7 +18,7 @@ from datamodules.storage.folder import HEADER, read_header, require_same
 from datamodules.storage.frames import FileSnapshot, MappedFrames
 from datamodules.storage.log_format import Kind, StoredBlock
 from datamodules.storage.log_reader import LogReader, Source
-from datamodules.storage.rows import ReplayMismatch, empty_table, frame_bytes, row_bytes
+from datamodules.storage.rows import VECTOR, ReplayMismatch, empty_table, row_bytes
 from datamodules.storage.stream import Stream, StreamTable
 from datamodules.trajectory import Trajectory
 from datamodules.window_source import WindowSource
@@ -174,7 +175,7 @@ class _Reader:
     """One log read into a stream that numbers its rows anew, without the gaps."""
 
     def __init__(self, spec: EnvSpec, table: dict[str, NDArray[Any]], log: _Log) -> None:
-        frames = MappedFrames(frame_bytes=frame_bytes(spec), capacity=1)
+        frames = MappedFrames(frame_bytes=image_bytes(spec), capacity=1)
         self.stream = Stream(spec, table, frames, flush_rows=1, log=None)
         frames.hold(log.maps)
         self._table, self._path = table, log.path
@@ -211,14 +212,18 @@ class _Reader:
 
     def trajectory(self, start: int, stop: int) -> Trajectory:
         """Rows [start, stop), copied."""
-        pixels = np.empty((stop - start, frame_bytes(self.stream.spec)), np.uint8)
-        self.stream.frames.copy(start, pixels)
+        spec = self.stream.spec
+        frames = np.empty((stop - start, image_bytes(spec)), np.uint8)
+        if spec.images:
+            self.stream.frames.copy(start, frames)
+        observation = {name: np.ascontiguousarray(image) for name, image in split_images(spec, frames).items()}
+        observation |= {name: self._table[VECTOR + name][start:stop].copy() for name in spec.vectors}
         fields = {key: self._table[key][start:stop].copy() for key in ("action", "reward", "env_steps")}
         if not self._table["is_first"][start]:
             for values in fields.values():
                 values[0] = 0
         return Trajectory(
-            pixels=pixels.reshape(-1, *self.stream.spec.pixels),
+            observation=observation,
             terminal=bool(self._table["is_terminal"][stop - 1]),
             name=f"{self._path} rows {start} to {stop - 1}",
             **fields,

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.envs.protocol import Step
+from datamodules.observation import image_bytes
 from datamodules.storage.budget import DAMAGE_LIMIT, ReplayDamaged, check_lost_rows, plan
 from datamodules.storage.durable import retry_writes, synchronized
 from datamodules.storage.folder import ReplayFolder, require_same
 from datamodules.storage.frames import Frames, MappedFrames, MemoryFrames
-from datamodules.storage.rows import ReplayMismatch, ReplayRowInvalid, empty_table, frame_bytes, row_bytes
+from datamodules.storage.rows import ReplayMismatch, ReplayRowInvalid, empty_table, row_bytes
 from datamodules.storage.stream import Stream, StreamTable
 from datamodules.window_source import WindowSource
 from datamodules.windows import Content, Sampler, require_same_sampler
@@ -85,10 +86,10 @@ class Replay(WindowSource):
         table = {key: values[slots] for key, values in self._table.items()}
         frames: Frames
         if budget.mapped:
-            sizes = {"frame_bytes": frame_bytes(self.spec), "capacity": budget.tail_rows}
+            sizes = {"frame_bytes": image_bytes(self.spec), "capacity": budget.tail_rows}
             frames = MappedFrames(**sizes, resident=budget.resident)
         else:
-            frames = MemoryFrames(np.empty((self._ring, frame_bytes(self.spec)), np.uint8))
+            frames = MemoryFrames(np.empty((self._ring, image_bytes(self.spec)), np.uint8))
         return Stream(self.spec, table, frames, flush_rows=flush_rows, log=log)
 
     def _settle(self, damage_limit: float) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from datamodules.envs.checks import check_row
 from datamodules.envs.errors import EnvError
 from datamodules.envs.protocol import Fault, Pool, Step
+from datamodules.observation import Observation, empty
 from worldmodel.spec import EnvSpec
 
 Actions = NDArray[np.float32]  # [n, A]
@@ -25,10 +26,10 @@ OnRow = Callable[[int, Step, NDArray[np.float32]], None]
 class Policy(Protocol):
     """Chooses actions for all environments of a pool at once."""
 
-    def __call__(self, pixels: NDArray[np.uint8], is_first: NDArray[np.bool_], ready: NDArray[np.bool_]) -> Actions:
-        """Actions [n, A] in [-1, 1] for frames [n, C, h, w]; rows with is_first [n] open an episode.
+    def __call__(self, observation: Observation, is_first: NDArray[np.bool_], ready: NDArray[np.bool_]) -> Actions:
+        """Actions [n, A] in [-1, 1] for what n environments show, by name [n, ...]; rows with is_first [n] open one.
 
-        Rows that are not ready [n] hold an old frame: what is remembered of them must not change, and what they
+        Rows that are not ready [n] hold an old observation: what is remembered of them must not change, and what they
         draw must not change what others draw, or results would depend on who is late.
         """
 
@@ -90,7 +91,7 @@ class _Run:
         self._place = {index: place for place, index in enumerate(order)}
         self._current: dict[int, Episode] = {}
         self.episodes: list[Episode] = []
-        self._pixels = np.zeros((n, *spec.pixels), np.uint8)
+        self._observation = empty(spec, n)
         self._is_first, self._ready = np.ones(n, np.bool_), np.zeros(n, np.bool_)
         self._actions = np.zeros((n, spec.action_dim), np.float32)
         self._asked: dict[int, float] = {}
@@ -127,7 +128,7 @@ class _Run:
         if not self._ready.any():
             self._receive(self._pool.step({}))
             return
-        chosen = policy(self._pixels, self._is_first, self._ready.copy())
+        chosen = policy(self._observation, self._is_first, self._ready.copy())
         acting = [index for index in self._order if self._ready[self._place[index]]]
         self._is_first[self._ready] = False
         self._ready[:] = False
@@ -155,7 +156,8 @@ class _Run:
                 if self._on_fault is not None:
                     self._on_fault(row)
                 continue
-            self._pixels[place] = row.pixels
+            for name, values in row.observation.items():
+                self._observation[name][place] = values
             _count(self._current[index], row)
             if self._on_row is not None:
                 self._on_row(index, row, self._actions[place])
@@ -206,8 +208,8 @@ class SmoothRandom:
         self._noise = np.zeros((len(rngs), spec.action_dim))
         self._rngs, self._smoothing, self._std = list(rngs), smoothing, std
 
-    def __call__(self, pixels: NDArray[np.uint8], is_first: NDArray[np.bool_], ready: NDArray[np.bool_]) -> Actions:
-        """Actions [n, A] that do not look at the frames."""
+    def __call__(self, observation: Observation, is_first: NDArray[np.bool_], ready: NDArray[np.bool_]) -> Actions:
+        """Actions [n, A] that do not look at what is observed."""
         for row in np.flatnonzero(ready):
             fresh = self._std * self._rngs[row].standard_normal(self._noise.shape[1])
             kept, new = (0.0, 1.0) if is_first[row] else (self._smoothing, np.sqrt(1 - self._smoothing**2))

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.envs.protocol import Step
+from datamodules.observation import Observation
 
 
 class TrajectoryInvalid(ValueError):
@@ -17,12 +19,13 @@ class TrajectoryInvalid(ValueError):
 class Trajectory:
     """One episode by arrival: row t holds o[t], the action a[t-1] that led to it, and the reward that came with it.
 
-    pixels: uint8 [T, C, h, w]. action: float32 [T, A] in [-1, 1], zeros in row 0. reward: float32 [T], 0 in row 0.
+    observation: by name, images uint8 [T, C, h, w] and vectors float32 [T, d].
+    action: float32 [T, A] in [-1, 1], zeros in row 0. reward: float32 [T], 0 in row 0.
     terminal: the episode ended by termination; else its end is a truncation, also where a recording just stops.
     env_steps: int32 [T] control steps that led to each row, 0 in row 0. name: where it came from, for messages.
     """
 
-    pixels: NDArray[np.uint8]
+    observation: Observation
     action: NDArray[np.float32]
     reward: NDArray[np.float32]
     terminal: bool
@@ -32,17 +35,24 @@ class Trajectory:
     def __len__(self) -> int:
         return len(self.reward)
 
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """The images [T, C, h, w], where there is one of each row."""
+        (images,) = (rows for rows in self.observation.values() if rows.dtype == np.uint8)
+        return images
+
     def check(self) -> None:
         """Raise TrajectoryInvalid where the arrays do not fit together or hold a value that must not be stored."""
         rows = len(self.reward)
-        expected = {
-            "pixels": (np.uint8, (rows, *self.pixels.shape[1:]), 4),
-            "action": (np.float32, (rows, *self.action.shape[1:]), 2),
-            "reward": (np.float32, (rows,), 1),
-            "env_steps": (np.int32, (rows,), 1),
+        arrays: dict[str, tuple[NDArray[Any], type, int]] = {
+            "action": (self.action, np.float32, 2),
+            "reward": (self.reward, np.float32, 1),
+            "env_steps": (self.env_steps, np.int32, 1),
         }
-        for key, (dtype, shape, ndim) in expected.items():
-            values = getattr(self, key)
+        for name, values in self.observation.items():
+            arrays[name] = (values, np.uint8, 4) if values.dtype == np.uint8 else (values, np.float32, 2)
+        for key, (values, dtype, ndim) in arrays.items():
+            shape = (rows, *values.shape[1:])
             if values.dtype != dtype or values.shape != shape or values.ndim != ndim:
                 raise TrajectoryInvalid(
                     f"{self.name} {key}: expected {np.dtype(dtype)} {ndim}-d with {rows} rows, "
@@ -52,6 +62,9 @@ class Trajectory:
             raise TrajectoryInvalid(f"{self.name}: expected 1 row or more, got none")
         if not (np.isfinite(self.reward).all() and np.isfinite(self.action).all()):
             raise TrajectoryInvalid(f"{self.name}: expected finite rewards and actions, got NaN or infinity")
+        for name, values in self.observation.items():
+            if values.dtype == np.float32 and not np.isfinite(values).all():
+                raise TrajectoryInvalid(f"{self.name} {name}: expected finite values, got NaN or infinity")
         if np.abs(self.action).max(initial=0.0) > 1.0:
             raise TrajectoryInvalid(f"{self.name} action: expected within [-1, 1], got {np.abs(self.action).max():g}")
         if self.action[0].any() or (self.env_steps < 0).any():
@@ -62,4 +75,5 @@ class Trajectory:
         last = len(self) - 1
         for t in range(len(self)):
             flags = (t == 0, t == last, t == last and self.terminal)
-            yield Step(self.pixels[t], float(self.reward[t]), *flags, int(self.env_steps[t])), self.action[t]
+            observation = {name: values[t] for name, values in self.observation.items()}
+            yield Step(observation, float(self.reward[t]), *flags, int(self.env_steps[t])), self.action[t]

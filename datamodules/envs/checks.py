@@ -5,6 +5,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from datamodules.envs.errors import BadAction, BadObservation, BadOption, BadReward, NotReset
 from datamodules.envs.protocol import Step
+from datamodules.observation import misfit
 from worldmodel.spec import EnvSpec
 
 # no task's reward comes near this; a simulation that has diverged does
@@ -49,8 +50,8 @@ def checked_reward(reward: object) -> float:
 
 def check_row(step: Step, spec: EnvSpec, *, opens: bool) -> None:
     """Raise BadObservation or BadReward unless a row of a reset (opens) or of a step is one that `spec` allows."""
-    if step.pixels.shape != spec.pixels or step.pixels.dtype != np.uint8:
-        raise BadObservation(f"pixels: expected uint8 {spec.pixels}, got {step.pixels.dtype} {step.pixels.shape}")
+    if wrong := misfit(spec, step.observation):
+        raise BadObservation(wrong)
     if bool(step.is_first) != opens or (opens and step.is_last) or (step.is_terminal and not step.is_last):
         flags = f"is_first={step.is_first} is_last={step.is_last} is_terminal={step.is_terminal}"
         raise BadObservation(f"flags: expected those of a {'reset' if opens else 'step'}, got {flags}")

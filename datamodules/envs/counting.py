@@ -1,10 +1,10 @@
-"""Counting environment for alignment and fault tests: pixels encode time, rewards encode time and action."""
+"""Counting environment for alignment and fault tests: what is seen encodes time, rewards encode time and action."""
 
 import os
 import signal
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from datamodules.envs.checks import checked_action, require_open
 from datamodules.envs.errors import BadOption
 from datamodules.envs.protocol import Step
+from datamodules.observation import Observation
 from worldmodel.spec import EnvSpec
 
 TASK = "counting"
 FaultKind = Literal[
     *("none", "raise", "exit", "leave", "kill", "stop", "hang", "slow", "nan", "huge", "shape", "float", "flags"),
-    *("steps", "print", "garbage", "blank", "frozen"),
+    *("steps", "print", "garbage", "blank", "frozen", "vector", "names"),
 ]
 # from the moment on, not at that moment only
 LASTING = ("blank", "frozen")
@@ -38,8 +39,12 @@ def make(
     fault_seed: int | None = None,
     slow_s: float = 1.0,
     blank: bool = False,
+    cameras: Mapping[str, int] | None = None,
+    vectors: Mapping[str, int] | None = None,
 ) -> "CountingEnv":
     """Open a counter with [3, size, size] frames; raises BadOption for another task.
+
+    cameras: instead, images by name with their sides; none where it is empty. vectors: their sizes by name.
 
     terminal: episodes end by termination instead of truncation. fault: what goes wrong when control step `fault_at`
     is reached (0: at the reset), in every episode or only in those of `fault_seed`; "slow" takes `slow_s` seconds.
@@ -49,7 +54,8 @@ def make(
         raise BadOption(f"task: expected {TASK!r}, got {task!r}")
     spec = EnvSpec(
         task=TASK,
-        images={"pixels": (3, size, size)},
+        images={name: (3, side, side) for name, side in ({"pixels": size} if cameras is None else cameras).items()},
+        vectors=dict(vectors or {}),
         action_dim=action_dim,
         action_repeat=action_repeat,
         episode_steps=episode_steps,
@@ -65,6 +71,11 @@ def encode(time_step: int, seed: int, size: int) -> NDArray[np.uint8]:
     # a constant image would count as a blank one
     frame[:, 0, 0] = 255 - frame[:, 0, 0]
     return frame
+
+
+def encode_vector(time_step: int, seed: int, size: int) -> NDArray[np.float32]:
+    """A vector [size] whose entry i is 1000 i + time_step % 65536 + (the seed's last byte) / 256."""
+    return np.float32(1000) * np.arange(size, dtype=np.float32) + np.float32(time_step % 65536 + seed % 256 / 256)
 
 
 def decode(pixels: NDArray[np.uint8]) -> tuple[int, int]:
@@ -105,7 +116,7 @@ class CountingEnv:
     def reset(self, seed: int) -> Step:
         """Open an episode at time 0."""
         self._seed, self._time, self._open = seed, 0, True
-        row = Step(self._pixels(), 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
+        row = Step(self._observation(), 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
         return self._spoil(row) if self._plan.strikes(seed, before=-1, now=0) else row
 
     def step(self, action: NDArray[np.float32]) -> Step:
@@ -119,7 +130,7 @@ class CountingEnv:
             reward += reward_of(self._time, action)
         last = self._time >= self.spec.episode_steps
         self._open = not last
-        row = Step(self._pixels(), reward, False, last, last and self._terminal, env_steps=repeat)
+        row = Step(self._observation(), reward, False, last, last and self._terminal, env_steps=repeat)
         before = self._time - repeat
         return self._spoil(row) if self._plan.strikes(self._seed, before=before, now=self._time) else row
 
@@ -130,9 +141,13 @@ class CountingEnv:
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _pixels(self) -> NDArray[np.uint8]:
-        frame = encode(self._time, self._seed, self.spec.pixels[1])
-        return np.zeros_like(frame) if self._blank else frame
+    def _observation(self) -> Observation:
+        vectors = {name: encode_vector(self._time, self._seed, size) for name, size in self.spec.vectors.items()}
+        return self._images(self._time) | vectors
+
+    def _images(self, time_step: int) -> Observation:
+        images = {name: encode(time_step, self._seed, side) for name, (_, side, _) in self.spec.images.items()}
+        return {name: np.zeros_like(image) if self._blank else image for name, image in images.items()}
 
     def _spoil(self, row: Step) -> Step:
         kind = self._plan.kind
@@ -150,16 +165,18 @@ class CountingEnv:
 
     def _wrong(self, kind: FaultKind, row: Step) -> dict[str, Any]:
         """The fields that a spoilt row has wrong."""
-        if kind == "frozen":
-            return {"pixels": encode(self._plan.at, self._seed, self.spec.pixels[1])}
+        seen, images = row.observation, self._images(self._plan.at)
         values: dict[str, dict[str, Any]] = {
+            "frozen": {"observation": seen | images},
+            "vector": {"observation": seen | {n: np.full(d, np.nan, np.float32) for n, d in self.spec.vectors.items()}},
+            "names": {"observation": dict(list(seen.items())[1:])},
             "nan": {"reward": float("nan")},
             "huge": {"reward": 1e30},
-            "shape": {"pixels": row.pixels[:, :-1]},
-            "float": {"pixels": np.full(row.pixels.shape, np.nan)},
+            "shape": {"observation": seen | {name: seen[name][:, :-1] for name in images}},
+            "float": {"observation": seen | {name: np.full(seen[name].shape, np.nan) for name in images}},
             "flags": {"is_first": not row.is_first},
             "steps": {"env_steps": -1},
-            "blank": {"pixels": np.full_like(row.pixels, 7)},
+            "blank": {"observation": seen | {name: np.full_like(seen[name], 7) for name in images}},
         }
         return values.get(kind, {})
 
@@ -174,7 +191,7 @@ _ENDS: dict[str, Callable[[], object]] = {
 
 def _write_to_sockets(data: bytes) -> None:
     # a library that writes to a descriptor it does not own
-    for descriptor in range(3, 64):
+    for descriptor in range(3, 1024):
         try:
             if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
                 os.write(descriptor, data)

@@ -160,7 +160,7 @@ class DmcEnv:
             # composer compiles a model anew for every episode: cameras of the old one would draw the past
             self._prepare_look()
         self._control_steps, self._open = 0, True
-        return Step(self._pixels(), 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
+        return Step({"pixels": self._pixels()}, 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
 
     def step(self, action: NDArray[np.float32]) -> Step:
         """Hold an action [A] in [-1, 1] for action_repeat control steps and sum rewards; raises BadAction, NotReset."""
@@ -169,7 +169,7 @@ class DmcEnv:
         held = hold(self.env, control, self.spec.action_repeat, self.spec.episode_steps - self._control_steps)
         self._control_steps += held.env_steps
         self._open = not held.is_last
-        return Step(self._pixels(), held.reward, False, held.is_last, held.is_terminal, held.env_steps)
+        return Step({"pixels": self._pixels()}, held.reward, False, held.is_last, held.is_terminal, held.env_steps)
 
     def render(self, size: int) -> NDArray[np.uint8]:
         """Draw the present state as uint8 [size, size, 3] in the same look, for videos; raises BadOption."""
@@ -188,7 +188,7 @@ class DmcEnv:
         self._views = [known[camera] for camera in ids]
         self.spec = replace(self.spec, images={"pixels": (3 * len(ids), *self.spec.pixels[1:])})
 
-    def background_mask(self) -> NDArray[np.bool_]:
+    def background_mask(self, image: str = "pixels") -> NDArray[np.bool_]:
         """Where the present frame shows sky or a plane (floor, walls), [V, h, w] for V cameras."""
         masks = [_is_background(self._camera(view, self.spec.pixels[1])) for view in self._views]
         return np.stack(masks)

@@ -217,7 +217,9 @@ class GymEnv:
         observation, _ = self.env.reset(seed=seed % SEEDS)
         self.env.action_space.seed(seed % SEEDS)
         self._control_steps, self._open = 0, True
-        return Step(self._pixels(observation), 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
+        return Step(
+            {"pixels": self._pixels(observation)}, 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0
+        )
 
     def step(self, action: NDArray[np.float32]) -> Step:
         """Repeat an action [A] for action_repeat control steps, or until the end, and sum rewards.
@@ -236,7 +238,7 @@ class GymEnv:
             last = terminal or cut or self._control_steps + taken >= self.spec.episode_steps
         self._control_steps += taken
         self._open = not last
-        return Step(self._pixels(observation), reward, False, bool(last), bool(terminal), env_steps=taken)
+        return Step({"pixels": self._pixels(observation)}, reward, False, bool(last), bool(terminal), env_steps=taken)
 
     def render(self, size: int) -> NDArray[np.uint8]:
         """The last image before it was resized, as uint8 [size, size, 3], for videos."""

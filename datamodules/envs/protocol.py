@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.observation import Observation
 from worldmodel.spec import EnvSpec
 
 
@@ -13,17 +14,24 @@ from worldmodel.spec import EnvSpec
 class Step:
     """One arrival row: the observation and what came with it.
 
-    pixels: uint8 [C, h, w]. reward: sum over the action-repeat sub-steps that led here, 0 at a reset.
+    observation: by name, images uint8 [C, h, w] and vectors float32 [d], as the spec has them.
+    reward: sum over the action-repeat sub-steps that led here, 0 at a reset.
     is_first: this row opens an episode. is_last: it closes one. is_terminal: it closes one by termination
     (without is_terminal, is_last is a truncation: bootstrap through it). env_steps: control steps that led here.
     """
 
-    pixels: NDArray[np.uint8]
+    observation: Observation
     reward: float
     is_first: bool
     is_last: bool
     is_terminal: bool
     env_steps: int
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """The image [C, h, w], where there is one."""
+        (image,) = (rows for rows in self.observation.values() if rows.dtype == np.uint8)
+        return image
 
 
 FAULT_KINDS = (
@@ -59,10 +67,11 @@ class Env(Protocol):
     """A single environment; every module in this folder with a `make(**kwargs)` returns one.
 
     It may offer more: `render(size)`, the scene as uint8 [size, size, 3] for videos, where it can draw one;
-    `background_mask()`, bool [V, h, w], where the V images of the last frame show background; `use_cameras(ids)`, which
-    replaces the cameras that its frames are made of, changing `spec.pixels`; `state_fingerprint()`, bytes that differ
-    between states that must look different (rounded, where a state is continuous), by which frozen frames are found;
-    `notes`, sentences on what it has decided or left out that a user would want to know.
+    `background_mask(image)`, bool [V, h, w], where the V pictures of its last image of that name show background;
+    `use_cameras(ids)`, which replaces the cameras that its only image is made of, changing its shape;
+    `state_fingerprint()`, bytes that differ between states that must look different (rounded, where a state is
+    continuous), by which frozen frames are found; `notes`, sentences on what it has decided or left out that a user
+    would want to know.
     """
 
     spec: EnvSpec

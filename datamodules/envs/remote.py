@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 import mmap
 import os
 import select
@@ -23,6 +22,7 @@ from datamodules.envs import wire
 from datamodules.envs.errors import EnvError, from_fields
 from datamodules.envs.processes import END, MARK, end_marked, spawn
 from datamodules.envs.protocol import Step
+from datamodules.observation import Observation
 from worldmodel.spec import EnvSpec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +52,8 @@ class RemoteEnv:
         self._end, far_end = socket.socketpair()
         self._memory_fd = _anonymous_memory()
         self._inbox = wire.Inbox()
-        self._frames: NDArray[np.uint8] | None = None
+        self._observed: list[Observation] = []
+        self._frame = np.empty(0, np.uint8)
         self._sequence, self._lanes = 0, max(1, config["lanes"])
         self._mark = os.urandom(8).hex()
         with far_end:
@@ -80,11 +81,10 @@ class RemoteEnv:
             fields = json.loads(reply.text)
             self.spec, self.renderer = EnvSpec.from_json(fields["spec"]), str(fields["renderer"])
             self.pid, self.notes = int(fields["pid"]), tuple(map(str, fields["notes"]))
-            memory = mmap.mmap(self._memory_fd, wire.memory_size(self.spec.pixels, self._lanes))
+            memory = mmap.mmap(self._memory_fd, wire.memory_size(self.spec, self._lanes))
         except (ValueError, TypeError, KeyError, AttributeError, OSError, OverflowError) as error:
             raise Trouble("garbage", f"expected the ready message, got {type(error).__name__}: {error}") from error
-        self._frames, shape = np.frombuffer(memory, np.uint8), (self._lanes, *self.spec.pixels)
-        self._pixels = self._frames[: math.prod(shape)].reshape(shape)
+        self._observed, self._frame = wire.shared_views(self.spec, memory, self._lanes)
         self._nothing = bytes(self._body_size())
 
     def send_reset(self, seed: int, *, deadline: float) -> None:
@@ -125,18 +125,19 @@ class RemoteEnv:
                 raise Trouble("timeout", "no answer in time")
 
     def read_row(self, reply: wire.Reply) -> Step:
-        """The row of an answer, with its own pixels; raises Trouble."""
+        """The row of an answer, a copy; raises Trouble."""
         refuse_failure(reply)
-        return Step(
-            self._pixels[0].copy(), reply.reward, reply.is_first, reply.is_last, reply.is_terminal, reply.env_steps
-        )
+        flags = (reply.is_first, reply.is_last, reply.is_terminal)
+        return Step(self._seen(0), reply.reward, *flags, reply.env_steps)
+
+    def _seen(self, lane: int) -> Observation:
+        return {name: values.copy() for name, values in self._observed[lane].items()}
 
     def render(self, size: int, *, deadline: float, lane: int = 0) -> NDArray[np.uint8]:
         """A frame [size, size, 3] of the present state; raises Trouble."""
         self._send(wire.OP_RENDER, wire.pack_view(lane, size), self._nothing, deadline)
         refuse_failure(self.receive(deadline))
-        offset = wire.render_offset(self.spec.pixels, self._lanes)
-        return self._frames[offset : offset + size * size * 3].reshape(size, size, 3).copy()
+        return self._frame[: size * size * 3].reshape(size, size, 3).copy()
 
     def hang_up(self) -> None:
         """Close the socket, which ends a healthy worker; follow with `kill`."""
@@ -153,7 +154,7 @@ class RemoteEnv:
                 self._ended(1.0)
         if self._process.returncode is None or self._process.returncode < 0:
             end_marked(self._mark)
-        self._frames = self._pixels = None
+        self._observed, self._frame = [], np.empty(0, np.uint8)
         if self._memory_fd >= 0:
             os.close(self._memory_fd)
             self._memory_fd = -1
@@ -270,7 +271,7 @@ class RemoteLanes(RemoteEnv):
         self._send(wire.OP_STEP, 0, body.tobytes(), deadline)
 
     def read_row(self, reply: wire.Reply) -> LaneRows:
-        """The rows of an answer, with their own pixels; raises Trouble."""
+        """The rows of an answer, copies; raises Trouble."""
         refuse_failure(reply)
         try:
             rows = zip(sorted(self._asked), json.loads(reply.text), strict=True)
@@ -279,7 +280,7 @@ class RemoteLanes(RemoteEnv):
             raise Trouble("garbage", f"expected a row for each of {len(self._asked)} lanes, got {error}") from error
 
     def _step(self, lane: int, is_first: bool, is_last: bool, is_terminal: bool, reward: float, env_steps: int) -> Step:
-        return Step(self._pixels[lane].copy(), reward, is_first, is_last, is_terminal, env_steps)
+        return Step(self._seen(lane), reward, is_first, is_last, is_terminal, env_steps)
 
     def _body_size(self) -> int:
         return self._lanes * wire.lane_type(self.spec.action_dim).itemsize

@@ -94,7 +94,7 @@ class PointEnv:
         """Open the episode of `seed`."""
         self.state = start(seed, random_goal=self.random_goal)
         self._control_steps, self._open = 0, True
-        return Step(self._pixels(), 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
+        return Step({"pixels": self._pixels()}, 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
 
     def step(self, action: NDArray[np.float32]) -> Step:
         """Move with velocity `action` [2] for action_repeat control steps; raises BadAction, NotReset."""
@@ -111,13 +111,15 @@ class PointEnv:
         self._control_steps += repeat
         last = self._control_steps >= self.spec.episode_steps
         self._open = not last
-        return Step(self._pixels(), reward, is_first=False, is_last=last, is_terminal=False, env_steps=repeat)
+        return Step(
+            {"pixels": self._pixels()}, reward, is_first=False, is_last=last, is_terminal=False, env_steps=repeat
+        )
 
     def render(self, size: int) -> NDArray[np.uint8]:
         """Draw the present state as uint8 [size, size, 3], for videos."""
         return np.ascontiguousarray(_draw(self.state, self._grid.setdefault(size, _grid(size))).transpose(1, 2, 0))
 
-    def background_mask(self) -> NDArray[np.bool_]:
+    def background_mask(self, image: str = "pixels") -> NDArray[np.bool_]:
         """Where the present frame shows neither dot, [1, h, w]."""
         return ~self._pixels()[None, :2].any(axis=1)
 

@@ -157,7 +157,7 @@ class VectorLanes:
             images = self._read(observation, seeds.keys())
         for lane, image in images.items():
             self._steps[lane], self._images[lane] = 0, image
-        return {lane: Step(self._pixels(lane), 0.0, True, False, False, env_steps=0) for lane in seeds}
+        return {lane: Step({"pixels": self._pixels(lane)}, 0.0, True, False, False, env_steps=0) for lane in seeds}
 
     def step(self, actions: dict[int, NDArray[np.float32]]) -> dict[int, Step]:
         """Repeat {lane: action [A]} for action_repeat control steps, each lane until its end, and sum rewards.
@@ -186,7 +186,7 @@ class VectorLanes:
             for lane in shown:
                 taken, last = self._steps[lane] - before[lane], lane in ends
                 flags = (False, last, last and bool(terminated[lane]))
-                rows[lane] = Step(self._pixels(lane), rewards[lane], *flags, env_steps=taken)
+                rows[lane] = Step({"pixels": self._pixels(lane)}, rewards[lane], *flags, env_steps=taken)
             for lane in ends:
                 del self._steps[lane]
         return rows

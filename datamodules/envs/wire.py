@@ -1,6 +1,6 @@
 """Messages between the learner's process and an environment worker: fixed-size structs over one socket.
 
-Pixels never pass here: the worker writes them into shared memory, laid out by `render_offset`.
+Observations never pass here: the worker writes them into shared memory, laid out by `shared_views`.
 """
 
 import json
@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.observation import Observation, image_bytes, split_images, split_vectors, vector_size
+from worldmodel.spec import EnvSpec
 
 OP_RESET, OP_STEP, OP_RENDER = 1, 2, 3
 DONE, READY, FAILED = 0, 1, 2
@@ -123,12 +127,21 @@ def unpack_view(argument: int) -> tuple[int, int]:
     return divmod(argument, 1 << _SIZE_BITS)
 
 
-def render_offset(pixels: tuple[int, int, int], lanes: int = 1) -> int:
-    """Where the render frame starts in shared memory: on the page after the lanes' observations [C, h, w]."""
-    channels, height, width = pixels
-    return -(-lanes * channels * height * width // mmap.PAGESIZE) * mmap.PAGESIZE
-
-
-def memory_size(pixels: tuple[int, int, int], lanes: int = 1) -> int:
+def memory_size(spec: EnvSpec, lanes: int = 1) -> int:
     """Bytes of shared memory for one worker; pages that no frame touches are never allocated."""
-    return render_offset(pixels, lanes) + RENDER_LIMIT * RENDER_LIMIT * 3
+    return sum(_sizes(spec, lanes)) + RENDER_LIMIT * RENDER_LIMIT * 3
+
+
+def shared_views(spec: EnvSpec, memory: mmap.mmap, lanes: int = 1) -> tuple[list[Observation], NDArray[np.uint8]]:
+    """Each lane's images and vectors, and the bytes of the render frame, as views of a worker's shared memory."""
+    flat, (images, vectors) = np.frombuffer(memory, np.uint8), _sizes(spec, lanes)
+    frames = flat[: lanes * image_bytes(spec)].reshape(lanes, -1)
+    numbers = flat[images : images + 4 * lanes * vector_size(spec)].view(np.float32).reshape(lanes, -1)
+    observed = [split_images(spec, frames[i]) | split_vectors(spec, numbers[i]) for i in range(lanes)]
+    return observed, flat[images + vectors :]
+
+
+def _sizes(spec: EnvSpec, lanes: int) -> tuple[int, int]:
+    """Bytes of the images and of the vectors of all lanes, each in pages of its own."""
+    images, vectors = lanes * image_bytes(spec), 4 * lanes * vector_size(spec)
+    return -(-images // mmap.PAGESIZE) * mmap.PAGESIZE, -(-vectors // mmap.PAGESIZE) * mmap.PAGESIZE

@@ -6,14 +6,12 @@ torch: Mesa's and Triton's LLVM crash when they share a process.
 
 import faulthandler
 import json
-import math
 import mmap
 import os
 import signal
 import socket
 import sys
 import traceback
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,10 +23,11 @@ from datamodules.envs.errors import BlankFrame, EnvError, FrozenFrame, to_fields
 from datamodules.envs.processes import guard, leave_signals
 from datamodules.envs.protocol import Env, Lanes, Step
 from datamodules.envs.sources import open_env, open_lanes
+from datamodules.observation import Observation
 
 
 class FrameWatch:
-    """Counts frames of one constant colour in a row, and the states that went by while the frame stayed the same.
+    """Counts frames of one constant colour in a row, and the states that went by while every image stayed the same.
 
     blank_frames, frozen_frames: how many are too many, 0 for never. Frozen frames need the environment's
     `state_fingerprint()`; without it they are not looked for, since a world may stand still.
@@ -37,27 +36,40 @@ class FrameWatch:
     def __init__(self, env: Any, *, blank_frames: int, frozen_frames: int) -> None:
         self._fingerprint = getattr(env, "state_fingerprint", None) if frozen_frames else None
         self._blank_frames, self._frozen_frames = blank_frames, frozen_frames
-        self._blank = 0
+        self._blank: dict[str, int] = {}
         self._states: set[bytes] = set()
 
-    def first(self, pixels: NDArray[np.uint8]) -> None:
-        """Look at the first frame [C, h, w] of a worker's life; raises BlankFrame unless blank frames are allowed."""
-        if self._blank_frames and is_blank(pixels):
-            raise BlankFrame("the first frame is one constant colour: the renderer draws nothing, check MUJOCO_GL")
+    def first(self, observation: Observation) -> None:
+        """Look at the first images of a worker's life; raises BlankFrame unless blank frames are allowed."""
+        for name, image in _images(observation):
+            if self._blank_frames and is_blank(image):
+                text = f"the first frame{_of(name)} is one constant colour"
+                raise BlankFrame(f"{text}: the renderer draws nothing, check MUJOCO_GL")
 
-    def see(self, pixels: NDArray[np.uint8], last: NDArray[np.uint8], *, opens: bool) -> None:
-        """Look at a frame [C, h, w] and at the one before it; raises BlankFrame or FrozenFrame."""
-        # counted across episodes: those of some tasks are shorter than `blank_frames`
-        self._blank = self._blank + 1 if is_blank(pixels) else 0
-        if 0 < self._blank_frames <= self._blank:
-            raise BlankFrame(f"{self._blank} frames in a row are one constant colour")
-        if self._fingerprint is None:
+    def see(self, observation: Observation, last: Observation, *, opens: bool) -> None:
+        """Look at images [C, h, w] and at those before them; raises BlankFrame or FrozenFrame."""
+        images = _images(observation)
+        for name, image in images:
+            # counted across episodes: those of some tasks are shorter than `blank_frames`
+            self._blank[name] = self._blank.get(name, 0) + 1 if is_blank(image) else 0
+            if 0 < self._blank_frames <= self._blank[name]:
+                raise BlankFrame(f"{self._blank[name]} frames{_of(name)} in a row are one constant colour")
+        if self._fingerprint is None or not images:
             return
-        if opens or not np.array_equal(pixels, last):
+        # what one camera sees may stand still while another one's view changes
+        if opens or not all(np.array_equal(image, last[name]) for name, image in images):
             self._states = set()
         self._states.add(self._fingerprint())
         if len(self._states) > self._frozen_frames:
             raise FrozenFrame(f"the frame stayed the same in {len(self._states)} different states")
+
+
+def _images(observation: Observation) -> list[tuple[str, NDArray[np.uint8]]]:
+    return [(name, values) for name, values in observation.items() if values.dtype == np.uint8]
+
+
+def _of(name: str) -> str:
+    return "" if name == "pixels" else f" of {name}"
 
 
 def is_blank(pixels: NDArray[np.uint8]) -> bool:
@@ -68,20 +80,12 @@ def is_blank(pixels: NDArray[np.uint8]) -> bool:
     return bool((pixels == pixels[:, :1, :1]).all())
 
 
-@dataclass(slots=True)
-class _Frames:
-    pixels: NDArray[np.uint8]  # [lanes, C, h, w]
-    render: NDArray[np.uint8]
-
-
 class Server:
     """Answers requests with one environment; frames go to `memory`, past one watch."""
 
     def __init__(self, *, env: Any, memory: mmap.mmap, watches: list[FrameWatch]) -> None:
         self._env, self._watches = env, watches
-        flat, shape = np.frombuffer(memory, np.uint8), (len(watches), *env.spec.pixels)
-        offset = wire.render_offset(env.spec.pixels, len(watches))
-        self._frames: _Frames | None = _Frames(flat[: math.prod(shape)].reshape(shape), flat[offset:])
+        self._observed, self._frame = wire.shared_views(env.spec, memory, len(watches))
         self.request_size = wire.REQUEST.size + self._body_size()
 
     def answer(self, request: bytes) -> wire.Reply:
@@ -98,7 +102,7 @@ class Server:
 
     def release(self) -> None:
         """Drop the views of the shared memory, which cannot be closed while they live."""
-        self._frames = None
+        self._observed, self._frame = [], np.empty(0, np.uint8)
 
     def _body_size(self) -> int:
         return 4 * self._env.spec.action_dim
@@ -113,14 +117,16 @@ class Server:
 
     def _store(self, lane: int, step: Step, *, opens: bool) -> None:
         check_row(step, self._env.spec, opens=opens)
-        self._watches[lane].see(step.pixels, self._frames.pixels[lane], opens=opens)
-        self._frames.pixels[lane] = step.pixels
+        observed = self._observed[lane]
+        self._watches[lane].see(step.observation, observed, opens=opens)
+        for name, view in observed.items():
+            view[...] = step.observation[name]
 
     def _render(self, sequence: int, lane: int, size: int) -> wire.Reply:
         frame = self._draw(lane, size) if hasattr(self._env, "render") else self._enlarged(lane, size)
         if frame.shape != (size, size, 3) or frame.dtype != np.uint8:
             raise EnvError(f"render: expected uint8 {(size, size, 3)}, got {frame.dtype} {frame.shape}")
-        self._frames.render[: frame.size] = frame.ravel()
+        self._frame[: frame.size] = frame.ravel()
         return wire.Reply(sequence, wire.DONE)
 
     def _draw(self, lane: int, size: int) -> NDArray[np.uint8]:
@@ -128,10 +134,13 @@ class Server:
 
     def _enlarged(self, lane: int, size: int) -> NDArray[np.uint8]:
         # environments without a camera show their last observation, nearest neighbour
-        _, height, width = self._env.spec.pixels
+        images = self._env.spec.images
+        if not images:
+            raise EnvError("render: expected an environment that draws or shows an image, got one of vectors only")
+        name, (_, height, width) = next(iter(images.items()))
         rows, columns = np.arange(size) * height // size, np.arange(size) * width // size
-        colours = self._env.spec.colours
-        newest = self._frames.pixels[lane, -colours:].repeat(3 // colours, axis=0)
+        colours = self._env.spec.colours_of(name)
+        newest = self._observed[lane][name][-colours:].repeat(3 // colours, axis=0)
         return newest[:, rows[:, None], columns].transpose(1, 2, 0)
 
 
@@ -188,7 +197,7 @@ def _serve(end: socket.socket, memory_fd: int, config: dict) -> None:
         return
     ready = {"spec": env.spec.to_json(), "renderer": getattr(env, "renderer", "none"), "pid": os.getpid()}
     ready["notes"] = list(getattr(env, "notes", ()))
-    size = wire.memory_size(env.spec.pixels, len(watches))
+    size = wire.memory_size(env.spec, len(watches))
     os.ftruncate(memory_fd, size)
     with mmap.mmap(memory_fd, size) as memory:
         server = (LaneServer if config["lanes"] else Server)(env=env, memory=memory, watches=watches)
@@ -215,13 +224,13 @@ def _open(config: dict) -> tuple[Env | Lanes, list[FrameWatch]]:
     if not config["lanes"]:
         env = open_env(**which)
         watches = [FrameWatch(env, **numbers)]
-        watches[0].first(env.reset(config["seed"]).pixels)
+        watches[0].first(env.reset(config["seed"]).observation)
         return env, watches
     lanes = open_lanes(**which, lanes=config["lanes"])
     # a vector environment has no state that could be told by lane
     watches = [FrameWatch(None, **numbers) for _ in range(config["lanes"])]
     for lane, row in lanes.reset({lane: config["seed"] + lane for lane in range(config["lanes"])}).items():
-        watches[lane].first(row.pixels)
+        watches[lane].first(row.observation)
     return lanes, watches
 
 

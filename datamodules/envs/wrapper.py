@@ -41,18 +41,20 @@ class Wrapper:
     def _begin(self, seed: int) -> None:
         """Draw what is random in the episode of `seed`."""
 
-    def _see(self, step: Step) -> NDArray[np.uint8]:
-        """The frame [C, h, w] to show for a row."""
-        return step.pixels
+    def _see(self, name: str, image: NDArray[np.uint8], *, opens: bool) -> NDArray[np.uint8]:
+        """What to show of the source's image [C, h, w] of that name; opens: it is an episode's first."""
+        return image
 
     def _shown(self, step: Step) -> Step:
-        step.pixels = self._see(step)
+        for name in self.env.spec.images:
+            step.observation[name] = self._see(name, step.observation[name], opens=step.is_first)
         return step
 
 
-def colour_views(env: Env, option: str) -> int:
-    """How many RGB images a frame of `env` is made of; raises BadOption when they are not in colour."""
-    channels = env.spec.pixels[0]
-    if env.spec.colours != 3:
-        raise BadOption(f"visuals.{option}: expected RGB frames (before grayscale), got {channels} channels")
-    return channels // 3
+def colour_views(env: Env, option: str) -> dict[str, int]:
+    """How many RGB pictures each image of `env` is made of; raises BadOption when they are not in colour."""
+    for name, (channels, _, _) in env.spec.images.items():
+        if env.spec.colours_of(name) != 3:
+            where = "" if name == "pixels" else f" of {name}"
+            raise BadOption(f"visuals.{option}: expected RGB frames{where} (before grayscale), got {channels} channels")
+    return {name: shape[0] // 3 for name, shape in env.spec.images.items()}

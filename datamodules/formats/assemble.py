@@ -320,7 +320,9 @@ class Assembler:
             self.notes.add(LOST, reward=last_reward, terminations=last_terminal)
         if names := ", ".join(sorted(unread)):
             self.notes.add(UNREAD, detail=names)
-        trajectory = Trajectory(frames, actions, rewards, terminal, self._env_steps(name, fields, rows), name)
+        trajectory = Trajectory(
+            {"pixels": frames}, actions, rewards, terminal, self._env_steps(name, fields, rows), name
+        )
         trajectory.check()
         self._rewarded = self._rewarded or "reward" in fields
         return trajectory

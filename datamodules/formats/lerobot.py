@@ -263,7 +263,7 @@ class SeveralCameras:
             except FAILURES as error:
                 self.problems.append(Problem(f"episode {index}", str(error)))
             else:
-                yield replace(seen[0], pixels=np.concatenate([each.pixels for each in seen], 1))
+                yield replace(seen[0], observation={"pixels": np.concatenate([each.pixels for each in seen], 1)})
 
     def close(self) -> None:
         """Close the files of all cameras."""

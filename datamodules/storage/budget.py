@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datamodules.storage.rows import frame_bytes, row_bytes
+from datamodules.observation import image_bytes
+from datamodules.storage.rows import row_bytes
 from worldmodel.spec import EnvSpec
 
 MAX_SEGMENT_BYTES = 1 << 26
@@ -84,11 +85,11 @@ def footprint(
     whole, ring = rows * row_bytes(spec), rows // streams
     # a segment is deleted as a whole, when the next one begins: at both ends there is up to one more
     segment = min(MAX_SEGMENT_BYTES, max(1, ring // 8) * row_bytes(spec))
-    tail = max(min(ring, 4 * flush_rows), min(ring // 8, TAIL_BYTES // frame_bytes(spec)))
-    mapped = whole > memory_limit and on_disk
+    tail = max(min(ring, 4 * flush_rows), min(ring // 8, TAIL_BYTES // max(image_bytes(spec), 1)))
+    mapped = whole > memory_limit and on_disk and image_bytes(spec) > 0
     # the ring, and another that a roll-back to a recent state would need
     disk = 2 * whole + 2 * streams * segment if on_disk else 0
-    memory = whole - (rows - streams * tail) * frame_bytes(spec) if mapped else whole
+    memory = whole - (rows - streams * tail) * image_bytes(spec) if mapped else whole
     return Budget(rows, memory, disk, segment, mapped, tail, resident=stays_cached(processes * whole))
 
 

@@ -7,8 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.envs.protocol import Step
+from datamodules.observation import image_bytes, misfit
 from datamodules.storage.log_format import Block
 from worldmodel.spec import EnvSpec
+
+# the column of all images, which comes first, and how the columns of vectors begin, which come last
+FRAMES, VECTOR = "pixels", "vector "
 
 
 class ReplayRowInvalid(RuntimeError):
@@ -20,15 +24,16 @@ class ReplayMismatch(RuntimeError):
 
 
 def columns(spec: EnvSpec) -> dict[str, tuple[type, tuple[int, ...]]]:
-    """dtype and shape of every field of one row, in the order in which blocks store them."""
+    """dtype and shape of every field of one row, in the order in which blocks store them; all images are one."""
     return {
-        "pixels": (np.uint8, (math.prod(spec.pixels),)),
+        FRAMES: (np.uint8, (image_bytes(spec),)),
         "action": (np.float32, (spec.action_dim,)),
         "reward": (np.float32, ()),
         "is_first": (np.bool_, ()),
         "is_last": (np.bool_, ()),
         "is_terminal": (np.bool_, ()),
         "env_steps": (np.int32, ()),
+        **{f"{VECTOR}{name}": (np.float32, (size,)) for name, size in spec.vectors.items()},
     }
 
 
@@ -44,7 +49,8 @@ def _require(key: str, *, expected: object, got: object) -> None:
 
 def check_row(spec: EnvSpec, step: Step, action: NDArray[np.float32]) -> None:
     """Raise ReplayRowInvalid for a row of another shape, with a non-finite value, or with impossible flags."""
-    _require("pixels", expected=(np.uint8, spec.pixels), got=(step.pixels.dtype.type, step.pixels.shape))
+    if wrong := misfit(spec, step.observation):
+        raise ReplayRowInvalid(wrong)
     _require("action", expected=(np.float32, (spec.action_dim,)), got=(action.dtype.type, action.shape))
     if not math.isfinite(step.reward) or not np.isfinite(action).all():
         raise ReplayRowInvalid(f"reward and action: expected finite values, got {step.reward} and {action}")
@@ -56,14 +62,9 @@ def check_row(spec: EnvSpec, step: Step, action: NDArray[np.float32]) -> None:
         raise ReplayRowInvalid(f"env_steps: expected >= 0, got {step.env_steps}")
 
 
-def frame_bytes(spec: EnvSpec) -> int:
-    """Bytes of one frame."""
-    return math.prod(spec.pixels)
-
-
 def empty_table(spec: EnvSpec, rows: int) -> dict[str, NDArray[Any]]:
-    """Every column but the pixels, [rows, ...]; the system gives the memory only when rows arrive."""
-    return {key: np.empty((rows, *shape), dtype) for key, (dtype, shape) in columns(spec).items() if key != "pixels"}
+    """Every column but that of images, [rows, ...]; the system gives the memory only when rows arrive."""
+    return {key: np.empty((rows, *shape), dtype) for key, (dtype, shape) in columns(spec).items() if key != FRAMES}
 
 
 def decode(spec: EnvSpec, block: Block) -> dict[str, NDArray[Any]]:

@@ -5,9 +5,10 @@ from types import TracebackType
 
 import numpy as np
 
+from datamodules.observation import join_images, misfit
 from datamodules.storage.folder import ReplayFolder
 from datamodules.storage.log_format import Block, Kind
-from datamodules.storage.rows import ReplayMismatch, columns
+from datamodules.storage.rows import FRAMES, VECTOR, ReplayMismatch, columns
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
 from worldmodel.spec import EnvSpec
 
@@ -64,18 +65,22 @@ class SegmentWriter:
         self.rows += len(trajectory)
 
     def _require_fit(self, trajectory: Trajectory) -> None:
-        pixels, actions = trajectory.pixels.shape[1:], trajectory.action.shape[1:]
-        for key, expected, got in (("pixels", self.spec.pixels, pixels), ("action", (self.spec.action_dim,), actions)):
-            if expected != got:
-                raise TrajectoryInvalid(f"{trajectory.name} {key}: expected {expected} in each row, got {got}")
+        if trajectory.action.shape[1:] != (self.spec.action_dim,):
+            expected, got = (self.spec.action_dim,), trajectory.action.shape[1:]
+            raise TrajectoryInvalid(f"{trajectory.name} action: expected {expected} in each row, got {got}")
+        if wrong := misfit(self.spec, {key: rows[0] for key, rows in trajectory.observation.items()}):
+            raise TrajectoryInvalid(f"{trajectory.name} {wrong}")
 
     def _append(self, trajectory: Trajectory, start: int, stop: int) -> None:
         last = stop == len(trajectory)
         flags = {name: np.zeros(stop - start, np.bool_) for name in ("is_first", "is_last", "is_terminal")}
         flags["is_first"][0] = start == 0
         flags["is_last"][-1], flags["is_terminal"][-1] = last, last and trajectory.terminal
-        arrays = ("pixels", "action", "reward", "env_steps")
-        fields = flags | {name: getattr(trajectory, name)[start:stop] for name in arrays}
+        rows = slice(start, stop)
+        fields = flags | {name: getattr(trajectory, name)[rows] for name in ("action", "reward", "env_steps")}
+        observation = {name: values[rows] for name, values in trajectory.observation.items()}
+        fields[FRAMES] = join_images(self.spec, observation, (stop - start,))
+        fields |= {VECTOR + name: observation[name] for name in self.spec.vectors}
         # a view of the trajectory where it is contiguous: frames go to the file without a copy
         parts = [np.ascontiguousarray(fields[name]).reshape(-1).view(np.uint8).data for name in columns(self.spec)]
         self._env_steps += int(fields["env_steps"].sum())

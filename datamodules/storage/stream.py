@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from datamodules.envs.protocol import Step
+from datamodules.observation import image_bytes, join_images, split_images
 from datamodules.storage.frames import Frames
 from datamodules.storage.log_format import Block, Kind
-from datamodules.storage.rows import ReplayMismatch, ReplayRowInvalid, check_row, decode, frame_bytes
+from datamodules.storage.rows import FRAMES, VECTOR, ReplayMismatch, ReplayRowInvalid, check_row, decode
 from datamodules.storage.segments import SegmentLog
 from datamodules.windows import Content, Spans
 from worldmodel.interfaces import Batch
@@ -23,7 +24,7 @@ PINNED_STATES = 3
 
 
 class Stream:
-    """One ring over the slots of `table` (every column but the pixels) and `frames`; with a `log`, on disk as well.
+    """One ring over the slots of `table` (every column but that of images) and `frames`; with a `log`, on disk as well.
 
     written: number of the next row; row n lies in slot n % ring until the ring comes round. tail: no row below it
     is served. env_steps, episodes: totals over everything ever kept. is_open: an episode is under way.
@@ -82,11 +83,13 @@ class Stream:
     def _place(self, step: Step, action: NDArray[np.float32]) -> None:
         # the oldest row is overwritten now, whatever happens to the write that follows
         self.tail = max(self.tail, self.written + 1 - self.ring)
-        self.frames.put(self.written, step.pixels)
+        self.frames.put(self.written, join_images(self.spec, step.observation))
         slot, table = self.written % self.ring, self._table
         table["action"][slot] = action
         for key in ("reward", "is_first", "is_last", "is_terminal", "env_steps"):
             table[key][slot] = getattr(step, key)
+        for name in self.spec.vectors:
+            table[VECTOR + name][slot] = step.observation[name]
 
     def _persist(self, stop: int, *, env_steps: int, closes: bool) -> None:
         """Bring rows below `stop` to disk when a block is full or the episode ends."""
@@ -102,7 +105,7 @@ class Stream:
         start = self.log.rows
         if start == stop:
             return
-        pixels = np.empty((stop - start, frame_bytes(self.spec)), np.uint8)
+        pixels = np.empty((stop - start, image_bytes(self.spec)), np.uint8)
         self.frames.copy(start, pixels)
         slots = np.arange(start, stop) % self.ring
         fields = [pixels, *(values[slots] for values in self._table.values())]
@@ -175,8 +178,8 @@ class Stream:
 
     def _load_rows(self, block: Block, path: Path, begin: int) -> None:
         fields = decode(self.spec, block)
-        # the pixels are a block's first column
-        self.frames.load(block.first_row, fields.pop("pixels"))
+        # the images are a block's first column
+        self.frames.load(block.first_row, fields.pop(FRAMES))
         self.frames.located(block.first_row, path, begin)
         slots = np.arange(block.first_row, block.next_row) % self.ring
         for key, values in fields.items():
@@ -262,8 +265,15 @@ class StreamTable:
         rows = first[:, None] + np.arange(length)
         slots = self._bases[stream][:, None] + rows % self._rings[stream][:, None]
         fields = {f: torch.from_numpy(np.take(v, slots, axis=0)) for f, v in self._table.items() if f != "env_steps"}
-        pixels = np.empty((len(first), length, frame_bytes(self._spec)), np.uint8)
-        for out, i, row in zip(pixels, stream.tolist(), first.tolist(), strict=True):
-            self._streams[i].frames.copy(row, out)
-        observation = {"pixels": torch.from_numpy(pixels).reshape(*slots.shape, *self._spec.pixels)}
+        observation = self._images(stream, first, length)
+        observation |= {name: fields.pop(VECTOR + name) for name in self._spec.vectors}
         return Batch(observation, **fields, windows=torch.from_numpy(windows))
+
+    def _images(self, stream: NDArray[np.int64], first: NDArray[np.int64], length: int) -> dict[str, torch.Tensor]:
+        if not self._spec.images:
+            return {}
+        frames = np.empty((len(first), length, image_bytes(self._spec)), np.uint8)
+        for out, i, row in zip(frames, stream.tolist(), first.tolist(), strict=True):
+            self._streams[i].frames.copy(row, out)
+        images = split_images(self._spec, frames)
+        return {name: torch.from_numpy(np.ascontiguousarray(image)) for name, image in images.items()}

@@ -13,7 +13,9 @@ def trajectory(rows: int, seed: int, *, terminal: bool = False, spec: EnvSpec = 
     action = rng.uniform(-1, 1, (rows, spec.action_dim)).astype(np.float32)
     reward, env_steps = rng.normal(size=rows).astype(np.float32), np.full(rows, 2, np.int32)
     action[0], reward[0], env_steps[0] = 0, 0, 0
-    return Trajectory(rng.integers(0, 256, (rows, *spec.pixels), np.uint8), action, reward, terminal, env_steps)
+    return Trajectory(
+        {"pixels": rng.integers(0, 256, (rows, *spec.pixels), np.uint8)}, action, reward, terminal, env_steps
+    )
 
 
 def same(one: Trajectory, two: Trajectory) -> bool:

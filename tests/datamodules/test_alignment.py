@@ -34,7 +34,7 @@ def _episode(env: toy.PointEnv, rng: np.random.Generator, choose: Choose) -> Tra
         steps.append(env.step(actions[-1]))
     pixels = np.stack([step.pixels for step in steps])
     reward = np.array([step.reward for step in steps], np.float32)
-    return Trajectory(pixels, np.stack(actions), reward, False, np.ones(len(steps), np.int32))
+    return Trajectory({"pixels": pixels}, np.stack(actions), reward, False, np.ones(len(steps), np.int32))
 
 
 def stored(trajectories: list[Trajectory], shift: int) -> list[Trajectory]:
@@ -68,7 +68,7 @@ def steered(seed: int, *, steps: int = 40, nose: bool = True) -> Trajectory:
         for channel, (x, y), radius in ((0, place, 0.07), (1, place + 0.08 * ahead, 0.04))[: 1 + nose]:
             cover = np.clip((radius - np.hypot(xs - x, ys - y)) * side + 0.5, 0, 1)
             frame[channel] = np.maximum(frame[channel], 40 + 200 * cover)
-    return Trajectory(frames, actions, np.ones(steps + 1, np.float32), False, np.ones(steps + 1, np.int32))
+    return Trajectory({"pixels": frames}, actions, np.ones(steps + 1, np.float32), False, np.ones(steps + 1, np.int32))
 
 
 @pytest.mark.parametrize("nose", [True, False])
@@ -83,7 +83,7 @@ def test_an_effect_that_depends_on_how_things_move_is_seen(nose):
 
 def test_what_cannot_be_told_has_its_reason():
     trajectories = play(0, POLICIES["smooth"], episodes=10)
-    still = [replace(one, pixels=np.zeros_like(one.pixels)) for one in trajectories]
+    still = [replace(one, observation={"pixels": np.zeros_like(one.pixels)}) for one in trajectories]
     constant = [replace(one, action=np.full_like(one.action, 0.5)) for one in trajectories]
     for data, reason in (
         (trajectories[:1], "rows are too few"),
@@ -126,8 +126,13 @@ def test_uninformative_actions_are_undecided_for_every_seed():
 
 def test_still_frames_and_too_few_rows_are_undecided():
     trajectories = play(0, POLICIES["smooth"], episodes=3)
-    still = [replace(one, pixels=np.zeros_like(one.pixels)) for one in trajectories]
-    for nothing in (still, trajectories[:1], [], [replace(one, pixels=one.pixels[:2]) for one in trajectories]):
+    still = [replace(one, observation={"pixels": np.zeros_like(one.pixels)}) for one in trajectories]
+    for nothing in (
+        still,
+        trajectories[:1],
+        [],
+        [replace(one, observation={"pixels": one.pixels[:2]}) for one in trajectories],
+    ):
         assert check_alignment(nothing).verdict == "undecided"
 
 

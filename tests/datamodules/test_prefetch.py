@@ -23,7 +23,9 @@ SAMPLERS = (Uniform, Recent, Prioritised)
 def play(replay: Replay, rows: int) -> None:
     for t in range(rows):
         mark = replay._streams[0].written
-        step = Step(np.full(SPEC.pixels, mark % 251, np.uint8), float(mark), t == 0, t == rows - 1, False, 1)
+        step = Step(
+            {"pixels": np.full(SPEC.pixels, mark % 251, np.uint8)}, float(mark), t == 0, t == rows - 1, False, 1
+        )
         replay.append(0, step, np.zeros(1, np.float32))
 
 

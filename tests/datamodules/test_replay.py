@@ -57,7 +57,7 @@ class Counter:
         mark = len(self.rows)
         self.episode += first
         row = Row(mark, self.episode, 0.0 if first else mark % 97 / 97, first, last, terminal)
-        step = Step(self.pixels(mark), float(mark), first, last, terminal, 0 if first else 2)
+        step = Step({"pixels": self.pixels(mark)}, float(mark), first, last, terminal, 0 if first else 2)
         self.replay.append(self.stream, step, np.full(2, row.action, np.float32))
         self.rows.append(row)
 
@@ -515,7 +515,7 @@ for trial in range(10):
         os.write(write, b"x")
         for n in range(10**9):
             t = n % 10
-            step = Step(np.full((3, 4, 4), n % 251, np.uint8), float(n % 251), t == 0, t == 9, False, 2)
+            step = Step({"pixels": np.full((3, 4, 4), n % 251, np.uint8)}, float(n % 251), t == 0, t == 9, False, 2)
             replay.append(0, step, np.zeros(2, np.float32))
     os.read(read, 1)
     import time
@@ -579,11 +579,12 @@ def test_empty_replay_says_what_is_missing():
     assert "80 rows" in replay.summary() and replay.sample(2, 5).reward.shape == (2, 5)
 
 
-GOOD = Step(np.zeros((3, 4, 4), np.uint8), 0.0, True, False, False, 0)
+GOOD = Step({"pixels": np.zeros((3, 4, 4), np.uint8)}, 0.0, True, False, False, 0)
 ZERO = np.zeros(2, np.float32)
 BAD_ROWS = {
     "pixels": [
-        (replace(GOOD, pixels=np.zeros(shape, dtype)), ZERO) for shape, dtype in (((4, 4, 3), "u1"), ((3, 4, 4), "f4"))
+        (replace(GOOD, observation={"pixels": np.zeros(shape, dtype)}), ZERO)
+        for shape, dtype in (((4, 4, 3), "u1"), ((3, 4, 4), "f4"))
     ],
     "action": [(GOOD, np.zeros(3, np.float32)), (GOOD, np.zeros(2)), (GOOD, np.float32([np.nan, 0]))],
     "reward": [(replace(GOOD, reward=value), ZERO) for value in (np.nan, np.inf, -np.inf)],

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from datamodules.envs.protocol import Fault, Step
+from datamodules.observation import empty
 from datamodules.rollout import SmoothRandom, play
 from worldmodel.spec import EnvSpec
 
@@ -27,7 +28,7 @@ class CountingPool:
         if self.faults.get(index) == time:
             return Fault(index, "death", "killed")
         pixels = np.full(SPEC.pixels, (10 * index + time) % 256, np.uint8)
-        return Step(pixels, float(time > 0), time == 0, time == self.lengths[index], False, 3 * (time > 0))
+        return Step({"pixels": pixels}, float(time > 0), time == 0, time == self.lengths[index], False, 3 * (time > 0))
 
     def reset(self, seeds):
         self.seeds |= seeds
@@ -47,7 +48,8 @@ class Echo:
     def __init__(self):
         self.seen = []
 
-    def __call__(self, pixels, is_first, ready):
+    def __call__(self, observation, is_first, ready):
+        pixels = observation["pixels"]
         self.seen.append((pixels[:, 0, 0, 0].tolist(), is_first.tolist()))
         return np.repeat(pixels[:, 0, 0, :1].astype(np.float32) / 100, A, axis=1)
 
@@ -89,8 +91,8 @@ def test_a_fault_ends_its_own_episode_only(when):
 
 def test_actions_of_the_base_policy():
     policy = SmoothRandom(SPEC, rngs=rngs(500), smoothing=0.6, std=0.3)
-    pixels, first = np.zeros((500, *SPEC.pixels), np.uint8), np.ones(500, bool)
-    drawn = [policy(pixels, first, first)] + [policy(pixels, ~first, first) for _ in range(60)]
+    seen, first = empty(SPEC, 500), np.ones(500, bool)
+    drawn = [policy(seen, first, first)] + [policy(seen, ~first, first) for _ in range(60)]
     actions = np.stack(drawn)
     assert actions.dtype == np.float32 and actions.shape == (61, 500, A) and np.abs(actions).max() <= 1
     # stationary from the first decision, and as smooth as asked
@@ -102,16 +104,16 @@ def test_actions_of_the_base_policy():
 
 def test_the_base_policy_forgets_at_an_opening():
     policy = SmoothRandom(SPEC, rngs=rngs(2), smoothing=0.99, std=0.5)
-    pixels, both = np.zeros((2, *SPEC.pixels), np.uint8), np.ones(2, bool)
-    before = policy(pixels, both, both)
-    after = policy(pixels, np.array([True, False]), both)
+    seen, both = empty(SPEC, 2), np.ones(2, bool)
+    before = policy(seen, both, both)
+    after = policy(seen, np.array([True, False]), both)
     assert np.abs(after[1] - before[1]).max() < 0.3
     assert not np.allclose(after[0], before[0], atol=0.05)
 
 
 def test_the_base_policy_repeats_for_a_seed():
-    pixels, first = np.zeros((3, *SPEC.pixels), np.uint8), np.ones(3, bool)
-    draw = lambda seed: SmoothRandom(SPEC, rngs=rngs(3, seed))(pixels, first, first)  # noqa: E731
+    seen, first = empty(SPEC, 3), np.ones(3, bool)
+    draw = lambda seed: SmoothRandom(SPEC, rngs=rngs(3, seed))(seen, first, first)  # noqa: E731
     np.testing.assert_array_equal(draw(4), draw(4))
     assert not np.array_equal(draw(4), draw(5))
 
@@ -158,9 +160,9 @@ class Fixed:
     def __init__(self, wrong, at=2):
         self.wrong, self.at, self.calls = np.asarray(wrong), at, 0
 
-    def __call__(self, pixels, is_first, ready):
+    def __call__(self, observation, is_first, ready):
         self.calls += 1
-        actions = np.full((len(pixels), A), 0.5, np.float32)
+        actions = np.full((len(is_first), A), 0.5, np.float32)
         if self.calls - 1 == self.at:
             if self.wrong.ndim > 1:
                 return self.wrong
@@ -199,11 +201,14 @@ def test_rounding_beyond_the_bounds_is_clipped_where_it_is_stored_too():
 
 ADVERSE = {
     "reward": [float("nan"), float("inf"), -float("inf"), 1e30, -1e7],
-    "pixels": [
-        np.full(SPEC.pixels, np.nan),
-        np.zeros(SPEC.pixels, np.float32),
-        np.zeros((2, 2), np.uint8),
-        np.zeros(SPEC.pixels, np.int16),
+    "observation": [
+        {"pixels": np.full(SPEC.pixels, np.nan)},
+        {"pixels": np.zeros(SPEC.pixels, np.float32)},
+        {"pixels": np.zeros((2, 2), np.uint8)},
+        {"pixels": np.zeros(SPEC.pixels, np.int16)},
+        {"image": np.zeros(SPEC.pixels, np.uint8)},
+        {"pixels": np.zeros(SPEC.pixels, np.uint8), "more": np.zeros(1, np.float32)},
+        {},
     ],
     "is_first": [True],
     "is_terminal": [True],

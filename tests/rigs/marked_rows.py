@@ -29,7 +29,7 @@ def row(mark: Mark) -> tuple[Step, np.ndarray]:
     pixels[:8] = np.array([mark.number], "<u8").view(np.uint8)
     action = np.full(2, 0.0 if mark.is_first else mark.number % STRIDE / STRIDE, np.float32)
     flags = (mark.is_first, mark.is_last, mark.is_terminal)
-    return Step(pixels.reshape(3, 4, 4), float(mark.number), *flags, 0 if mark.is_first else 2), action
+    return Step({"pixels": pixels.reshape(3, 4, 4)}, float(mark.number), *flags, 0 if mark.is_first else 2), action
 
 
 def served(replay: Replay) -> set[Mark]:

@@ -108,7 +108,7 @@ def test_a_start_tells_how_many_rows_it_drops(tmp_path, monkeypatch):
         replay = Replay(spec=spec, capacity=100, streams=kills.ENVS)
         state = replay.state_dict()
         for n in range(10):
-            step = Step(np.zeros(spec.pixels, np.uint8), 0.0, n < 2, False, False, 1)
+            step = Step({"pixels": np.zeros(spec.pixels, np.uint8)}, 0.0, n < 2, False, False, 1)
             replay.append(n % 2, step, np.zeros(1, np.float32))
             state = replay.state_dict() if n == 2 else state
         replay.load_state_dict(state)

@@ -100,5 +100,5 @@ class Life:
 
     def _append(self, stream: int, *, first: bool, last: bool, terminal: bool) -> None:
         mark = np.array([stream, self.replay.next_rows[stream], self._episode])
-        step = Step(frames(mark), float(rewards(mark)), first, last, terminal, 0 if first else 2)
+        step = Step({"pixels": frames(mark)}, float(rewards(mark)), first, last, terminal, 0 if first else 2)
         self.replay.append(stream, step, actions(mark, np.array(first)))

@@ -1,4 +1,4 @@
-"""An agent as a policy over numpy frames: what collection, evaluation and deployment share."""
+"""An agent as a policy over numpy observations: what collection, evaluation and deployment share."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datamodules.observation import Observation
 from trainers.process.clock import Clock
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.interfaces import Carry
@@ -16,7 +17,7 @@ class AgentPolicy:
     """Carries an agent's belief and plan from frame to frame of parallel episodes, one for each generator.
 
     noise_std: exploration noise added to every action. predicted: the planner's predicted return, one array [n] per
-    call. A row's actions depend on its own frames and generator alone, not on which rows are ready with it.
+    call. A row's actions depend on its own observations and generator alone, not on which rows are ready with it.
     """
 
     def __init__(
@@ -28,15 +29,15 @@ class AgentPolicy:
         self.predicted: list[NDArray[np.float32]] = []
 
     def __call__(
-        self, pixels: NDArray[np.uint8], is_first: NDArray[np.bool_], ready: NDArray[np.bool_]
+        self, observation: Observation, is_first: NDArray[np.bool_], ready: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
-        """Actions [n, A] for frames [n, C, h, w]; rows that are not ready [n] are computed and forgotten."""
+        """Actions [n, A] for what n environments show, by name [n, ...]; those not ready [n] are forgotten."""
         carry, device = self._carry, self._carry.belief.device
         with self._clock.measure("plan"), torch.inference_mode():
             if is_first.any():  # an episode that ended in NaN leaves nothing to the next one
                 carry = _choose(torch.from_numpy(is_first).to(device), self._agent.initial_carry(len(ready)), carry)
             decision = self._agent.act(
-                {"pixels": torch.from_numpy(pixels).to(device)},
+                {name: torch.from_numpy(rows).to(device) for name, rows in observation.items()},
                 torch.from_numpy(is_first).to(device),
                 carry,
                 noise_std=self._noise_std,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from datamodules.envs.errors import EnvError
 from datamodules.envs.pool import EnvPool, episode_seed
 from datamodules.envs.protocol import Step
+from datamodules.observation import Observation, empty
 from datamodules.rollout import Episode, Policy, play
 from trainers.acting.agent_policy import AgentPolicy
 from trainers.process.clock import Clock
@@ -37,10 +38,16 @@ class Evaluation:
     decisions: int
     faults: int
     decision_ms: list[float]  # per batched decision
-    frames: NDArray[np.uint8]  # [T, C, h, w] of the filmed episode
+    observation: Observation  # by name [T, ...], of the filmed episode
     actions: NDArray[np.float32]  # [T, A], arrival
     rewards: NDArray[np.float32]  # [T]
     predicted: NDArray[np.float32]  # [max(T - 1, 0)], the planner's predicted return at each decision
+
+    @property
+    def frames(self) -> NDArray[np.uint8]:
+        """The first image of the filmed episode's rows [T, C, h, w]; no rows where no image is observed."""
+        images = (rows for rows in self.observation.values() if rows.dtype == np.uint8)
+        return next(images, np.zeros((0, 1, 1, 1), np.uint8))
 
     @property
     def return_mean(self) -> float:
@@ -59,11 +66,11 @@ class Evaluation:
     def window(self, start: int, length: int) -> Batch:
         """Rows [start, start + length) of the filmed episode as a batch of one."""
         rows = slice(start, start + length)
-        flags = torch.zeros(1, len(self.frames[rows]), dtype=torch.bool)
+        flags = torch.zeros(1, len(self.actions[rows]), dtype=torch.bool)
         is_first = flags.clone()
         is_first[0, 0] = start == 0
         return Batch(
-            observation={"pixels": torch.from_numpy(self.frames[rows])[None]},
+            observation={name: torch.from_numpy(seen[rows])[None] for name, seen in self.observation.items()},
             action=torch.from_numpy(self.actions[rows])[None],
             reward=torch.from_numpy(self.rewards[rows])[None],
             is_first=is_first,
@@ -131,7 +138,7 @@ class _Film:
         self._clear()
 
     def _clear(self) -> None:
-        self.frames: list[NDArray[np.uint8]] = []
+        self.observations: list[Observation] = []
         self.actions: list[NDArray[np.float32]] = []
         self.rewards: list[float] = []
         self.predicted: list[float] = []
@@ -144,10 +151,13 @@ class _Film:
         else:
             self._clear()
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> dict[str, Any]:
         """What an Evaluation keeps of it."""
         return {
-            "frames": np.asarray(self.frames, np.uint8).reshape(-1, *self._spec.pixels),
+            "observation": {
+                name: np.stack([seen[name] for seen in self.observations]) if self.observations else none
+                for name, none in empty(self._spec, 0).items()
+            },
             "actions": np.asarray(self.actions, np.float32).reshape(-1, self._spec.action_dim),
             "rewards": np.asarray(self.rewards, np.float32),
             "predicted": np.asarray(self.predicted, np.float32),
@@ -155,17 +165,17 @@ class _Film:
 
     def __call__(self, index: int, step: Step, action: NDArray[np.float32]) -> None:
         if index == 0:
-            self.frames.append(step.pixels)
+            self.observations.append(step.observation)
             self.actions.append(np.array(action, np.float32))
             self.rewards.append(step.reward)
 
 
 def _timed(policy: AgentPolicy, latencies: list[float], should_stop: Callable[[], bool]) -> Policy:
-    def timed(pixels: NDArray[np.uint8], is_first: NDArray[np.bool_], ready: NDArray[np.bool_]) -> NDArray[np.float32]:
+    def timed(observation: Observation, is_first: NDArray[np.bool_], ready: NDArray[np.bool_]) -> NDArray[np.float32]:
         if should_stop():
             raise Interrupted
         start = time.perf_counter()
-        actions = policy(pixels, is_first, ready)
+        actions = policy(observation, is_first, ready)
         latencies.append(1e3 * (time.perf_counter() - start))
         return actions
 

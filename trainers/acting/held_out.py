@@ -1,9 +1,12 @@
 """What a model predicts of episodes that it never learned from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.trajectory import Trajectory
@@ -90,15 +93,15 @@ def _windows(episode: Trajectory, length: int, count: int) -> list[tuple[Traject
 
 
 def _batch(windows: Sequence[tuple[Trajectory, int, int]]) -> Batch:
-    def stacked(name: str) -> Tensor:
-        return torch.from_numpy(np.stack([getattr(episode, name)[start:stop] for episode, start, stop in windows]))
+    def stacked(pick: Callable[[Trajectory], NDArray[Any]]) -> Tensor:
+        return torch.from_numpy(np.stack([pick(episode)[start:stop] for episode, start, stop in windows]))
 
-    reward = stacked("reward")
+    reward, names = stacked(attrgetter("reward")), windows[0][0].observation
     is_first, none = torch.zeros_like(reward, dtype=torch.bool), torch.zeros_like(reward, dtype=torch.bool)
     is_first[:, 0] = torch.tensor([start == 0 for _, start, _ in windows])
     return Batch(
-        observation={"pixels": stacked("pixels")},
-        action=stacked("action"),
+        observation={name: stacked(lambda episode, name=name: episode.observation[name]) for name in names},
+        action=stacked(attrgetter("action")),
         reward=reward,
         is_first=is_first,
         is_last=none,

@@ -122,7 +122,7 @@ class Recorder:
 def _trajectory(rows: Sequence[tuple[Step, NDArray[np.float32]]], *, name: str) -> Trajectory:
     steps = [step for step, _ in rows]
     return Trajectory(
-        pixels=np.stack([step.pixels for step in steps]),
+        observation={name: np.stack([step.observation[name] for step in steps]) for name in steps[0].observation},
         action=np.stack([action for _, action in rows]),
         reward=np.asarray([step.reward for step in steps], np.float32),
         terminal=steps[-1].is_terminal,

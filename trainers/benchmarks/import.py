@@ -67,7 +67,7 @@ def _episode(seed: int) -> Trajectory:
     reward = np.r_[0, rng.random(ROWS - 1)].astype(np.float32)
     steps = np.full(ROWS, 2, np.int32)
     steps[0] = 0
-    return Trajectory(pixels, action, reward, False, steps)
+    return Trajectory({"pixels": pixels}, action, reward, False, steps)
 
 
 def _import(start: Path, end: Path) -> dict[str, Any]:

@@ -78,5 +78,5 @@ def _filled(spec: EnvSpec, rows: int) -> Replay:
     replay = Replay(spec=spec, capacity=rows)
     frame, still = np.random.default_rng(0).integers(0, 256, spec.pixels, np.uint8), np.zeros(1, np.float32)
     for t in range(rows):
-        replay.append(0, Step(frame, 0.0, t % 500 == 0, t % 500 == 499, False, 1), still)
+        replay.append(0, Step({"pixels": frame}, 0.0, t % 500 == 0, t % 500 == 499, False, 1), still)
     return replay

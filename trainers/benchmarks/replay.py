@@ -40,7 +40,7 @@ def measure(overrides: list[str], *, repeats: int, rows: int, storage: str, fold
 def _episode(seed: int, rows: int) -> Trajectory:
     pixels = np.random.default_rng(seed % 8).integers(0, 256, (rows, *SPEC.pixels), np.uint8)
     env_steps = np.ones(rows, np.int32)
-    return Trajectory(pixels, np.zeros((rows, 1), np.float32), np.zeros(rows, np.float32), False, env_steps)
+    return Trajectory({"pixels": pixels}, np.zeros((rows, 1), np.float32), np.zeros(rows, np.float32), False, env_steps)
 
 
 def _time(replay: Replay, rows: int, repeats: int) -> dict[str, float]:

@@ -26,32 +26,39 @@ class Background(Wrapper):
     def __init__(self, env: Env, *, videos: str | None = None, key_colour: Sequence[int] | None = None) -> None:
         super().__init__(env)
         self._views = colour_views(env, "background")
-        self._size = env.spec.pixels[1:]
+        sizes = [shape[1:] for shape in env.spec.images.values()]
         self._key = None if key_colour is None else _checked_colour(key_colour)
         if self._key is None and not hasattr(env, "background_mask"):
             raise BadOption(
                 "visuals.background: expected a source that tells its background (dmc, toy) and no frame_stack or "
                 "resize before it, or a key_colour: [red, green, blue]"
             )
-        self._clips = None if videos is None else Clips(videos, size=self._size)
-        self._pattern: Waves | Playback | None = None
+        self._clips = None if videos is None else {size: Clips(videos, size=size) for size in sizes}
+        self._sizes, self._patterns = set(sizes), dict[tuple[int, int], Waves | Playback]()
         self._time = 0
 
     def _begin(self, seed: int) -> None:
-        rng = np.random.default_rng([_STREAM, seed])
-        self._pattern = Waves(size=self._size, rng=rng) if self._clips is None else Playback(self._clips, rng=rng)
+        for size in self._sizes:
+            # the same draws for images of every size
+            rng = np.random.default_rng([_STREAM, seed])
+            self._patterns[size] = (
+                Waves(size=size, rng=rng) if self._clips is None else Playback(self._clips[size], rng=rng)
+            )
         self._time = -1
 
-    def _see(self, step: Step) -> NDArray[np.uint8]:
-        assert self._pattern is not None
+    def _shown(self, step: Step) -> Step:
         self._time += 1
-        views = step.pixels.reshape(self._views, 3, *self._size)
-        seen = np.where(self._mask(views)[:, None], self._pattern.frame(self._time), views)
-        return seen.reshape(step.pixels.shape)
+        return super()._shown(step)
 
-    def _mask(self, views: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    def _see(self, name: str, image: NDArray[np.uint8], *, opens: bool) -> NDArray[np.uint8]:
+        size = image.shape[1:]
+        views = image.reshape(self._views[name], 3, *size)
+        seen = np.where(self._mask(name, views)[:, None], self._patterns[size].frame(self._time), views)
+        return seen.reshape(image.shape)
+
+    def _mask(self, name: str, views: NDArray[np.uint8]) -> NDArray[np.bool_]:
         if self._key is None:
-            return self.env.background_mask()
+            return self.env.background_mask(name)
         return (views == self._key[:, None, None]).all(axis=1)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.envs.errors import BadOption
-from datamodules.envs.protocol import Env, Step
+from datamodules.envs.protocol import Env
 from datamodules.envs.visuals.grayscale import LUMA
 from datamodules.envs.wrapper import Wrapper, colour_views
 
@@ -34,10 +34,10 @@ class ColourJitter(Wrapper):
         matrix = colour_matrix(s * brightness / 2, 1 + s * contrast, 1 + s * saturation, s * hue * np.pi)
         self._matrix = matrix.astype(np.float32)
 
-    def _see(self, step: Step) -> NDArray[np.uint8]:
-        colours = step.pixels.reshape(self._views, 3, -1).astype(np.float32)
+    def _see(self, name: str, image: NDArray[np.uint8], *, opens: bool) -> NDArray[np.uint8]:
+        colours = image.reshape(self._views[name], 3, -1).astype(np.float32)
         changed = self._matrix[:, :3] @ colours + self._matrix[:, 3:]
-        return np.rint(changed.clip(0, 255)).astype(np.uint8).reshape(step.pixels.shape)
+        return np.rint(changed.clip(0, 255)).astype(np.uint8).reshape(image.shape)
 
 
 def colour_matrix(brightness: float, contrast: float, saturation: float, hue: float) -> NDArray[np.float64]:

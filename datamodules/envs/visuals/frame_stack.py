@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.envs.checks import require_whole
-from datamodules.envs.protocol import Env, Step
+from datamodules.envs.protocol import Env
 from datamodules.envs.wrapper import Wrapper
 
 
@@ -21,17 +21,17 @@ class FrameStack(Wrapper):
     def __init__(self, env: Env, *, count: int = 3) -> None:
         super().__init__(env)
         require_whole("visuals.frame_stack.count", count, least=1)
-        channels, height, width = env.spec.pixels
-        self.spec = replace(env.spec, images={"pixels": (channels * count, height, width)})
-        self._frames = np.empty((count, *env.spec.pixels), np.uint8)
+        self.spec = replace(env.spec, images={n: (count * c, h, w) for n, (c, h, w) in env.spec.images.items()})
+        self._frames = {name: np.empty((count, *shape), np.uint8) for name, shape in env.spec.images.items()}
 
-    def _see(self, step: Step) -> NDArray[np.uint8]:
-        if step.is_first:
-            self._frames[:] = step.pixels
+    def _see(self, name: str, image: NDArray[np.uint8], *, opens: bool) -> NDArray[np.uint8]:
+        frames = self._frames[name]
+        if opens:
+            frames[:] = image
         else:
-            self._frames[:-1] = self._frames[1:]
-            self._frames[-1] = step.pixels
-        return self._frames.reshape(self.spec.pixels).copy()
+            frames[:-1] = frames[1:]
+            frames[-1] = image
+        return frames.reshape(self.spec.images[name]).copy()
 
 
 make = FrameStack

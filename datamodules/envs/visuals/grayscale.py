@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.envs.protocol import Env, Step
+from datamodules.envs.protocol import Env
 from datamodules.envs.wrapper import Wrapper, colour_views
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
@@ -19,11 +19,12 @@ class Grayscale(Wrapper):
     def __init__(self, env: Env) -> None:
         super().__init__(env)
         self._views = colour_views(env, "grayscale")
-        self.spec = replace(env.spec, images={"pixels": (self._views, *env.spec.pixels[1:])})
+        images = {name: (views, *env.spec.images[name][1:]) for name, views in self._views.items()}
+        self.spec = replace(env.spec, images=images)
 
-    def _see(self, step: Step) -> NDArray[np.uint8]:
-        colours = step.pixels.reshape(self._views, 3, -1)
-        return np.rint(LUMA @ colours.astype(np.float32)).astype(np.uint8).reshape(self.spec.pixels)
+    def _see(self, name: str, image: NDArray[np.uint8], *, opens: bool) -> NDArray[np.uint8]:
+        colours = image.reshape(self._views[name], 3, -1)
+        return np.rint(LUMA @ colours.astype(np.float32)).astype(np.uint8).reshape(self.spec.images[name])
 
 
 make = Grayscale

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from datamodules.envs.checks import require_whole
 from datamodules.envs.images import area_resized
-from datamodules.envs.protocol import Env, Step
+from datamodules.envs.protocol import Env
 from datamodules.envs.wrapper import Wrapper
 
 
@@ -22,10 +22,10 @@ class Resize(Wrapper):
     def __init__(self, env: Env, *, size: int = 64) -> None:
         super().__init__(env)
         require_whole("visuals.resize.size", size, least=1)
-        self.spec = replace(env.spec, images={"pixels": (env.spec.pixels[0], size, size)})
+        self.spec = replace(env.spec, images={n: (shape[0], size, size) for n, shape in env.spec.images.items()})
 
-    def _see(self, step: Step) -> NDArray[np.uint8]:
-        return area_resized(step.pixels, self.spec.pixels[1])
+    def _see(self, name: str, image: NDArray[np.uint8], *, opens: bool) -> NDArray[np.uint8]:
+        return area_resized(image, self.spec.images[name][1])
 
 
 make = Resize

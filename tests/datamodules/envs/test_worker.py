@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from datamodules.envs import counting, wire
-from datamodules.envs.errors import BlankFrame
+from datamodules.envs.errors import BlankFrame, FrozenFrame
 from datamodules.envs.worker import FrameWatch, Server
 
-BLANK, DRAWN = np.zeros((3, 4, 4), np.uint8), np.arange(48, dtype=np.uint8).reshape(3, 4, 4)
+BLANK = {"pixels": np.zeros((3, 4, 4), np.uint8)}
+DRAWN = {"pixels": np.arange(48, dtype=np.uint8).reshape(3, 4, 4)}
 
 
 def watched(frames, *, episode_steps):
@@ -41,9 +42,33 @@ def test_a_request_gives_an_environment_an_action_of_its_own():
 
     env = counting.make()
     env.__class__ = Halving
-    with mmap.mmap(-1, wire.memory_size(env.spec.pixels)) as memory:
+    with mmap.mmap(-1, wire.memory_size(env.spec)) as memory:
         server = Server(env=env, memory=memory, watches=[FrameWatch(env, blank_frames=0, frozen_frames=0)])
         server.answer(wire.REQUEST.pack(wire.OP_RESET, 1, 5) + bytes(8))
         row = server.answer(wire.REQUEST.pack(wire.OP_STEP, 2, 0) + np.float32([0.8, 0]).tobytes())
         assert row.status == wire.DONE and row.reward == pytest.approx(100.4)
         server.release()
+
+
+def test_each_image_is_watched_and_a_still_one_beside_a_moving_one_is_no_fault():
+    watch = FrameWatch(None, blank_frames=3, frozen_frames=0)
+    seen = {"front": DRAWN["pixels"], "wrist": BLANK["pixels"], "state": np.zeros(3, np.float32)}
+    watch.see(seen, seen, opens=True), watch.see(seen, seen, opens=False)
+    with pytest.raises(BlankFrame, match="3 frames of wrist in a row"):
+        watch.see(seen, seen, opens=False)
+    with pytest.raises(BlankFrame, match="the first frame of wrist"):
+        FrameWatch(None, blank_frames=1, frozen_frames=0).first(seen)
+
+    env = counting.make(cameras={"front": 16, "side": 8}, vectors={"clock": 2})
+    watch = FrameWatch(env, blank_frames=0, frozen_frames=2)
+    first = env.reset(0).observation
+    for step in range(6):
+        moving = env.step(np.zeros(2, np.float32)).observation
+        watch.see(moving | {"side": first["side"]}, first, opens=step == 0)
+        first |= {"front": moving["front"]}
+    still = counting.make(cameras={"front": 16, "side": 8}, fault="frozen", fault_at=0)
+    watch, last = FrameWatch(still, blank_frames=0, frozen_frames=2), still.reset(0).observation
+    watch.see(last, last, opens=True)
+    watch.see(still.step(np.zeros(2, np.float32)).observation, last, opens=False)
+    with pytest.raises(FrozenFrame, match="3 different states"):
+        watch.see(still.step(np.zeros(2, np.float32)).observation, last, opens=False)

@@ -28,7 +28,7 @@ def episode(rows: int, seed: int = 0, *, spec: EnvSpec = SPEC, terminal: bool = 
     if rows > 1:
         steps[-1] = 1  # an episode may end within an action's repeats
     pixels = rng.integers(0, 256, (rows, *spec.pixels), np.uint8)
-    return Trajectory(pixels, action, reward, terminal, steps, f"episode {seed}")
+    return Trajectory({"pixels": pixels}, action, reward, terminal, steps, f"episode {seed}")
 
 
 def some_episodes() -> list[Trajectory]:

@@ -81,7 +81,7 @@ def data_set(root: Path, lengths=(5, 3, 7), *, codec="lossless", in_film=True, g
 @pytest.mark.parametrize("spec", [SPEC, replace(SPEC, images={"pixels": (1, 17, 15)})])
 @pytest.mark.parametrize("codec", ["lossless", "png"])
 def test_round_trip_is_exact(tmp_path, codec, spec):
-    expected = [replace(trajectory, pixels=trajectory.pixels) for trajectory in some_episodes()]
+    expected = [replace(trajectory, observation={"pixels": trajectory.pixels}) for trajectory in some_episodes()]
     expected = [episode(len(e), 3, spec=spec, terminal=e.terminal) for e in expected]
     writer = open_writer(f"lerobot:{tmp_path}/out?codec={codec}", spec)
     for trajectory in expected:
@@ -93,7 +93,7 @@ def test_round_trip_is_exact(tmp_path, codec, spec):
 
 
 def test_the_default_codec_is_near(tmp_path):
-    trajectory = replace(episode(40), pixels=numbered(40))
+    trajectory = replace(episode(40), observation={"pixels": numbered(40)})
     open_writer(f"lerobot:{tmp_path}", SPEC).write(trajectory)
     (got,) = open_reader(f"lerobot:{tmp_path}").trajectories()
     assert np.abs(got.pixels.astype(int) - trajectory.pixels).max() <= 4

@@ -165,7 +165,7 @@ def test_what_the_library_takes_for_pictures_is_written_as_such(tmp_path, channe
     """It decodes uint8 observations of 32 x 32 and more, whatever the metadata say before 0.5.4."""
     spec = replace(SPEC, images={"pixels": (channels, 32, 40)})
     expected = [episode(rows, rows, spec=spec) for rows in (4, 7)]
-    expected[0] = replace(expected[0], pixels=np.zeros_like(expected[0].pixels))  # PNGs of one length
+    expected[0] = replace(expected[0], observation={"pixels": np.zeros_like(expected[0].pixels)})  # PNGs of one length
     writer = open_writer(f"minari:{tmp_path}", spec)
     for trajectory in expected:
         writer.write(trajectory)

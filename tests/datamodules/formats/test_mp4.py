@@ -43,7 +43,7 @@ def test_round_trip_is_exact(tmp_path, spec):
 
 def test_h264_is_small_and_near(tmp_path):
     spec = replace(SPEC, images={"pixels": (3, 32, 32)})
-    trajectory = replace(episode(40, spec=spec), pixels=moving(40))
+    trajectory = replace(episode(40, spec=spec), observation={"pixels": moving(40)})
     sizes = {}
     for codec in ("lossless", "h264"):
         open_writer(f"mp4:{tmp_path}/{codec}?codec={codec}", spec).write(trajectory)

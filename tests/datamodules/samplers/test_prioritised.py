@@ -20,7 +20,7 @@ ALPHA = 0.4
 def play(replay: Replay, stream: int, rows: int, *, last: bool = True) -> None:
     for t in range(rows):
         first = t == 0 and not replay.is_open(stream)
-        step = Step(np.zeros(SPEC.pixels, np.uint8), 0.0, first, last and t == rows - 1, False, 1)
+        step = Step({"pixels": np.zeros(SPEC.pixels, np.uint8)}, 0.0, first, last and t == rows - 1, False, 1)
         replay.append(stream, step, np.zeros(1, np.float32))
 
 

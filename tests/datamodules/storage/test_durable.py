@@ -42,7 +42,7 @@ def test_a_second_thread_waits_until_the_first_has_left():
 def row(episode, t):
     pixels = np.full(SPEC.pixels, episode % 200, np.uint8)
     pixels[0, 0, 0] = t
-    return Step(pixels, float(episode), t == 0, t == 20, False, int(t > 0))
+    return Step({"pixels": pixels}, float(episode), t == 0, t == 20, False, int(t > 0))
 
 
 def test_windows_drawn_while_rows_arrive_are_whole():

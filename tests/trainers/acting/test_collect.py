@@ -167,7 +167,7 @@ def test_an_action_does_not_depend_on_who_is_ready_with_it():
         policy = AgentPolicy(agent, generators=generators, clock=Clock(), noise_std=0.3)
         time, found = [0, 0, 0], ([], [], [])
         for ready in schedule:
-            now = np.stack([frames[i, time[i]] for i in range(3)])
+            now = {"pixels": np.stack([frames[i, time[i]] for i in range(3)])}
             actions = policy(now, np.array([t == 0 for t in time]), np.array(ready, bool))
             for i in np.flatnonzero(ready):
                 found[i].append(actions[i])
@@ -183,7 +183,7 @@ def test_an_action_does_not_depend_on_who_is_ready_with_it():
 
 def test_an_episode_that_ended_in_nan_leaves_nothing_to_the_next():
     agent, both = small_agent(), np.ones(2, bool)
-    pixels = np.zeros((2, 3, 16, 16), np.uint8)
+    pixels = {"pixels": np.zeros((2, 3, 16, 16), np.uint8)}
     policy = AgentPolicy(agent, generators=[torch.Generator() for _ in range(2)], clock=Clock())
     policy(pixels, both, both)
     with torch.inference_mode():

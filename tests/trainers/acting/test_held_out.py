@@ -15,7 +15,7 @@ def episode(rows, seed=0, *, still=False):
     action = rng.uniform(-1, 1, (rows, A)).astype(np.float32)
     action[0] = 0
     reward = np.zeros(rows, np.float32) if still else rng.normal(size=rows).astype(np.float32)
-    return Trajectory(pixels, action, reward, False, np.ones(rows, np.int32))
+    return Trajectory({"pixels": pixels}, action, reward, False, np.ones(rows, np.int32))
 
 
 def test_windows_are_cut_evenly_and_know_where_episodes_begin():

@@ -123,7 +123,7 @@ def test_actions_alone_are_moved_where_rewards_are_right(truth, tmp_path):
 def test_what_cannot_be_told_is_said_loudly(truth, tmp_path):
     writer = open_writer(f"npz:{tmp_path / 'data'}", SPEC)
     for one in truth:
-        writer.write(replace(one, pixels=np.zeros_like(one.pixels)))
+        writer.write(replace(one, observation={"pixels": np.zeros_like(one.pixels)}))
     said: list[str] = []
     import_once(f"npz:{tmp_path / 'data'}", tmp_path / "cache", alignment=None, say=said.append)
     assert said[0].startswith("WARNING: alignment: undecided, no frame differs") and "data.alignment=" in said[0]

@@ -146,8 +146,8 @@ def trained(folder: Path, *, states: int = 4) -> Problem:
         load_weights(agent, DurableCheckpointIO().load_checkpoint(checkpoint)["state_dict"])
         step, carry, latents = pool.reset({0: 7})[0], agent.initial_carry(1), []
         for _ in range(6 * states):
-            frame = torch.from_numpy(step.pixels)[None]
-            decision = agent.act({"pixels": frame}, torch.tensor([step.is_first]), carry, generator=generator)
+            seen = {name: torch.from_numpy(values)[None] for name, values in step.observation.items()}
+            decision = agent.act(seen, torch.tensor([step.is_first]), carry, generator=generator)
             carry = decision.carry
             latents.append(carry.belief)
             step = pool.step({0: decision.action[0].numpy()})[0]

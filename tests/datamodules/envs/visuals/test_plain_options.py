@@ -20,7 +20,7 @@ class Still:
         self.spec = EnvSpec("still", {"pixels": self._frame.shape}, action_dim=2, action_repeat=1, episode_steps=3)
 
     def reset(self, seed):
-        return counting.Step(self._frame.copy(), 0.0, True, False, False, 0)
+        return counting.Step({"pixels": self._frame.copy()}, 0.0, True, False, False, 0)
 
 
 def seen(pixels):
