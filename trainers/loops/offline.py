@@ -57,7 +57,7 @@ class OfflineLoop(TrainingLoop):
         self.log_every, self.validate_every, self.save_every = log_every, validate_every, save_every
         self.next_validation, self.validated = validate_every, False
         self.measured: dict[str, float] = {}
-        self.progress.update(total_updates=updates, env_steps=recorded.env_steps)
+        self.progress.update(total_updates=updates)
 
     def begin(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
         """Measure the frames."""

@@ -34,6 +34,7 @@ from trainers.run_folder.statistics import mean_ci95
 from trainers.training.loop import LoopContext, TrainingLoop
 from trainers.training.module import WorldModelModule
 from trainers.training.progress import RunProgress
+from trainers.training.time_left import planned
 from worldmodel.spec import EnvSpec
 
 
@@ -121,6 +122,7 @@ def train(config: Config, paths: RunPaths) -> dict[str, Any]:
         checkpoint = _checkpoint(paths, rank=trainer.global_rank) if config["resume"] else None
         session = RunContext(config, paths, trainer, progress, Interrupt(), stack, resumed=checkpoint is not None)
         course = registry.make("trainers.loops", {"name": config["data"]["name"]}, session=session)
+        progress.update(**planned(config, course.spec))
         interrupt = stack.enter_context(session.interrupt)
         trainer.callbacks.insert(0, course.cycle)
         csv, axis = CSVMetrics(run_dir=paths.root), course.cycle.axis

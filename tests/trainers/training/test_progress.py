@@ -1,4 +1,6 @@
 import io
+import json
+from dataclasses import replace
 
 import pytest
 import pytorch_lightning as pl
@@ -6,9 +8,12 @@ import torch
 from rich.console import Console
 from torch.utils.data import DataLoader
 
+from trainers.command.configuration import read_yaml
 from trainers.run_folder.metrics import CSVMetrics
 from trainers.run_folder.read_metrics import read_metrics
-from trainers.training.progress import RunProgress, _sparkline
+from trainers.training.progress import RunProgress
+from trainers.training.time_left import Status, planned
+from worldmodel.spec import EnvSpec
 
 
 class Clock:
@@ -32,7 +37,7 @@ def _progress(clock, live=False):
 
 def _picture(progress, width=100):
     console = Console(file=io.StringIO(), width=width)
-    console.print(progress.render(width))
+    console.print(progress.render())
     return console.file.getvalue()
 
 
@@ -54,7 +59,7 @@ def test_a_log_file_gets_a_line_for_each_episode_and_else_every_ten_seconds(cloc
 
 def test_lines_are_never_wrapped(clock):
     progress, stream = _progress(clock)
-    known = {"env_steps": 99_999, "total_env_steps": 100_000, "updates": 12_345, "updates_per_s": 7.3, "phase": "learn"}
+    known = {"env_steps": 99_999, "total_env_steps": 100_000, "updates": 12_345, "phase": "learn"}
     progress.update(**known, train_return=812.3, eval_return=800.1, loss=231.4, decisions=12_000)
     assert stream.getvalue().count("\n") == 1
 
@@ -68,22 +73,112 @@ def test_stdout_stays_clean(clock, capsys):
     assert captured.out == "" and "a line" in captured.err
 
 
-def test_time_left_is_what_remains_at_the_present_rate(clock):
-    progress, _ = _progress(clock)
-    progress.update(env_steps=20_000, total_env_steps=50_000)  # resumed: these 20k took no time here
-    assert "left" not in _picture(progress)
-    clock.now = 60.0
-    progress.update(env_steps=30_000)
-    assert "1:00 gone · 2:00 left" in _picture(progress)
+SEED_S, UPDATE_S, STEP_S, EVALUATION_STEP_S = 1e-3, 0.15, 0.004, 0.002
+PLAN = {
+    "total_env_steps": 20_000, "total_updates": 4000, "evaluate_every": 5000, "evaluation_episodes": 2,
+    "final_episodes": 10, "episode_steps": 1000,
+}  # fmt: skip
 
 
-def test_a_resumed_run_does_not_count_what_it_found_as_speed(clock):
+def _run(progress, clock, *, first_step=0, first_update=0):
+    """A run of known costs with what the loop says of it; yields after everything that it says."""
+
+    def spend(seconds, **known):
+        clock.now += seconds
+        progress.update(**known)
+        return clock.now
+
+    steps, updates, next_evaluation = first_step, first_update, 5000
+    yield spend(0, phase="seed", **PLAN)
+    if not first_step:
+        steps = 5000
+        yield spend(5000 * SEED_S, env_steps=steps)
+    else:
+        yield spend(0, env_steps=steps)
+    while True:
+        yield spend(0, phase="learn")
+        while updates < steps / 5:
+            updates += 1
+            yield spend(UPDATE_S, updates=updates)
+        if steps >= 20_000:
+            break
+        if steps >= next_evaluation:
+            next_evaluation += 5000
+            yield spend(0, phase="evaluate")
+            yield spend(2 * 1000 * EVALUATION_STEP_S, eval_return=1.0)
+        yield spend(0, phase="collect")
+        steps += 1000
+        yield spend(1000 * STEP_S, env_steps=steps)
+    yield spend(0, phase="evaluate")
+    for _ in range(100):  # the final one, in which nothing is said, but somebody looks
+        yield spend(10 * 1000 * EVALUATION_STEP_S / 100)
+    yield spend(0, eval_return=2.0)
+
+
+@pytest.mark.parametrize(("first_step", "first_update"), [(0, 0), (10_000, 2000)])
+def test_time_left_is_right_within_a_quarter_from_the_second_minute(clock, first_step, first_update):
+    moments, end = [], 0.0
     progress, _ = _progress(clock)
-    progress.update(phase="seed", total_env_steps=50_000)
-    clock.now = 1.0
-    progress.update(env_steps=40_000)
-    clock.now = 11.0
+    for now in _run(progress, clock, first_step=first_step, first_update=first_update):
+        moments.append((now, progress._left.seconds(progress.status)))
+        end = now
+    late = [(end - now, left) for now, left in moments if now > 60.0]
+    assert len(late) > 1000 and all(left is not None for _, left in late)
+    wrong = [(true, left) for true, left in late if abs(left - true) > 0.25 * true + 2.0]
+    assert not wrong, wrong[:5]
+    true = late[0][0]
+    assert abs(late[0][1] / true - 1) < 0.25 and all(left > 1 for true, left in late if true > 10)
+
+
+def test_time_left_follows_a_machine_that_gets_slower(clock):
+    progress, _ = _progress(clock)
+    progress.update(total_updates=100_000, phase="learn", updates=0)
+    for step in range(1, 20_001):
+        clock.now += 0.01 if step < 10_000 else 0.1
+        progress.update(updates=step)
+    assert progress._left.seconds(progress.status) == pytest.approx(80_000 * 0.1, rel=0.15)
+
+
+def test_times_of_the_panel(clock):
+    progress, _ = _progress(clock)
+    progress.update(total_env_steps=1000, total_updates=1000, phase="learn", updates=0)
     assert "left" not in _picture(progress)
+    for step in range(1, 101):
+        clock.now = step * 0.6
+        progress.update(updates=step)
+    assert "1:00 gone · 9:00 left" in _picture(progress)
+
+
+def test_time_gone_never_jumps_back(clock, monkeypatch):
+    progress, _ = _progress(clock)
+    clock.now = 30.0  # loading takes its time
+    before = progress.heading()
+    progress.on_train_start(None, None)
+    assert "0:30 gone" in before and progress.heading() == before
+
+
+def test_no_more_than_the_whole(clock):
+    progress, _ = _progress(clock)
+    progress.update(env_steps=1270, total_env_steps=1000)
+    assert "1,000 / 1,000 env steps 100%" in progress.count()
+
+
+def test_evaluations_that_are_left():
+    status = Status(total_env_steps=20_000, evaluate_every=5000, evaluation_episodes=2, final_episodes=10)
+    left = {0: 16, 4999: 16, 5000: 14, 15_000: 10, 20_000: 10, 21_000: 10}
+    assert {at: replace(status, env_steps=at).episodes_left for at in left} == left
+    assert replace(status, env_steps=5000, phase="evaluate").episodes_left == 16
+    assert Status(total_env_steps=20_000).episodes_left == 0
+
+
+def test_what_is_planned_is_what_a_run_does(finished):
+    config, results = read_yaml(finished / "config.yaml"), json.loads((finished / "results.json").read_bytes())
+    facts = json.loads((finished / "spec.json").read_bytes())
+    spec = EnvSpec.from_json({name: fact for name, fact in facts.items() if name != "renderer"})
+    plan = planned(config, spec)
+    assert plan["total_updates"] == results["updates"] and plan["final_episodes"] == len(results["returns"])
+    offline = {"data": {"updates": 7, "evaluate": False}, "evaluation": config["evaluation"], "task": config["task"]}
+    assert planned(offline, spec) == {"total_updates": 7}
 
 
 def test_updates_per_second_are_measured_while_learning(clock):
@@ -91,28 +186,27 @@ def test_updates_per_second_are_measured_while_learning(clock):
     for step in range(31):
         clock.now = step * 0.1
         progress.update(phase="learn", updates=2 * step)
-    assert progress.status.updates_per_s == pytest.approx(20.0)
+    assert progress.updates_per_s == pytest.approx(20.0)
     progress.update(phase="collect")
     clock.now += 100.0
-    progress.update(phase="learn", updates=61)
-    assert progress.status.updates_per_s == pytest.approx(20.0)
+    progress.update(phase="learn", updates=60)
+    assert progress.updates_per_s == pytest.approx(20.0)
 
 
 def test_the_panel_shows_what_is_known(clock):
     progress, _ = _progress(clock)
-    assert "–" in _picture(progress)
     for value in (5.0, 300.0, 100.0):
         progress.update(train_return=value, eval_return=value, loss=0.25, decisions=125, updates=1200, phase="learn")
     picture = _picture(progress)
-    for wanted in ("toy", "seed › collect › learn › evaluate", "evaluation 100 best 300", "loss 0.25", "1,200", "125"):
+    for wanted in ("toy", "learn", "eval 100 (best 300)", "train 100", "loss 0.25", "1,200 updates"):
         assert wanted in picture, wanted
 
 
 def test_the_terminal_is_redrawn_five_times_a_second_at_most(clock, monkeypatch):
     progress, _ = _progress(clock, live=True)
     drawn = []
-    render = progress.render
-    monkeypatch.setattr(progress, "render", lambda width: drawn.append(clock.now) or render(width))
+    show = progress._panel.show
+    monkeypatch.setattr(progress._panel, "show", lambda status: drawn.append(clock.now) or show(status))
     for step in range(1000):
         clock.now = step * 0.01
         progress.update(env_steps=step)
@@ -141,12 +235,6 @@ def test_other_ranks_are_silent(clock):
     progress.print("a line")
     progress.close()
     assert stream.getvalue() == ""
-
-
-def test_sparkline_runs_from_lowest_to_highest():
-    assert _sparkline([0.0, 7.0, 3.5]) == "▁█▄"
-    assert _sparkline([2.0, 2.0]) == "▁▁"
-    assert _sparkline([1.0]) == _sparkline([float("nan"), 1.0]) == ""
 
 
 class _Module(pl.LightningModule):
