@@ -69,7 +69,7 @@ class Alignment:
         if self.shift is None:
             if given is not None or remedy is None:
                 return f"undecided, {self.reason}{'' if given is None else f'; read by {given}, as was said'}"
-            return f"undecided, {self.reason}: find out how it was recorded, and {remedy}arrival or {remedy}departure"
+            return f"undecided, {self.reason}: find out how it was recorded: {remedy}arrival or {remedy}departure"
         if self.other is None:
             return "actions are paired as read: it fits"
         if given == self.other:

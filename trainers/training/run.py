@@ -159,6 +159,7 @@ def _await_ranks(trainer: pl.Trainer) -> None:
 @contextmanager
 def _run_folder(paths: RunPaths, *, owner: bool) -> Iterator[None]:
     """The folder, locked; made for a run that is then refused, it is removed again."""
+    absent = [folder for folder in paths.root.parents if not folder.exists()]
     fresh = paths.create()
     lock = paths.lock() if owner else None
     try:
@@ -166,6 +167,9 @@ def _run_folder(paths: RunPaths, *, owner: bool) -> Iterator[None]:
     except BaseException as error:
         if owner and fresh and not paths.config.exists():
             shutil.rmtree(paths.root)
+            with suppress(OSError):  # another run's, by now
+                for folder in absent:
+                    folder.rmdir()
         elif isinstance(error, EnvError) and error.trace:
             record_fault(paths, str(error), error.trace)
         raise

@@ -1,12 +1,15 @@
 """One rule for every format: pairing, ranges, missing rewards, synonyms, and everything that is lost is said."""
 
+import re
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+from datamodules.formats.assemble import FIELDS, RowOptions
 from datamodules.formats.protocol import FormatError
 from datamodules.formats.uri import open_reader
 from tests.datamodules.formats.test_lerobot import data_set as lerobot_set
@@ -229,3 +232,10 @@ def test_a_reward_before_any_action_is_said(tmp_path):
 def test_options_are_checked(tmp_path, option):
     with pytest.raises(FormatError, match=rf"{option.partition('=')[0]}: expected"):
         read(npz(tmp_path, WHOLE), f"?{option}")
+
+
+def test_the_page_names_every_key_and_option():
+    page = (Path(__file__).parents[3] / "docs/offline.md").read_text()
+    words = set(re.findall(r"[A-Za-z_.]+", page))
+    names = {name for field in FIELDS.values() for name in field} | {option.name for option in fields(RowOptions)}
+    assert names <= words, names - words
