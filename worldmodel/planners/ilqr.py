@@ -46,7 +46,7 @@ class ILQR(Search):
     Rewards are functions of the arriving latent; their Hessians are made negative semidefinite. bounded: actions stay
     within [-1, 1] by clamping directions that lead out (box constraints), False for problems without bounds.
     damping: first Levenberg-Marquardt term, on the states; it adapts per environment.
-    policy_candidates: 1 to start from the policy's sequence where there is no warm start.
+    policy_candidates: from 1 on, start from a sequence of the policy where there is no warm start.
     """
 
     horizon: int = 12
@@ -57,7 +57,7 @@ class ILQR(Search):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(policy_candidates=self.policy_candidates, least=0, most=1)
+        require(policy_candidates=self.policy_candidates, least=0)
 
     def search(self, problem: Problem) -> tuple[Float[Tensor, "B H A"], Float[Tensor, "B"]]:
         """The best path, and its return."""
@@ -73,7 +73,7 @@ class ILQR(Search):
         return path.actions.nan_to_num(0.0), path.total
 
     def _first(self, problem: Problem) -> Float[Tensor, "B H A"]:
-        policy = problem.policy(self.policy_candidates, self.horizon)
+        policy = problem.policy(min(1, self.policy_candidates), self.horizon)
         size = (len(problem.latent), self.horizon, problem.simulator.action_dim)
         actions = problem.warm_or(problem.latent.new_zeros(size) if policy is None else policy[:, 0])
         return actions.clamp(-1, 1) if self.bounded else actions

@@ -1,44 +1,59 @@
-"""Planners that search in a world of their own with any of the shooting planners."""
+"""Planners that search in a world of their own with any other planner."""
 
+import importlib
+import inspect
+import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.interfaces import Noise, Plan, Simulator
-from worldmodel.planners.cem import CEM
-from worldmodel.planners.gradient import GradientShooting
-from worldmodel.planners.icem import ICEM
-from worldmodel.planners.mppi import MPPI
-from worldmodel.planners.random_shooting import RandomShooting
-from worldmodel.planners.search import Search
-from worldmodel.planners.seeded import SeededCEM
+from worldmodel import planners
+from worldmodel.interfaces import Noise, Plan, Planner, Simulator
 
-SEARCHES: dict[str, type[Search]] = {
-    "cem": CEM,
-    "gradient": GradientShooting,
-    "icem": ICEM,
-    "mppi": MPPI,
-    "random": RandomShooting,
-    "seeded": SeededCEM,
-}
+SHORT_NAMES = {"random": "random_shooting"}
 
 
-def make_search(name: str, options: Mapping[str, Any]) -> Search:
-    """One of `SEARCHES` from those options that it has: a config is the same for all of them.
+def search_names() -> list[str]:
+    """The planners that search in the world that they are given: all modules of `worldmodel.planners` with a `make`."""
+    modules = (module.name for module in pkgutil.iter_modules(planners.__path__) if not module.name.startswith("_"))
+    return sorted(name for name in modules if _maker(name) is not None)
 
-    Raises ValueError for an option that none of them has.
+
+def make_search(name: str, options: Mapping[str, Any]) -> Planner:
+    """Build a planner of `search_names` from those options that it has: a config is the same for all of them.
+
+    Args:
+        name: of its module, or one of `SHORT_NAMES`.
+        options: by name; those that only other planners have are left out.
+
+    Raises:
+        ValueError: for a name that is none, and for an option that no planner has.
     """
-    if name not in SEARCHES:
-        raise ValueError(f"planner.search: expected one of {', '.join(SEARCHES)}, got {name!r}")
-    taken = {search: [field.name for field in fields(kind) if field.init] for search, kind in SEARCHES.items()}
+    module = SHORT_NAMES.get(name, name)
+    if module not in search_names():
+        raise ValueError(f"planner.search: expected one of {', '.join(search_names())}, got {name!r}")
+    known = {key for other in search_names() for key in _options(other)}
     for key in options:
-        if not any(key in keys for keys in taken.values()):
-            raise ValueError(f"planner.{key}: no option of search={name}, which takes {', '.join(taken[name])}")
-    return SEARCHES[name](**{key: value for key, value in options.items() if key in taken[name]})
+        if key not in known:
+            raise ValueError(f"planner.{key}: no option of search={name}, which takes {', '.join(_options(module))}")
+    make = _maker(module)
+    assert make is not None
+    return make(**{key: value for key, value in options.items() if key in _options(module)})
+
+
+def _maker(module: str) -> Callable[..., Planner] | None:
+    """The `make` of a module, None without one and for planners that search elsewhere themselves."""
+    make = vars(importlib.import_module(f"{planners.__name__}.{module}")).get("make")
+    elsewhere = isinstance(make, type) and issubclass(make, SearchElsewhere)
+    return None if elsewhere else make
+
+
+def _options(module: str) -> Sequence[str]:
+    make = _maker(module)
+    return [] if make is None else list(inspect.signature(make).parameters)
 
 
 class SearchElsewhere(ABC):

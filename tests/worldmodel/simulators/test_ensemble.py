@@ -7,7 +7,7 @@ from torch import Tensor
 from tests.conftest import random_batch, small_agent
 from worldmodel.planners.cem import CEM
 from worldmodel.planners.ensemble import EnsemblePlanner
-from worldmodel.planners.searches import SEARCHES
+from worldmodel.planners.searches import search_names
 from worldmodel.simulators.ensemble import EnsembleSimulator
 from worldmodel.simulators.latent import score
 from worldmodel.uncertainty.members import member_mlp
@@ -181,14 +181,14 @@ def test_what_cannot_be_is_refused() -> None:
             EnsemblePlanner(horizon=2, candidates=4, elites=2).plan(agent.simulator(), torch.zeros(1, 20))
 
 
-@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("search", search_names())
 @pytest.mark.parametrize("name", ["ensemble", "laplace", "variational"])
 def test_every_search_plans_over_members_wherever_they_are_from(name: str, search: str) -> None:
     agent = small_agent(name)
     agent.losses(random_batch())
     torch.nn.init.normal_(agent.reward.net[-1].weight)
     agent.eval()
-    own = {"random": {}, "gradient": {"iterations": 2}}.get(search, {"iterations": 2, "elites": 4})
+    own = {"iterations": 2, "elites": 4}
     terms = {"particles": 6, "resample": True, "noisy": True, "kappa": -0.5, "bonus": 1.0}
     planner = EnsemblePlanner(search=search, horizon=3, candidates=8, policy_candidates=2, **terms, **own)
     latent = torch.randn(2, agent.dynamics.latent_dim)
