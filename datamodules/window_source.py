@@ -4,6 +4,7 @@ import threading
 from abc import ABC, abstractmethod
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from datamodules.samplers.uniform import Uniform
@@ -41,6 +42,13 @@ class WindowSource(ABC):
     def count_rows(self, length: int) -> int:
         """Rows that windows of `length` rows can hold: those that are stored, in episodes that are long enough."""
         return self._current().count_rows(length)
+
+    @synchronized
+    def every(self, length: int) -> Batch:
+        """Every window of `length` rows once, without a draw: for data that are few; raises ReplayEmpty."""
+        index = self._current().index(length)
+        stream, first = index.locate(np.arange(index.total))
+        return self._stream_table.gather(np.stack([np.zeros_like(stream), stream, first], 1), length)
 
     @synchronized
     def feedback(self, windows: Tensor, error: Tensor) -> None:

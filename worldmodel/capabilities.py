@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.distributions import Moments, Statistics
-from worldmodel.interfaces import Belief, Noise, Rollout, Simulator
+from worldmodel.interfaces import Batch, Belief, Noise, Rollout, Simulator
 
 # --- of losses ----------------------------------------------------------------------------------------------------
 
@@ -66,6 +66,22 @@ class ReportsBelief(Protocol):
 
     def report(self, belief: Belief, action: Float[Tensor, "B T A"]) -> Mapping[str, Float[Tensor, ""]]:
         """Scalars to log by their whole name, such as `model/entropy`."""
+
+
+@runtime_checkable
+class FitsAtOnce(Protocol):
+    """Dynamics that take something from all recorded rows at once, before a round of updates."""
+
+    def fit_at_once(self, embed: Float[Tensor, "B T E"], batch: Batch) -> None:
+        """Fit to windows that hold every transition once, and their embeddings."""
+
+
+@runtime_checkable
+class MeasuresSteps(Protocol):
+    """Dynamics that can tell how far their one-step predictions of observed states are off."""
+
+    def one_step_error(self, embed: Float[Tensor, "B T E"], batch: Batch) -> Float[Tensor, ""]:
+        """Root mean square over the transitions of windows, in units of a change under the base policy."""
 
 
 @runtime_checkable

@@ -64,6 +64,11 @@ class Batch:
             return some
         return replace(some, windows=self.windows + torch.tensor([0, 0, start]))
 
+    def select(self, windows: Bool[Tensor, "B"]) -> "Batch":
+        """The windows that are marked."""
+        some = self._map(lambda rows: rows[windows])
+        return some if self.windows is None else replace(some, windows=self.windows[windows])
+
     def pinned(self) -> "Batch":
         """The same batch in page-locked memory, which a GPU copies from by itself."""
         return self._map(lambda rows: rows.pin_memory())
@@ -80,24 +85,6 @@ class Batch:
         observation = {name: change(rows) for name, rows in self.observation.items()}
         columns = (f.name for f in fields(self) if f.name not in ("observation", "windows"))
         return replace(self, observation=observation, **{name: change(getattr(self, name)) for name in columns})
-
-
-@dataclass(frozen=True, slots=True)
-class Transitions:
-    """Rows (s, a, s', r) where states are observed: here, and only here, the action and reward leave from `state`."""
-
-    state: Float[Tensor, "R D"]
-    action: Float[Tensor, "R A"]
-    following: Float[Tensor, "R D"]
-    reward: Float[Tensor, "R"]
-
-    def to(self, device: torch.device | str) -> "Transitions":
-        """The same rows on another device."""
-        return Transitions(*(getattr(self, f.name).to(device) for f in fields(self)))
-
-    def rows(self, index: Int64[Tensor, "B"]) -> "Transitions":
-        """The rows with these numbers."""
-        return Transitions(*(getattr(self, f.name)[index] for f in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +156,7 @@ class Carry:
     belief: Float[Tensor, "B C"]  # the dynamics model's carry
     action: Float[Tensor, "B A"]  # the last executed action
     plan: Float[Tensor, "B H A"]  # the last plan, already shifted by one decision; NaN before the first
+    executed: Int64[Tensor, "B"]  # how many of the last plan's actions were executed
 
 
 @runtime_checkable
@@ -275,7 +263,7 @@ class Decision(NamedTuple):
 
     action: Float[Tensor, "B A"]  # to execute, in [-1, 1]
     carry: Carry  # what to remember
-    predicted_return: Float[Tensor, "B"]  # what the planner expects
+    predicted_return: Float[Tensor, "B"]  # what the planner expects; NaN where an earlier plan goes on
 
 
 @runtime_checkable

@@ -89,34 +89,3 @@ class EnvSpec:
         bounds = {key: given[key] for key in _BOUNDS if given.get(key) is not None}
         given |= {key: tuple(map(float, bound)) for key, bound in bounds.items()}
         return cls(**given, images={name: tuple(shape) for name, shape in images.items()})
-
-
-@dataclass(frozen=True, slots=True)
-class StateSpec:
-    """Facts about an environment whose state is observed.
-
-    state: what it consists of, and how many numbers each part has, in their order. action_dim, action_repeat and
-    episode_steps: as in `EnvSpec`. look, backend: as there, of films of it; "none" where nothing is drawn.
-    """
-
-    task: str
-    state: Mapping[str, int]
-    action_dim: int
-    action_repeat: int
-    episode_steps: int
-    look: str = "none"
-    backend: str = "none"
-
-    @property
-    def state_dim(self) -> int:
-        """Numbers in a state."""
-        return sum(self.state.values())
-
-    @property
-    def episode_decisions(self) -> int:
-        """Decisions in a full episode (the last one may be shorter than action_repeat)."""
-        return -(-self.episode_steps // self.action_repeat)
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-able dict."""
-        return asdict(self)

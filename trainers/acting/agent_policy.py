@@ -54,4 +54,6 @@ class AgentPolicy:
 def _choose(rows: Tensor, chosen: Carry, other: Carry) -> Carry:
     """One carry's rows [n] where they are marked, another's elsewhere."""
     pick = lambda a, b: torch.where(rows.view(-1, *[1] * (a.dim() - 1)), a, b)  # noqa: E731
-    return Carry(*(pick(getattr(chosen, name), getattr(other, name)) for name in ("belief", "action", "plan")))
+    return Carry(
+        *(pick(getattr(chosen, name), getattr(other, name)) for name in ("belief", "action", "plan", "executed"))
+    )

@@ -108,10 +108,10 @@ class Collector:
         """Decisions, over all ranks."""
         return self._total["decisions"]
 
-    def seed_episodes(self, rounds: int) -> list[Episode]:
-        """Line 1: rounds of the base policy; raises Interrupted."""
+    def seed_episodes(self, rounds: int, *, std: float = 0.8) -> list[Episode]:
+        """Line 1: rounds of the base policy, whose actions have this std; raises Interrupted."""
         rngs = [np.random.default_rng(self._draw_seed(2, i, 0)) for i in range(self._envs)]
-        policy = SmoothRandom(self._pool.spec, rngs=rngs)
+        policy = SmoothRandom(self._pool.spec, rngs=rngs, std=std)
         return self._whole(lambda: [e for _ in range(rounds) for e in self._round(policy, self._look)])
 
     def collect(self, agent: LatentMPC) -> tuple[list[Episode], AgentPolicy]:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,11 @@ import torch
 
 from trainers.acting.evaluation import Evaluation, Evaluator
 from trainers.acting.pictures import write_pictures
-from trainers.acting.states import StateEvaluator
-from trainers.build.agent import build_agent, build_state_agent, load_weights
-from trainers.build.environments import open_evaluation_pool, open_states, require_same_frames
+from trainers.build.agent import build_agent, load_weights
+from trainers.build.environments import open_evaluation_pool, require_same_frames
 from trainers.command.configuration import BadConfig, override_saved, read_yaml
 from trainers.command.entry import silence_advice
 from trainers.command.preflight import check
-from trainers.process.clock import Clock
 from trainers.reporting.tables import show_facts
 from trainers.run_folder.checkpoint import DurableCheckpointIO
 from trainers.run_folder.find import find_checkpoint, read_spec, require_task_fits
@@ -52,10 +49,7 @@ def evaluate(
     first_seed = int(config["seed"]) if seed is None else _whole(seed, "seed", least=0)
     folder, name = _output(root, out)
     weights = DurableCheckpointIO().load_checkpoint(path)["state_dict"]
-    if config["data"]["name"] == "states":
-        results = evaluate_states(config, weights, episodes=count, envs=width, seed=first_seed, device=where)
-    else:
-        results = _evaluate_frames(config, weights, root, folder, name, count, width, first_seed, where)
+    results = _evaluate(config, weights, root, folder, name, count, width, first_seed, where)
     results |= {"checkpoint": str(path), "seconds": round(time.monotonic() - start, 1)}
     results |= {"run_dir": str(root), "results_file": str(folder / f"results_{name}.json")}
     write_json(Path(results["results_file"]), {**results, "config": config, "versions": versions()})
@@ -80,7 +74,7 @@ def _show(results: dict[str, Any]) -> None:
     show_facts(results["task"], rows)
 
 
-def _evaluate_frames(
+def _evaluate(
     config: dict[str, Any],
     weights: dict[str, torch.Tensor],
     root: Path,
@@ -91,7 +85,7 @@ def _evaluate_frames(
     seed: int,
     where: torch.device,
 ) -> dict[str, Any]:
-    """What was measured with an agent that sees frames, and the films of it."""
+    """What was measured, and the films of it."""
     with open_evaluation_pool(config, width) as pool:
         if config["evaluation"].get("visuals") is not None:
             require_same_frames(pool.spec, _trained(root))
@@ -165,6 +159,7 @@ def _results(
         "faults": evaluation.faults,
         "decision_ms": {q: float(np.percentile(milliseconds, p)) for q, p in (("p50", 50), ("p95", 95), ("p99", 99))},
         "act_with": config["agent"]["act_with"],
+        "replan": config["agent"].get("replan", 1),
         "look": spec.look,
         "backend": spec.backend,
         "visuals": dict(spec.visuals),
@@ -201,35 +196,3 @@ def evaluation_facts(
         "planner": config["planner"],
         "action_repeat": action_repeat,
     }
-
-
-def evaluate_states(
-    config: dict[str, Any],
-    weights: dict[str, torch.Tensor],
-    *,
-    episodes: int,
-    envs: int,
-    seed: int,
-    device: torch.device,
-) -> dict[str, Any]:
-    """Play seeded episodes; what was measured and how."""
-    open_env = lambda: open_states(config)  # noqa: E731
-    with closing(open_env()) as env:
-        spec = env.spec
-    agent = build_state_agent(config, spec)
-    load_weights(agent, weights)
-    agent = agent.to(device).eval()
-    with closing(StateEvaluator(open_env, envs=envs, seed=seed)) as evaluator:
-        played = evaluator.run(agent, episodes=episodes, clock=Clock())
-    facts = evaluation_facts(
-        config,
-        [episode.total_return for episode in played],
-        seeds=[episode.seed for episode in played],
-        seed=seed,
-        env_steps=sum(episode.env_steps for episode in played),
-        decisions=sum(len(episode.reward) for episode in played),
-        envs=envs,
-        device=device,
-        action_repeat=spec.action_repeat,
-    )
-    return {**facts, "replan": config["agent"]["replan"], "files": []}

@@ -200,26 +200,37 @@ def _summary(played: list[Episode], film: _Film, latencies: list[float]) -> Eval
 
 
 def promise(
-    predicted: Sequence[NDArray[np.float32]], episodes: Sequence[Episode], *, discount: float
+    predicted: Sequence[NDArray[np.float32]], episodes: Sequence[Episode], *, discount: float, horizon: int | None
 ) -> dict[str, float]:
-    """Means of the planner's predicted returns and of the realised ones, both discounted per decision.
+    """Means of the planner's predicted returns and of what came in the time that they are about.
 
-    predicted: one array per call of the policy, with an entry for each environment. A promise reaches past the
-    episode's end, so what came is continued by the promise of the last decision; without that, a perfect planner would
-    look like one that promises too much. Episodes that a fault cut short say nothing.
+    Episodes that a fault cut short say nothing.
+
+    Args:
+        predicted: one array per call of the policy, with an entry for each environment; NaN where nothing was planned.
+        episodes: what was played.
+        discount: per decision, of both.
+        horizon: decisions that a prediction is about. None for one that a value continues past the episode's end: then
+            what came is continued by the episode's last prediction, without which a perfect planner would look like
+            one that promises too much. Else predictions past the episode's end are left out.
+
+    Returns:
+        `plan/predicted_return` and `plan/realised_return`; nothing where nothing can be compared.
     """
     promised, realised = [], []
     for episode in episodes:
-        decisions = len(episode.rewards)
-        if decisions < 2 or episode.fault is not None:
+        if episode.fault is not None:
             continue
-        promises = [float(predicted[call][episode.index]) for call in episode.calls]
-        following, returns = promises[-1], []
-        for reward in reversed(episode.rewards[:-1]):
-            following = reward + discount * following
-            returns.append(following)
-        promised += promises[:-1]
-        realised += returns[::-1]
+        promises = np.array([float(predicted[call][episode.index]) for call in episode.calls])
+        planned, rewards = np.flatnonzero(~np.isnan(promises)), np.asarray(episode.rewards)
+        if horizon is None:
+            spans = [(start, planned[-1], promises[planned[-1]]) for start in planned[:-1]]
+        else:
+            spans = [(start, start + horizon, 0.0) for start in planned if start + horizon <= len(rewards)]
+        for start, end, following in spans:
+            promised.append(promises[start])
+            came = discount ** np.arange(end - start) @ rewards[start:end]
+            realised.append(came + discount ** (end - start) * following)
     if not realised:
         return {}
     return {"plan/predicted_return": float(np.mean(promised)), "plan/realised_return": float(np.mean(realised))}

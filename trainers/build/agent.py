@@ -8,21 +8,18 @@ from torch import Tensor
 
 from trainers.command import registry
 from worldmodel.agents.latent_mpc import LatentMPC
-from worldmodel.agents.state_mpc import StateMPC
 from worldmodel.capabilities import Epistemic, Members
 from worldmodel.objectives import Objective
 from worldmodel.observations import ObservationDecoder, ObservationEncoder, ObservationNorm, PixelNorm, VectorNorm
 from worldmodel.policies.actor import Actor
-from worldmodel.spec import EnvSpec, StateSpec
+from worldmodel.spec import EnvSpec
 
 Config = Mapping[str, Any]
 
 
 def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
-    """The agent with freshly initialised weights for an environment's spec; ValueError for one that acts on states."""
+    """The agent with freshly initialised weights for an environment's spec."""
     options = config["agent"]
-    if options["name"] == "state_mpc":
-        raise ValueError("agent: expected one that acts on frames, got state_mpc, which acts on states")
     encoder = ObservationEncoder(_each(options, "encoder", spec))
     agents = ("unroll", "kl")  # the agent's own, which a choice of dynamics sets
     model = {key: value for key, value in config["dynamics"].items() if key not in agents}
@@ -49,23 +46,9 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
         discount=options["discount"],
         unroll=options["unroll"],
         act_with=options["act_with"],
+        replan=options.get("replan", 1),
         plan_precision=options.get("plan_precision", "float32"),  # runs of the past have none
         weights={name: weight for name, weight in options["weights"].items() if weight is not None},
-    )
-
-
-def build_state_agent(config: Config, spec: StateSpec) -> StateMPC:
-    """The agent of Algorithms 23 to 25 with freshly initialised weights."""
-    options, sizes = config["agent"], {"state_dim": spec.state_dim, "action_dim": spec.action_dim}
-    dynamics = registry.make("worldmodel.state_dynamics", config["dynamics"], **sizes)
-    reward = registry.make("worldmodel.rewards", options["reward"], **sizes, repeat=spec.action_repeat)
-    return StateMPC(
-        dynamics=dynamics,
-        reward=reward,
-        planner=_build_planner(config, dynamics=dynamics, reward=reward),
-        action_dim=spec.action_dim,
-        discount=options["discount"],
-        replan=options["replan"],
     )
 
 

@@ -8,9 +8,7 @@ from typing import Any
 from datamodules.envs.pool import EnvPool, VectorPool
 from datamodules.envs.protocol import Pool
 from datamodules.envs.sources import has_lanes, takes
-from datamodules.envs.states import StateEnv
 from datamodules.envs.supervised import FaultLimit
-from trainers.command import registry
 from worldmodel.spec import EnvSpec
 
 Config = Mapping[str, Any]
@@ -71,11 +69,3 @@ def require_same_frames(evaluated: EnvSpec, trained: EnvSpec) -> None:
         found, expected = getattr(evaluated, fact), getattr(trained, fact)
         if found != expected:
             raise ValueError(f"evaluation.visuals: expected {fact} {expected} as in training, got {found}")
-
-
-def open_states(config: Config) -> StateEnv:
-    """The configured task with its state observed; what the task says about frames is left out."""
-    task = config["task"]
-    pictures = ("size", "look", "camera")
-    options = {key: value for key, value in task["env"].items() if key not in pictures}
-    return registry.make("datamodules.envs.states", {"name": task["source"], **options})

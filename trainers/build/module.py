@@ -5,14 +5,11 @@ from typing import Any
 
 from trainers.training.module import WorldModelModule
 from worldmodel.agents.latent_mpc import LatentMPC
-from worldmodel.agents.state_mpc import StateMPC
 
 Config = Mapping[str, Any]
 
 
-def build_module(
-    config: Config, agent: LatentMPC | StateMPC, kind: type[WorldModelModule] = WorldModelModule
-) -> WorldModelModule:
+def build_module(config: Config, agent: LatentMPC, kind: type[WorldModelModule] = WorldModelModule) -> WorldModelModule:
     """The LightningModule around an agent."""
     options = config["optimizer"]
     return kind(agent, learning_rates=options["learning_rates"], grad_clip=options["grad_clip"], eps=options["eps"])

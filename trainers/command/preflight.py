@@ -20,8 +20,6 @@ COUNTS = {
     "data.blank_frames": 0,
     "data.frozen_frames": 0,
     "data.updates": 1,
-    "data.base_episodes": 1,
-    "data.updates_per_episode": 0,
     "data.log_every": 1,
     "data.validate_every": 1,
     "data.save_every": 1,
@@ -66,7 +64,6 @@ COUNTS = {
     "objective.projections": 1,
 }
 ABOVE_ZERO = (
-    "data.update_ratio",
     "data.step_timeout_s",
     "data.reset_timeout_s",
     "data.restart_window_s",
@@ -79,7 +76,7 @@ ABOVE_ZERO = (
     "optimizer.eps",
 )
 AT_LEAST_ZERO = (
-    *("planner.min_std", "planner.beta", "planner.exploration", "agent.explore_std"),
+    *("planner.min_std", "planner.beta", "planner.exploration", "agent.explore_std", "data.update_ratio"),
     *("objective.weight", "objective.normality", "objective.redundancy"),
 )
 # above 0 and at most 1
@@ -95,7 +92,6 @@ CHOICES = {
     "data.alignment": (None, "arrival", "departure"),
     "data.actions": (None, "arrival", "departure"),
     "data.evaluate": (False, True),
-    "data.on_policy": (False, True),
     # float16 would need loss scaling that knows of gradients clipped by group, bfloat16 does not
     "trainer.precision": ("32-true", "32", 32, "bf16-mixed", "bf16"),
 }
@@ -160,9 +156,9 @@ def _check_steps(config: Mapping[str, Any]) -> None:
 def _check_source(config: Mapping[str, Any]) -> None:
     """Every kind of data needs what it is made of."""
     kind = _mapping(config, "data").get("name")
-    if (kind == "states") != (_mapping(config, "agent").get("name") == "state_mpc"):
-        raise BadConfig("agent: expected state_mpc with data=states and only there, as experiment=chapter/alg25 has it")
-    if kind in ("online", "states") and _mapping(config, "task").get("source") is None:
+    if kind == "states":
+        raise BadConfig("data: expected online, got states of an earlier version: start anew, experiment=chapter/alg25")
+    if kind == "online" and _mapping(config, "task").get("source") is None:
         raise BadConfig("task: expected an environment to act in, got none; data=offline learns without")
     if kind == "offline" and _mapping(config, "data")["uri"] is None:
         raise BadConfig("data.uri: expected scheme:path of recorded episodes, got none; see docs/offline.md")

@@ -20,6 +20,7 @@ from trainers.build.agent import build_agent
 from trainers.build.data import build_data, build_replay
 from trainers.build.environments import build_fault_limit, open_pool
 from trainers.build.module import build_module
+from trainers.loops.observed_state import distribution_shift, fit_at_once
 from trainers.process.distributed import gather_over_ranks, sum_over_ranks
 from trainers.process.interrupt import Interrupted
 from trainers.run_folder.paths import record_fault
@@ -47,10 +48,12 @@ class OnlineLoop(TrainingLoop):
         env_steps: int,
         update_ratio: float,
         seed_rounds: int,
+        base_std: float = 0.8,
     ) -> None:
         super().__init__(surroundings)
         self.collector, self.replay = collector, replay
         self.env_steps, self.update_ratio, self.seed_rounds = env_steps, update_ratio, seed_rounds
+        self.base_std = base_std
         self._damage: dict[str, int] = {}
         self.progress.update(total_env_steps=env_steps)
 
@@ -58,7 +61,7 @@ class OnlineLoop(TrainingLoop):
         """Line 1."""
         self.progress.update(phase="seed")
         try:
-            seeds = self.collector.seed_episodes(self.seed_rounds)
+            seeds = self.collector.seed_episodes(self.seed_rounds, std=self.base_std)
         except Interrupted:
             self.abandon(trainer, module)
             return
@@ -66,6 +69,7 @@ class OnlineLoop(TrainingLoop):
             self._report([episode], {})
         self._require_windows(trainer.datamodule.length)
         fit_normalisers(module, self.replay.sample(min(512, self.replay.rows), 1))
+        fit_at_once(module, self.replay)
         self.updates_due = self.update_ratio * self.collector.decisions
         self._count_damage()
         whole = [episode.total_return for episode in seeds if episode.fault is None]
@@ -95,6 +99,7 @@ class OnlineLoop(TrainingLoop):
 
     def _collect(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
         self.progress.update(phase="collect")
+        first = self.replay.next_rows
         before, self.final_returns = self.collector.decisions, None
         module.eval()
         try:
@@ -106,7 +111,10 @@ class OnlineLoop(TrainingLoop):
             self.collector.ahead(module.agent)
         module.train()
         self._bring_due(before)
-        kept = promise(policy.predicted, episodes, discount=module.agent.discount)
+        agent = module.agent
+        kept = promise(policy.predicted, episodes, discount=agent.discount, horizon=agent.predicted_decisions)
+        kept |= distribution_shift(agent, self.replay, first)
+        fit_at_once(module, self.replay)
         self._report(episodes, module.latest)
         returns = [episode.total_return for episode in episodes]  # none of a round that a signal broke off
         self.log_row(trainer, module, {"train/return": float(np.mean(returns)), **kept} if returns else kept)
@@ -206,6 +214,7 @@ def make(*, session: RunContext) -> RunParts:
         env_steps=config["task"]["env_steps"],
         update_ratio=data["update_ratio"],
         seed_rounds=data["seed_episodes"],
+        base_std=data.get("base_std", 0.8),
     )
     return RunParts(module, batches, cycle, pool.spec, pool.renderer)
 

@@ -4,15 +4,15 @@ The encoder and the filter serve learning and acting alike: acting is `observe` 
 """
 
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from worldmodel.capabilities import FitsPosterior, ReportsBelief, ReportsLatent, WeightedLosses
+from worldmodel.capabilities import FitsAtOnce, FitsPosterior, ReportsBelief, ReportsLatent, WeightedLosses
 from worldmodel.distributions import standard_normal
 from worldmodel.heads import Head
 from worldmodel.interfaces import Batch, Belief, Carry, Decision, Dynamics, Loss, Noise, Observation, Planner
@@ -33,7 +33,8 @@ class LatentMPC(Model):
     objective: what keeps latents informative of the frames; decoder: None with one that decodes nothing.
     unroll: rows predicted open-loop from every row, whose latents and rewards must match; 0 leaves that to the KL.
     imagination: trains the value and the actor; None is the chapter's version, which plans on rewards alone.
-    act_with: "planner", or "actor" to act without looking ahead. plan_precision: "float32", or "bfloat16" for the
+    act_with: "planner", or "actor" to act without looking ahead. replan: actions of a plan that are executed before
+    the next one; the planner's horizon is open loop. plan_precision: "float32", or "bfloat16" for the
     products of what planners roll out. weights: of loss terms by name, before the parts' own.
     """
 
@@ -53,17 +54,20 @@ class LatentMPC(Model):
         discount: float,
         unroll: int = 0,
         act_with: str = "planner",
+        replan: int = 1,
         plan_precision: str = "float32",
         weights: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         super().__init__()
         if act_with not in ("planner", "actor") or (act_with == "actor" and actor is None):
             raise ValueError(f"act_with: expected 'planner', or 'actor' with an actor, got {act_with!r}")
+        if not 1 <= replan <= planner.horizon:
+            raise ValueError(f"agent.replan: expected 1 to planner.horizon={planner.horizon}, got {replan}")
         assert objective.decodes == (decoder is not None), objective
         self.norm, self.encoder, self.decoder, self.reward = norm, encoder, decoder, reward
         self.dynamics: Dynamics = dynamics  # type: ignore[assignment]
         self.imagination, self.actor, self.planner = imagination, actor, planner
-        self.action_dim, self.discount = action_dim, discount
+        self.action_dim, self.discount, self.replan = action_dim, discount, replan
         self.objective, self.unroll, self.act_with = objective, unroll, act_with
         parts = [part.loss_weights for part in (dynamics, objective) if isinstance(part, WeightedLosses)]
         self.weights = dict(ChainMap(dict(weights), *map(dict, parts), LOSS_WEIGHTS))
@@ -81,6 +85,11 @@ class LatentMPC(Model):
             discount=self.discount,
             precision=self.plan_precision,
         )
+
+    @property
+    def predicted_decisions(self) -> int | None:
+        """Decisions that a predicted return is about: the planner's horizon, None where a value continues it."""
+        return self.planner.horizon if self.imagination is None else None
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Weights by the loss that trains them: "model", and with imagination "actor" and "value"."""
@@ -110,12 +119,25 @@ class LatentMPC(Model):
             policy, value = self.imagination.losses(self.simulator(), self.actor, start)
         return Loss(total=policy + value.total, metrics=value.metrics)
 
+    def fit_at_once(self, batch: Batch) -> None:
+        """Let the dynamics take what they need from all transitions at once, where they do: before a round of updates.
+
+        Args:
+            batch: windows that hold every recorded transition once.
+        """
+        if isinstance(self.dynamics, FitsAtOnce):
+            self.dynamics.fit_at_once(self.embed(batch), batch)
+
+    def embed(self, batch: Batch) -> Float[Tensor, "B T E"]:
+        """The embedding of every row."""
+        return self.encoder(self.norm(batch.observation))  # type: ignore[no-any-return]
+
     def observe(self, batch: Batch, *, sample: bool = True) -> Belief:
         """Filter whole windows, each from a blank carry."""
         return self._see(batch, sample=sample).belief
 
     def _see(self, batch: Batch, *, sample: bool = True) -> Seen:
-        embed = self.encoder(self.norm(batch.observation))
+        embed = self.embed(batch)
         carry = torch.zeros(embed.shape[0], self.dynamics.carry_dim, device=embed.device)  # float32 under autocast too
         return Seen(batch, embed, self.dynamics.observe(embed, batch.action, batch.is_first, carry, sample=sample))
 
@@ -159,6 +181,7 @@ class LatentMPC(Model):
             belief=like.new_zeros(batch, self.dynamics.carry_dim),
             action=like.new_zeros(batch, self.action_dim),
             plan=like.new_full((batch, self.planner.horizon, self.action_dim), torch.nan),
+            executed=torch.full((batch,), self.replan, device=like.device),
         )
 
     @torch.no_grad()
@@ -181,12 +204,31 @@ class LatentMPC(Model):
         embed = self.encoder(self.norm({name: rows[:, None] for name, rows in observation.items()}))
         belief = self.dynamics.observe(embed, last[:, None], blank, carry.belief, sample=False)
         latent = belief.latent[:, 0]
-        action, plan, value = self._decide(latent, torch.where(blank[..., None], torch.nan, carry.plan), generator)
+        warm = torch.where(blank[..., None], torch.nan, carry.plan)
+        if self.replan == 1:
+            action, plan, value = self._decide(latent, warm, generator)
+            executed = carry.executed
+        else:
+            fresh = is_first | (carry.executed >= self.replan)
+            action, plan, value = self._continue(latent, warm, fresh, generator)
+            executed = torch.where(fresh, 1, carry.executed + 1)
         if noise_std:
             noise = standard_normal(*action.shape, generator=generator, device=action.device)
             action = (action + noise_std * noise).clamp(-1, 1)
         shifted = torch.cat([plan[:, 1:], plan[:, -1:]], 1)
-        return Decision(action, Carry(belief=belief.carry, action=action, plan=shifted), value)
+        return Decision(action, Carry(belief.carry, action, shifted, executed), value)
+
+    def _continue(self, latent: Tensor, warm: Tensor, fresh: Tensor, generator: Noise) -> tuple[Tensor, Tensor, Tensor]:
+        """New plans for the rows that are due one; the others execute what is left of theirs."""
+        value = latent.new_full((len(latent),), torch.nan)
+        if not fresh.any():
+            return warm[:, 0], warm, value
+        if isinstance(generator, Sequence):  # a row's noise depends on its own plans alone
+            bystander = torch.Generator(generator[0].device)
+            generator = [g if due else bystander for g, due in zip(generator, fresh.tolist(), strict=True)]
+        action, plan, predicted = self._decide(latent, warm, generator)
+        action = torch.where(fresh[:, None], action, warm[:, 0])
+        return action, torch.where(fresh[:, None, None], plan, warm), torch.where(fresh, predicted, value)
 
     def _decide(self, latent: Tensor, warm: Tensor, generator: Noise) -> tuple[Tensor, Tensor, Tensor]:
         simulator = self.simulator()

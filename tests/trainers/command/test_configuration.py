@@ -3,15 +3,18 @@ import re
 import pytest
 
 from trainers import evaluate, fit
-from trainers.build.agent import build_agent, build_state_agent
+from trainers.build.agent import build_agent
 from trainers.build.module import build_module
 from trainers.command import configuration
 from trainers.command.configuration import TASK_KINDS, BadConfig, groups, load_config, override_saved, task_names
 from trainers.command.preflight import check
-from worldmodel.spec import EnvSpec, StateSpec
+from worldmodel.spec import EnvSpec
 
 # some files are templates, not choices
 CHOICES = [(group, name) for group, names in groups().items() for name in names if name not in TASK_KINDS]
+
+
+STATES = ["agent=state_mpc", "objective=none", "dynamics=state_mlp", "policy=none"]
 
 
 def overrides_of(group, name):
@@ -20,10 +23,14 @@ def overrides_of(group, name):
         "data=offline": ["data.uri=x"],
         "data=imagined": ["data.model=x"],
         "task=none": ["data=offline", "data.uri=x"],
-        **{key: ["data=states", "agent=state_mpc", "dynamics=state_mlp"] for key in ["data=states", "agent=state_mpc"]},
+        "agent=state_mpc": STATES,
+        "objective=none": STATES,
         "planner=confidence": ["agent.heads.name=laplace"],
         "planner=ensemble": ["dynamics=ensemble"],
-        **{f"dynamics={name}": ["data=states", "agent=state_mpc"] for name in ("state_mlp", "state_linear")},
+        **{
+            f"dynamics={name}": ["agent=state_mpc", "objective=none", "policy=none"]
+            for name in ("state_mlp", "state_linear")
+        },
     }
     return [f"{group}={name}", *needed.get(f"{group}={name}", [])]
 
@@ -34,14 +41,11 @@ def test_every_shipped_file_composes_and_its_agent_is_built(group, name):
     check(config)
     size = config["task"]["env"].get("size", 64)
     repeat = config["task"]["env"].get("action_repeat", 1)
-    if config["data"]["name"] == "states":
-        spec = StateSpec(
-            "x", state={"position": 3, "velocity": 2}, action_dim=1, action_repeat=repeat, episode_steps=1000
-        )
-        agent = build_state_agent(config, spec)
-    else:
-        spec = EnvSpec("x", images={"pixels": (3, size, size)}, action_dim=2, action_repeat=repeat, episode_steps=1000)
-        agent = build_agent(config, spec)
+    kinds = {"images": {"pixels": (3, size, size)}}
+    if config["task"]["env"].get("observe") == "state" or config["agent"]["vector_norm"] == "as_is":
+        kinds = {"images": {}, "vectors": {"position": 3, "velocity": 2}}
+    spec = EnvSpec("x", action_dim=1, action_repeat=repeat, episode_steps=1000, **kinds)
+    agent = build_agent(config, spec)
     module = build_module(config, agent)
     rates = {group["lr"] for group in module.configure_optimizers().param_groups}
     assert rates <= set(config["optimizer"]["learning_rates"].values())

@@ -1,0 +1,22 @@
+"""Nothing beside the losses of dynamics and reward: for states that are observed."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodel.interfaces import Dynamics
+from worldmodel.objectives import Model, Objective, Seen
+from worldmodel.observations import ObservationEncoder
+
+
+class NoObjective(Objective):
+    """No terms."""
+
+    def __init__(self, *, encoder: ObservationEncoder, dynamics: Dynamics) -> None:
+        super().__init__()
+
+    def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:
+        """None."""
+        return {}
+
+
+make = NoObjective
