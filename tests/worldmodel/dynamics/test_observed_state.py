@@ -114,7 +114,9 @@ def test_the_loss_is_the_mean_over_transitions() -> None:
     batch = replace(batch, action=batch.action.float(), is_first=is_first, observation=rows)
     belief = model.observe(batch.observation["s"], batch.action, is_first, torch.zeros(6, 0), sample=False)
     change = (batch.observation["s"][:3, 1] - batch.observation["s"][:3, 0]).square().mean()
-    assert float(belief.mean(model.losses(belief, batch)["dynamics"]).detach()) == pytest.approx(float(change), rel=1e-5)
+    assert float(belief.mean(model.losses(belief, batch)["dynamics"]).detach()) == pytest.approx(
+        float(change), rel=1e-5
+    )
 
 
 def riccati(horizon: int) -> list[Tensor]:
