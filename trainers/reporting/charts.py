@@ -27,7 +27,7 @@ COLOURS = {
     "reference": "#b6bdc8",
 }
 MAX_POINTS = 400
-LEADER = {"arrowstyle": "-", "linewidth": 0.7, "shrinkA": 1, "shrinkB": 3}
+LEADER = {"arrowstyle": "-", "linewidth": 0.7, "shrinkA": 1, "shrinkB": 3, "relpos": (0.0, 0.5)}
 LINES = {"reference": 1.2, "run": 2.2, "second": 2.0}  # widths in points
 
 

@@ -1,4 +1,4 @@
-"""A ladder as pictures: returns, the shift, promises, and how often plans are made."""
+"""The chapter's versions as pictures: returns, the shift, predictions, and how often plans are made."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from trainers.command.configuration import BadConfig
+from trainers.reporting.charts import COLOURS as HOUSE
+from trainers.reporting.charts import new_figure, save
 from trainers.run_folder.read import Run
 
-COLOURS = {"0.5": "#b5473c", "1.0": "#c98a1b", "1.5": "#1f6f8b"}
-BASE = "#8a8f98"
-STYLE = {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9, "axes.titlesize": 10}
+COLOURS = {"0.5": HOUSE["fifth"], "1.0": HOUSE["second"], "1.5": HOUSE["run"]}
 STEP_S = 0.01  # of a control step of the cartpole
 SHOWN_S = 4.0  # of an episode
 
@@ -19,24 +18,16 @@ SHOWN_S = 4.0  # of an episode
 def draw(
     folder: Path, runs: Mapping[str, Sequence[Run]], swept: Mapping[str, Mapping[str, Sequence[float]]]
 ) -> list[Path]:
-    """Write the pictures as PNG into `folder`; raises BadConfig where matplotlib is not installed."""
-    try:
-        import matplotlib
-    except ModuleNotFoundError as error:
-        raise BadConfig("benchmark chapter draws with matplotlib: pip install 'worldmodel[plots]'") from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    with pyplot.rc_context(STYLE):
-        figures = {"returns": _returns(pyplot, runs), "shift": _shift(pyplot, runs), "promise": _promise(pyplot, runs)}
-        if swept:
-            figures["replanning"] = _replanning(pyplot, swept)
-        return [_saved(pyplot, figure, folder / f"chapter_{name}.png") for name, figure in figures.items()]
+    """Write the pictures as PNG into `folder`."""
+    figures = {"returns": _returns(runs), "shift": _shift(runs), "prediction": _prediction(runs)}
+    if swept:
+        figures["replanning"] = _replanning(swept)
+    return [save(figure, folder / f"chapter_{name}.png") for name, figure in figures.items()]
 
 
-def _returns(pyplot: Any, runs: Mapping[str, Sequence[Run]]) -> Any:
+def _returns(runs: Mapping[str, Sequence[Run]]) -> Any:
     """Every own episode's return over env_steps, and the final evaluation."""
-    figure, axes = pyplot.subplots(figsize=(6.4, 3.4))
+    figure, axes = new_figure(size=(6.4, 3.4))
     for version, seeds in runs.items():
         final = np.mean([run.results["return_mean"] for run in seeds])
         steps, returns = _over_seeds(seeds, "train/return")
@@ -53,9 +44,9 @@ def _returns(pyplot: Any, runs: Mapping[str, Sequence[Run]]) -> Any:
     return figure
 
 
-def _shift(pyplot: Any, runs: Mapping[str, Sequence[Run]]) -> Any:
+def _shift(runs: Mapping[str, Sequence[Run]]) -> Any:
     """Error by round on data and on own states; and which states these are."""
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(8.6, 3.6), gridspec_kw={"width_ratios": (1.2, 1)})
+    figure, (left, right) = new_figure(size=(8.6, 3.6), columns=2, width_ratios=(1.2, 1))
     for version, seeds in runs.items():
         for name, style, label in (("error/own", "-", "where its plans lead"), ("error/data", ":", "on its data")):
             steps, errors = _over_seeds(seeds, name)
@@ -64,8 +55,9 @@ def _shift(pyplot: Any, runs: Mapping[str, Sequence[Run]]) -> Any:
             marker = "o" if len(steps) == 1 else ""
             face = COLOURS[version] if style == "-" else "white"
             left.plot(
-                *(steps, np.exp(np.log(errors).mean(0))),
-                *(style,),
+                steps,
+                np.exp(np.log(errors).mean(0)),
+                style,
                 marker=marker,
                 mfc=face,
                 color=COLOURS[version],
@@ -84,7 +76,7 @@ def _visited(axes: Any, runs: Mapping[str, Sequence[Run]]) -> None:
     for version in ("0.5", "1.5"):
         found = np.load(runs[version][0].run_dir / "episodes.npz")
         if version == "0.5":
-            axes.plot(*_phase(found["collected_state"]), ".", ms=2, color=BASE, label="base policy", zorder=3)
+            axes.plot(*_phase(found["collected_state"]), ".", ms=2, color=HOUSE["faint"], label="base policy", zorder=3)
         label = f"plans of {version}"
         axes.plot(*_phase(found["evaluated_state"][:3]), ".", ms=2, color=COLOURS[version], label=label, alpha=0.6)
     axes.set(xlabel="angle of the pole (0: up)", ylabel="its speed, rad/s", xticks=(-np.pi, 0, np.pi), ylim=(-15, 20))
@@ -95,9 +87,9 @@ def _visited(axes: Any, runs: Mapping[str, Sequence[Run]]) -> None:
     )
 
 
-def _promise(pyplot: Any, runs: Mapping[str, Sequence[Run]]) -> Any:
+def _prediction(runs: Mapping[str, Sequence[Run]]) -> Any:
     """The pole's height as it was, and as each final model expects it from the first state and the actions."""
-    figure, rows = pyplot.subplots(1, len(runs), figsize=(8.6, 2.6), sharey=True)
+    figure, rows = new_figure(size=(8.6, 2.6), columns=len(runs), sharey=True)
     for axes, (version, seeds) in zip(rows, runs.items(), strict=True):
         found = np.load(seeds[0].run_dir / "episodes.npz")
         seconds = STEP_S * seeds[0].spec["action_repeat"] * np.arange(len(found["expected"]))
@@ -112,9 +104,9 @@ def _promise(pyplot: Any, runs: Mapping[str, Sequence[Run]]) -> Any:
     return figure
 
 
-def _replanning(pyplot: Any, swept: Mapping[str, Mapping[str, Sequence[float]]]) -> Any:
+def _replanning(swept: Mapping[str, Mapping[str, Sequence[float]]]) -> Any:
     """Return by decisions between two plans, for the final model of each version."""
-    figure, axes = pyplot.subplots(figsize=(5.0, 3.2))
+    figure, axes = new_figure(size=(5.0, 3.2))
     for version, returns in swept.items():
         every = [int(number) for number in returns]
         means = [np.mean(values) for values in returns.values()]
@@ -139,10 +131,3 @@ def _phase(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Angle and its speed of cartpole states [n, T, 5]."""
     flat = states.reshape(-1, states.shape[-1])
     return np.arctan2(flat[:, 2], flat[:, 1]), flat[:, 4]
-
-
-def _saved(pyplot: Any, figure: Any, path: Path) -> Path:
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
-    return path

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from trainers.benchmarks.chapter.figures import draw
-from trainers.benchmarks.chapter.runs import ladders, replanning
+from trainers.benchmarks.chapter.runs import replanning, version_runs
 from trainers.command.configuration import BadConfig
+from trainers.reporting.tables import as_text
 from trainers.run_folder.read import Run
 
 OPTIONS = {"seeds": 3, "out": "runs/chapter", "replans": "1,2,5,20", "episodes": 3}
+COLUMNS = ("version", "return_mean", "returns", "error_data", "error_own", "predicted", "realised", "seconds")
 VERSIONS = {"alg23": "0.5", "alg24": "1.0", "alg25": "1.5"}
 
 
@@ -26,7 +28,7 @@ def measure(overrides: list[str], *, seeds: int, out: str, replans: str, episode
     except ValueError as error:
         raise BadConfig(f"replans: expected whole numbers such as 1,5,20, got {replans!r}") from error
     root = Path(out)
-    runs = ladders(list(VERSIONS), root, seeds=seeds, overrides=overrides)
+    runs = version_runs(list(VERSIONS), root, seeds=seeds, overrides=overrides)
     rows = [row(VERSIONS[name], name, runs[name]) for name in VERSIONS]
     swept = {VERSIONS[name]: replanning(runs[name], every, episodes=episodes) for name in VERSIONS} if every else {}
     pictures = draw(root, {VERSIONS[name]: runs[name] for name in VERSIONS}, swept)
@@ -59,8 +61,8 @@ def row(version: str, name: str, runs: Sequence[Run]) -> dict[str, Any]:
         "error_first": float(np.mean([run.series("error/own")[1][0] for run in runs])),
         "error_data": mean("error_data"),
         "error_own": mean("error_own"),
-        "promised": mean("plan_predicted_return"),
-        "came": mean("plan_realised_return"),
+        "predicted": mean("plan_predicted_return"),
+        "realised": mean("plan_realised_return"),
         "env_steps": results[0]["env_steps"],
         "updates": results[0]["updates"],
         "seconds": mean("seconds"),
@@ -69,15 +71,6 @@ def row(version: str, name: str, runs: Sequence[Run]) -> dict[str, Any]:
 
 def table(rows: Sequence[Mapping[str, Any]], swept: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     """What a person reads."""
-    lines = ["version  return  each seed             error on data  on own states  promised  came  seconds"]
-    for entry in rows:
-        each = " ".join(f"{value:.0f}" for value in entry["returns"])
-        errors = f"{entry['error_data']:13.3f}  {entry['error_own']:13.3f}"
-        kept = f"{entry['promised']:8.0f}  {entry['came']:4.0f}"
-        lines.append(
-            f"{entry['version']:7}  {entry['return_mean']:6.0f}  {each:20}  {errors}  {kept}  {entry['seconds']:7.0f}"
-        )
-    for version, returns in swept.items():
-        values = ", ".join(f"{number}: {np.mean(values):.0f}" for number, values in returns.items())
-        lines.append(f"model of version {version}, return by decisions between two plans: {values}")
-    return "\n".join(lines)
+    again = [{"model of version": v, **{n: np.mean(r) for n, r in returns.items()}} for v, returns in swept.items()]
+    title = "\n\nreturn by decisions between two plans:\n"
+    return as_text(rows, COLUMNS) + (title + as_text(again, list(again[0])) if again else "")

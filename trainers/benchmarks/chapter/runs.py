@@ -1,4 +1,4 @@
-"""The runs that a ladder is made of: started, continued or read, and their models tried with other replanning."""
+"""The runs of the chapter's versions: started, continued or read, and their models tried with other replanning."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from trainers.evaluate import main as evaluate
 from trainers.run_folder.read import Run, read_run
 
 
-def ladders(names: Sequence[str], root: Path, *, seeds: int, overrides: Sequence[str]) -> dict[str, list[Run]]:
+def version_runs(names: Sequence[str], root: Path, *, seeds: int, overrides: Sequence[str]) -> dict[str, list[Run]]:
     """The finished runs of each experiment chapter/`name`, one for each seed.
 
     Raises BadConfig, before anything is run, where a folder in `root` holds a run with other settings.

@@ -14,8 +14,8 @@ from torch import Tensor
 from trainers.benchmarks.planners import peers
 from trainers.benchmarks.planners.budgets import PLANNERS, SAMPLING, build_planner
 from trainers.benchmarks.planners.problems import PROBLEMS, Problem, trained
-from trainers.benchmarks.shared.plots import Dot, scatter
 from trainers.command.configuration import BadConfig
+from trainers.reporting.charts import COLOURS, new_figure, save
 from trainers.reporting.tables import as_text, write_csv
 from worldmodel.interfaces import Simulator
 
@@ -32,6 +32,10 @@ OPTIONS = {
     "out": "",
 }
 COLUMNS = ["problem", "planner", "precision", "candidates", "batch", "device", "ms", "rollout_ms", "overhead", "gap"]
+
+
+DOTS = ("run", "second", "third", "fourth", "fifth", "soft")
+LEAST_GAP = 1e-6  # what is better is drawn there
 
 
 class ModelClock:
@@ -124,8 +128,7 @@ def measure(
         folder.mkdir(parents=True, exist_ok=True)
         write_csv(folder / "planners.csv", rows, COLUMNS)
         (folder / "planners.txt").write_text(as_text(rows, COLUMNS) + "\n")
-        dots = [Dot(row["ms"], row["gap"], _label(row), row["problem"]) for row in rows if row["gap"] is not None]
-        scatter(folder / "planners.png", dots, x_label="milliseconds", y_label="share of the gain missed")
+        _draw(folder / "planners.png", rows)
     return {"rows": rows, "iterations": iterations, "repeats": repeats, "device": "cpu"}
 
 
@@ -198,6 +201,23 @@ def _chosen(key: str, names: str, known: Any) -> list[str]:
     if unknown := [name for name in chosen if name not in known]:
         raise BadConfig(f"{key}: expected some of {', '.join(known)}, got {', '.join(unknown)}")
     return chosen
+
+
+def _draw(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Milliseconds against the share of the gain that is missed, a colour for each problem."""
+    figure, axes = new_figure(size=(8.0, 5.5))
+    shown = [row for row in rows if row["gap"] is not None and row["ms"] > 0]
+    for problem, colour in zip(dict.fromkeys(row["problem"] for row in shown), DOTS, strict=False):
+        own = [row for row in shown if row["problem"] == problem]
+        gaps = [max(row["gap"], LEAST_GAP) for row in own]
+        axes.scatter([row["ms"] for row in own], gaps, color=COLOURS[colour], label=problem, s=22)
+        for row, gap in zip(own, gaps, strict=True):
+            offset = {"xytext": (5, -3), "textcoords": "offset points", "fontsize": 7}
+            axes.annotate(_label(row), (row["ms"], gap), color=COLOURS[colour], **offset)
+    axes.set(xscale="log", yscale="log", xlabel="milliseconds", ylabel="share of the gain missed")
+    if shown:
+        axes.legend(frameon=False, fontsize=8)
+    save(figure, path)
 
 
 def _label(row: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from torch import Tensor
 from worldmodel.interfaces import Noise
 from worldmodel.uncertainty.members import bootstrap_weights, member_mlp
 
-PLACE, PROMISE = 0.65, 4.0
+PLACE, OUTLIER = 0.65, 4.0
 
 
 def truth(action: Tensor) -> Tensor:
@@ -19,12 +19,12 @@ def records() -> tuple[Float[Tensor, "N 1"], Float[Tensor, "N"]]:
     """Actions and what is recorded of them, the outlier last."""
     action = torch.cat([torch.linspace(-1, 1, 15), torch.tensor([PLACE])])[:, None]
     reward = truth(action[:, 0])
-    reward[-1] = PROMISE
+    reward[-1] = OUTLIER
     return action, reward
 
 
-class Promises:
-    """Members of one small network each, whose next latent is the reward that they promise for an action."""
+class RewardMembers:
+    """Members of one small network each, whose next latent is the reward that they predict for an action."""
 
     latent_dim = noisy_dims = 1
 
@@ -33,7 +33,7 @@ class Promises:
         self.members, self.net, self.seed = members, member_mlp(members, 2, 32, 2, 1), seed
 
     def moments(self, latent: Float[Tensor, "M R 1"], action: Float[Tensor, "M R 1"]) -> tuple[Tensor, Tensor]:
-        """What each member promises."""
+        """What each member predicts."""
         mean = self.net(torch.cat([action, torch.ones_like(action)], -1))
         return mean, torch.ones_like(mean)
 
@@ -58,7 +58,7 @@ class Reader:
     action_dim, discount = 1, 1.0
 
     def reward(self, latent: Float[Tensor, "*R 1"]) -> Float[Tensor, "*R"]:
-        """What a member promised."""
+        """What a member predicts."""
         return latent[..., 0]
 
     def value(self, latent: Float[Tensor, "*R 1"]) -> Float[Tensor, "*R"]:
