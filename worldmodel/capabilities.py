@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.distributions import Moments, Statistics
-from worldmodel.interfaces import Batch, Belief, Noise, Rollout, Simulator
+from worldmodel.interfaces import Batch, Belief, Rollout, Simulator
 
 # --- of losses ----------------------------------------------------------------------------------------------------
 
@@ -155,5 +155,5 @@ class Confident(Simulator, Protocol):
 class ProposesMode(Protocol):
     """A simulator with a policy that has a most probable action."""
 
-    def propose_mode(self, latent: Float[Tensor, "R D"], generator: Noise) -> Float[Tensor, "R A"] | None:
+    def propose_mode(self, latent: Float[Tensor, "R D"]) -> Float[Tensor, "R A"] | None:
         """The policy's most probable action, or None where there is no policy."""

@@ -15,6 +15,7 @@ OPTIONS = {"task": "cartpole", "planners": "cem,icem,mppi,gradient,cem_gradient,
 MODELS = {"cartpole": Cartpole(repeat=4), "pendulum": Pendulum(repeat=2)}
 BUDGETS: dict[str, dict[str, Any]] = {
     "cem": {"horizon": 25, "candidates": 128, "elites": 16, "iterations": 4, "init_std": 0.8},
+    "cem_best": {"horizon": 25, "candidates": 128, "elites": 16, "iterations": 4, "init_std": 0.8},
     "icem": {"horizon": 25, "candidates": 64, "elites": 8, "iterations": 3, "beta": 1.5},
     "mppi": {"horizon": 25, "candidates": 128, "elites": 32, "iterations": 4, "init_std": 0.8},
     "gradient": {"horizon": 25, "candidates": 8, "iterations": 15, "init_std": 0.7},

@@ -95,7 +95,7 @@ class Shooting(Search):
         proposal = self.first(problem, policy)
         best = Scored(proposal.mean[:, None], proposal.mean.new_full((len(proposal.mean), 1), -torch.inf))
         for count in problem.rounds(self.counts(problem.iterations)):
-            fresh = _scored(problem, self.sample(proposal, count, problem.generator))
+            fresh = scored(problem, self.sample(proposal, count, problem.generator))
             pool = fresh if pool is None else fresh.joined(pool)
             if self.execute_best:
                 best = best.joined(pool.best(self.remembered)).best(self.remembered)
@@ -106,7 +106,7 @@ class Shooting(Search):
     def _policy(self, problem: Problem) -> Scored | None:
         """The policy's sequences, scored once: they are the same in every iteration."""
         actions = problem.policy(self.policy_candidates, self.horizon)
-        return None if actions is None else _scored(problem, actions)
+        return None if actions is None else scored(problem, actions)
 
     def _keep(self, pool: Scored, policy: Scored | None) -> Scored | None:
         return pool.best(self.kept) if self.kept else policy
@@ -138,7 +138,7 @@ def moments(proposal: Proposal, actions: Float[Tensor, "B N H A"], weight: Float
     return Proposal(torch.where(some, mean, proposal.mean), torch.where(some, std, proposal.std))
 
 
-def _scored(problem: Problem, actions: Float[Tensor, "B N H A"]) -> Scored:
+def scored(problem: Problem, actions: Float[Tensor, "B N H A"]) -> Scored:
     """Finite actions, within bounds, and their scores."""
     actions = actions.clamp_(-1, 1)
     scores = score(problem.simulator, problem.latent, actions)

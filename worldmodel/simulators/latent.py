@@ -62,6 +62,10 @@ class LatentSimulator:
         """A sample of the actor, or None without one."""
         return None if self._actor is None else self._actor.sample(latent, generator=generator)
 
+    def propose_mode(self, latent: Float[Tensor, "R D"]) -> Float[Tensor, "R A"] | None:
+        """The actor's most probable action, or None without one."""
+        return None if self._actor is None else self._actor.mode(latent)
+
     def returns(self, latent: Float[Tensor, "B D"], actions: Float[Tensor, "B N H A"]) -> Float[Tensor, "B N"]:
         """What `score` computes step by step, without gradients: by the dynamics' own rollout where it has one."""
         if not isinstance(self.dynamics, HasRollout):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.planners.cem import CEM
+from worldmodel.planners.cem_best import BestCEM
 from worldmodel.planners.shooting import Proposal, Scored
 from worldmodel.simulators.latent import score
 
@@ -121,3 +122,31 @@ def test_a_good_warm_start_beats_a_cold_one() -> None:
 def test_impossible_budgets_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         CEM(**{"candidates": 10, "elites": 5, **options})
+
+
+def test_the_best_of_mean_last_plan_modes_and_candidates_is_executed() -> None:
+    """A policy that knows the optimum, a last plan near it, and a search too small to find either."""
+    target = torch.rand(H, A) * 1.6 - 0.8
+
+    class Skilled(Quadratic):
+        def propose(self, latent: Tensor, generator: object) -> Tensor:
+            return torch.zeros(len(latent), A)
+
+        def propose_mode(self, latent: Tensor) -> Tensor:
+            return self.target[latent[:, 0].long().clamp_max(H - 1)]
+
+    small = {"horizon": H, "candidates": 8, "elites": 4, "iterations": 1}
+    near = (target + 0.01).expand(1, -1, -1)
+    start, sizes = torch.zeros(1, 2), {"generator": torch.Generator().manual_seed(0)}
+    mean = CEM(**small).plan(Quadratic(target), start, warm=near, **sizes)
+    kept = BestCEM(**small).plan(Quadratic(target), start, warm=near, **sizes)
+    assert mean.value < -1 and torch.equal(kept.mean, near)
+    modes = BestCEM(**small, policy_candidates=2).plan(Skilled(target), start, warm=near, **sizes)
+    torch.testing.assert_close(modes.mean[0], target)
+    # without either it is the better of the mean and the best candidate, never worse than CEM at the same seed
+    for seed in range(20):
+        ours, theirs = (
+            kind(**small).plan(Quadratic(target), start, generator=torch.Generator().manual_seed(seed)).value
+            for kind in (BestCEM, CEM)
+        )
+        assert ours >= theirs

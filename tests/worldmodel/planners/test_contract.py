@@ -9,6 +9,7 @@ from torch import Tensor
 from worldmodel.distributions import standard_normal
 from worldmodel.interfaces import Noise, Planner
 from worldmodel.planners.cem import CEM
+from worldmodel.planners.cem_best import BestCEM
 from worldmodel.planners.cem_gradient import GradientCEM
 from worldmodel.planners.confidence import ConfidencePlanner
 from worldmodel.planners.ensemble import EnsemblePlanner
@@ -33,6 +34,7 @@ PLANNERS = {
     "mppi": MPPI(horizon=H, candidates=30, elites=10, iterations=3),
     "mppi_policy": MPPI(horizon=H, candidates=30, elites=10, iterations=3, policy_candidates=8),
     "gradient": GradientShooting(horizon=H, candidates=4, iterations=4, policy_candidates=2),
+    "cem_best": BestCEM(horizon=H, candidates=20, elites=5, iterations=2),
     "cem_gradient": GradientCEM(horizon=H, candidates=20, elites=5, iterations=2, steps=2),
     "ilqr": ILQR(horizon=H, iterations=3),
     "uct": UCT(horizon=H, iterations=12),
