@@ -34,9 +34,11 @@ Observation = Mapping[str, Tensor]
 class Batch:
     """A batch of windows, none of which crosses an episode's end.
 
-    observation: by name, images uint8 [B T c h w] and vectors float32 [B T d]; the image of a plain pixel task is
-    "pixels". windows: the draw, the stream and the number of the first row of each, where a sampler chose them; on the
-    host.
+    Args:
+        observation: by name, images uint8 [B T c h w] and vectors float32 [B T d]; the image of a plain pixel task
+            is "pixels".
+        windows: the draw, the stream and the number of the first row of each, where a sampler chose them; on the
+            host.
     """
 
     observation: Observation
@@ -93,10 +95,12 @@ class Batch:
 class Belief:
     """What a dynamics model holds to be true after watching a window.
 
-    latent: the state at every row, a sample or a mode. carry: what the next call of `observe` starts from.
-    statistics: named tensors [B, T, ...] that the model's own losses read (prior and posterior moments, say).
-    valid: the rows that may teach; False where a window begins so late in its episode that a latent lacks frames that
-    it reads. Once True it stays so to the window's end. None for all rows.
+    Args:
+        latent: the state at every row, a sample or a mode.
+        carry: what the next call of `observe` starts from.
+        statistics: named tensors [B, T, ...] that the model's own losses read (prior and posterior moments, say).
+        valid: the rows that may teach; False where a window begins so late in its episode that a latent lacks
+            frames that it reads. Once True it stays so to the window's end. None for all rows.
     """
 
     latent: Float[Tensor, "B T D"]
@@ -142,8 +146,9 @@ class Plan:
 class Loss:
     """A loss to minimise, what to log about it (detached scalars), and each window's error, where it has one.
 
-    error: what prioritised samplers rank by: how far rewards are from what the model says, in units in which 1 is what
-    the loss takes for noise.
+    Args:
+        error: what prioritised samplers rank by: how far rewards are from what the model says, in units in which 1
+            is what the loss takes for noise.
     """
 
     total: Float[Tensor, ""]
@@ -185,13 +190,32 @@ class Dynamics(Predictor, Protocol):
         *,
         sample: bool,
     ) -> Belief:
-        """Filter a window of embeddings and arrival actions into latents."""
+        """Filter a window of embeddings and arrival actions into latents.
+
+        Args:
+            embed: of every row's observation.
+            action: that led to each row; ignored where an episode opens.
+            is_first: rows that open an episode: nothing before them counts.
+            carry: what the last call returned, zeros where nothing is known.
+            sample: latents drawn from the posterior, as learning needs them, or its modes, as acting does.
+
+        Returns:
+            Latents of all rows, the carry after the last, and what `losses` reads.
+        """
 
     def imagine(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
         """One reparameterised sample of the prior, s' ~ p(s' | s, a)."""
 
     def losses(self, belief: Belief, batch: Batch) -> Mapping[str, Float[Tensor, "B T"]]:
-        """The model's own loss terms by any names; each weighs 1, or as `capabilities.WeightedLosses` says."""
+        """The model's own loss terms, by any names.
+
+        Args:
+            belief: of the batch, from `observe` with sample=True.
+            batch: the windows.
+
+        Returns:
+            Terms of every row; each weighs 1, or as `capabilities.WeightedLosses` says.
+        """
 
 
 @runtime_checkable
@@ -255,8 +279,16 @@ class Planner(Protocol):
     ) -> Plan:
         """A plan for every row of latents; row i never depends on row j.
 
-        deadline: seconds of time.monotonic() before which to return the best so far. iterations: instead of the
-        planner's own number.
+        Args:
+            simulator: the world to look ahead in.
+            latent: where each plan starts.
+            warm: the last plan, shifted by one decision; NaN rows have none.
+            generator: where random numbers come from, one source or one for each row.
+            deadline: seconds of time.monotonic() before which to return the best so far.
+            iterations: instead of the planner's own number.
+
+        Returns:
+            Actions within [-1, 1], the whole plan, and its predicted return.
         """
 
 

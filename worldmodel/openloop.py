@@ -14,8 +14,10 @@ from worldmodel.interfaces import Batch
 class OpenLoop(NamedTuple):
     """What is expected of every row; before `context` these are reconstructions, then predictions.
 
-    observation: by name, images [B T c h w] in [0, 1] and vectors [B T d] in the environment's own units; None of a
-    model without a decoder. rewards: in the environment's own unit.
+    Args:
+        observation: by name, images [B T c h w] in [0, 1] and vectors [B T d] in the environment's own units; None
+            of a model without a decoder.
+        rewards: in the environment's own unit.
     """
 
     observation: Mapping[str, Tensor] | None

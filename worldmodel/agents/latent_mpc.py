@@ -30,12 +30,27 @@ LOSS_WEIGHTS = {"reward": 500.0, "consistency": 10.0, "unrolled_reward": 500.0}
 class LatentMPC(Model):
     """Encoder, decoder, latent dynamics and reward model, planned through by MPC.
 
-    objective: what keeps latents informative of the frames; decoder: None with one that decodes nothing.
-    unroll: rows predicted open-loop from every row, whose latents and rewards must match; 0 leaves that to the KL.
-    imagination: trains the value and the actor; None is the chapter's version, which plans on rewards alone.
-    act_with: "planner", or "actor" to act without looking ahead. replan: actions of a plan that are executed before
-    the next one; the planner's horizon is open loop. plan_precision: "float32", or "bfloat16" for the
-    products of what planners roll out. weights: of loss terms by name, before the parts' own.
+    Args:
+        norm: makes observations numbers of unit scale.
+        encoder: normalised observations [B T ...] to embeddings [B T E].
+        dynamics: filter and prior over latents [B T D].
+        reward: reads rewards off latents.
+        actor: the policy; None without one.
+        planner: acts through the learned world.
+        action_dim: A, action dimensions.
+        discount: per decision, in (0, 1].
+        objective: what keeps latents informative of the frames.
+        decoder: None with one that decodes nothing.
+        unroll: rows predicted open-loop from every row, whose latents and rewards must match; 0 leaves that to the
+            KL.
+        imagination: trains the value and the actor; None is the chapter's version, which plans on rewards alone.
+        act_with: "planner", or "actor" to act without looking ahead.
+        replan: actions of a plan that are executed before the next one; the planner's horizon is open loop.
+        plan_precision: "float32", or "bfloat16" for the products of what planners roll out.
+        weights: of loss terms by name, before the parts' own.
+
+    Raises:
+        ValueError: for another `act_with` or `plan_precision`, or a `replan` beyond the horizon.
     """
 
     def __init__(

@@ -13,6 +13,15 @@ class ConvDecoder(nn.Module):
     """A linear start at 1x1, then transposed convolutions of stride 2 up to 64x64.
 
     kernels 5, 5, 6, 6 turn 1x1 into 64x64. Hafner et al., Learning Latent Dynamics for Planning from Pixels (2019).
+
+    Args:
+        latent_dim: D, numbers of a latent.
+        pixels: (c, h, w) of a frame.
+        channels: of every stage.
+        kernels: side of every kernel.
+
+    Raises:
+        ValueError: for an option out of its range.
     """
 
     def __init__(

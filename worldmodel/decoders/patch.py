@@ -17,7 +17,13 @@ from worldmodel.encoders.patch import PATCH
 class PatchDecoder(nn.Module):
     """The encoder's mirror: transposed convolutions (kernel 4, stride 2), then one product that paints 4x4 patches.
 
-    pixels: (c, h, w) of a frame. channels: of every stage, the smallest image first.
+    Args:
+        latent_dim: D, numbers of a latent.
+        pixels: (c, h, w) of a frame.
+        channels: of every stage, the smallest image first.
+
+    Raises:
+        ValueError: for an option out of its range.
     """
 
     def __init__(

@@ -13,7 +13,9 @@ from worldmodel.nets import NormGRUCell
 class GaussianRollout:
     """`GaussianRSSM.predict` over many rows: h by a normed GRU cell on a layer of [z, a], z by a perceptron of h.
 
-    inputs: linear, LayerNorm, SiLU. prior: a perceptron whose first `stochastic` outputs are the mean of z.
+    Args:
+        inputs: linear, LayerNorm, SiLU.
+        prior: a perceptron whose first `stochastic` outputs are the mean of z.
     """
 
     def __init__(

@@ -14,7 +14,13 @@ class DeterministicDynamics(nn.Module):
     """s_t = g(o_{t-k+1..t}), s_{t+1} = f(s_t, a_t) as a residual step, both normalised to zero mean and unit std.
 
     The normalisation fixes the latent's scale, which a latent prediction loss alone would let shrink to nothing.
-    stack: frames that g sees, k.
+
+    Args:
+        embed_dim: E, numbers of an embedding.
+        action_dim: A, action dimensions.
+        latent_dim: D, numbers of a latent.
+        hidden: width of the hidden layers.
+        stack: frames that g sees, k.
     """
 
     def __init__(

@@ -27,6 +27,15 @@ class EnsembleDynamics(MemberSteps):
     """The filter of another model, and M members p_m(s' | s, a), Gaussian steps from its latents.
 
     Every member sees each transition as often as its own bootstrap drew it, by the row that it arrives at.
+
+    Args:
+        embed_dim: E, numbers of an embedding.
+        action_dim: A, action dimensions.
+        filter: `name` and options of the model that filters.
+        members: M, how many.
+        hidden: width of the hidden layers.
+        layers: number of hidden layers.
+        min_std: least std of every Gaussian.
     """
 
     def __init__(

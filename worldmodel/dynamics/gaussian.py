@@ -22,6 +22,14 @@ class GaussianDynamics(GaussianMarkov):
 
     An episode's first latent has the prior N(0, 1), and so has the first of a window without a carry whose stack is
     complete. The carry holds the stack's and the last latent.
+
+    Args:
+        embed_dim: E, numbers of an embedding.
+        action_dim: A, action dimensions.
+        latent_dim: D, numbers of a latent.
+        hidden: width of the hidden layers.
+        stack: k, frames that a latent reads.
+        min_std: least std of every Gaussian.
     """
 
     # the ELBO of frames and rewards with a tenth of the noise variance

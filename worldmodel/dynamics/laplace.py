@@ -22,7 +22,12 @@ from worldmodel.uncertainty.members import member_noise
 class LaplaceDynamics(MemberSteps):
     """Another model, with M draws of its prior's last layer as members; their mean is that model's own prediction.
 
-    precision, rate: as in `LastLayerPosterior`. Noise is fixed, so that members move with the posterior alone.
+    Args:
+        embed_dim: E, numbers of an embedding.
+        action_dim: A, action dimensions.
+        filter: `name` and options of the model that filters.
+        members: M, how many.
+        precision, rate: as in `LastLayerPosterior`. Noise is fixed, so that members move with the posterior alone.
     """
 
     noise: Tensor

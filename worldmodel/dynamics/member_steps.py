@@ -21,9 +21,14 @@ from worldmodel.uncertainty.members import disagreement
 class MemberSteps(nn.Module):
     """The filter of another model, and M Gaussian steps p_m(s' | s, a) from its latents.
 
-    predict is their mean, imagine draws one for every row. filter: `name` and options of the model that filters, one
-    of `filters`. noisy_dims: the last dimensions of a latent, those that a step leaves uncertain; the others have a
-    std of 0.
+    predict is their mean, imagine draws one for every row.
+
+    Args:
+        filter: `name` and options of the model that filters, one of `filters`.
+        noisy_dims: the last dimensions of a latent, those that a step leaves uncertain; the others have a std of 0.
+
+    Raises:
+        ValueError: for an option out of its range.
     """
 
     filter: Any

@@ -10,7 +10,10 @@ from worldmodel.nets import NormGRUCell, mlp
 class RecurrentState(nn.Module):
     """s = (h, z): h' = GRU(silu(norm(z, a)), h), a prior of z' that sees h' and a posterior that also sees the frame.
 
-    deterministic, stochastic: sizes of h and z. hidden: width of the two heads. outputs: what each head says of z.
+    Args:
+        deterministic, stochastic: sizes of h and z.
+        hidden: width of the two heads.
+        outputs: what each head says of z.
     """
 
     def __init__(

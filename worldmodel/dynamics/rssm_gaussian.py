@@ -19,8 +19,14 @@ from worldmodel.interfaces import Batch, Belief
 class GaussianRSSM(RecurrentState):
     """s = (h, z): a GRU state h and a Gaussian z whose prior sees h and whose posterior also sees the frame.
 
-    deterministic, stochastic: sizes of h and z. hidden: width of the two state heads.
-    balance: share of the KL's gradient that trains the prior. free_nats: KL per row under which nothing is pushed.
+    Args:
+        embed_dim: E, numbers of an embedding.
+        action_dim: A, action dimensions.
+        deterministic, stochastic: sizes of h and z.
+        hidden: width of the two state heads.
+        min_std: least std of every Gaussian.
+        balance: share of the KL's gradient that trains the prior.
+        free_nats: KL per row under which nothing is pushed.
     """
 
     fused = True  # the filter takes 19.3 instead of 32.8 ms of an update of 155 ms

@@ -23,8 +23,15 @@ class SmoothingDynamics(GaussianMarkov):
     """Gaussian Markov latents: q(s_t | s_t-1, a_t-1, b_t) in learning, q(s_t | g_t) in acting.
 
     b_t is o_t and a GRU's state from the window's or the episode's end back to row t; g_t is o_t and one from the start
-    up to it, which the carry holds. The filter learns the smoother's latents and moves nothing but itself. min_std: of
-    both posteriors and the prior. An episode's first latent, and a window's, has the prior N(0, 1).
+    up to it, which the carry holds. An episode's first latent, and a window's, has the prior N(0, 1). The filter learns
+    the smoother's latents and moves nothing but itself.
+
+    Args:
+        embed_dim: E, numbers of an embedding.
+        action_dim: A, action dimensions.
+        latent_dim: D, numbers of a latent.
+        hidden: width of the hidden layers.
+        min_std: of both posteriors and the prior.
     """
 
     # the ELBO of frames and rewards with a tenth of the noise variance

@@ -21,8 +21,16 @@ from worldmodel.uncertainty.variational import VariationalNet
 class VariationalDynamics(MemberSteps):
     """Another model with a distribution over its prior's weights, which learns by samples; M fixed draws are members.
 
-    prior_scale: std of the weights' prior, over the root of a layer's inputs. temperature: weight of the weights' KL;
-    1 is Bayes' rule, less believes the data more often than they came.
+    Args:
+        embed_dim: E, numbers of an embedding.
+        action_dim: A, action dimensions.
+        filter: `name` and options of the model that filters.
+        members: M, how many.
+        prior_scale: std of the weights' prior, over the root of a layer's inputs.
+        temperature: weight of the weights' KL; 1 is Bayes' rule, less believes the data more often than they came.
+
+    Raises:
+        ValueError: for an option out of its range.
     """
 
     def __init__(

@@ -13,8 +13,16 @@ FEW = 4  # output pixels up to which a product of patches beats the convolution
 class ConvEncoder(nn.Module):
     """Convolutions of kernel 4 and stride 2, each halving the image, flattened.
 
-    padding 0 is PlaNet's and Dreamer's "valid" form (64x64 to 2x2 after four layers), 1 keeps exact halves.
-    Hafner et al., Learning Latent Dynamics for Planning from Pixels (2019), appendix.
+    padding 0 is PlaNet's and Dreamer's "valid" form (64x64 to 2x2 after four layers), 1 keeps exact halves. Hafner et
+    al., Learning Latent Dynamics for Planning from Pixels (2019), appendix.
+
+    Args:
+        pixels: (c, h, w) of a frame.
+        channels: of every stage.
+        padding: rows of zeros around an image.
+
+    Raises:
+        ValueError: for an option out of its range.
     """
 
     def __init__(

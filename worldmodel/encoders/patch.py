@@ -16,8 +16,13 @@ class PatchEncoder(nn.Module):
     """A patch stem (4x4 pixels, one product), then convolutions (kernel 4, stride 2), flattened.
 
     On a CPU the stem costs a third less than two thin convolutions: three colours fill no vector register, 48 do.
-    pixels: (c, h, w) of a frame; h and w must be multiples of 4 * 2**(len(channels) - 1), ValueError otherwise.
-    channels: of the stem, then of each convolution.
+
+    Args:
+        pixels: (c, h, w) of a frame; h and w must be multiples of 4 * 2**(len(channels) - 1), ValueError otherwise.
+        channels: of the stem, then of each convolution.
+
+    Raises:
+        ValueError: for an option out of its range.
     """
 
     def __init__(self, *, pixels: tuple[int, int, int], channels: Sequence[int] = (32, 64, 64)) -> None:

@@ -11,7 +11,15 @@ from worldmodel.uncertainty.last_layer import LastLayerPosterior
 class LaplaceHead(ScalarHead):
     """A `scalar` head that also says how sure it is of its number, from what `condition` was given.
 
-    precision, rate: as in `LastLayerPosterior`.
+    Args:
+        latent_dim: D, numbers of a latent.
+        scale: what a number of order 1 stands for, in its own unit.
+        hidden: width of the hidden layers.
+        layers: number of hidden layers.
+        precision, rate: as in `LastLayerPosterior`.
+
+    Raises:
+        ValueError: for an option out of its range.
     """
 
     def __init__(

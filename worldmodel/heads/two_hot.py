@@ -15,7 +15,11 @@ from worldmodel.nets import mlp, zero_last
 
 
 class TwoHot(nn.Module):
-    """Numbers in [-symexp(reach), symexp(reach)] as weights of an odd number of bins, and back."""
+    """Numbers in [-symexp(reach), symexp(reach)] as weights of an odd number of bins, and back.
+
+    Raises:
+        ValueError: for an option out of its range.
+    """
 
     bins: Tensor
 
@@ -49,8 +53,14 @@ class TwoHot(nn.Module):
 class TwoHotHead(Head):
     """A perceptron whose softmax over the bins has the number as its mean, in units of `scale`.
 
-    bins: their number. reach: the last bin is symexp(reach) times `scale`. The loss is a cross-entropy in nats,
-    log(bins) at the start: `agent.weights` must suit it.
+    Args:
+        latent_dim: D, numbers of a latent.
+        scale: what a number of order 1 stands for, in its own unit.
+        hidden: width of the hidden layers.
+        layers: number of hidden layers.
+        bins: their number.
+        reach: the last bin is symexp(reach) times `scale`. The loss is a cross-entropy in nats, log(bins) at the
+            start: `agent.weights` must suit it.
     """
 
     def __init__(

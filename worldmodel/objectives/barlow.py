@@ -10,7 +10,17 @@ from worldmodel.objectives import Embeds, Latents, Model, Objective, Seen
 
 
 class Barlow(Objective):
-    """Squared distance of the cross-correlation from the identity, off the diagonal times `redundancy`."""
+    """Squared distance of the cross-correlation from the identity, off the diagonal times `redundancy`.
+
+    Args:
+        encoder: the agent's, for the size of its embeddings.
+        dynamics: the agent's, for the size of its latents.
+        redundancy: weight of the entries off the diagonal.
+        weight: of the loss term.
+
+    Raises:
+        ValueError: for an option out of its range.
+    """
 
     def __init__(self, *, encoder: Embeds, dynamics: Latents, redundancy: float = 5e-4, weight: float = 0.05) -> None:
         super().__init__(barlow=weight)

@@ -12,7 +12,17 @@ from worldmodel.objectives import Embeds, Latents, Model, Objective, Seen
 
 
 class InfoNCE(Objective):
-    """Cross-entropy of the right row among all, by the cosine of a projected latent and an embedding, in nats."""
+    """Cross-entropy of the right row among all, by the cosine of a projected latent and an embedding, in nats.
+
+    Args:
+        encoder: the agent's, for the size of its embeddings.
+        dynamics: the agent's, for the size of its latents.
+        temperature: of the softmax.
+        weight: of the loss term.
+
+    Raises:
+        ValueError: for an option out of its range.
+    """
 
     def __init__(self, *, encoder: Embeds, dynamics: Latents, temperature: float = 0.1, weight: float = 1.0) -> None:
         super().__init__(info_nce=weight)

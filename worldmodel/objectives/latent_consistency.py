@@ -14,6 +14,14 @@ class LatentConsistency(Objective):
     """Open-loop predictions of `steps` rows against the latents inferred there, without a gradient to these.
 
     Rewards alone say what a latent must hold: what they do not depend on may be forgotten.
+
+    Args:
+        encoder: the agent's, for the size of its embeddings.
+        dynamics: the agent's, for the size of its latents.
+        steps: K, rows predicted open-loop.
+
+    Raises:
+        ValueError: for an option out of its range.
     """
 
     looks_ahead = True

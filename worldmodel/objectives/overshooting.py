@@ -14,8 +14,15 @@ from worldmodel.unrolling import latent_overshooting, posterior_of, stepper
 class Overshooting(Reconstruction):
     """`Reconstruction`, and the mean KL of priors 2 to `steps` rows ahead; one row ahead is the dynamics' own term.
 
-    weight: of that KL in nats, β of the equation. A model that only predicts has unit Gaussians: half the squared
-    distance, summed over the latent.
+    Args:
+        encoder: the agent's, for the size of its embeddings.
+        dynamics: the agent's, for the size of its latents.
+        steps: K, rows predicted open-loop.
+        weight: of that KL in nats, β of the equation. A model that only predicts has unit Gaussians: half the
+            squared distance, summed over the latent.
+
+    Raises:
+        ValueError: for an option out of its range.
     """
 
     def __init__(

@@ -10,7 +10,14 @@ from worldmodel.objectives import Embeds, Latents, Model, Objective, Seen
 class Reconstruction(Objective):
     """Share of each observation's variance left unexplained: a Gaussian's -log likelihood up to scale and constant.
 
-    decode_fraction: share of a batch's rows that is decoded, a random subset: the decoder is the costliest part.
+    Args:
+        encoder: the agent's, for the size of its embeddings.
+        dynamics: the agent's, for the size of its latents.
+        decode_fraction: share of a batch's rows that is decoded, a random subset: the decoder is the costliest
+            part.
+
+    Raises:
+        ValueError: for an option out of its range.
     """
 
     decodes = True

@@ -15,8 +15,16 @@ from worldmodel.objectives import Embeds, Latents, Model, Objective, Seen
 class SIGReg(Objective):
     """Squared distance of a code, linear in the embedding, to its prediction from the latent; and the codes' normality.
 
-    Neither side is held still. code_dim: size of the code. weight: of the distance; normality: of the statistic.
-    projections, knots, reach: of the statistic.
+    Neither side is held still.
+
+    Args:
+        encoder: the agent's, for the size of its embeddings.
+        dynamics: the agent's, for the size of its latents.
+        code_dim: size of the code.
+        hidden: width of the hidden layers.
+        projections, knots, reach: of the statistic.
+        weight: of the distance.
+        normality: of the statistic.
     """
 
     def __init__(
@@ -47,7 +55,11 @@ class SIGReg(Objective):
 class Normality(nn.Module):
     """Weighted squared distance of characteristic functions, averaged over `projections` fresh directions.
 
-    knots, reach: of the trapezoid rule over frequencies [0, reach], doubled for their mirror images.
+    Args:
+        knots, reach: of the trapezoid rule over frequencies [0, reach], doubled for their mirror images.
+
+    Raises:
+        ValueError: for an option out of its range.
     """
 
     frequency: Tensor

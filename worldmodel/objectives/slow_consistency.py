@@ -14,7 +14,17 @@ from worldmodel.unrolling import open_loop_losses
 
 
 class SlowConsistency(Objective):
-    """As `LatentConsistency`, with the targets' weights an exponential moving average that moves by `rate`."""
+    """As `LatentConsistency`, with the targets' weights an exponential moving average that moves by `rate`.
+
+    Args:
+        encoder: the agent's, for the size of its embeddings.
+        dynamics: the agent's, for the size of its latents.
+        steps: K, rows predicted open-loop.
+        rate: share by which copies move in an update.
+
+    Raises:
+        ValueError: for an option out of its range.
+    """
 
     looks_ahead = True
 

@@ -12,8 +12,14 @@ from worldmodel.planners.shooting import Proposal, Scored, Shooting, finite, mom
 class CEM(Shooting):
     """Refit a Gaussian to the elites, and execute its mean.
 
-    elites: candidates that refit it. momentum: how much of the old proposal each refit keeps. min_std: least spread
-    of a refit.
+    Args:
+        elites: candidates that refit it.
+        iterations: rounds of sampling and refitting.
+        momentum: how much of the old proposal each refit keeps.
+        min_std: least spread of a refit.
+
+    Raises:
+        ValueError: for an option out of its range.
     """
 
     elites: int = 100

@@ -19,6 +19,13 @@ class GradientCEM(CEM):
     """CEM, then `steps` gradient steps from its mean and its `refined` best candidates; executes the best.
 
     Before a deadline CEM's iterations come first; gradient steps have the time that is left.
+
+    Args:
+        steps: K, rows predicted open-loop.
+        learning_rate: of Adam on the actions before their tanh.
+
+    Raises:
+        ValueError: for an option out of its range.
     """
 
     refined: int = 4

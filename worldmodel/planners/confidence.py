@@ -14,8 +14,11 @@ from worldmodel.simulators.confidence import ConfidenceSimulator
 class ConfidencePlanner(SearchElsewhere):
     """Searches with another planner, whose options come along, in a `ConfidenceSimulator`.
 
-    A plan's value has the terms of optimism or pessimism in it. search: the planner's name. kappa: what a unit of the
-    reward's epistemic std adds to it.
+    A plan's value has the terms of optimism or pessimism in it.
+
+    Args:
+        search: the planner's name.
+        kappa: what a unit of the reward's epistemic std adds to it.
     """
 
     def __init__(self, *, search: str = "cem", kappa: float = 0.0, **options: Any) -> None:

@@ -14,8 +14,11 @@ from worldmodel.simulators.ensemble import EnsembleSimulator
 class EnsemblePlanner(SearchElsewhere):
     """Searches with another planner, whose options come along, in an `EnsembleSimulator` of the model's members.
 
-    A plan's value is the expected return with the terms of optimism or pessimism. search: the planner's name.
-    particles, resample, noisy, kappa, bonus: as in `EnsembleSimulator`.
+    A plan's value is the expected return with the terms of optimism or pessimism.
+
+    Args:
+        search: the other planner's name; any other option is its own.
+        particles, resample, noisy, kappa, bonus: as in `EnsembleSimulator`.
     """
 
     def __init__(

@@ -21,8 +21,19 @@ _EDGE = 0.98
 class GradientShooting(Search):
     """Improve `candidates` sequences by gradient ascent of their predicted return, and execute the best ever seen.
 
-    They start from the warm start, the policy's sequences where it has any, and Gaussian samples of `init_std`
-    around it. learning_rate: of Adam on u, with a = tanh(u); gradients are normalised per sequence.
+    They start from the warm start, the policy's sequences where it has any, and Gaussian samples of `init_std` around
+    it.
+
+    Args:
+        horizon: H, decisions looked ahead.
+        candidates: N, sequences scored in an iteration.
+        iterations: rounds of sampling and refitting.
+        learning_rate: of Adam on u, with a = tanh(u); gradients are normalised per sequence.
+        init_std: std of the first Gaussian, for actions in [-1, 1].
+        policy_candidates: P, sequences of the learned policy that take part, 0 for none.
+
+    Raises:
+        ValueError: for an option out of its range.
     """
 
     horizon: int = 12

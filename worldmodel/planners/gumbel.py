@@ -22,8 +22,9 @@ from worldmodel.planners.search import Problem, Search, require
 class Tree:
     """Nodes of B trees: latents [B M D], rewards and values [B M], actions [B M K A]; edges [B M K].
 
-    missing: discounted steps between the ends of the paths through an edge and the horizon. steps: of a node from the
-    root [B M].
+    Args:
+        missing: discounted steps between the ends of the paths through an edge and the horizon.
+        steps: of a node from the root [B M].
     """
 
     latent: Tensor
@@ -51,9 +52,17 @@ class Tree:
 class GumbelMCTS(Search):
     """Search with `iterations` simulations over `samples` actions a node; executes the root's best survivor.
 
-    horizon: greatest depth. considered: root actions that sequential halving starts with. policy_candidates: samples
-    of a node that come from the policy, where there is one; the rest is uniform. gumbel_scale: 1 draws from the
-    improved policy, 0 takes its mode. visit_scale, value_scale: c_visit and c_scale of the transformation of values.
+    Args:
+        horizon: greatest depth.
+        iterations: rounds of sampling and refitting.
+        samples: actions of a node.
+        considered: root actions that sequential halving starts with.
+        policy_candidates: samples of a node that come from the policy, where there is one; the rest is uniform.
+        gumbel_scale: 1 draws from the improved policy, 0 takes its mode.
+        visit_scale, value_scale: c_visit and c_scale of the transformation of values.
+
+    Raises:
+        ValueError: for an option out of its range.
     """
 
     horizon: int = 8

@@ -43,10 +43,18 @@ class _Expansion:
 class ILQR(Search):
     """Regulator steps along a path until it no longer improves; states are the model's latents.
 
-    Rewards are functions of the arriving latent; their Hessians are made negative semidefinite. bounded: actions stay
-    within [-1, 1] by clamping directions that lead out (box constraints), False for problems without bounds.
-    damping: first Levenberg-Marquardt term, on the states; it adapts per environment.
-    policy_candidates: from 1 on, start from a sequence of the policy where there is no warm start.
+    Rewards are functions of the arriving latent; their Hessians are made negative semidefinite.
+
+    Args:
+        horizon: H, decisions looked ahead.
+        iterations: rounds of sampling and refitting.
+        damping: first Levenberg-Marquardt term, on the states; it adapts per environment.
+        bounded: actions stay within [-1, 1] by clamping directions that lead out (box constraints), False for
+            problems without bounds.
+        policy_candidates: from 1 on, start from a sequence of the policy where there is no warm start.
+
+    Raises:
+        ValueError: for an option out of its range.
     """
 
     horizon: int = 12

@@ -44,8 +44,11 @@ class Deadline:
 class Problem:
     """One call of a planner.
 
-    latent: finite, zeros where it was not. handicap: added to scores, -inf for those rows, 0 for the others. warm: the
-    last plan, shifted by one decision. iterations: the caller's number, or the planner's own.
+    Args:
+        latent: finite, zeros where it was not.
+        handicap: added to scores, -inf for those rows, 0 for the others.
+        warm: the last plan, shifted by one decision.
+        iterations: the caller's number, or the planner's own.
     """
 
     simulator: Simulator
@@ -79,8 +82,13 @@ class Problem:
 class Search(ABC):
     """A planner whose `search` finds actions; `plan` is the same for all.
 
-    horizon: decisions looked ahead. iterations: rounds of the search, after each of which it can stop. Rows of a
-    batch are planned for independently. Raises ValueError for budgets below 1.
+    Args:
+        horizon: decisions looked ahead.
+        iterations: rounds of the search, after each of which it can stop. Rows of a batch are planned for
+            independently. Raises ValueError for budgets below 1.
+
+    Raises:
+        ValueError: for an option out of its range.
     """
 
     horizon: int

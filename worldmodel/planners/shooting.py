@@ -43,10 +43,15 @@ class Scored:
 class Shooting(Search):
     """Sample sequences from a Gaussian, score them in the simulator, refit the Gaussian, repeat.
 
-    candidates: samples per iteration. init_std: of the first Gaussian, for actions in [-1, 1]. policy_candidates:
-    sequences of the simulator's policy that join every iteration, 0 for the plain method. What a planner executes is
-    `refit`'s mean, or the best candidate ever where `execute_best`; `kept` of the best candidates of an iteration
-    compete again in the next.
+    Args:
+        candidates: samples per iteration.
+        init_std: of the first Gaussian, for actions in [-1, 1].
+        policy_candidates: sequences of the simulator's policy that join every iteration, 0 for the plain method.
+            What a planner executes is `refit`'s mean, or the best candidate ever where `execute_best`; `kept` of
+            the best candidates of an iteration compete again in the next.
+
+    Raises:
+        ValueError: for an option out of its range.
     """
 
     horizon: int = 12

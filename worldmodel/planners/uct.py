@@ -37,10 +37,19 @@ class _Tree:
 class UCT(Search):
     """Grow a tree by `iterations` simulations and execute the most visited action of its root.
 
-    horizon: decisions of a simulation, beyond the tree those of the policy where there is one, else uniform over the
-    action set; the value follows. actions: "grid" for `levels` values per dimension, "one_hot" for discrete
-    environments. exploration: C of eq. 5.2.7, 1/2 is UCB1 for returns in [0, 1]. normalise: scale returns to [0, 1]
-    by the range seen from nodes of the same depth: returns from others are sums of more or fewer rewards.
+    Args:
+        horizon: decisions of a simulation, beyond the tree those of the policy where there is one, else uniform
+            over the action set; the value follows.
+        iterations: rounds of sampling and refitting.
+        actions: "grid" for `levels` values per dimension, "one_hot" for discrete environments.
+        levels: values of each action dimension.
+        exploration: C of eq. 5.2.7, 1/2 is UCB1 for returns in [0, 1].
+        normalise: scale returns to [0, 1] by the range seen from nodes of the same depth: returns from others are
+            sums of more or fewer rewards.
+        policy_candidates: P, sequences of the learned policy that take part, 0 for none.
+
+    Raises:
+        ValueError: for an option out of its range.
     """
 
     horizon: int = 8

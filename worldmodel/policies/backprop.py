@@ -17,9 +17,13 @@ from worldmodel.simulators.latent import LatentSimulator
 class BackpropImagination(nn.Module):
     """Imagines rollouts of the actor from replayed latents and returns the losses of actor and value.
 
-    horizon: decisions imagined. starts: at most so many replayed latents are continued per update.
-    mix: λ. entropy: weight of the policy's entropy against returns of order 1.
-    slow_rate: how fast the target value follows the learned one, per update.
+    Args:
+        value: the head that learns the return.
+        horizon: decisions imagined.
+        starts: at most so many replayed latents are continued per update.
+        mix: λ.
+        entropy: weight of the policy's entropy against returns of order 1.
+        slow_rate: how fast the target value follows the learned one, per update.
     """
 
     spread: Tensor

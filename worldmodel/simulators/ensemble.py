@@ -18,12 +18,19 @@ _STEPS = 64  # of common random numbers, after which they repeat
 class EnsembleSimulator:
     """Particles of every latent, each stepped by a member: J = mean over particles + kappa · std of their returns.
 
-    simulator: reads rewards, values and proposals off latents; its own step is not used. particles: a multiple of
-    the members. resample: a new member for every particle and step (TS1), else a particle keeps its own (TS-infinity).
-    noisy: particles also sample their member's Gaussian, else follow its mean. kappa: optimism above 0, pessimism
-    below. bonus: what a unit of disagreement between members adds to a step's reward. All candidates meet the same
-    members and noise. A state [R S] is made by `start`; it holds the particles, their returns so far, the number of
-    steps and the last reward.
+    All candidates meet the same members and noise. A state [R S] is made by `start`; it holds the particles, their
+    returns so far, the number of steps and the last reward.
+
+    Args:
+        simulator: reads rewards, values and proposals off latents; its own step is not used.
+        particles: a multiple of the members.
+        resample: a new member for every particle and step (TS1), else a particle keeps its own (TS-infinity).
+        noisy: particles also sample their member's Gaussian, else follow its mean.
+        kappa: optimism above 0, pessimism below.
+        bonus: what a unit of disagreement between members adds to a step's reward.
+
+    Raises:
+        ValueError: for an option out of its range.
     """
 
     def __init__(

@@ -19,9 +19,11 @@ from worldmodel.simulators._packed_scorer import Scorer
 class LatentSimulator:
     """Dynamics and heads composed into a simulator in latent space.
 
-    discount is per decision. Without a value head, value is zero (the chapter's planner, rewards alone);
-    without an actor, nothing is proposed. precision: of the products in `returns`, whose weights are those of its
-    first call.
+    discount is per decision. Without a value head, value is zero (the chapter's planner, rewards alone); without an
+    actor, nothing is proposed.
+
+    Args:
+        precision: of the products in `returns`, whose weights are those of its first call.
     """
 
     def __init__(

@@ -18,6 +18,9 @@ class VariationalLinear(nn.Module):
     """w ~ N(mean, softplus(raw)²) for every weight and bias, with the prior N(0, prior_std²).
 
     The loss of N rows is Σ -log p(y | x, w) + kl(); divide kl by N for the loss of one row.
+
+    Raises:
+        ValueError: for an option out of its range.
     """
 
     def __init__(self, inputs: int, outputs: int, *, prior_std: float = 1.0) -> None:
@@ -68,7 +71,10 @@ class VariationalNet(nn.Module):
     """A network with every linear layer variational, its weights those of `net` in the mean; other layers as they are.
 
     Outputs are sampled row by row in training, else those of the mean weights. Iterating gives plain layers of the mean
-    weights. prior_scale: of the weights' std over the root of a layer's inputs.
+    weights.
+
+    Args:
+        prior_scale: of the weights' std over the root of a layer's inputs.
     """
 
     def __init__(self, net: nn.Sequential, *, prior_scale: float) -> None:
