@@ -1,5 +1,6 @@
 """dm_control from pixels, the suite or a task of one's own: persistent cameras, summed rewards, actions in [-1, 1]."""
 
+import contextlib
 import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +17,11 @@ from datamodules.envs.dmc_tasks import hold, own_loader, random_of, step_limit
 from datamodules.envs.errors import BadOption, UnknownTask
 from datamodules.envs.import_path import is_import_path
 from datamodules.envs.protocol import Step
+from datamodules.observation import Observation
 from worldmodel.spec import EnvSpec
 
-Look = Literal["auto", "suite", "fast"]
+Look = Literal["auto", "suite", "fast", "none"]
+Observe = Literal["pixels", "state", "pixels+state"]
 
 # side of the off-screen buffer, so the largest frame that `render` can give; it costs memory only
 BUFFER = 512
@@ -32,38 +35,51 @@ CAMERAS = {"dog_fetch": 3, "lqr": 1, "quadruped_fetch": 0, "quadruped": 2}
 def make(
     *,
     task: str,
-    size: int = 64,
+    size: int | Mapping[str, int] = 64,
     action_repeat: int = 2,
     episode_steps: int | None = None,
+    observe: Observe = "pixels",
     camera: int | None = None,
+    cameras: Mapping[str, int | str] | None = None,
     look: Look = "auto",
     kwargs: Mapping[str, Any] | None = None,
     gpu: int | None = None,
 ) -> "DmcEnv":
-    """Open `domain_task` of the suite, or what `package.module:function` returns, with [3, size, size] frames.
+    """Open `domain_task` of the suite, or what `package.module:function` returns, with [3, size, size] images.
 
+    observe: frames, or dm_control's own observation as a vector for each of its keys, or both; without frames no GL is
+    loaded. cameras: their images by names of one's own; size: of all, or of each by its name.
     episode_steps: control steps until truncation, by default the environment's own limit. camera: its camera's index,
     by default `default_camera` (-1, the free one, where there is none). look: "suite" draws as published work does,
     "fast" leaves out shadows, reflections and multisampling, "auto" is "suite" on a GPU and "fast" in software.
     kwargs: for a function of one's own. gpu: EGL device index. Raises UnknownTask, BadOption, BadSpace or MissingGL.
     """
-    _require("size", size, 16 <= size <= BUFFER, f"16..{BUFFER}")
+    for side in size.values() if isinstance(size, Mapping) else (size,):
+        _require("size", side, type(side) is int and 16 <= side <= BUFFER, f"16..{BUFFER}")
+    _require("observe", observe, observe in ("pixels", "state", "pixels+state"), "pixels, state or pixels+state")
+    _require("cameras", cameras, not cameras or (camera is None and observe != "state"), "none beside camera, or state")
     _require("action_repeat", action_repeat, action_repeat >= 1, ">= 1")
     _require("look", look, look in ("auto", "suite", "fast"), "auto, suite or fast")
     _require("episode_steps", episode_steps, episode_steps is None or episode_steps >= 1, ">= 1")
-    suite = _import_suite(gpu=gpu)
+    with gl.disabled() if observe == "state" else contextlib.nullcontext():
+        suite = _import_suite(gpu=gpu)
     if is_import_path(task):
         load = own_loader(task, kwargs or {})
     else:
         _require("kwargs", kwargs, not kwargs, "none for a task of the suite")
         load = _suite_loader(suite, task)
-    index = default_camera(task) if camera is None else camera
-    options = {"task": task, "size": size, "action_repeat": action_repeat, "episode_steps": episode_steps}
-    env = DmcEnv(load, camera=index, look=look, **options)
+    options = {"task": task, "action_repeat": action_repeat, "episode_steps": episode_steps}
+    options["observes_state"] = observe != "pixels"
+    if observe == "state":
+        return DmcEnv(load, views={}, look="none", **options)
+    chosen = cameras or {"pixels": default_camera(task) if camera is None else camera}
+    _require("size", size, isinstance(size, int) or set(size) == set(chosen), f"a size for each of {list(chosen)}")
+    views = {name: (one, size[name] if isinstance(size, Mapping) else size) for name, one in chosen.items()}
+    env = DmcEnv(load, views=views, look=look, **options)
     if look == "auto" and not gl.is_software(env.renderer):
         # shadow map and multisampling are fixed when the context is made, and the driver is only known afterwards
         env.close()
-        env = DmcEnv(load, camera=index, look="suite", **options)
+        env = DmcEnv(load, views=views, look="suite", **options)
     return env
 
 
@@ -115,39 +131,48 @@ def _import_suite(*, gpu: int | None) -> ModuleType:
 
 
 class DmcEnv:
-    """One task; `env` is dm_control's own environment, that `load` builds, `renderer` the GL driver that draws."""
+    """One task; `env` is dm_control's own environment, that `load` builds, `renderer` the GL driver that draws.
+
+    views: the camera (None: the model's first) and the side of every image by its name; without any nothing is drawn.
+    """
 
     def __init__(
         self,
         load: Callable[[], Any],
         *,
         task: str,
-        size: int,
         action_repeat: int,
         episode_steps: int | None,
-        camera: int | None,
+        views: Mapping[str, tuple[int | str | None, int]],
+        observes_state: bool,
         look: Look,
     ) -> None:
         self.env = load()
         self._random = random_of(self.env)
-        self._views = [camera if camera is not None else min(0, self.env.physics.model.ncam - 1)]
-        self._look: Look = "suite" if look == "suite" else "fast"
+        first = min(0, self.env.physics.model.ncam - 1)
+        self._views = {name: [first if one is None else self._index(one)] for name, (one, _) in views.items()}
+        self._look: Look = look if look in ("suite", "none") else "fast"
         self._cameras: dict[tuple[int, int], Any] = {}
-        self._prepare_look()
-        self._camera(self._views[0], size)
-        with self.env.physics.contexts.gl.make_current() as context:
-            self.renderer: str = context.call(gl.renderer_name)
+        self.renderer = "none"
+        if views:
+            self._prepare_look()
+            for name, (_, size) in views.items():
+                self._camera(self._views[name][0], size)
+            with self.env.physics.contexts.gl.make_current() as context:
+                self.renderer = context.call(gl.renderer_name)
+        self._vectors, self.notes = state_of(self.env.observation_spec()) if observes_state else ({}, ())
         bounds, limit = self.env.action_spec(), step_limit(self.env)
         self._middle, self._half = control_range(bounds.minimum, bounds.maximum)
         self._control_steps, self._open = 0, False
         self.spec = EnvSpec(
             task=task,
-            images={"pixels": (3, size, size)},
+            images={name: (3, size, size) for name, (_, size) in views.items()},
+            vectors=self._vectors,
             action_dim=bounds.shape[0],
             action_repeat=action_repeat,
             episode_steps=episode_steps or (math.ceil(limit) if math.isfinite(limit) else ENDLESS_STEPS),
             look=self._look,
-            backend=gl.choose_backend(gpu=None),
+            backend=gl.choose_backend(gpu=None) if views else "none",
             action_low=tuple((self._middle - self._half).tolist()),
             action_high=tuple((self._middle + self._half).tolist()),
         )
@@ -155,12 +180,12 @@ class DmcEnv:
     def reset(self, seed: int) -> Step:
         """Open the episode of `seed`: same seed and actions, same pixels and rewards, bit for bit."""
         self._random.seed(seed % 2**32)
-        self.env.reset()
-        if self.env.physics.model.ptr is not self._model:
+        row = self.env.reset()
+        if self._views and self.env.physics.model.ptr is not self._model:
             # composer compiles a model anew for every episode: cameras of the old one would draw the past
             self._prepare_look()
         self._control_steps, self._open = 0, True
-        return Step({"pixels": self._pixels()}, 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
+        return Step(self._observed(row.observation), 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
 
     def step(self, action: NDArray[np.float32]) -> Step:
         """Hold an action [A] in [-1, 1] for action_repeat control steps and sum rewards; raises BadAction, NotReset."""
@@ -169,29 +194,26 @@ class DmcEnv:
         held = hold(self.env, control, self.spec.action_repeat, self.spec.episode_steps - self._control_steps)
         self._control_steps += held.env_steps
         self._open = not held.is_last
-        return Step({"pixels": self._pixels()}, held.reward, False, held.is_last, held.is_terminal, held.env_steps)
+        return Step(
+            self._observed(held.observation), held.reward, False, held.is_last, held.is_terminal, held.env_steps
+        )
 
     def render(self, size: int) -> NDArray[np.uint8]:
         """Draw the present state as uint8 [size, size, 3] in the same look, for videos; raises BadOption."""
         _require("size", size, 1 <= size <= BUFFER, f"1..{BUFFER}")
-        return np.ascontiguousarray(self._camera(self._views[0], size).render())
+        _require("observe", "state", bool(self._views), "pixels for what is to be drawn")
+        return np.ascontiguousarray(self._camera(next(iter(self._views.values()))[0], size).render())
 
     def use_cameras(self, ids: Sequence[int | str]) -> None:
         """See through these cameras, by index or name, from the next reset on: frames [3 * n, h, w]; BadOption."""
-        model = self.env.physics.model
-        names = {model.id2name(index, "camera"): index for index in range(model.ncam)}
-        known = {-1: -1, **names, **{index: index for index in names.values()}}
-        expected = ", ".join([*(f"{index} ({name})" for name, index in names.items()), "-1 (free)"])
-        for camera in ids:
-            valid = isinstance(camera, int | str) and not isinstance(camera, bool) and camera in known
-            _require("camera", camera, valid, expected)
-        self._views = [known[camera] for camera in ids]
+        _require("camera", list(self._views), list(self._views) == ["pixels"], "no task.env.cameras beside it")
+        self._views = {"pixels": [self._index(camera) for camera in ids]}
         self.spec = replace(self.spec, images={"pixels": (3 * len(ids), *self.spec.pixels[1:])})
 
     def background_mask(self, image: str = "pixels") -> NDArray[np.bool_]:
-        """Where the present frame shows sky or a plane (floor, walls), [V, h, w] for V cameras."""
-        masks = [_is_background(self._camera(view, self.spec.pixels[1])) for view in self._views]
-        return np.stack(masks)
+        """Where the present image shows sky or a plane (floor, walls), [V, h, w] for V cameras."""
+        side = self.spec.images[image][1]
+        return np.stack([_is_background(self._camera(view, side)) for view in self._views[image]])
 
     def state_fingerprint(self) -> bytes:
         """The positions, in steps of 0.05 rad or m: two that differ in several of them look different."""
@@ -203,9 +225,24 @@ class DmcEnv:
         self.env.close()
         self.env.physics.free()
 
-    def _pixels(self) -> NDArray[np.uint8]:
-        images = [self._camera(view, self.spec.pixels[1]).render().transpose(2, 0, 1) for view in self._views]
-        return np.concatenate(images)
+    def _observed(self, observation: Mapping[str, Any]) -> Observation:
+        seen: Observation = {}
+        for name, views in self._views.items():
+            side = self.spec.images[name][1]
+            seen[name] = np.concatenate([self._camera(view, side).render().transpose(2, 0, 1) for view in views])
+        for name in self._vectors:
+            seen[name] = np.ravel(observation[name]).astype(np.float32)
+        return seen
+
+    def _index(self, camera: int | str) -> int:
+        """The index of a camera that is given by its index or its name; raises BadOption."""
+        model = self.env.physics.model
+        names = {model.id2name(index, "camera"): index for index in range(model.ncam)}
+        known = {-1: -1, **names, **{index: index for index in names.values()}}
+        expected = ", ".join([*(f"{index} ({name})" for name, index in names.items()), "-1 (free)"])
+        valid = isinstance(camera, int | str) and not isinstance(camera, bool) and camera in known
+        _require("camera", camera, valid, expected)
+        return known[camera]
 
     def _camera(self, view: int, size: int) -> Any:
         # physics.render builds and frees a camera and its scene on every call: four times the price of drawing
@@ -236,6 +273,14 @@ class DmcEnv:
         if self._look == "fast":
             model.vis.quality.shadowsize = model.vis.quality.offsamples = 0
             model.light_castshadow[:] = 0
+
+
+def state_of(parts: Mapping[str, Any]) -> tuple[dict[str, int], tuple[str, ...]]:
+    """The sizes of an observation's vectors by name, and what is said of the parts that are none."""
+    numbers = {name: part for name, part in parts.items() if part.dtype.kind in "biuf" and part.dtype != np.uint8}
+    others = [name for name in parts if name not in numbers]
+    notes = (f"not read of the observation: {', '.join(others)}",) if others else ()
+    return {name: math.prod(part.shape) for name, part in numbers.items() if math.prod(part.shape)}, notes
 
 
 def _is_background(camera: Any) -> NDArray[np.bool_]:

@@ -1,8 +1,10 @@
 """Choose the off-screen OpenGL backend before MuJoCo is imported, and say what is missing."""
 
+import contextlib
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
 
 from datamodules.envs.errors import MissingGL
 
@@ -25,6 +27,18 @@ def choose_backend(*, gpu: int | None) -> str:
     # 64x64 frames are too small for Mesa's rasteriser threads: they only steal cores from the other workers
     os.environ.setdefault("LP_NUM_THREADS", "0")
     return os.environ.setdefault("MUJOCO_GL", _first_that_loads())
+
+
+@contextlib.contextmanager
+def disabled() -> Iterator[None]:
+    """MuJoCo is imported without a GL backend: one that draws software frames crashes a process that has torch."""
+    before = os.environ.get("MUJOCO_GL")
+    os.environ["MUJOCO_GL"] = "disabled"
+    try:
+        yield
+    finally:
+        os.environ.pop("MUJOCO_GL", None)
+        os.environ.update({} if before is None else {"MUJOCO_GL": before})
 
 
 def _first_that_loads() -> str:

@@ -6,7 +6,7 @@ import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from datamodules.envs import gl
 from datamodules.envs.actions import Actions, actions_of
 from datamodules.envs.checks import checked_action, checked_reward, require_open, require_whole
-from datamodules.envs.errors import BadObservation, BadOption, BadSpace, MissingGL, MissingPackage, UnknownTask
-from datamodules.envs.images import ImageReader, area_resized, as_colour, find_image, unread
+from datamodules.envs.errors import BadObservation, BadOption, MissingGL, MissingPackage, UnknownTask
+from datamodules.envs.images import area_resized, as_colour
 from datamodules.envs.import_path import import_callable, import_module_of, is_import_path
 from datamodules.envs.protocol import Step
 from datamodules.envs.simulation import fix_view, require_intact
+from datamodules.envs.spaces import STATE, Observer, Pixels, choose_observer
+from datamodules.observation import Observation
 from worldmodel.spec import EnvSpec
-
-Pixels = Literal["auto", "observation", "render"]
 
 # C code takes seeds as signed 32-bit numbers
 SEEDS = 2**31
@@ -32,33 +32,50 @@ _REGISTERED_BY = {"ALE": "ale_py", "Meta-World": "metaworld"}
 def make(
     *,
     task: str,
-    size: int = 64,
+    size: int | Mapping[str, int] = 64,
     action_repeat: int = 1,
     episode_steps: int | None = None,
+    observe: str | Sequence[str] = "auto",
     pixels: Pixels = "auto",
     image_key: str | None = None,
     kwargs: Mapping[str, Any] | None = None,
     gpu: int | None = None,
 ) -> "GymEnv":
-    """Open `task`, an id as gymnasium.make takes it or `package.module:function`, with [C, size, size] frames.
+    """Open `task`, an id as gymnasium.make takes it or `package.module:function`, with [C, size, size] images.
 
-    episode_steps: control steps until truncation; needed where the environment is registered with none. pixels: where
-    frames come from, "auto" is the observation's image if it has one, else render_mode="rgb_array". image_key: which
-    image, where there are several. kwargs: for the environment's constructor. gpu: EGL device of what draws with GL.
+    size: of all images, or of each by its name. episode_steps: control steps until truncation; needed where the
+    environment is registered with none. observe: what is read, see spaces.py; by default all of an observation with an
+    image, else a drawn frame. pixels: where frames come from, "auto" is the observation if it has an image, else
+    render_mode="rgb_array". image_key: the only image that is read, as "pixels".
+    kwargs: for the environment's constructor. gpu: EGL device of what draws with GL.
     Raises UnknownTask, BadOption, BadSpace or MissingPackage.
     """
     check_options(size=size, action_repeat=action_repeat, episode_steps=episode_steps, pixels=pixels)
-    gymnasium = import_gymnasium(gpu=gpu)
-    env = _open(gymnasium, task, pixels, episode_steps, dict(kwargs or {}))
-    reader = choose_reader(env.observation_space, env.render_mode, pixels=pixels, image_key=image_key)
+    draws = may_draw(observe, pixels)
+    gymnasium = import_gymnasium(gpu=gpu, draws=draws)
+    with gl_for(observe):
+        env = _open(gymnasium, task, draws, episode_steps, dict(kwargs or {}))
+    chosen = {"observe": observe, "pixels": pixels, "image_key": image_key}
+    observer = choose_observer(env.observation_space, env.render_mode, **chosen)
     limit = episode_steps or known_limit(env, task)
     facts = {"task": task, "size": size, "action_repeat": action_repeat, "episode_steps": limit}
-    return GymEnv(env, reader, notes=notes_on(env, env.observation_space, reader, kwargs or {}), **facts)
+    return GymEnv(env, observer, notes=notes_on(env, observer, kwargs or {}), **facts)
 
 
-def check_options(*, size: int, action_repeat: int, episode_steps: int | None, pixels: str) -> None:
+def may_draw(observe: str | Sequence[str], pixels: Pixels) -> bool:
+    """Whether an environment may have to draw, for which it must be built."""
+    return pixels != "observation" and isinstance(observe, str) and observe != STATE
+
+
+def gl_for(observe: str | Sequence[str]) -> contextlib.AbstractContextManager[None]:
+    """Around the construction of an environment: no GL is loaded for its state alone, unless MUJOCO_GL asks for it."""
+    return gl.disabled() if observe == STATE and "MUJOCO_GL" not in os.environ else contextlib.nullcontext()
+
+
+def check_options(*, size: int | Mapping[str, int], action_repeat: int, episode_steps: int | None, pixels: str) -> None:
     """Raise BadOption for a value that no environment can have."""
-    require_whole("size", size, least=16)
+    for side in size.values() if isinstance(size, Mapping) else (size,):
+        require_whole("size", side, least=16)
     require_whole("action_repeat", action_repeat, least=1)
     if episode_steps is not None:
         require_whole("episode_steps", episode_steps, least=1)
@@ -66,12 +83,13 @@ def check_options(*, size: int, action_repeat: int, episode_steps: int | None, p
         raise BadOption(f"pixels: expected auto, observation or render, got {pixels!r}")
 
 
-def import_gymnasium(*, gpu: int | None) -> ModuleType:
+def import_gymnasium(*, gpu: int | None, draws: bool = True) -> ModuleType:
     """Gymnasium, set up to draw without a screen; raises MissingPackage."""
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     # most environments draw without GL
     with contextlib.suppress(MissingGL):
-        gl.choose_backend(gpu=gpu)
+        if draws:
+            gl.choose_backend(gpu=gpu)
     try:
         import gymnasium
     except ModuleNotFoundError as error:
@@ -79,21 +97,11 @@ def import_gymnasium(*, gpu: int | None) -> ModuleType:
     return gymnasium
 
 
-def choose_reader(space: Any, render_mode: str | None, *, pixels: Pixels, image_key: str | None) -> ImageReader | None:
-    """Where frames come from: a reader of observations, or None to draw; raises BadOption or BadSpace."""
-    reader = None if pixels == "render" else find_image(space, image_key)
-    if reader is None and pixels == "observation":
-        raise BadSpace(f"observation: expected an image, got {space}")
-    if reader is None and render_mode != "rgb_array":
-        raise BadSpace(f"observation: expected an image, or an environment with render_mode 'rgb_array', got {space}")
-    return reader
-
-
-def notes_on(env: Any, space: Any, reader: ImageReader | None, kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+def notes_on(env: Any, observer: Observer, kwargs: Mapping[str, Any]) -> tuple[str, ...]:
     """What a user would want to know of an environment that has drawn nothing yet; its view is fixed by the way."""
-    view = fix_view(env, kwargs) if reader is None else None
+    view = fix_view(env, kwargs) if observer.draws else None
     said = [] if view is None else [f"frames are drawn by {view}; task.env.kwargs.camera_name chooses another"]
-    return (*said, *unread(space, reader))
+    return (*said, *observer.notes)
 
 
 def known_limit(env: Any, task: str) -> int:
@@ -107,12 +115,12 @@ def known_limit(env: Any, task: str) -> int:
     return int(limit)
 
 
-def drawing(creator: Callable[..., Any], pixels: Pixels, kwargs: dict[str, Any]) -> dict[str, Any]:
+def drawing(creator: Callable[..., Any], draws: bool, kwargs: dict[str, Any]) -> dict[str, Any]:
     """A constructor's arguments, with render_mode="rgb_array" where it knows that and frames may be needed."""
     metadata = getattr(creator, "metadata", None)
     known = isinstance(metadata, dict) and "rgb_array" in metadata.get("render_modes", ())
     takes = known or "render_mode" in inspect.signature(creator).parameters
-    return {"render_mode": "rgb_array", **kwargs} if takes and pixels != "observation" else kwargs
+    return {"render_mode": "rgb_array", **kwargs} if takes and draws else kwargs
 
 
 @contextlib.contextmanager
@@ -160,12 +168,12 @@ def require_arguments(creator: Callable[..., Any], task: str, kwargs: Mapping[st
         raise BadOption(f"kwargs: {task} does not take them: {error}") from error
 
 
-def _open(gymnasium: ModuleType, task: str, pixels: Pixels, episode_steps: int | None, kwargs: dict[str, Any]) -> Any:
+def _open(gymnasium: ModuleType, task: str, draws: bool, episode_steps: int | None, kwargs: dict[str, Any]) -> Any:
     with typed_errors(gymnasium, task):
         spec = registered_spec(gymnasium, task)
         creator = import_callable(task) if spec is None else spec.entry_point
         creator = creator if callable(creator) else gymnasium.envs.registration.load_env_creator(creator)
-        options = drawing(creator, pixels, kwargs if spec is None else spec.kwargs | kwargs)
+        options = drawing(creator, draws, kwargs if spec is None else spec.kwargs | kwargs)
         require_arguments(creator, task, options)
         if spec is None:
             env = creator(**options)
@@ -177,12 +185,19 @@ def _open(gymnasium: ModuleType, task: str, pixels: Pixels, episode_steps: int |
 
 
 def spec_of(
-    reader: ImageReader | None, actions: Actions, *, task: str, size: int, action_repeat: int, episode_steps: int
+    observer: Observer,
+    actions: Actions,
+    *,
+    task: str,
+    size: int | Mapping[str, int],
+    action_repeat: int,
+    episode_steps: int,
 ) -> EnvSpec:
-    """Of an environment, or of a lane, with frames from `reader`, or drawn in colour where that is None."""
+    """Of an environment, or of a lane, of which `observer` reads images and vectors."""
     return EnvSpec(
         task=task,
-        images={"pixels": (3 if reader is None else reader.channels, size, size)},
+        images=observer.shapes(size),
+        vectors={name: reader.size for name, reader in observer.vectors.items()},
         action_dim=actions.dim,
         action_repeat=action_repeat,
         episode_steps=episode_steps,
@@ -192,34 +207,32 @@ def spec_of(
 
 
 class GymEnv:
-    """One Gymnasium environment; `env` is it, frames come from `reader`, or are drawn where that is None."""
+    """One Gymnasium environment; `env` is it, `observer` says what is read of it."""
 
     def __init__(
         self,
         env: Any,
-        reader: ImageReader | None,
+        observer: Observer,
         *,
         task: str,
-        size: int,
+        size: int | Mapping[str, int],
         action_repeat: int,
         episode_steps: int,
         notes: Sequence[str] = (),
     ) -> None:
-        self.env, self._reader, self.notes = env, reader, tuple(notes)
+        self.env, self._observer, self.notes = env, observer, tuple(notes)
         self._actions = actions_of(env.action_space)
-        self._image = np.zeros((size, size, 3), np.uint8)
+        self._images: dict[str, NDArray[np.uint8]] = {}
         self._control_steps, self._open = 0, False
         facts = {"task": task, "size": size, "action_repeat": action_repeat, "episode_steps": episode_steps}
-        self.spec = spec_of(reader, self._actions, **facts)
+        self.spec = spec_of(observer, self._actions, **facts)
 
     def reset(self, seed: int) -> Step:
         """Open the episode of `seed`; it seeds the action space too."""
         observation, _ = self.env.reset(seed=seed % SEEDS)
         self.env.action_space.seed(seed % SEEDS)
         self._control_steps, self._open = 0, True
-        return Step(
-            {"pixels": self._pixels(observation)}, 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0
-        )
+        return Step(self._observed(observation), 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
 
     def step(self, action: NDArray[np.float32]) -> Step:
         """Repeat an action [A] for action_repeat control steps, or until the end, and sum rewards.
@@ -238,20 +251,31 @@ class GymEnv:
             last = terminal or cut or self._control_steps + taken >= self.spec.episode_steps
         self._control_steps += taken
         self._open = not last
-        return Step({"pixels": self._pixels(observation)}, reward, False, bool(last), bool(terminal), env_steps=taken)
+        return Step(self._observed(observation), reward, False, bool(last), bool(terminal), env_steps=taken)
 
     def render(self, size: int) -> NDArray[np.uint8]:
-        """The last image before it was resized, as uint8 [size, size, 3], for videos."""
-        return as_colour(self._image, size)
+        """The last image, the first of several, before it was resized, as uint8 [size, size, 3], for videos."""
+        return as_colour(first_image(self._images), size)
 
     def close(self) -> None:
         """Close the environment."""
         self.env.close()
 
-    def _pixels(self, observation: Any) -> NDArray[np.uint8]:
-        # a copy: an environment may write its next observation into the same array
-        self._image = drawn(self.env.render()) if self._reader is None else self._reader.read(observation).copy()
-        return area_resized(self._image.transpose(2, 0, 1), self.spec.pixels[1])
+    def _observed(self, observation: Any) -> Observation:
+        self._images, vectors = self._observer.read(observation, lambda: drawn(self.env.render()))
+        return resized(self.spec, self._images) | vectors
+
+
+def resized(spec: EnvSpec, images: Mapping[str, NDArray[np.uint8]]) -> Observation:
+    """Images [h, w, C] as a spec has them, [C, size, size]."""
+    return {name: area_resized(image.transpose(2, 0, 1), spec.images[name][1]) for name, image in images.items()}
+
+
+def first_image(images: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """What a video shows; raises BadOption where no image is observed."""
+    if not images:
+        raise BadOption("render: expected an environment that shows an image, got observe=state")
+    return next(iter(images.values()))
 
 
 def drawn(frame: Any) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.envs.errors import BadObservation, BadOption, BadSpace
+from datamodules.envs.errors import BadObservation
 
 # an axis is one of channels if it is shorter than this, one of the image if it is not
 LEAST_SIDE = 16
@@ -31,16 +31,15 @@ class ImageReader:
         """C, 1 for grey."""
         return {"HWC": self.shape[-1], "CHW": self.shape[0], "HW": 1}[self.layout]
 
-    def read(self, observation: Any) -> NDArray[np.uint8]:
-        """The image as uint8 [h, w, C]; raises BadObservation for another shape, type or range than the space's."""
-        for key in self.path:
-            if not isinstance(observation, Mapping) or key not in observation:
-                raise BadObservation(f"{_name(self.path)}: expected a value, got none")
-            observation = observation[key]
-        values = np.asarray(observation)
+    def read(self, observation: Any, lane: int | None = None) -> NDArray[np.uint8]:
+        """The image as uint8 [h, w, C]; raises BadObservation for another shape, type or range than the space's.
+
+        lane: whose image is read, where the observation is a batch.
+        """
+        values = np.asarray(value_at(observation, self.path, lane))
         if values.shape != self.shape or values.dtype.kind != self.dtype.kind:
             expected, got = f"{self.dtype} {self.shape}", f"{values.dtype} {values.shape}"
-            raise BadObservation(f"{_name(self.path)}: expected {expected}, got {got}")
+            raise BadObservation(f"{as_image_name(self.path)}: expected {expected}, got {got}")
         if self.layout == "CHW":
             values = values.transpose(1, 2, 0)
         return self._as_bytes(values[..., None] if self.layout == "HW" else values)
@@ -52,44 +51,8 @@ class ImageReader:
         limit = 255 * self.scale
         # NaN fails this too
         if not 0 <= low <= high <= limit:
-            raise BadObservation(f"{_name(self.path)}: expected values in 0..{limit:g}, got {low:g}..{high:g}")
+            raise BadObservation(f"{as_image_name(self.path)}: expected values in 0..{limit:g}, got {low:g}..{high:g}")
         return np.rint(values / self.scale).astype(np.uint8)
-
-
-def find_image(space: Any, key: str | None) -> ImageReader | None:
-    """The reader of a space's image, under `key` ("a/b" in nested dicts) or the only one; None where there is none.
-
-    Raises BadOption for a wrong key or several images, BadSpace for an image whose layout or range is not clear.
-    """
-    parts = {path: part for path, part in _leaves(space, ()).items() if isinstance(part, _box_type())}
-    names = ["/".join(path) for path in parts]
-    if key is not None:
-        if key not in names or not parts[tuple(key.split("/"))].shape:
-            raise BadOption(f"image_key: expected one of {names}, got {key!r}")
-        parts = {tuple(key.split("/")): parts[tuple(key.split("/"))]}
-    found = {path: _judge(path, box) for path, box in parts.items()}
-    readers = [reader for reader in found.values() if isinstance(reader, ImageReader)]
-    if len(readers) > 1:
-        candidates = ["/".join(reader.path) for reader in readers]
-        raise BadOption(f"image_key: expected one of the images {candidates}, got none")
-    if readers:
-        return readers[0]
-    unclear = [reason for reason in found.values() if reason is not None]
-    if key is not None and not unclear:
-        shape = parts[tuple(key.split("/"))].shape
-        raise BadSpace(f"{_name((key,))}: expected an image of at least {LEAST_SIDE}x{LEAST_SIDE}, got shape {shape}")
-    if unclear:
-        raise BadSpace(f"{unclear[0]}; pixels=render draws the environment instead")
-    return None
-
-
-def unread(space: Any, reader: ImageReader | None) -> list[str]:
-    """A sentence on the parts of a Dict observation beside the image that is read; none where the frame is drawn."""
-    if reader is None:
-        return []
-    parts = ["/".join(path) for path in _leaves(space, ()) if path != reader.path]
-    image = "/".join(reader.path)
-    return [f"of the observation its image {image} alone is read, not {', '.join(parts)}"] if parts else []
 
 
 def area_resized(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -110,32 +73,44 @@ def as_colour(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(area_resized(newest.transpose(2, 0, 1), size).transpose(1, 2, 0))
 
 
-def _leaves(space: Any, path: tuple[str, ...]) -> dict[tuple[str, ...], Any]:
+def leaves(space: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """The parts of nested Dict and Tuple spaces by their keys."""
     from gymnasium import spaces
 
-    if isinstance(space, spaces.Dict):
-        return {k: box for key, part in space.items() for k, box in _leaves(part, (*path, str(key))).items()}
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        items = space.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
+        return {k: leaf for key, part in items for k, leaf in leaves(part, (*path, str(key))).items()}
     return {path: space}
 
 
-def _box_type() -> type:
+def value_at(observation: Any, path: tuple[str, ...], lane: int | None = None) -> Any:
+    """The part of an observation under `path`, of a lane where it is a batch of them; raises BadObservation."""
+    for key in path:
+        if isinstance(observation, tuple) and key.isdecimal() and int(key) < len(observation):
+            observation = observation[int(key)]
+        elif isinstance(observation, Mapping) and key in observation:
+            observation = observation[key]
+        else:
+            raise BadObservation(f"{as_image_name(path)}: expected a value, got none")
+    return observation if lane is None else observation[lane]
+
+
+def judge_image(path: tuple[str, ...], box: Any) -> ImageReader | str | None:
+    """A reader, or why an image cannot be read, or None for what is no image."""
     from gymnasium import spaces
 
-    return spaces.Box
-
-
-def _judge(path: tuple[str, ...], box: Any) -> ImageReader | str | None:
-    """A reader, or why an image cannot be read, or None for what is no image."""
+    if not isinstance(box, spaces.Box):
+        return None
     if sum(side >= LEAST_SIDE for side in box.shape) < 2 or (len(box.shape) != 3 and box.dtype != np.uint8):
         return None
     layout = _layout(box.shape)
     got = f"{box.dtype} {box.shape}"
     if layout is None:
-        return f"{_name(path)}: expected an image HWC, CHW or HW with less than {LEAST_SIDE} channels, got {got}"
+        return f"{as_image_name(path)}: expected an image HWC, CHW or HW of less than {LEAST_SIDE} channels, got {got}"
     low, high = np.unique(box.low), np.unique(box.high)
     scale = _SCALES.get((box.dtype.kind, float(high[0])))
     if len(low) > 1 or len(high) > 1 or low[0] != 0 or scale is None or (scale == 257 and box.dtype != np.uint16):
-        return f"{_name(path)}: expected an image of {_EXPECTED}, got {got} {low[0]:g}..{high[-1]:g}"
+        return f"{as_image_name(path)}: expected an image of {_EXPECTED}, got {got} {low[0]:g}..{high[-1]:g}"
     return ImageReader(path=path, shape=box.shape, dtype=box.dtype, layout=layout, scale=scale)
 
 
@@ -145,5 +120,6 @@ def _layout(shape: tuple[int, ...]) -> Literal["HWC", "CHW", "HW"] | None:
     return layouts.get(is_side)  # type: ignore[return-value]
 
 
-def _name(path: tuple[str, ...]) -> str:
+def as_image_name(path: tuple[str, ...]) -> str:
+    """How messages call a part of an observation."""
     return f"observation[{'/'.join(path)}]" if path else "observation"

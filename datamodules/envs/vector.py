@@ -24,24 +24,30 @@ from datamodules.envs.checks import checked_action, checked_reward, require_open
 from datamodules.envs.errors import BadObservation, BadOption, Diverged, UnknownTask
 from datamodules.envs.gym import (
     SEEDS,
-    Pixels,
     check_options,
-    choose_reader,
     drawing,
     drawn,
+    first_image,
+    gl_for,
     import_gymnasium,
     known_limit,
+    may_draw,
     notes_on,
     registered_spec,
     require_arguments,
+    resized,
     spec_of,
     typed_errors,
 )
-from datamodules.envs.images import ImageReader, area_resized, as_colour
+from datamodules.envs.images import as_colour
 from datamodules.envs.import_path import import_callable
 from datamodules.envs.protocol import Step
 from datamodules.envs.simulation import require_intact
+from datamodules.envs.spaces import Observer, Pixels, choose_observer
+from datamodules.observation import Observation
 
+# images [h, w, C] as they come, and vectors
+Seen = tuple[dict[str, NDArray[np.uint8]], Observation]
 NEXT_STEP, SAME_STEP, DISABLED = "NextStep", "SameStep", "Disabled"
 
 
@@ -49,9 +55,10 @@ def make_lanes(
     *,
     task: str,
     lanes: int,
-    size: int = 64,
+    size: int | Mapping[str, int] = 64,
     action_repeat: int = 1,
     episode_steps: int | None = None,
+    observe: str | Sequence[str] = "auto",
     pixels: Pixels = "auto",
     image_key: str | None = None,
     vectorization: Literal["sync", "native"] = "sync",
@@ -69,29 +76,32 @@ def make_lanes(
         raise BadOption(f"vectorization: expected sync or native (source=gym runs processes), got {vectorization!r}")
     if autoreset not in (NEXT_STEP, SAME_STEP, DISABLED):
         raise BadOption(f"autoreset: expected {NEXT_STEP}, {SAME_STEP} or {DISABLED}, got {autoreset!r}")
-    gymnasium, options = import_gymnasium(gpu=gpu), dict(kwargs or {})
-    with typed_errors(gymnasium, task):
+    draws = may_draw(observe, pixels)
+    gymnasium, options = import_gymnasium(gpu=gpu, draws=draws), dict(kwargs or {})
+    with typed_errors(gymnasium, task), gl_for(observe):
         spec = registered_spec(gymnasium, task)
         if spec is None:
             creator = import_callable(task)
-            options = {"num_envs": lanes, **drawing(creator, pixels, options)}
+            options = {"num_envs": lanes, **drawing(creator, draws, options)}
             require_arguments(creator, task, options)
             env = creator(**options)
         elif vectorization == "sync":
             extra = {"vector_kwargs": {"autoreset_mode": autoreset}, "disable_env_checker": True}
-            env = _make_vec(gymnasium, spec, "entry_point", lanes, pixels, episode_steps, options, extra)
+            env = _make_vec(gymnasium, spec, "entry_point", lanes, draws, episode_steps, options, extra)
         else:
-            env = _make_vec(gymnasium, spec, "vector_entry_point", lanes, pixels, episode_steps, options, {})
+            env = _make_vec(gymnasium, spec, "vector_entry_point", lanes, draws, episode_steps, options, {})
     if not isinstance(env, gymnasium.vector.VectorEnv) or env.num_envs != lanes:
         got = f"{type(env).__name__} with {getattr(env, 'num_envs', 'no')} lanes"
         raise UnknownTask(f"task: expected a gymnasium.vector.VectorEnv with {lanes} lanes from {task}, got {got}")
-    reader = choose_reader(env.single_observation_space, env.render_mode, pixels=pixels, image_key=image_key)
+    chosen = {"observe": observe, "pixels": pixels, "image_key": image_key}
+    observer = choose_observer(env.single_observation_space, env.render_mode, **chosen)
     limit = episode_steps or known_limit(env, task)
     facts = {"task": task, "size": size, "action_repeat": action_repeat, "episode_steps": limit}
     by_lane = isinstance(env.unwrapped, gymnasium.vector.SyncVectorEnv | gymnasium.vector.AsyncVectorEnv)
     singles = env.envs if isinstance(env.unwrapped, gymnasium.vector.SyncVectorEnv) else []
-    notes = [notes_on(single, env.single_observation_space, reader, options) for single in singles]
-    return VectorLanes(env, reader, by_lane=by_lane, singles=singles, notes=notes[0] if notes else (), **facts)
+    notes = [notes_on(single, observer, options) for single in singles]
+    said = notes[0] if notes else observer.notes
+    return VectorLanes(env, observer, by_lane=by_lane, singles=singles, notes=said, **facts)
 
 
 def _make_vec(
@@ -99,7 +109,7 @@ def _make_vec(
     spec: Any,
     entry: str,
     lanes: int,
-    pixels: Pixels,
+    draws: bool,
     episode_steps: int | None,
     kwargs: dict[str, Any],
     extra: dict[str, Any],
@@ -108,7 +118,7 @@ def _make_vec(
     if creator is None:
         raise BadOption(f"vectorization: {spec.id} brings no vector environment along, use sync")
     creator = creator if callable(creator) else gymnasium.envs.registration.load_env_creator(creator)
-    options = drawing(creator, pixels, {**spec.kwargs, **kwargs})
+    options = drawing(creator, draws, {**spec.kwargs, **kwargs})
     require_arguments(creator, spec.id, options if entry == "entry_point" else {"num_envs": lanes, **options})
     limit = {} if episode_steps is None else {"max_episode_steps": episode_steps}
     mode = "sync" if entry == "entry_point" else entry
@@ -124,10 +134,10 @@ class VectorLanes:
     def __init__(
         self,
         env: Any,
-        reader: ImageReader | None,
+        observer: Observer,
         *,
         task: str,
-        size: int,
+        size: int | Mapping[str, int],
         action_repeat: int,
         episode_steps: int,
         by_lane: bool,
@@ -135,29 +145,29 @@ class VectorLanes:
         notes: Sequence[str] = (),
     ) -> None:
         self.notes, self._simulations = tuple(notes), [single.unwrapped for single in singles]
-        self.env, self.count, self._reader, self._by_lane = env, int(env.num_envs), reader, by_lane
+        self.env, self.count, self._observer, self._by_lane = env, int(env.num_envs), observer, by_lane
         self._mode = autoreset_mode(env)
-        if self._mode == SAME_STEP and reader is None:
+        if self._mode == SAME_STEP and observer.draws:
             raise BadOption(f"pixels: {task} resets ended lanes before they can be drawn, expected image observations")
         self._actions = actions_of(env.single_action_space)
-        self._images = [np.zeros((size, size, 3), np.uint8)] * self.count
+        self._seen: list[Seen] = [({}, {})] * self.count
         self._steps: dict[int, int] = {}  # control steps of the open episodes
         self._ended = np.ones(self.count, np.bool_)  # the environment's own episode is over
-        self._openings: dict[int, NDArray[np.uint8]] = {}  # images of the lanes that stand at an opening of their own
+        self._openings: dict[int, Seen] = {}  # what is seen of the lanes that stand at an opening of their own
         facts = {"task": task, "size": size, "action_repeat": action_repeat, "episode_steps": episode_steps}
-        self.spec = spec_of(reader, self._actions, **facts)
+        self.spec = spec_of(observer, self._actions, **facts)
 
     def reset(self, seeds: dict[int, int]) -> dict[int, Step]:
         """Open an episode in each lane of {lane: seed} while the others go on; see above for what a seed does."""
         others = self._steps.keys() - seeds.keys()
         if others and not self._by_lane and self._mode != DISABLED:
-            images = self._take_openings(seeds, others)
+            seen = self._take_openings(seeds, others)
         else:
             observation = self._reset_env(seeds, everything=not others)
-            images = self._read(observation, seeds.keys())
-        for lane, image in images.items():
-            self._steps[lane], self._images[lane] = 0, image
-        return {lane: Step({"pixels": self._pixels(lane)}, 0.0, True, False, False, env_steps=0) for lane in seeds}
+            seen = self._read(observation, seeds.keys())
+        for lane, one in seen.items():
+            self._steps[lane], self._seen[lane] = 0, one
+        return {lane: Step(self._observed(lane), 0.0, True, False, False, env_steps=0) for lane in seeds}
 
     def step(self, actions: dict[int, NDArray[np.float32]]) -> dict[int, Step]:
         """Repeat {lane: action [A]} for action_repeat control steps, each lane until its end, and sum rewards.
@@ -186,14 +196,14 @@ class VectorLanes:
             for lane in shown:
                 taken, last = self._steps[lane] - before[lane], lane in ends
                 flags = (False, last, last and bool(terminated[lane]))
-                rows[lane] = Step({"pixels": self._pixels(lane)}, rewards[lane], *flags, env_steps=taken)
+                rows[lane] = Step(self._observed(lane), rewards[lane], *flags, env_steps=taken)
             for lane in ends:
                 del self._steps[lane]
         return rows
 
     def render(self, lane: int, size: int) -> NDArray[np.uint8]:
-        """A lane's last image before it was resized, as uint8 [size, size, 3], for videos."""
-        return as_colour(self._images[lane], size)
+        """A lane's last image, the first of several, before it was resized, as uint8 [size, size, 3], for videos."""
+        return as_colour(first_image(self._seen[lane][0]), size)
 
     def close(self) -> None:
         """Close the environment."""
@@ -231,7 +241,7 @@ class VectorLanes:
             self._steps.clear()  # what fails one lane fails all of them
             raise
 
-    def _take_openings(self, seeds: dict[int, int], others: set[int]) -> dict[int, NDArray[np.uint8]]:
+    def _take_openings(self, seeds: dict[int, int], others: set[int]) -> dict[int, Seen]:
         if late := seeds.keys() - self._openings.keys():
             raise BadOption(
                 f"reset: {self.spec.task} takes no reset mask, so lanes {sorted(late)} cannot be opened "
@@ -251,25 +261,33 @@ class VectorLanes:
         return np.stack([self._actions.native(checked_action(a, action_dim=self.spec.action_dim)) for a in every])
 
     def _see(self, lanes: list[int], observation: Any, info: dict[str, Any]) -> None:
-        """Take the images of lanes after a step, of their last state where they have ended."""
+        """Take what is seen of lanes after a step, of their last state where they have ended."""
         final = [lane for lane in lanes if self._mode == SAME_STEP and self._ended[lane]]
         if final and "final_obs" not in info:
             raise BadObservation(f"info: expected final_obs with an end in SameStep, got {sorted(info)}")
-        images = self._read(observation, [lane for lane in lanes if lane not in final])
+        seen = self._read(observation, [lane for lane in lanes if lane not in final])
         if final:
-            images |= self._read(info["final_obs"], final)
-        for lane, image in images.items():
-            self._images[lane] = image
+            seen |= self._read(info["final_obs"], final)
+        for lane, one in seen.items():
+            self._seen[lane] = one
 
-    def _read(self, observation: Any, lanes: Any) -> dict[int, NDArray[np.uint8]]:
-        """Images of lanes, copies, since an environment may write the next ones into the same arrays."""
-        if self._reader is not None:
-            return {lane: self._reader.read(lane_of(observation, lane)).copy() for lane in lanes}
-        frames = self.env.render() if len(lanes) else ()
-        return {lane: drawn(frames[lane]).copy() for lane in lanes}
+    def _read(self, observation: Any, lanes: Any) -> dict[int, Seen]:
+        """What is seen of lanes, copies, since an environment may write the next ones into the same arrays."""
+        frames = self.env.render() if self._observer.draws and len(lanes) else ()
+        # final observations are an array of whole ones
+        whole = isinstance(observation, np.ndarray) and observation.dtype == object
+        return {
+            lane: self._observer.read(
+                observation[lane] if whole else observation,
+                lambda lane=lane: drawn(frames[lane]).copy(),
+                None if whole else lane,
+            )
+            for lane in lanes
+        }
 
-    def _pixels(self, lane: int) -> NDArray[np.uint8]:
-        return area_resized(self._images[lane].transpose(2, 0, 1), self.spec.pixels[1])
+    def _observed(self, lane: int) -> Observation:
+        images, vectors = self._seen[lane]
+        return resized(self.spec, images) | vectors
 
 
 def shared_seed(seeds: Mapping[int, int], lanes: int) -> int:
@@ -284,10 +302,3 @@ def autoreset_mode(env: Any) -> str:
     if name not in (NEXT_STEP, SAME_STEP, DISABLED):
         raise BadOption(f"autoreset: expected an AutoresetMode in the environment's metadata, got {mode!r}")
     return str(name)
-
-
-def lane_of(batch: Any, lane: int) -> Any:
-    """One lane's part of a batched observation: arrays, or dicts of them."""
-    if isinstance(batch, Mapping):
-        return {key: lane_of(part, lane) for key, part in batch.items()}
-    return batch[lane]

@@ -85,7 +85,7 @@ def shown(task: str, episodes: int = 8) -> np.ndarray:
     moving = model.body_dofnum[model.body_rootid[model.geom_bodyid]] > 0
     for seed in range(episodes):
         env.reset(seed)
-        numbers, kinds = np.moveaxis(env._camera(env._views[0], 64).render(segmentation=True), -1, 0)
+        numbers, kinds = np.moveaxis(env._camera(env._views["pixels"][0], 64).render(segmentation=True), -1, 0)
         geoms = numbers[kinds == int(mjtObj.mjOBJ_GEOM)]
         counts.append(moving[geoms].sum() + (kinds == int(mjtObj.mjOBJ_SKIN)).sum())
     env.close()

@@ -79,7 +79,7 @@ class Watermarked(gymnasium.Env):
             frame = frame.astype(np.float32) / (np.float32("nan") if self.spoil == "pixels" and self.time else 255)
         if self.kind == "chw":
             frame = frame.transpose(2, 0, 1)
-        parts = {"state": np.zeros(3, np.float32), "camera": {"front": frame}}
+        parts = {"state": np.float32([self.lane, self.episode, self.time]), "camera": {"front": frame}}
         return {"dict": parts, "two": {"left": frame, "right": frame}, "vector": parts["state"]}.get(self.kind, frame)
 
 

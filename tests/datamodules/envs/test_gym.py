@@ -18,9 +18,10 @@ from datamodules.envs.errors import (
     UnknownTask,
     WorkerLost,
 )
-from datamodules.envs.images import area_resized, find_image, unread
+from datamodules.envs.images import area_resized, judge_image
 from datamodules.envs.pool import EnvPool
 from datamodules.envs.protocol import Fault
+from datamodules.envs.spaces import choose_observer
 
 gymnasium = pytest.importorskip("gymnasium")
 from gymnasium import spaces  # noqa: E402
@@ -96,9 +97,7 @@ def test_rows_keep_their_frames_and_videos_show_the_image_before_it_was_resized(
     assert env.render(40).shape == (40, 40, 3)
 
 
-def test_several_images_need_a_key(envs):
-    with pytest.raises(BadOption, match=r"image_key.*\['left', 'right'\]"):
-        make(kwargs={"observation": "two"})
+def test_a_key_chooses_one_of_several_images(envs):
     assert make(image_key="right", kwargs={"observation": "two"}).spec.pixels == (3, 16, 16)
     assert make(image_key="camera/front", kwargs={"observation": "dict"}).spec.pixels == (3, 16, 16)
     with pytest.raises(BadOption, match=r"image_key.*left.*'middle'"):
@@ -123,7 +122,7 @@ BYTES = {"low": 0, "high": 255, "dtype": np.uint8}
 )
 def test_clear_images_are_read(space, expected):
     box = spaces.Box(**space)
-    reader = find_image(box, None)
+    reader = choose_observer(box, None).images["pixels"]
     top = np.full(box.shape, box.high.flat[0], box.dtype)
     assert reader.read(top).shape == expected and (reader.read(top) == 255).all()
     assert (reader.read(np.zeros_like(top)) == 0).all() and reader.channels == expected[-1]
@@ -151,14 +150,14 @@ def _hwc(values, layout):
 )
 def test_unclear_images_are_refused_with_what_was_expected(space, text):
     with pytest.raises(BadSpace, match=rf"^observation: expected.*{text}.*pixels=render"):
-        find_image(spaces.Box(**space), None)
+        choose_observer(spaces.Box(**space), None)
 
 
 @pytest.mark.parametrize("shape", [(3,), (7, 7, 3), (15, 64)])
 def test_other_observations_are_no_images(shape):
-    assert find_image(spaces.Box(0, 255, shape, np.uint8), None) is None
+    assert judge_image((), spaces.Box(0, 255, shape, np.uint8)) is None
     with pytest.raises(BadSpace, match="at least 16x16"):
-        find_image(spaces.Dict({"a": spaces.Box(0, 255, shape, np.uint8)}), "a")
+        choose_observer(spaces.Dict({"a": spaces.Box(0, 255, shape, np.uint8)}), None, image_key="a")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +172,7 @@ def test_other_observations_are_no_images(shape):
     ],
 )
 def test_observations_that_break_their_spaces_promise_are_refused(value, text):
-    reader = find_image(spaces.Dict({"eye": spaces.Box(0.0, 1.0, (16, 16, 3))}), None)
+    reader = judge_image(("eye",), spaces.Box(0.0, 1.0, (16, 16, 3)))
     with pytest.raises(BadObservation, match=rf"observation\[eye\]: expected.*{text}"):
         reader.read({"eye": value})
     with pytest.raises(BadObservation, match="got none"):
@@ -358,20 +357,107 @@ def test_ids_are_those_that_gymnasium_makes(envs, task, limit):
 
 
 def test_what_is_not_read_of_an_observation_is_said(envs):
-    assert make(kwargs={"observation": "dict"}).notes == (
-        "of the observation its image camera/front alone is read, not state",
-    )
-    assert make(kwargs={"observation": "image"}).notes == make(kwargs={"observation": "vector"}).notes == ()
+    for kind in ("dict", "two", "image", "vector"):
+        assert make(kwargs={"observation": kind}).notes == ()
     (note,) = make(image_key="left", kwargs={"observation": "two"}).notes
-    assert note.endswith("left alone is read, not right")
-    space = spaces.Dict({"eye": spaces.Box(0, 255, (16, 16, 3), np.uint8), "mode": spaces.Discrete(2)})
-    assert unread(space, find_image(space, None)) == ["of the observation its image eye alone is read, not mode"]
+    assert note == "not read of the observation: right (Box); task.env.observe says what is"
+    (note,) = make(observe="pixels", kwargs={"observation": "dict"}).notes
+    assert "observation: state (Box);" in note
+    (note,) = make(observe=["state"], kwargs={"observation": "dict"}).notes
+    assert "observation: camera.front (Box);" in note
+    space = spaces.Dict({"eye": spaces.Box(0, 255, (16, 16, 3), np.uint8), "text": spaces.Text(4)})
+    assert "observation: text (Text);" in choose_observer(space, None).notes[0]
+
+
+SPACE = spaces.Dict(
+    {
+        "camera": spaces.Dict({"front": spaces.Box(0, 255, (20, 16, 3), np.uint8)}),
+        "wrist": spaces.Box(0.0, 1.0, (1, 16, 16), np.float32),
+        "mode": spaces.Discrete(3, start=5),
+        "many": spaces.MultiDiscrete([2, 3]),
+        "on": spaces.MultiBinary(2),
+        "pair": spaces.Tuple((spaces.Box(-np.inf, np.inf, (2, 2)), spaces.Box(-9, 9, (), np.int64))),
+        "text": spaces.Text(4),
+    }
+)
+SEEN = {
+    "camera": {"front": np.arange(960, dtype=np.uint8).reshape(20, 16, 3)},
+    "wrist": np.full((1, 16, 16), 0.2, np.float32),
+    "mode": np.int64(6),
+    "many": np.array([1, 2]),
+    "on": np.array([1, 0], np.int8),
+    "pair": (np.float32([[1, 2], [3, 4]]), np.int64(-7)),
+    "text": "a",
+}
+READ = {"mode": [0, 1, 0], "many": [0, 1, 0, 0, 1], "on": [1, 0], "pair.0": [1, 2, 3, 4], "pair.1": [-7]}
+
+
+def never():
+    raise AssertionError("nothing is drawn")
+
+
+def test_a_whole_observation_is_read_by_name():
+    observer = choose_observer(SPACE, None)
+    assert observer.shapes({"camera.front": 16, "wrist": 32}) == {"camera.front": (3, 16, 16), "wrist": (1, 32, 32)}
+    images, vectors = observer.read(SEEN, never)
+    np.testing.assert_array_equal(images["camera.front"], SEEN["camera"]["front"])
+    assert (images["wrist"] == 51).all() and {name: v.tolist() for name, v in vectors.items()} == READ
+    assert all(v.dtype == np.float32 for v in vectors.values()) and "text (Text)" in observer.notes[0]
+    with pytest.raises(BadObservation, match=r"observation\[mode\]: expected 5..7, got 8"):
+        observer.read({**SEEN, "mode": np.int64(8)}, never)
+    with pytest.raises(BadObservation, match=r"observation\[on\]: expected numbers \(2,\)"):
+        observer.read({**SEEN, "on": np.zeros(3)}, never)
+    with pytest.raises(BadOption, match="size: expected a size for each"):
+        observer.shapes({"wrist": 32})
+
+
+@pytest.mark.parametrize(
+    ("options", "images", "vectors"),
+    [
+        ({"observe": "pixels"}, ["camera.front", "wrist"], []),
+        ({"observe": "state"}, [], list(READ)),
+        ({"observe": "pixels+state"}, ["camera.front", "wrist"], list(READ)),
+        ({"observe": "pixels+state", "image_key": "wrist"}, ["pixels"], list(READ)),
+        ({"image_key": "camera/front"}, ["pixels"], []),
+        ({"observe": ["mode", "wrist"]}, ["wrist"], ["mode"]),
+        ({"observe": "pixels+state", "pixels": "render"}, ["pixels"], list(READ)),
+        ({"pixels": "render"}, ["pixels"], []),
+    ],
+)
+def test_what_is_observed_can_be_chosen(options, images, vectors):
+    observer = choose_observer(SPACE, "rgb_array", **options)
+    assert (sorted(observer.images), sorted(observer.vectors)) == (sorted(images), sorted(vectors))
+    assert observer.draws == ("pixels" in options)
+
+
+def test_other_choices_are_refused_with_those_that_there_are():
+    for observe in ("all", ["wrist", "hand"], []):
+        with pytest.raises(BadOption, match="observe: expected"):
+            choose_observer(SPACE, None, observe=observe)
+    with pytest.raises(BadSpace, match="observe=state"):
+        choose_observer(spaces.Box(0, 255, (16, 16, 3), np.uint8), None, observe="state")
+
+
+def test_workers_carry_a_whole_observation(envs):
+    options = {"task": "gym_envs:Watermarked", "size": 16, "episode_steps": 9, "kwargs": {"observation": "dict"}}
+    with EnvPool(source="gym", kwargs=options, count=1) as pool:
+        assert pool.spec.images == {"camera.front": (3, 16, 16)} and pool.spec.vectors == {"state": 3}
+        row = pool.reset({0: 0})[0]
+        assert envs.read(row.observation["camera.front"])[2] == 0 and row.observation["state"].shape == (3,)
+    with EnvPool(source="gym", kwargs={**options, "observe": "state"}, count=1) as pool:
+        assert pool.spec.images == {} and pool.reset({0: 0})[0].observation.keys() == {"state"}
 
 
 def test_notes_reach_the_pool_through_visual_options(envs):
-    kwargs = {"task": "gym_envs:Watermarked", "size": 16, "episode_steps": 9, "kwargs": {"observation": "dict"}}
+    kwargs = {
+        "task": "gym_envs:Watermarked",
+        "size": 16,
+        "episode_steps": 9,
+        "kwargs": {"observation": "dict"},
+        "observe": "pixels",
+    }
     with EnvPool(source="gym", kwargs=kwargs, visuals={"grayscale": {}}, count=1) as pool:
-        assert "not state" in pool.notes[0]
+        assert "state (Box)" in pool.notes[0]
 
 
 def test_an_environments_own_error_keeps_its_traceback(envs, capfd):

@@ -250,3 +250,18 @@ def test_ids_are_those_that_gymnasium_makes(task):
     for vectorization in ("sync", "native"):
         lanes = vector.make_lanes(task=task, lanes=2, size=16, vectorization=vectorization)
         assert lanes.spec.episode_steps == 500
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
+def test_lanes_read_whole_observations(envs, mode):
+    pool = open_lanes(mode=mode, kwargs={"observation": "dict"})
+    assert pool.spec.images == {"camera.front": (3, 16, 16)} and pool.spec.vectors == {"state": 3}
+    still = np.zeros(2, np.float32)
+    rows = [pool.reset({lane: lane for lane in range(3)})]
+    while not any(row.is_last for row in rows[-1].values()):
+        rows.append(pool.step(dict.fromkeys(rows[-1], still)))
+    assert len(rows) > 2
+    for time, row in enumerate(rows):
+        for one in row.values():
+            lane, episode, _ = mark = envs.read(one.observation["camera.front"])
+            assert mark[2] == time and one.observation["state"].tolist() == [lane, episode, time]
