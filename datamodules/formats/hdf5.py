@@ -56,6 +56,8 @@ def open_writer(path: Path, spec: EnvSpec) -> "Hdf5Writer":
 class Hdf5Reader:
     """The episodes of files in the order of their names; a file is open while it is read."""
 
+    spec: EnvSpec
+
     def __init__(
         self, root: Path, files: list[Path], problems: list[Problem], options: RowOptions, *, image_key: str
     ) -> None:

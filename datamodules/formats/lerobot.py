@@ -168,7 +168,7 @@ class LeRobotReader:
     def _unread(self) -> set[str]:
         """Features that are neither the camera nor numbers that are read, nor made of these."""
         known = {*self._numbers(), *self._cameras, "timestamp", "task_index", *_TERMINAL}
-        return self._info.columns - (known | {"next.done"} if self._terminal in _TERMINAL else known)
+        return set(self._info.columns) - (known | {"next.done"} if self._terminal in _TERMINAL else known)
 
     def _columns(self, episode: _Episode) -> tuple[dict[str, NDArray[Any]], list[NDArray[np.uint8]]]:
         """The numbers of an episode's rows by column, and its frames where they lie in the table."""
@@ -176,11 +176,11 @@ class LeRobotReader:
         if self._table is None or self._table.path != path:
             self._close_table()
             # pictures are large: a few rows at a time
-            columns, batch = (
-                (self._numbers(), 1024) if self._info.in_film else ([*self._numbers(), self._info.camera], 8)
-            )
-            self._table = Rows(self._root, path, columns, batch_rows=batch)
-        parts, frames = [], []
+            rows = 1024 if self._info.in_film else 8
+            keys = self._numbers() if self._info.in_film else [*self._numbers(), self._info.camera]
+            self._table = Rows(self._root, path, keys, batch_rows=rows)
+        parts: list[dict[str, NDArray[Any]]] = []
+        frames: list[NDArray[np.uint8]] = []
         for batch in self._table.take(episode.begin, episode.begin + episode.length):
             parts.append({key: self._values(path, key, batch.column(key)) for key in self._numbers()})
             if not self._info.in_film:
@@ -293,9 +293,19 @@ def open_reader(
         FormatError: where nothing can be read. OSError.
     """
     infos = [read_info(path, key) for key in camera.split(",")]
-    known = {"size": size, "terminal": terminal or options.terminal_key, "task": options.task}
-    known["cameras"] = [info.camera for info in infos]
-    readers = [LeRobotReader(path, info, convention_of(path, info, options), **known) for info in infos]
+    cameras, ending = [info.camera for info in infos], terminal or options.terminal_key
+    readers = [
+        LeRobotReader(
+            path,
+            info,
+            convention_of(path, info, options),
+            size=size,
+            terminal=ending,
+            task=options.task,
+            cameras=cameras,
+        )
+        for info in infos
+    ]
     return readers[0] if len(readers) == 1 else SeveralCameras(readers)
 
 

@@ -107,7 +107,7 @@ class Mp4Reader:
         arrays = {field: table[key] for field, key in found.items()}
         flags = {key: values for key, values in arrays.items() if key not in ("action", "reward", "env_steps")}
         _, terminal = split(self._name(path), flags, rows)
-        fields = {key: arrays[key] for key in ("action", "reward", "env_steps") if key in arrays}
+        fields: dict[str, Any] = {key: values for key, values in arrays.items() if key not in flags}
         fields |= {"pixels": pixels, "is_terminal": terminal}
         return self._assembler.trajectory(self._name(path), fields, unread=set(table) - set(found.values()))
 

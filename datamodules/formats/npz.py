@@ -254,7 +254,7 @@ class NpzReader:
         for key in images:
             if key not in archive:
                 raise FormatError(f"{archive.name}: expected key {key}, got {', '.join(archive.members)}")
-        arrays = {"pixels": [archive.read(key) for key in images]}
+        arrays: dict[str, Any] = {"pixels": [archive.read(key) for key in images]}
         for field in ("action", "reward", "env_steps"):
             if field in found or field == "action":
                 arrays[field] = archive.read(found.get(field, FIELDS[field][0]))  # raises with the keys that there are

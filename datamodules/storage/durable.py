@@ -12,7 +12,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 RETRIES = 3
 # what a moment's wait cannot mend
 LASTING = {

@@ -202,4 +202,4 @@ def parse_manifest(data: bytes) -> tuple[Manifest, dict[str, Any]]:
     numbers = {key: content.get(key) for key in _KEYS}
     if not all(type(number) is int and number >= 0 for number in numbers.values()):
         raise ChecksumMismatch(f"expected {', '.join(_KEYS)}, got {content}")
-    return Manifest(**numbers), content.get("header", {})
+    return Manifest(*(int(content[key]) for key in _KEYS)), content.get("header", {})

@@ -72,7 +72,8 @@ def decode(spec: EnvSpec, block: Block) -> dict[str, NDArray[Any]]:
     expected = block.rows * row_bytes(spec)
     if len(block.payload) != expected:
         raise ReplayMismatch(f"block {block.number}: expected {expected} bytes, got {len(block.payload)}")
-    fields, offset = {}, 0
+    fields: dict[str, NDArray[Any]] = {}
+    offset = 0
     for key, (dtype, shape) in columns(spec).items():
         count = block.rows * math.prod(shape)
         fields[key] = np.frombuffer(block.payload, dtype, count, offset).reshape(block.rows, *shape)
