@@ -6,6 +6,7 @@ import platform
 import re
 import shutil
 import tempfile
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
@@ -18,18 +19,8 @@ from packaging.specifiers import SpecifierSet
 from datamodules.storage.budget import parse_bytes
 from trainers.machine.rendering import BACKENDS, Check, check_backend, verdict, wanted_backends
 
-# What is known to work, with the reason where a version is known to break.
-PACKAGES = {
-    "torch": ">=2.11",
-    "pytorch-lightning": ">=2.6.6,<2.7",  # below 2.6.6 a checkpoint could run code
-    "dm-control": "==1.0.50",
-    "mujoco": ">=3.17,<4",  # dm-control 1.0.50 cannot build a physics with 4.0
-    "hydra-core": ">=1.3.7",
-    "omegaconf": "<2.4",
-    "numpy": ">=2.0",
-    "rich": ">=13",
-}
-OPTIONAL = ("wandb", "av", "tensorboard")
+PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
+OPTIONAL = ("tensorboard", "gymnasium", "h5py", "pyarrow")
 MALWARE = {"lightning": ("2.6.2", "2.6.3")}
 SETUP = "make setup"
 ROOM_BYTES = 1_000_000_000  # checkpoints, videos and what else a run writes
@@ -40,7 +31,7 @@ def all_checks(config: Mapping[str, Any]) -> Iterator[Check]:
     """Every check for a resolved run configuration, cheap ones first."""
     runs = Path(config.get("run_dir") or "runs")
     yield check_python()
-    yield from (check_package(name, wanted) for name, wanted in PACKAGES.items())
+    yield from (check_package(wanted.name, str(wanted.specifier)) for wanted in requirements())
     yield check_torchvision()
     yield from (check_malware(name, versions) for name, versions in MALWARE.items())
     yield from (check_optional(name) for name in OPTIONAL)
@@ -58,6 +49,15 @@ def check_python() -> Check:
     if not SpecifierSet(">=3.11").contains(platform.python_version(), prereleases=True):
         return Check("python", platform.python_version(), "fail", "use Python 3.11 or 3.12")
     return Check("python", platform.python_version())
+
+
+def requirements() -> list[Requirement]:
+    """The packages that this project needs: those of its pyproject.toml, or, installed, of its metadata."""
+    if PROJECT.exists():
+        lines = tomllib.loads(PROJECT.read_text())["project"]["dependencies"]
+    else:
+        lines = metadata.requires("worldmodel") or []
+    return [found for found in map(Requirement, lines) if found.marker is None]
 
 
 def check_package(name: str, wanted: str) -> Check:

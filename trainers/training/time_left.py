@@ -71,8 +71,6 @@ def planned(config: Mapping[str, Any], spec: EnvSpec) -> dict[str, int]:
         known["total_updates"] = data["updates"]
     elif "update_ratio" in data:
         known["total_updates"] = round(data["update_ratio"] * env_steps / spec.action_repeat)
-    elif "updates_per_episode" in data:
-        known["total_updates"] = data["updates_per_episode"] * round(env_steps / spec.episode_steps)
     if config["task"]["source"] is not None and data.get("evaluate", True):
         known |= {"evaluate_every": evaluation["every"], "evaluation_episodes": evaluation["episodes"]}
         known |= {"final_episodes": evaluation["final_episodes"], "episode_steps": spec.episode_steps}

@@ -35,6 +35,14 @@ def test_versions(monkeypatch, version, wanted, state):
     assert check.fix == ("" if state == "ok" else f"pip install 'x{wanted}'")
 
 
+def test_every_dependency_is_checked_wherever_they_are_listed(monkeypatch, tmp_path):
+    own = {one.name: str(one.specifier) for one in checks.requirements()}
+    assert {"torch", "matplotlib", "jinja2", "scipy"} <= own.keys() and own["pytorch-lightning"] == "<2.7,>=2.6.6"
+    monkeypatch.setattr(checks, "PROJECT", tmp_path / "pyproject.toml")
+    monkeypatch.setattr(checks.metadata, "requires", lambda name: ["torch>=2", 'gymnasium>=1; extra == "gym"'])
+    assert [str(one) for one in checks.requirements()] == ["torch>=2"]
+
+
 def test_torchvision_of_another_torch(monkeypatch):
     monkeypatch.setattr(checks, "_version", {"torchvision": "0.26.0", "torch": "2.15.0+cpu"}.get)
     monkeypatch.setattr(checks.metadata, "requires", lambda name: ["numpy", "torch==2.11.0"])
