@@ -1,6 +1,8 @@
 """The LightningDataModule over rows that may grow while the learner reads them."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from itertools import count
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -12,24 +14,27 @@ from worldmodel.interfaces import Batch
 ENDLESS = 2**40
 
 
-class Windows:
-    """An endless iterable of batches: what was collected a moment ago can already be in the next."""
+class EndlessLoader:
+    """What Lightning takes for a data loader: always the same iterator of batches, also where an epoch begins anew."""
 
-    def __init__(self, feed: Feed) -> None:
-        self._feed = feed
+    def __init__(self, batches: Iterator[Any]) -> None:
+        self._batches = batches
 
     def __len__(self) -> int:
         return ENDLESS
 
-    def __iter__(self) -> Iterator[Batch]:
-        while True:
-            yield self._feed.take()
+    def __iter__(self) -> Iterator[Any]:
+        return self._batches
 
 
 class OnlineData(pl.LightningDataModule):
-    """Windows [batch, length] from this rank's source.
+    """Windows [batch, length] from this rank's source; a training loop puts itself in the place of `batches`.
 
-    prefetch: whether `prepare` starts a thread on the next batch; the batches are the same.
+    Args:
+        source: gives windows and is told the model's errors.
+        batch: windows of a batch.
+        length: rows of a window.
+        prefetch: whether `prepare` starts a thread on the next batch; the batches are the same.
     """
 
     def __init__(self, source: Source, *, batch: int, length: int, prefetch: bool = False) -> None:
@@ -39,10 +44,15 @@ class OnlineData(pl.LightningDataModule):
                 raise ValueError(f"data.{name}: expected at least {least}, got {number}")
         self.source, self.batch, self.length, self.prefetch = source, batch, length, prefetch
         self._feed = Feed(source, batch=batch, length=length)
+        self.batches: Generator[Batch] = (self.next_batch() for _ in count())
 
-    def train_dataloader(self) -> Windows:
-        """Batches for the learner."""
-        return Windows(self._feed)
+    def train_dataloader(self) -> EndlessLoader:
+        """Batches for the learner, each made when Lightning asks for it."""
+        return EndlessLoader(self.batches)
+
+    def next_batch(self) -> Batch:
+        """What was collected a moment ago can already be in it."""
+        return self._feed.take()
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Frames cross to the device as bytes."""

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from datamodules.envs.protocol import Step
 from datamodules.observation import Observation
+from worldmodel.errors import UserError
 
 
-class TrajectoryInvalid(ValueError):
+class TrajectoryInvalid(UserError, ValueError):
     """Arrays that are no episode; names the key, what was expected and what came."""
 
 

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.storage.rows import ReplayMismatch
+from worldmodel.errors import UserError
 
 
-class ReplayEmpty(RuntimeError):
+class ReplayEmpty(UserError):
     """No window of the requested length is stored; names the rows needed and stored."""
 
 

@@ -62,9 +62,10 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
         config, paths = _configure(arguments)
         check(config)
         # torch and Lightning take seconds to load: a wrong word on the command line is answered before
+        from trainers.build.check_parts import fit_options
         from trainers.training.run import train
 
-        return train(config, paths)
+        return train(fit_options(config, arguments), paths)
     finally:
         if is_first_rank():
             os.environ.pop(RUN_DIR, None)  # for this run's other ranks, not for the next run of this process
@@ -96,7 +97,7 @@ def _anywhere(config: dict[str, Any]) -> dict[str, Any]:
         from datamodules.formats.uri import absolute  # numpy, which help is answered without
 
         paths = {"cache": str(Path("cache").absolute()), **paths, "uri": absolute(data["uri"])}
-    return config | {"data": {**data, **paths}}
+    return config | {"data": {**data, **paths}, "resume": config["resume"] and str(Path(config["resume"]).absolute())}
 
 
 def _resumed(root: Path, arguments: Sequence[str]) -> tuple[dict[str, Any], Path]:
@@ -129,14 +130,15 @@ def _new_root(config: dict[str, Any]) -> Path:
         if not (config["run_dir"] or os.environ.get(RUN_DIR)):
             raise BadConfig("run_dir: expected a path, since these ranks were started apart and cannot agree on one")
         return Path(config["run_dir"] or os.environ[RUN_DIR])
-    root = Path(config["run_dir"] or _new_run_dir(run_title(config)))
+    root = Path(config["run_dir"] or _new_run_dir(run_title(config))).expanduser()
     if (root / "config.yaml").exists():
         raise BadConfig(f"run_dir: {root} holds a run already; resume={root} continues it")
     return root
 
 
 def _new_run_dir(title: str) -> Path:
-    return Path("runs") / title / time.strftime("%Y%m%d-%H%M%S")
+    # the second alone is not unique: runs of several seeds are started together
+    return Path("runs") / title / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}"
 
 
 def command() -> int:

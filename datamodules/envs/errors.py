@@ -3,8 +3,10 @@
 import traceback
 from typing import Any
 
+from worldmodel.errors import UserError
 
-class EnvError(RuntimeError):
+
+class EnvError(UserError):
     """Anything an environment or its worker can report.
 
     kind: what it is counted as when a worker raises it. trace: where a foreign error was raised, as Python prints it.

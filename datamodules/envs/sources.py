@@ -12,7 +12,6 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -21,19 +20,18 @@ from numpy.typing import NDArray
 
 from datamodules.envs.errors import BadOption, EnvError, UnknownSource
 from datamodules.envs.protocol import Env, Lanes, Step
+from datamodules.parts import extend
 from worldmodel.spec import EnvSpec
-
-_FOLDER = Path(__file__).parent
 
 
 def source_names() -> list[str]:
-    """Module names in this folder, each a possible `source` (importing none of them)."""
-    return _modules(_FOLDER)
+    """Module names in this folder and in those of parts, each a possible `source` (importing none of them)."""
+    return _modules("datamodules.envs")
 
 
 def visual_names() -> list[str]:
     """Module names in visuals/, each a visual option."""
-    return _modules(_FOLDER / "visuals")
+    return _modules("datamodules.envs.visuals")
 
 
 def load_source(source: str) -> ModuleType:
@@ -122,8 +120,8 @@ def _see_through(env: Env, name: str, options: Mapping[str, Any]) -> Env:
     return seen
 
 
-def _modules(folder: Path) -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules([str(folder)]))
+def _modules(package: str) -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(extend(package)))
 
 
 class _Lane:

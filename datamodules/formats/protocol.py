@@ -11,12 +11,13 @@ from threading import Lock
 from typing import Protocol
 
 from datamodules.trajectory import Trajectory
+from worldmodel.errors import UserError
 from worldmodel.spec import EnvSpec
 
 _MOST_NOTES, _MOST_DETAIL = 40, 300
 
 
-class FormatError(ValueError):
+class FormatError(UserError, ValueError):
     """A data set that cannot be read or written at all; names what was expected and what was found."""
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import pkgutil
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -11,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from datamodules.formats.protocol import FormatError, Reader, Writer
+from datamodules.parts import extend
 from worldmodel.spec import EnvSpec
 
 # each is a module of this folder, and also the name of the extra that installs what it imports
@@ -179,8 +181,8 @@ def _options(uri: str, query: str) -> Iterator[tuple[str, str]]:
 
 
 def _checked(uri: str, scheme: str) -> str:
-    if scheme not in SCHEMES:
-        near = get_close_matches(scheme, SCHEMES, n=1)
+    if scheme not in _schemes():
+        near = get_close_matches(scheme, _schemes(), n=1)
         hint = f"did you mean {near[0]}:? " if near else ""
         raise FormatError(
             f"{uri!r}: expected a scheme of {_known()}, got {scheme!r}; {hint}form: scheme:path?key=value"
@@ -189,4 +191,10 @@ def _checked(uri: str, scheme: str) -> str:
 
 
 def _known() -> str:
-    return ", ".join(SCHEMES)
+    return ", ".join(_schemes())
+
+
+def _schemes() -> list[str]:
+    """The built-in formats, and every module of a folder of parts."""
+    outside = extend("datamodules.formats")[1:]
+    return [*SCHEMES, *sorted(module.name for module in pkgutil.iter_modules(outside))]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from datamodules.observation import image_bytes
 from datamodules.storage.rows import row_bytes
+from worldmodel.errors import UserError
 from worldmodel.spec import EnvSpec
 
 MAX_SEGMENT_BYTES = 1 << 26
@@ -19,7 +20,7 @@ CACHED_SHARE = 0.75  # of what is available: larger files would push each other 
 _UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
-class ReplayTooLarge(RuntimeError):
+class ReplayTooLarge(UserError):
     """The capacity fits neither in memory nor on disk; names the bytes needed and available, and what to set."""
 
 
@@ -145,7 +146,7 @@ def existing_parent(folder: Path) -> Path:
     return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
-class ReplayDamaged(RuntimeError):
+class ReplayDamaged(UserError):
     """More rows are lost than may be; names how many, the limit, and where what is left of them lies."""
 
 

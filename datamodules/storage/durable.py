@@ -12,6 +12,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from worldmodel.errors import UserError
+
 P = ParamSpec("P")
 R = TypeVar("R")
 RETRIES = 3
@@ -70,7 +72,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
-class ReplayWriteFailed(OSError):
+class ReplayWriteFailed(UserError, OSError):
     """Rows could not be written; names the folder, the cause, the free space and how to go on."""
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from datamodules.envs.protocol import Step
 from datamodules.observation import image_bytes, misfit
 from datamodules.storage.log_format import Block
+from worldmodel.errors import UserError
 from worldmodel.spec import EnvSpec
 
 # the column of all images, which comes first, and how the columns of vectors begin, which come last
@@ -19,7 +20,7 @@ class ReplayRowInvalid(RuntimeError):
     """A row that must not be stored; names the key, what was expected and what came."""
 
 
-class ReplayMismatch(RuntimeError):
+class ReplayMismatch(UserError):
     """A folder or a state that belongs to another replay; names the key, what was expected and what was found."""
 
 

@@ -117,10 +117,10 @@ def test_what_the_thread_raises_is_raised_where_the_batch_is_taken():
     data = OnlineData(replay, batch=8, length=3, prefetch=True)
     data.prepare()
     with pytest.raises(ReplayEmpty):
-        next(iter(data.train_dataloader()))
+        data.next_batch()
     data.prepare()
     data.put_back()
     play(replay, 5)
-    assert next(iter(data.train_dataloader())).reward.shape == (8, 3)
+    assert data.next_batch().reward.shape == (8, 3)
     data.teardown("fit")
     assert not any(thread.name.startswith("feed") for thread in threading.enumerate())

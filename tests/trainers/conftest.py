@@ -163,8 +163,13 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> C
         capsys.readouterr()
         code = entry.run(main, usage="")
         out, err = capsys.readouterr()
-        assert (code, out) == (2, ""), (code, out, err)
-        return err.strip()
+        line = err.strip()
+        assert code == 2, (code, out, err)
+        if not entry.is_first_rank():
+            assert out == ""
+            return line
+        assert json.loads(out) == {"status": "failed", "error": line.splitlines()[-1], "exit_code": 2}
+        return line
 
     return call
 

@@ -112,17 +112,19 @@ class Collector:
         """Line 1: rounds of the base policy, whose actions have this std; raises Interrupted."""
         rngs = [np.random.default_rng(self._draw_seed(2, i, 0)) for i in range(self._envs)]
         policy = SmoothRandom(self._pool.spec, rngs=rngs, std=std)
-        return self._whole(lambda: [e for _ in range(rounds) for e in self._round(policy, self._look)])
+        return self._play_to_the_end(
+            lambda: [e for _ in range(rounds) for e in self._round(policy, self._raise_if_stopped)]
+        )
 
     def collect(self, agent: LatentMPC) -> tuple[list[Episode], AgentPolicy]:
         """Lines 4 to 7: one round of the agent, with what its planner predicted; raises Interrupted."""
         policy = self._policy(agent, self._clock)
-        return self._whole(lambda: self._round(policy, self._look)), policy
+        return self._play_to_the_end(lambda: self._round(policy, self._raise_if_stopped)), policy
 
-    def ahead(self, agent: LatentMPC) -> None:
+    def start_next_round(self, agent: LatentMPC) -> None:
         """The learner is about to learn; a round that this collector plays is played when it is asked for."""
 
-    def halt(self) -> None:
+    def stop_round(self) -> None:
         """Stop playing: nothing is played that was not asked for."""
 
     def close(self) -> None:
@@ -140,7 +142,7 @@ class Collector:
         self._next_episode = list(state["next_episode"])
         self._fresh.counters = state["fresh"]
         self._close_open()
-        self._settle()
+        self._count_round()
 
     @property
     def counters(self) -> dict[str, int]:
@@ -157,7 +159,7 @@ class Collector:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         return AgentPolicy(agent, generators=generators, clock=clock, noise_std=self._noise_std)
 
-    def _whole(self, play: Callable[[], list[Episode]]) -> list[Episode]:
+    def _play_to_the_end(self, play: Callable[[], list[Episode]]) -> list[Episode]:
         """What is played to its end on all ranks; raises Interrupted on all of them where one broke it off."""
         played: list[Episode] | None = None
         with self._clock.measure("env"), suppress(Interrupted):
@@ -166,10 +168,10 @@ class Collector:
         if played is None or not whole:
             self._fresh = Counters()
             raise Interrupted
-        self._settle()
+        self._count_round()
         return played
 
-    def _look(self) -> None:
+    def _raise_if_stopped(self) -> None:
         if self._should_stop():
             raise Interrupted
 
@@ -212,7 +214,7 @@ class Collector:
         for index in range(self._envs):
             self._replay.truncate(index)
 
-    def _settle(self) -> None:
+    def _count_round(self) -> None:
         """Add what all ranks played since the last call to the counters; called on all ranks."""
         self._total.add(sum_over_ranks(self._fresh.numbers()))
         self._fresh = Counters()

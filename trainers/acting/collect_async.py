@@ -25,8 +25,8 @@ class AsyncCollector(Collector):
     Weights are published when a round begins, so they are at most one round old. `collect` waits for the round under
     way: the learner never runs ahead of its data, and collection never by more than that round, so the updates per
     decision are what the configuration says. Rows are stored as they arrive; which of them a batch can already
-    contain depends on timing, so runs do not repeat bit for bit. What the thread raises, `collect` or `halt` raises.
-    Once should_stop() holds, the round that `collect` waits for is broken off as by `halt`, and no other begins.
+    contain depends on timing, so runs do not repeat bit for bit. What the thread raises, `collect` or `stop_round`
+    raises. Once should_stop() holds, the round that `collect` waits for is broken off, and no other begins.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -39,7 +39,7 @@ class AsyncCollector(Collector):
     def collect(self, agent: LatentMPC) -> Round:
         """The round under way, or one that is played now; without episodes if it was broken off."""
         if self._under_way is None:
-            self._begin(agent)
+            self._start_round(agent)
         assert self._under_way is not None
         with self._clock.measure("env"):
             while not self._should_stop() and not wait([self._under_way], timeout=LOOK_S).done:
@@ -49,15 +49,15 @@ class AsyncCollector(Collector):
             played = self._under_way.result()
         self._under_way = None
         self._close_open()
-        self._settle()
+        self._count_round()
         return played
 
-    def ahead(self, agent: LatentMPC) -> None:
+    def start_next_round(self, agent: LatentMPC) -> None:
         """Publish the agent's weights and begin the next round."""
         if not self._should_stop():
-            self._begin(agent)
+            self._start_round(agent)
 
-    def _begin(self, agent: LatentMPC) -> None:
+    def _start_round(self, agent: LatentMPC) -> None:
         assert self._under_way is None, "one round at a time"
         if self._actor is None:
             self._actor = copy.deepcopy(agent).eval().requires_grad_(False)
@@ -65,14 +65,14 @@ class AsyncCollector(Collector):
         self._stop.clear()
         self._under_way = self._thread.submit(self._play, self._policy(self._actor, Clock()))
 
-    def halt(self) -> None:
+    def stop_round(self) -> None:
         """Break off the round under way: its episodes are closed as truncated and counted."""
         if self._under_way is not None:
             self._stop.set()
             self._under_way.result()
             self._under_way = None
         self._close_open()
-        self._settle()
+        self._count_round()
 
     def close(self) -> None:
         """End the thread, whatever it has raised."""
@@ -81,11 +81,11 @@ class AsyncCollector(Collector):
 
     def _play(self, policy: AgentPolicy) -> Round:
         try:
-            return self._round(policy, self._break_off), policy
+            return self._round(policy, self._raise_if_stopping), policy
         except Interrupted:
             return [], policy
 
-    def _break_off(self) -> None:
+    def _raise_if_stopping(self) -> None:
         if self._stop.is_set():
             raise Interrupted
 

@@ -1,6 +1,7 @@
 """Agents from a configuration."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from trainers.command import registry
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.capabilities import Epistemic, Members
+from worldmodel.errors import UserError
 from worldmodel.objectives import Objective
 from worldmodel.observations import ObservationDecoder, ObservationEncoder, ObservationNorm, PixelNorm, VectorNorm
 from worldmodel.policies.actor import Actor
@@ -26,10 +28,10 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
     facts = {"embed_dim": encoder.embed_dim, "action_dim": spec.action_dim}
     if "filter" in model:
         registry.check("worldmodel.dynamics", model["filter"], **facts)
-    dynamics = registry.make("worldmodel.dynamics", model, **facts)
+    dynamics = registry.make("worldmodel.dynamics", model, key="dynamics", **facts)
     actor, imagination = _build_policy(config, spec, dynamics.latent_dim)
     objective: Objective = registry.make(
-        "worldmodel.objectives", config["objective"], encoder=encoder, dynamics=dynamics
+        "worldmodel.objectives", config["objective"], key="objective", encoder=encoder, dynamics=dynamics
     )
     reward = _build_head(config, dynamics.latent_dim, scale=float(spec.action_repeat))
     return LatentMPC(
@@ -66,12 +68,14 @@ def _each(options: Config, kind: str, spec: EnvSpec, **facts: Any) -> dict[str, 
     if unknown := set(named) - {*spec.images, *spec.vectors}:
         raise ValueError(f"agent.{kind}s: expected names of {spec.observed}, got {', '.join(unknown)}")
     vector = options.get(f"vector_{kind}", "vector")  # runs of the past have none
+    make = partial(registry.make, package, **facts)
     images = {
-        name: registry.make(package, named.get(name, options[kind]), pixels=shape, **facts)
+        name: make(named.get(name, options[kind]), key=f"agent.{kind}", pixels=shape)
         for name, shape in spec.images.items()
     }
     vectors = {
-        name: registry.make(package, named.get(name, vector), size=size, **facts) for name, size in spec.vectors.items()
+        name: make(named.get(name, vector), key=f"agent.vector_{kind}", size=size)
+        for name, size in spec.vectors.items()
     }
     return images | vectors
 
@@ -88,19 +92,19 @@ def _build_decoder(options: Config, spec: EnvSpec, latent_dim: int) -> Observati
 
 def _build_head(config: Config, latent_dim: int, *, scale: float) -> Any:
     options = {"name": "scalar", **config["agent"]["heads"]}  # runs of the past have no name here
-    return registry.make("worldmodel.heads", options, latent_dim=latent_dim, scale=scale)
+    return registry.make("worldmodel.heads", options, key="agent.heads", latent_dim=latent_dim, scale=scale)
 
 
 def _build_policy(config: Config, spec: EnvSpec, latent_dim: int) -> tuple[Any, Any]:
     options = dict(config["policy"])
     if options["name"] is None:
         return None, None
-    actor = Actor(latent_dim=latent_dim, action_dim=spec.action_dim, **options.pop("actor"))
+    actor = Actor(latent_dim=latent_dim, action_dim=spec.action_dim, **options.pop("actor", {}))
     discount = config["agent"]["discount"]
     if not 0 < discount < 1:
         raise ValueError(f"agent.discount: expected a number in (0, 1), got {discount}")
     value = _build_head(config, latent_dim, scale=spec.action_repeat / (1 - discount))
-    return actor, registry.make("worldmodel.policies", options, value=value)
+    return actor, registry.make("worldmodel.policies", options, key="policy", value=value)
 
 
 def _build_planner(config: Config, *, dynamics: Any, reward: Any) -> Any:
@@ -117,14 +121,18 @@ def _build_planner(config: Config, *, dynamics: Any, reward: Any) -> Any:
     if options["name"] == "ensemble" and options.get("particles", dynamics.members) % dynamics.members:
         got = options["particles"]
         raise ValueError(f"planner.particles: expected a multiple of dynamics.members={dynamics.members}, got {got}")
-    return registry.make("worldmodel.planners", options)
+    return registry.make("worldmodel.planners", options, key="planner")
 
 
-def require_fit(mine: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    """Raise a ValueError that names the weights in which a checkpoint differs from the model that should take it."""
-    missing, surplus = sorted(mine.keys() - found.keys()), sorted(found.keys() - mine.keys())
+class WeightsDiffer(UserError, ValueError):
+    """A checkpoint's weights are not those of the agent that should take them."""
+
+
+def require_fit(mine: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> None:
+    """Raise WeightsDiffer that names the weights in which a checkpoint differs from the model that should take it."""
+    missing, surplus = sorted(mine.keys() - others.keys()), sorted(others.keys() - mine.keys())
     if missing or surplus:
-        raise ValueError(f"checkpoint: expected this agent's weights, missing {missing[:3]}, surplus {surplus[:3]}")
-    for name, weight in found.items():
+        raise WeightsDiffer(f"checkpoint: expected this agent's weights, missing {missing[:3]}, surplus {surplus[:3]}")
+    for name, weight in others.items():
         if weight.shape != mine[name].shape:
-            raise ValueError(f"checkpoint: {name}: expected {tuple(mine[name].shape)}, got {tuple(weight.shape)}")
+            raise WeightsDiffer(f"checkpoint: {name}: expected {tuple(mine[name].shape)}, got {tuple(weight.shape)}")

@@ -18,7 +18,9 @@ Config = Mapping[str, Any]
 
 def build_sampler(config: Config, *, rank: int) -> Sampler:
     """What chooses this rank's windows."""
-    return registry.make("datamodules.samplers", config["data"]["sampler"], seed=config["seed"] * 1009 + rank)
+    return registry.make(
+        "datamodules.samplers", config["data"]["sampler"], key="data.sampler", seed=config["seed"] * 1009 + rank
+    )
 
 
 def prefetches(config: Config) -> bool:

@@ -1,7 +1,7 @@
 """Command-line overrides to one plain, resolved configuration."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,10 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from datamodules import parts
+from trainers.run_folder.conversion import convert_config
+from worldmodel.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SUITE_TASKS = Path(__file__).resolve().parents[1] / "data" / "suite_tasks.txt"
@@ -28,17 +32,34 @@ ELSEWHERE = {"experiment", "decoder", "objective"}
 TASK_KINDS = ("dmc", "gym", "vector")
 
 
-class BadConfig(ValueError):
+class BadConfig(UserError, ValueError):
     """The configuration has an unknown key, a wrong name or a value out of range."""
 
 
 def groups() -> dict[str, list[str]]:
     """Config groups and the names that each offers."""
-    found: dict[str, list[str]] = {}
-    for path in sorted(CONFIGS.glob("*/**/*.yaml")):
-        group, *name = path.relative_to(CONFIGS).with_suffix("").parts
-        found.setdefault(group, []).append("/".join(name))
-    return found
+    names: dict[str, list[str]] = {}
+    for folder in config_folders():
+        for path in sorted(folder.glob("*/**/*.yaml")):
+            group, *name = path.relative_to(folder).with_suffix("").parts
+            names.setdefault(group, []).append("/".join(name))
+    return names
+
+
+def config_folders() -> list[Path]:
+    """This project's folder of configurations, and those of parts."""
+    return [CONFIGS, *(folder / "configs" for folder in parts.active())]
+
+
+def activate_parts(overrides: Sequence[str], saved: Any = None) -> None:
+    """Look for parts where `parts=` among the overrides says, else where a saved configuration has them.
+
+    Raises:
+        PartsMissing: names a folder in which there are none.
+    """
+    said = [text.partition("=")[2] for text in overrides if text.startswith("parts=")]
+    folders = yaml.safe_load(said[-1]) if said else saved
+    parts.activate([str(folder) for folder in (folders if isinstance(folders, list) else [folders]) if folder])
 
 
 def task_names() -> list[str]:
@@ -49,24 +70,34 @@ def task_names() -> list[str]:
 
 def load_config(overrides: Sequence[str]) -> dict[str, Any]:
     """Compose configs/fit.yaml with overrides into plain values; raises BadConfig with the nearest right names."""
+    activate_parts(overrides)
     GlobalHydra.instance().clear()
-    expanded = [part for text in overrides for part in _expand(text)]
+    expanded = [part for text in overrides if not text.startswith("parts=") for part in _expand(text)]
     try:
         with initialize_config_dir(version_base=None, config_dir=str(CONFIGS)):
-            config = compose("fit", expanded)
-            return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+            config = compose("fit", [*_search_path(), *expanded])
+            plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+            return plain | {"parts": [str(folder) for folder in parts.active()]}
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise BadConfig(_explain(str(error), overrides)) from error
 
 
+def _search_path() -> list[str]:
+    folders = [f"file://{folder}" for folder in config_folders()[1:] if folder.is_dir()]
+    return ["hydra.searchpath=[" + ",".join(map(_quoted, folders)) + "]"] if folders else []
+
+
 def override_saved(saved: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """A saved configuration with overrides on top: group=name takes that file, dotted.key=value one value."""
+    activate_parts(overrides, saved.get("parts"))
     config = OmegaConf.create(saved)
     OmegaConf.set_struct(config, True)
+    others = [part for text in overrides if not text.startswith("parts=") for part in _expand(text)]
     try:
-        for override in OverridesParser.create().parse_overrides([p for text in overrides for p in _expand(text)]):
+        for override in OverridesParser.create().parse_overrides(others):
             _apply(config, override)
-        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+        plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+        return plain | {"parts": [str(folder) for folder in parts.active()]}
     except (HydraException, OmegaConfBaseException) as error:
         raise BadConfig(_explain(str(error), overrides)) from error
 
@@ -81,7 +112,8 @@ def _apply(config: DictConfig, override: Override) -> None:
         added = override.is_add() or override.is_force_add()
         OmegaConf.update(config, key, value, force_add=added, merge=key not in OPEN)
     elif value in groups()[key]:
-        chosen = OmegaConf.load(CONFIGS / key / f"{value}.yaml")
+        files = (folder / key / f"{value}.yaml" for folder in config_folders())
+        chosen = OmegaConf.load(next(path for path in files if path.exists()))
         chosen.pop("defaults", None)  # choices for other groups are for a configuration that is yet to be made
         config[key] = chosen
     else:
@@ -98,14 +130,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise BadConfig(f"{path}: expected a configuration, got {' '.join(str(error).split())}") from error
     if not isinstance(found, dict):
         raise BadConfig(f"{path}: expected a mapping, got {type(found).__name__}")
-    if missing := sorted(groups().keys() - found.keys() - ELSEWHERE):
+    if missing := sorted({path.parent.name for path in CONFIGS.glob("*/*.yaml")} - found.keys() - ELSEWHERE):
         raise BadConfig(f"{path}: expected the configuration of a run, missing {', '.join(missing)}")
-    if isinstance(found["data"], dict):
-        found["data"].setdefault("name", "online")  # runs of before there were others
-    if isinstance(found["agent"], dict):
-        share = found["agent"].pop("decode_fraction", 0.25)
-        found.setdefault("objective", {"name": "reconstruction", "decode_fraction": share})
-    return found
+    return convert_config(found, path=path)
+
+
+def differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """The dotted keys in which two configurations differ, with the value of each; a part by another name as a whole."""
+    if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
+        if before != now:
+            yield key, before, now
+    elif before.get("name") != now.get("name"):
+        yield key, before.get("name"), now.get("name")
+    else:
+        for name in dict.fromkeys((*before, *now)):
+            yield from differences(before.get(name), now.get(name), f"{key}.{name}" if key else str(name))
 
 
 def run_title(config: Mapping[str, Any]) -> str:

@@ -5,13 +5,13 @@ import logging
 import os
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from datamodules.envs.errors import EnvError
 from trainers.process.allocator import tune_allocator
-from trainers.run_folder.paths import RunFolderInUse, RunFolderReadOnly
+from worldmodel.errors import UserError
 
 # Lightning's advice about data loaders that this project does not use, and what torch tells Lightning's authors
 ADVICE = (
@@ -24,28 +24,58 @@ ADVICE = (
 
 
 def run(main: Callable[[Sequence[str]], dict[str, Any]], *, usage: str | Callable[[Sequence[str]], str]) -> int:
-    """Run an entry point on sys.argv; returns the exit code, 2 for an error that the user can mend."""
+    """Run an entry point on sys.argv and print one JSON line, of its results or of why there are none.
+
+    Args:
+        main: takes the arguments, returns the results.
+        usage: what --help prints, or what gives it for the arguments.
+
+    Returns:
+        The exit code: 0, 2 for an error that the user can mend, 1 for any other, 128 + N for signal N.
+    """
     arguments = sys.argv[1:]
     if any(a in ("-h", "--help") for a in arguments):
         print(usage if isinstance(usage, str) else usage(arguments))
         return 0
+    _require_utf8()
     tune_allocator()
     warnings.formatwarning = _one_line
     try:
         results = main(arguments)
     except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    except (ValueError, RuntimeError, OSError) as error:
-        if os.environ.get("WORLDMODEL_TRACEBACK") or not _mendable(error):
-            raise
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 2
+        return _failed("interrupted", 128 + signal.SIGINT)
+    except (UserError, ValueError) as error:
+        if os.environ.get("WORLDMODEL_TRACEBACK"):
+            traceback.print_exc()
+        line = f"{type(error).__name__}: {error}"
+        print(line, file=sys.stderr)
+        return _failed(line, 2)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is said
+        traceback.print_exc()
+        return _failed(f"{type(error).__name__}: {error}", 1)
     # another code than 0 from one of the other ranks would make the launcher kill this run's first rank
     if not is_first_rank():
         return 0
     sys.stdout.flush()
     print(json.dumps(results), flush=True)
     return int(results.get("exit_code", 0))
+
+
+def _failed(error: str, code: int) -> int:
+    if is_first_rank():
+        print(json.dumps({"status": "failed", "error": error, "exit_code": code}), flush=True)
+    return code
+
+
+def _require_utf8() -> None:
+    """Start again in Python's UTF-8 mode where the locale says otherwise: paths and results may hold any character."""
+    if sys.getfilesystemencoding() != "utf-8" or (sys.stdout.encoding or "utf-8").lower() != "utf-8":
+        if os.environ.get("PYTHONUTF8") != "1":
+            sys.stdout.flush()
+            os.execve(
+                sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]], {**os.environ, "PYTHONUTF8": "1"}
+            )
+        sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
 
 
 def is_first_rank() -> bool:
@@ -60,22 +90,6 @@ def silence_advice(*, profiled: bool = False) -> None:
         warnings.filterwarnings("ignore", message=message)
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.INFO if profiled else logging.WARNING)
-
-
-def _mendable(error: Exception) -> bool:
-    """Whether a user can cause and mend it: shown as one line. Anything else is our bug and keeps its traceback."""
-    if isinstance(error, ValueError | EnvError | RunFolderInUse | RunFolderReadOnly):
-        return True
-    # whoever raises these has loaded torch already; a wrong word on the command line is answered without it
-    from datamodules.storage.budget import ReplayDamaged, ReplayTooLarge
-    from datamodules.storage.durable import ReplayWriteFailed
-    from datamodules.storage.rows import ReplayMismatch
-    from datamodules.windows import ReplayEmpty
-    from trainers.run_folder.checkpoint import CheckpointDamaged
-    from trainers.training.module import NonFiniteTraining
-
-    replay = ReplayEmpty | ReplayMismatch | ReplayTooLarge | ReplayDamaged | ReplayWriteFailed
-    return isinstance(error, replay | CheckpointDamaged | NonFiniteTraining)
 
 
 def _one_line(message: Warning | str, *_: Any, **__: Any) -> str:

@@ -7,13 +7,21 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from datamodules.parts import extend
+from worldmodel.errors import UserError
 
-class UnknownComponent(ValueError):
+
+class UnknownComponent(UserError, ValueError):
     """No module of that name in the folder, or it does not take that argument."""
 
 
+class BadOption(UserError, ValueError):
+    """A component refuses the value of one of its options."""
+
+
 def component_names(package: str) -> list[str]:
-    """Public modules of a package, each a possible name."""
+    """Public modules of a package, and of the same package in a folder of parts, each a possible name."""
+    extend(package.partition(".")[0])
     return sorted(
         module.name
         for module in pkgutil.iter_modules(importlib.import_module(package).__path__)
@@ -21,14 +29,30 @@ def component_names(package: str) -> list[str]:
     )
 
 
-def make(package: str, options: Mapping[str, Any] | str, **facts: Any) -> Any:
-    """Build the component that `options["name"]` names from the other options and from facts such as sizes.
+def make(package: str, options: Mapping[str, Any] | str, *, key: str = "", **facts: Any) -> Any:
+    """Build the component that `options["name"]` names.
 
-    A name alone takes the component's own defaults. Names are checked against the package's own modules: a config from
-    a file can never import anything else. Raises UnknownComponent.
+    Names are checked against the package's own modules and those of parts: a config from a file can never import
+    anything else.
+
+    Args:
+        package: the components' folder.
+        options: the component's name, and arguments that its `make` takes; a name alone takes its own defaults.
+        key: where the options stand in the configuration, for messages.
+        facts: arguments that no configuration decides, such as sizes.
+
+    Raises:
+        UnknownComponent: no such name, or an argument that it does not take.
+        BadOption: a value out of range.
     """
     build, arguments = _checked(package, options, facts)
-    return build(**arguments, **facts)
+    try:
+        return build(**arguments, **facts)
+    except ValueError as error:
+        name = str(error).partition(":")[0]
+        if isinstance(error, UserError) or name not in arguments:
+            raise
+        raise BadOption(f"{key or package}.{error}") from error
 
 
 def check(package: str, options: Mapping[str, Any] | str, **facts: Any) -> None:
@@ -36,18 +60,28 @@ def check(package: str, options: Mapping[str, Any] | str, **facts: Any) -> None:
     _checked(package, options, facts)
 
 
+def accepted(package: str, options: Mapping[str, Any]) -> set[str] | None:
+    """Names of the options that a component takes, facts included; None where it takes any.
+
+    A planner that searches with another one takes that one's too.
+    """
+    parameters = inspect.signature(_find(package, str(options["name"]))).parameters
+    names = {name for name, parameter in parameters.items() if parameter.kind is not inspect.Parameter.VAR_KEYWORD}
+    if len(names) == len(parameters):
+        return names
+    inner = options.get("search")
+    if inner is None or f"{package}.{inner}" == f"{package}.{options['name']}":
+        return None
+    others = accepted(package, {"name": inner})
+    return None if others is None else names | others
+
+
 def _checked(
     package: str, options: Mapping[str, Any] | str, facts: Mapping[str, Any]
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
     options = {"name": options} if isinstance(options, str) else options
     name = str(options["name"])
-    known = component_names(package)
-    if name not in known:
-        near = get_close_matches(name, known, n=3) or known
-        raise UnknownComponent(f"{package}: no {name!r}, did you mean {', '.join(near)}?")
-    build = getattr(importlib.import_module(f"{package}.{name}"), "make", None)
-    if build is None:
-        raise UnknownComponent(f"{package}.{name} is no component: it has no make(...)")
+    build = _find(package, name)
     arguments = {key: value for key, value in options.items() if key != "name"}
     signature = inspect.signature(build)
     try:
@@ -57,6 +91,17 @@ def _checked(
         raise UnknownComponent(f"{package}.{name}: {error}; it takes {taken}") from error
     _require_numbers(f"{package}.{name}", arguments, signature)
     return build, arguments
+
+
+def _find(package: str, name: str) -> Callable[..., Any]:
+    known = component_names(package)
+    if name not in known:
+        near = get_close_matches(name, known, n=3) or known
+        raise UnknownComponent(f"{package}: no {name!r}, did you mean {', '.join(near)}?")
+    build = getattr(importlib.import_module(f"{package}.{name}"), "make", None)
+    if build is None:
+        raise UnknownComponent(f"{package}.{name} is no component: it has no make(...)")
+    return build
 
 
 def _require_numbers(where: str, arguments: Mapping[str, Any], signature: inspect.Signature) -> None:

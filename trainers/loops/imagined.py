@@ -3,17 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from trainers.build.agent import build_agent, require_fit
 from trainers.build.module import build_module
-from trainers.loops.offline import OfflineLoop, lead
+from trainers.loops.offline import OfflineLoop, build_offline_loop
 from trainers.run_folder.checkpoint import DurableCheckpointIO
 from trainers.run_folder.find import find_checkpoint
 from trainers.training.module import WorldModelModule
-from trainers.training.run import RunContext, RunParts
+from trainers.training.training_run import TrainingRun
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.interfaces import Batch, Loss
 from worldmodel.spec import EnvSpec
@@ -44,11 +43,10 @@ class PolicyModule(WorldModelModule):
 
 
 class ImaginedLoop(OfflineLoop):
-    """As `Offline`, with a model that knows its frames already."""
+    """An OfflineLoop with a model that knows its frames already."""
 
-    def begin(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
-        """Nothing is measured."""
-        self.plan_updates()
+    def fit_normalisers(self) -> None:
+        """Nothing."""
 
 
 def load_model(agent: LatentMPC, state_dict: dict[str, Tensor]) -> None:
@@ -61,15 +59,15 @@ def load_model(agent: LatentMPC, state_dict: dict[str, Tensor]) -> None:
     agent.load_state_dict(found, strict=False)
 
 
-def make(*, session: RunContext) -> RunParts:
+def make(*, run: TrainingRun) -> ImaginedLoop:
     """A fresh policy on the model at data.model; a run that is resumed has its model in its own checkpoint."""
-    config = session.config
+    config = run.config
 
     def policy_module(spec: EnvSpec) -> WorldModelModule:
         agent = build_agent(config, spec)
-        if not session.resumed:
+        if not run.resumed:
             _, checkpoint = find_checkpoint(Path(config["data"]["model"]), key="data.model")
             load_model(agent, DurableCheckpointIO().load_checkpoint(checkpoint)["state_dict"])
         return build_module(config, agent, PolicyModule)
 
-    return lead(session, policy_module, ImaginedLoop)
+    return build_offline_loop(run, policy_module, ImaginedLoop)

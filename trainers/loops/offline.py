@@ -1,10 +1,8 @@
-"""Learning from recorded episodes as a Lightning callback: when to measure, save and stop."""
+"""The loop of a run that learns from recorded episodes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-import pytorch_lightning as pl
 
 from datamodules.formats.uri import parse
 from datamodules.importer import import_once
@@ -21,9 +19,10 @@ from trainers.build.module import build_module
 from trainers.command.configuration import BadConfig
 from trainers.process.distributed import gather_over_ranks
 from trainers.run_folder.loggers import log_films
-from trainers.training.loop import LoopContext, TrainingLoop, fit_normalisers, own_random
+from trainers.training.loop import TrainingLoop, fit_normalisers, own_random
 from trainers.training.module import WorldModelModule
-from trainers.training.run import RunContext, RunParts
+from trainers.training.training_run import TrainingRun
+from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec
 
 HELD_OUT_EPISODES = 32  # at most so many are measured on, evenly spread over all that are held out
@@ -32,97 +31,104 @@ SHOWN = ("loss/image", "loss/reward", "loss/value")  # in the panel: the first t
 
 
 class OfflineLoop(TrainingLoop):
-    """Updates on windows of recorded episodes, with measurements on held-out ones, until `updates` are done.
+    """Updates on windows of recorded episodes, with measurements on held-out ones.
 
-    log_every, validate_every, save_every: updates between rows of metrics, measurements and checkpoints.
-    imported: what there is to say about where the episodes were read from.
+    Args:
+        run, module, data: see TrainingLoop.
+        recorded: the episodes.
+        held_out: what is measured on, None where nothing is held out.
+        imported: what there is to say about where the episodes were read from.
+        options: spec and evaluator, see TrainingLoop.
     """
 
     axis = "updates"
 
     def __init__(
         self,
-        surroundings: LoopContext,
+        run: TrainingRun,
+        module: WorldModelModule,
+        data: OnlineData,
         recorded: Recorded,
         held_out: HeldOut | None,
         *,
         imported: dict[str, Any],
-        updates: int,
-        log_every: int,
-        validate_every: int,
-        save_every: int,
+        **options: Any,
     ) -> None:
-        super().__init__(surroundings)
-        self.recorded, self.held_out, self.imported, self.updates = recorded, held_out, imported, updates
-        self.log_every, self.validate_every, self.save_every = log_every, validate_every, save_every
-        self.next_validation, self.validated = validate_every, False
+        super().__init__(run, module, data, **options)
+        self.recorded, self.held_out, self.imported = recorded, held_out, imported
+        self.every = {name: run.config["data"][f"{name}_every"] for name in ("log", "validate", "save")}
+        self.updates_limit: int = run.config["data"]["updates"]
+        self.next_validation, self.validated = self.every["validate"], False
         self.measured: dict[str, float] = {}
-        self.progress.update(total_updates=updates)
+        run.progress.update(total_updates=self.updates_limit)
 
-    def begin(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
-        """Measure the frames."""
-        fit_normalisers(module, self.recorded.sample(min(512, self.recorded.rows), 1))
-        self.plan_updates()
+    def algorithm(self) -> Iterator[Batch]:
+        """Learn to the next update after which there is something to do, do it, and measure at the end."""
+        if not self.run.resumed:
+            self.fit_normalisers()
+        while self.updates_done < self.updates_limit:
+            self.validated, self.final_returns = False, None
+            self.updates_due = self._next_stop() - self.updates_done
+            yield from self.learn()
+            if self.updates_done < self.updates_limit:
+                self.validate_if_due()
+                self.evaluate_if_due()
+                self.log_if_due()
+                self.save_if_due()
+        if not self.validated:
+            self.validate(final=True)
+        self.evaluate_finally()
+        self.save()
 
-    def between_updates(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
-        """Measure and evaluate where it is time to, log, save, and go on until it is over."""
-        over = self.updates_done >= self.updates
-        if over and self.validated and (self.evaluator is None or self.final_returns is not None):
-            self.stop(trainer, module)
-        elif over and self.validated:
-            self.evaluate(trainer, module, self.final_episodes, final=True)
-            if self.final_returns is None:  # broken off
-                self.stop(trainer, module)
-        elif over or self.updates_done >= self.next_validation:
-            self._validate(trainer, module, final=over)
-        elif self.evaluator is not None and self.updates_done >= self.next_evaluation:
-            self.evaluate(trainer, module, self.evaluation_episodes, final=False)
-        else:
-            self._go_on(trainer, module)
+    def fit_normalisers(self) -> None:
+        """Measure a sample of the rows."""
+        fit_normalisers(self.module, self.recorded.sample(min(512, self.recorded.rows), 1))
 
-    def _go_on(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
-        if self.updates_done % self.log_every == 0 and module.has_metrics:
-            self.log_row(trainer, module, {})
-            self._report(module)
-        saves = self.updates_done % self.save_every == 0
-        self.plan_updates()
-        if saves:
-            self.save(trainer, module)
-        self.progress.update(phase="learn")
+    def _next_stop(self) -> int:
+        following = [(self.updates_done // every + 1) * every for every in (self.every["log"], self.every["save"])]
+        following += [self.next_validation] + ([self.next_evaluation] if self.evaluator is not None else [])
+        return max(self.updates_done, min([*following, self.updates_limit]))
 
-    def plan_updates(self) -> None:
-        """To the next update after which there is something to do."""
-        self.validated, self.final_returns = False, None
-        every = [self.log_every, self.validate_every, self.save_every]
-        every += [self.evaluate_every] if self.evaluator is not None else []
-        following = [(self.updates_done // n + 1) * n for n in every]
-        self.updates_due += min([*following, self.updates]) - self.updates_done
+    def validate_if_due(self) -> None:
+        """Measure on held-out episodes where it is time to."""
+        if self.updates_done >= self.next_validation:
+            self.validate(final=False)
 
-    def _validate(self, trainer: pl.Trainer, module: WorldModelModule, *, final: bool) -> None:
+    def log_if_due(self) -> None:
+        """One row of metrics where it is time to and no measurement has just written it."""
+        if self.updates_done % self.every["log"] == 0 and self.module.has_metrics:
+            self.log_row({})
+            self._report()
+
+    def save_if_due(self) -> None:
+        """Write a checkpoint where it is time to."""
+        if self.updates_done % self.every["save"] == 0:
+            self.save()
+
+    def validate(self, *, final: bool) -> None:
         """Measure on rank 0; the others take its word."""
-        self.progress.update(phase="validate")
-        pictures = []
-        if trainer.is_global_zero and self.held_out is not None:
+        self.run.progress.update(phase="validate")
+        module, pictures = self.module, []
+        if self.run.trainer.is_global_zero and self.held_out is not None:
             module.eval()
             with module.clock.measure("evaluation"), own_random(module.device):
                 self.measured = self.held_out.measure(module.agent)
                 name = "final" if final else f"{self.updates_done:09d}"
                 batch, context = self.held_out.picture(PICTURED), self.held_out.context
-                spec, folder = self.spec, self.paths.videos
-                pictures = write_open_loop(folder, module.agent, batch, spec, context=context, name=name)
+                folder = self.run.paths.videos
+                pictures = write_open_loop(folder, module.agent, batch, self.spec, context=context, name=name)
             module.train()
         self.measured = gather_over_ranks(self.measured)[0]
-        self.validated, self.next_validation = (
-            final,
-            (self.updates_done // self.validate_every + 1) * self.validate_every,
-        )
-        self.log_row(trainer, module, self.measured)
-        log_films(trainer.loggers, pictures, axis=self.axis, position=self.position)
-        self._report(module)
+        self.validated = final
+        self.next_validation = (self.updates_done // self.every["validate"] + 1) * self.every["validate"]
+        self.log_row(self.measured)
+        log_films(self.run.trainer.loggers, pictures, axis=self.axis, position=self.position)
+        self._report()
+        self.stop_if_asked()
 
-    def _report(self, module: WorldModelModule) -> None:
-        latest = module.latest
-        self.progress.update(
+    def _report(self) -> None:
+        latest = self.module.latest
+        self.run.progress.update(
             loss=next((latest[name] for name in SHOWN if name in latest), None), held_out=self._held_out_error()
         )
 
@@ -161,7 +167,7 @@ class OfflineLoop(TrainingLoop):
     def restore(self, rank: dict[str, Any]) -> None:
         """Draw on; raises ReplayMismatch where other rows are recorded now."""
         self.recorded.load_state_dict(rank["recorded"])
-        self.progress.update(updates=self.updates_done, held_out=self._held_out_error())
+        self.run.progress.update(updates=self.updates_done, held_out=self._held_out_error())
 
     def state_dict(self) -> dict[str, Any]:
         """With what was measured."""
@@ -174,56 +180,55 @@ class OfflineLoop(TrainingLoop):
         self.next_validation, self.validated, self.measured = state["next"], state["validated"], state["measured"]
         super().load_state_dict(state_dict)
 
-    def _place(self, updates: int) -> tuple[Any, ...]:
-        return *super()._place(updates), self.validated, self.next_validation
+    def _position_of_save(self) -> tuple[Any, ...]:
+        return *super()._position_of_save(), self.validated, self.next_validation
 
 
-def lead(
-    session: RunContext, build_module: Callable[[EnvSpec], WorldModelModule], cycle: type[OfflineLoop] = OfflineLoop
-) -> RunParts:
-    """A course over the recorded episodes at data.uri, for the module that is built for their spec."""
-    config, data = session.config, session.config["data"]
-    recorded, imported = _open(session, data["uri"])
+def build_offline_loop(
+    run: TrainingRun,
+    build_module: Callable[[EnvSpec], WorldModelModule],
+    kind: type[OfflineLoop] = OfflineLoop,
+) -> OfflineLoop:
+    """A loop over the recorded episodes at data.uri.
+
+    Args:
+        run: what the run's parts share.
+        build_module: makes the module for the episodes' spec.
+        kind: of loop.
+    """
+    config, data = run.config, run.config["data"]
+    recorded, imported = _open(run, data["uri"])
     module = build_module(recorded.spec)
     evaluator = None
     if data["evaluate"] and config["task"]["source"] is not None:
-        _require_task_fits(session, recorded.spec)
-        evaluator = session.evaluator()
-    callback = cycle(
-        session.surroundings(recorded.spec, evaluator),
-        recorded,
-        _held_out(recorded),
-        imported=imported,
-        updates=data["updates"],
-        log_every=data["log_every"],
-        validate_every=data["validate_every"],
-        save_every=data["save_every"],
-    )
-    return RunParts(module, _batches(session, recorded), callback, recorded.spec, "none")
+        _require_task_fits(run, recorded.spec)
+        evaluator = run.evaluator(recorded.spec)
+    options = {"imported": imported, "spec": recorded.spec, "evaluator": evaluator}
+    return kind(run, module, _batches(run, recorded), recorded, _held_out(recorded), **options)
 
 
-def _open(session: RunContext, uri: str) -> tuple[Recorded, dict[str, Any]]:
+def _open(run: TrainingRun, uri: str) -> tuple[Recorded, dict[str, Any]]:
     """Segments at `uri`, or a copy of another format's episodes in the cache, and what is to be said about them."""
-    data, length = session.config["data"], session.config["data"]["length"]
-    folder, imported = _segments(session, uri)
-    sampler = build_sampler(session.config, rank=session.rank)
+    data, length = run.config["data"], run.config["data"]["length"]
+    folder, imported = _segments(run, uri)
+    sampler = build_sampler(run.config, rank=run.rank)
     shares = {"holdout": data["validation_share"], "damage_limit": data.get("damage_limit", DAMAGE_LIMIT)}
     recorded = Recorded(folder, sampler=sampler, **shares)
-    session.stack.callback(recorded.close)
+    run.stack.callback(recorded.close)
     longest = int(recorded.lengths.max(initial=0))
     if length > longest:
         raise BadConfig(f"data.length: expected at most the {longest} rows of the longest episode, got {length}")
     imported["short"] = int((recorded.lengths < length).sum())
-    session.progress.print(_summary(recorded, uri, imported, length=length))
+    run.progress.print(_summary(recorded, uri, imported, length=length))
     return recorded, imported
 
 
-def _batches(session: RunContext, recorded: Recorded) -> OnlineData:
+def _batches(run: TrainingRun, recorded: Recorded) -> OnlineData:
     """Windows of the episodes that are not held out; `data.batch` is shared out over the ranks."""
-    batch, length, ranks = session.config["data"]["batch"], session.config["data"]["length"], session.trainer.world_size
+    batch, length, ranks = run.config["data"]["batch"], run.config["data"]["length"], run.trainer.world_size
     if batch % ranks:
         raise BadConfig(f"data.batch: expected a multiple of {ranks} ranks, got {batch}")
-    return OnlineData(recorded, batch=batch // ranks, length=length, prefetch=prefetches(session.config))
+    return OnlineData(recorded, batch=batch // ranks, length=length, prefetch=prefetches(run.config))
 
 
 def _held_out(recorded: Recorded) -> HeldOut | None:
@@ -250,9 +255,9 @@ def _summary(recorded: Recorded, uri: str, imported: Mapping[str, Any], *, lengt
     return "; ".join(part for part in parts if part)
 
 
-def _require_task_fits(session: RunContext, spec: EnvSpec) -> None:
+def _require_task_fits(run: TrainingRun, spec: EnvSpec) -> None:
     """Raise BadConfig where the task that is to be acted in is not what was recorded, before anything is learned."""
-    with open_pool(session.config, 1, gpu=session.gpu) as pool:
+    with open_pool(run.config, 1, gpu=run.gpu) as pool:
         found = pool.spec
     for key in ("observed", "action_dim", "action_repeat"):
         expected, got = getattr(spec, key), getattr(found, key)
@@ -262,18 +267,18 @@ def _require_task_fits(session: RunContext, spec: EnvSpec) -> None:
             )
 
 
-def _segments(session: RunContext, uri: str) -> tuple[Path, dict[str, Any]]:
-    data, parsed = session.config["data"], parse(uri)
+def _segments(run: TrainingRun, uri: str) -> tuple[Path, dict[str, Any]]:
+    data, parsed = run.config["data"], parse(uri)
     if parsed.scheme == "segments":  # this project's own pairing needs no check
         if data["alignment"] is not None or data.get("actions") is not None or parsed.options:
             raise BadConfig(f"data.alignment: expected none for segments, which have actions by arrival, got {uri}")
         return parsed.path, {}
     cache = Path(data["cache"] or "cache")
     given = {key: data.get(key) for key in ("alignment", "actions")}
-    return import_once(uri, cache, **given, say=session.progress.print)
+    return import_once(uri, cache, **given, say=run.progress.print)
 
 
-def make(*, session: RunContext) -> RunParts:
+def make(*, run: TrainingRun) -> OfflineLoop:
     """A fresh agent on the episodes at data.uri."""
-    config = session.config
-    return lead(session, lambda spec: build_module(config, build_agent(config, spec)))
+    config = run.config
+    return build_offline_loop(run, lambda spec: build_module(config, build_agent(config, spec)))

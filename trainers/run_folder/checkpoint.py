@@ -21,8 +21,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from datamodules.storage.durable import sync_folder, write_new
-from trainers.run_folder.earlier_versions import renamed
+from trainers.run_folder.conversion import convert_checkpoint
 from trainers.run_folder.serialization import Packer, plain, unpack
+from worldmodel.errors import UserError
 
 FORMAT = 1
 MODEL, STATE, REST, MANIFEST = "model.safetensors", "state.safetensors", "state.json", "manifest.json"
@@ -31,7 +32,7 @@ _TEMPORARY = re.compile(r"\..+\.tmp")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
-class CheckpointDamaged(RuntimeError):
+class CheckpointDamaged(UserError):
     """A checkpoint that is incomplete, altered or of another format; names what was expected and found."""
 
 
@@ -189,9 +190,10 @@ class DurableCheckpointIO(CheckpointIO):
         """
         files = dict(_read(Path(path)))
         try:
-            checkpoint = renamed(_decode(files))
+            checkpoint = _decode(files)
         except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CheckpointDamaged(f"{path}: expected a checkpoint's content, got {error!r}") from error
+        checkpoint = convert_checkpoint(checkpoint, path=path)
         return _move(checkpoint, map_location) if isinstance(map_location, str | torch.device) else checkpoint
 
     def remove_checkpoint(self, path: str | Path) -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from trainers.command.configuration import BadConfig, read_yaml
+from trainers.run_folder.conversion import convert_spec
 from worldmodel.spec import EnvSpec
 
 RECORDS = ("config.yaml", "metrics.csv", "results.json")  # one of them makes a folder a run's
@@ -74,4 +75,4 @@ def require_task_fits(root: Path, spec: EnvSpec, *, key: str) -> None:
 def read_spec(root: Path) -> EnvSpec:
     """The environment that a run learned in; raises OSError, ValueError, TypeError, AttributeError or KeyError."""
     fields = json.loads((root / "spec.json").read_bytes())
-    return EnvSpec.from_json({name: fact for name, fact in fields.items() if name != "renderer"})
+    return EnvSpec.from_json(convert_spec(fields))

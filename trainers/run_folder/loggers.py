@@ -10,9 +10,20 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger, WandbLogger
 
-from trainers.command.configuration import run_title
+from trainers.command.configuration import BadConfig, run_title
 from trainers.run_folder.metrics import CSVMetrics
 from trainers.run_folder.paths import RunPaths
+
+# what WANDB_MODE may say, and what it means; wandb still takes its older names
+WANDB_MODES = {
+    "": None,
+    "online": "online",
+    "run": "online",
+    "offline": "offline",
+    "dryrun": "offline",
+    "disabled": "disabled",
+    "shared": "shared",
+}
 
 
 def build_loggers(config: dict[str, Any], paths: RunPaths, csv: CSVMetrics, *, rank: int, axis: str) -> list[Logger]:
@@ -24,7 +35,8 @@ def build_loggers(config: dict[str, Any], paths: RunPaths, csv: CSVMetrics, *, r
     if name == "csv":
         return [csv]
     if name == "wandb":
-        return [csv, _wandb(config, options, paths, axis=axis)]
+        mode = wandb_mode(options["offline"])
+        return [csv] if mode == "disabled" else [csv, _wandb(config, options, paths, axis=axis, mode=mode)]
     if name == "tensorboard":
         return [csv, _tensorboard(paths)]
     raise ValueError(f"logger.name: expected csv, wandb or tensorboard, got {name!r}")
@@ -50,7 +62,7 @@ def finish(loggers: Sequence[Logger]) -> None:
                 logger.experiment.finish()
 
 
-def _wandb(config: dict[str, Any], options: dict[str, Any], paths: RunPaths, *, axis: str) -> Logger:
+def _wandb(config: dict[str, Any], options: dict[str, Any], paths: RunPaths, *, axis: str, mode: str) -> Logger:
     import wandb
 
     # not left to Lightning, which would set the mode for the whole process and draw every curve over its own step
@@ -61,7 +73,7 @@ def _wandb(config: dict[str, Any], options: dict[str, Any], paths: RunPaths, *, 
         resume="allow",
         group=options["group"],
         tags=list(options["tags"]),
-        mode="offline" if is_offline(options["offline"]) else "online",
+        mode=mode,
         dir=str(paths.root),
         config=config,
         settings=wandb.Settings(console="off"),  # a panel that redraws itself is no log
@@ -80,15 +92,22 @@ def _tensorboard(paths: RunPaths) -> Logger:
         raise ValueError("logger: expected tensorboard to be installed: pip install tensorboard") from error
 
 
-def is_offline(option: bool | None) -> bool:
-    """What was chosen, else what WANDB_MODE says, else whether there is no key.
+def wandb_mode(offline: bool | None) -> str:
+    """Weights & Biases' mode: `logger.offline`, else WANDB_MODE, else offline where there is no key.
 
     Decided before the run starts: a run that goes online without a key waits for a network it may never get.
+
+    Raises:
+        BadConfig: WANDB_MODE is none of its modes.
     """
-    if option is not None:
-        return option
-    mode = os.environ.get("WANDB_MODE")
-    return mode == "offline" if mode else not _has_key()
+    mode = os.environ.get("WANDB_MODE", "").lower()
+    if mode not in WANDB_MODES:
+        raise BadConfig(f"WANDB_MODE: expected {', '.join(filter(None, WANDB_MODES))}, got {mode!r}")
+    if WANDB_MODES[mode] == "disabled" or os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1"):
+        return "disabled"
+    if offline is not None:
+        return "offline" if offline else "online"
+    return WANDB_MODES[mode] or ("online" if _has_key() else "offline")
 
 
 def _run_id(path: Path) -> str:

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from datamodules.storage.durable import write_atomic
+from worldmodel.errors import UserError
 
-class RunFolderInUse(RuntimeError):
+
+class RunFolderInUse(UserError):
     """Another process trains in this folder."""
 
 
-class RunFolderReadOnly(RuntimeError):
+class RunFolderReadOnly(UserError):
     """The run folder cannot be written."""
 
 
@@ -46,15 +49,16 @@ class RunPaths:
         return self.root / "replay" / f"rank_{rank:02d}"
 
     def checkpoint(self, progress: int) -> Path:
-        """A checkpoint's folder; names order by progress, not by the clock."""
+        """A checkpoint's folder, by updates plus env_steps (updates alone where nothing is collected).
+
+        The sum grows with either, so that names order by progress, not by the clock.
+        """
         return self.checkpoints / f"step_{progress:010d}"
 
-    def create(self) -> bool:
-        """Make the folder and its parts; whether it was not there before. Raises RunFolderReadOnly."""
-        fresh = not self.root.exists()
+    def create(self) -> None:
+        """Make the folder and its parents; raises RunFolderReadOnly."""
         try:
-            for folder in (self.root, self.checkpoints, self.videos):
-                folder.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(parents=True, exist_ok=True)
             probe = self.root / ".writable"
             probe.write_bytes(b"")
             probe.unlink()
@@ -62,7 +66,12 @@ class RunPaths:
             raise RunFolderReadOnly(
                 f"run_dir: expected a folder that can be written, got {self.root} ({error})"
             ) from error
-        return fresh
+
+    def keep_config(self) -> None:
+        """Put the configuration that a resumed run had so far beside it, as config_0.yaml, config_1.yaml and so on."""
+        if self.config.exists():
+            number = len(list(self.root.glob("config_*.yaml")))
+            write_atomic(self.root / f"config_{number}.yaml", self.config.read_bytes())
 
     def lock(self) -> int:
         """Hold the folder until the process ends, however it ends; raises RunFolderInUse."""

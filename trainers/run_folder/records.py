@@ -7,7 +7,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from datamodules.storage.durable import write_atomic
+from trainers.run_folder.conversion import FORMAT
+from trainers.run_folder.paths import RunPaths
+from worldmodel.spec import EnvSpec
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "dm-control", "mujoco", "numpy", "hydra-core", "wandb")
 
@@ -40,3 +45,14 @@ def git_commit() -> str:
         return git("rev-parse", "HEAD") + (", changed" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):
         return "none"
+
+
+def write_records(paths: RunPaths, config: dict[str, Any], spec: EnvSpec, *, device: str, renderer: str) -> None:
+    """What a run can be rebuilt from: config.yaml, spec.json, versions.json; an earlier configuration is kept."""
+    if "look" in config["task"]["env"]:
+        # what was drawn, so that the run is continued and evaluated with the same look on any machine
+        config["task"]["env"]["look"] = spec.look
+    paths.keep_config()
+    write_json(paths.root / "spec.json", spec.to_json())
+    write_json(paths.root / "versions.json", {**versions(), "device": device, "renderer": renderer})
+    write_atomic(paths.config, yaml.safe_dump({"format": FORMAT, **config}, sort_keys=False).encode())

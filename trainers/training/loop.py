@@ -1,9 +1,9 @@
-"""What every run repeats, wherever its batches come from: learn, evaluate, log, save, stop, and continue later."""
+"""What training loops share: updates within Lightning, evaluations, rows of metrics, checkpoints, a clean stop."""
 
 import hashlib
 from abc import abstractmethod
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,13 +14,13 @@ from trainers.acting.evaluation import Evaluator
 from trainers.acting.pictures import write_pictures
 from trainers.process.clock import resident_mb
 from trainers.process.distributed import broadcast_from_rank_zero, gather_over_ranks, sum_over_ranks
-from trainers.process.interrupt import Interrupt, Interrupted
+from trainers.process.interrupt import Interrupted
 from trainers.run_folder.checkpoint import prune
 from trainers.run_folder.loggers import log_films
 from trainers.run_folder.metrics import CSVMetrics
-from trainers.run_folder.paths import RunPaths
+from trainers.run_folder.records import write_records
 from trainers.training.module import WorldModelModule
-from trainers.training.progress import RunProgress
+from trainers.training.training_run import TrainingRun
 from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec
 
@@ -29,45 +29,43 @@ class RanksDiverged(RuntimeError):
     """Ranks that must hold the same weights do not."""
 
 
-@dataclass(frozen=True, slots=True)
-class LoopContext:
-    """What a run writes to and is stopped by, and when it is evaluated.
-
-    evaluator: plays episodes in the task, None where there is none. evaluate_every: steps of the cycle's axis.
-    """
-
-    paths: RunPaths
-    progress: RunProgress
-    interrupt: Interrupt
-    evaluator: Evaluator | None
-    spec: EnvSpec
-    evaluate_every: int
-    evaluation_episodes: int
-    final_episodes: int
-    keep_checkpoints: int = 2
-
-
 class TrainingLoop(pl.Callback):
-    """Updates while updates are due; when none is, whatever the subclass does to bring some due, or to end the run.
+    """A training algorithm as a generator of batches: Lightning makes one update with every batch it yields.
 
-    A subclass names the counter that its curves are drawn over (`axis`), keeps its own counters and state, and says
-    how a run begins and what happens between updates. Checkpoints are written there only.
+    A subclass writes the algorithm top to bottom in `algorithm`, names the counter that its curves are drawn over
+    (`axis`), and says what of its own state a checkpoint holds. What stands between two yields happens between two
+    updates, on all ranks alike.
+
+    Args:
+        run: what the run's parts share.
+        module: makes the updates.
+        data: gives the batches.
+        spec: of the environment, or of the recorded one.
+        evaluator: plays episodes of the task, None where there is none.
+        renderer: what draws the frames.
     """
 
     axis: str
 
-    def __init__(self, surroundings: LoopContext) -> None:
-        self.evaluator, self.spec = surroundings.evaluator, surroundings.spec
-        self.paths, self.progress, self.interrupt = surroundings.paths, surroundings.progress, surroundings.interrupt
-        self.evaluate_every, self.evaluation_episodes = surroundings.evaluate_every, surroundings.evaluation_episodes
-        self.final_episodes, self.keep_checkpoints = surroundings.final_episodes, surroundings.keep_checkpoints
+    def __init__(
+        self,
+        run: TrainingRun,
+        module: WorldModelModule,
+        data: OnlineData,
+        *,
+        spec: EnvSpec,
+        evaluator: Evaluator | None,
+        renderer: str = "none",
+    ) -> None:
+        self.run, self.module, self.data = run, module, data
+        self.spec, self.evaluator, self.renderer = spec, evaluator, renderer
+        self.options = run.config["evaluation"]
         self.updates_due, self.updates_done = 0.0, 0
-        self.next_evaluation = self.evaluate_every
+        self.next_evaluation = self.options["every"]
         self.final_returns: list[float] | None = None
         self._resumed: dict[str, Any] | None = None
         self._saved: tuple[Any, ...] | None = None
-        self._rows = 0  # that batches can come from, over all ranks; 0 before they are counted
-        self._updating = ExitStack()
+        data.batches = self._batches()
 
     @property
     def state_key(self) -> str:
@@ -75,6 +73,10 @@ class TrainingLoop(pl.Callback):
         return "loop"
 
     # --- what a subclass says -------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def algorithm(self) -> Iterator[Batch]:
+        """The whole run from here to its end; raises Interrupted where it is broken off."""
 
     @property
     @abstractmethod
@@ -85,17 +87,9 @@ class TrainingLoop(pl.Callback):
     def restore_counters(self, counters: dict[str, int]) -> None:
         """Take the counters of a checkpoint."""
 
-    @abstractmethod
-    def begin(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
-        """What comes before the first update of a run that continues none."""
-
-    @abstractmethod
-    def between_updates(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
-        """Called again and again while no update is due: makes one step towards the next, or stops the run."""
-
-    def rows_to_learn_from(self, data: OnlineData) -> int:
+    def rows_to_learn_from(self) -> int:
         """Rows that batches can come from, over all ranks; called on all of them. Here every rank reads all of them."""
-        return data.rows
+        return self.data.rows
 
     @abstractmethod
     def rank_state(self) -> dict[str, Any]:
@@ -114,56 +108,69 @@ class TrainingLoop(pl.Callback):
         """What the subclass adds to the results of a run."""
         return {}
 
-    # --- the cycle ------------------------------------------------------------------------------------------------
+    def stop_collecting(self) -> None:
+        """Break off what is played beside the updates: a checkpoint is about to be written where the run stops."""
 
-    def on_train_start(self, trainer: pl.Trainer, module: WorldModelModule) -> None:  # type: ignore[override]
-        """Begin, or take the state of the checkpoint that the run continues from."""
-        self.interrupt.claim()  # Lightning's own handler would call a collective from within a signal
-        module.clock.begin()
+    # --- updates --------------------------------------------------------------------------------------------------
+
+    def _batches(self) -> Generator[Batch]:
+        """What Lightning pulls from: begin or continue, follow the algorithm, stop."""
+        self.run.interrupt.claim()  # Lightning's own handler would call a collective from within a signal
+        self.module.clock.begin()
         if self._resumed is not None:
-            self._continue(trainer, self._resumed)
+            self._continue(self._resumed)
         else:
             # the ranks were given the same weights, which they need, and with them the same noise
-            torch.manual_seed(torch.initial_seed() + trainer.global_rank)
-            self.begin(trainer, module)
-        self.progress.update(phase="learn")
-        self._advance(trainer, module)
+            torch.manual_seed(torch.initial_seed() + self.run.rank)
+        if self.run.trainer.is_global_zero:  # nothing can refuse the run any more
+            device, renderer = self.run.device_name, self.renderer
+            write_records(self.run.paths, self.run.config, self.spec, device=device, renderer=renderer)
+        try:
+            yield from self.algorithm()
+        except Interrupted:
+            # what began after the last checkpoint is not saved: it is there that the run continues
+            self._saved = self._position_of_save()
+            self.run.progress.print(f"stopped; python -m trainers.fit resume={self.run.paths.root} continues")
+        self.run.trainer.should_stop = True
 
-    def on_train_batch_start(self, trainer: pl.Trainer, module: WorldModelModule, *_: Any) -> None:  # type: ignore[override]
-        """The batch has come; the one after it may be prepared if it will be needed before anything else happens."""
-        self._updating.close()
-        self._updating.enter_context(module.clock.measure("update"))
-        if self.updates_due >= 2:
-            trainer.datamodule.prepare()
-        module.count_rows(self._rows)
+    def learn(self) -> Iterator[Batch]:
+        """The batches of the updates that are due; raises Interrupted after saving where a signal asks to stop."""
+        self.run.progress.update(phase="learn")
+        self.stop_if_asked()
+        rows = self.rows_to_learn_from()  # they come and go between rounds of updates alone
+        while self.updates_due >= 1:
+            with self.module.clock.measure("wait"):
+                batch = self.data.next_batch()
+            with self.module.clock.measure("update"):
+                if self.updates_due >= 2:
+                    self.data.prepare()  # it will be needed before anything else happens
+                self.module.count_rows(rows)
+                yield batch
+            self.stop_if_asked()
 
     def on_train_batch_end(  # type: ignore[override]
         self, trainer: pl.Trainer, module: WorldModelModule, outputs: dict[str, Any], batch: Batch, batch_idx: int
     ) -> None:
-        """One update less is due."""
-        trainer.datamodule.feedback(batch, outputs["error"])
-        self._updating.close()
+        """One update less is due; the sampler is told the error of the batch."""
+        self.data.feedback(batch, outputs["error"])
         self.updates_due -= 1
         self.updates_done = module.updates
-        self.progress.update(updates=module.updates)
-        self._advance(trainer, module)
-
-    def _advance(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
-        """Stop, or bring updates due, then start the clock on the next batch."""
-        while not (trainer.should_stop or self._stopped_by_signal(trainer, module)) and self.updates_due < 1:
-            self.between_updates(trainer, module)
-            self._rows = 0
-        # rows come and go between updates alone
-        self._rows = self._rows or self.rows_to_learn_from(trainer.datamodule)
-        self._updating.enter_context(module.clock.measure("wait"))
+        self.run.progress.update(updates=module.updates)
 
     def on_train_end(self, trainer: pl.Trainer, module: WorldModelModule) -> None:  # type: ignore[override]
         """Save where a flag of Lightning's ended the run, and make sure that all ranks learned the same weights."""
-        self._updating.close()
-        self.save(trainer, module)
+        self.data.batches.close()
+        self.save()
         prints = gather_over_ranks(fingerprint(module))
         if len(set(prints)) > 1:
             raise RanksDiverged(f"weights: expected the same on all ranks, got SHA-256 {prints}")
+
+    def stop_if_asked(self) -> None:
+        """Save and raise Interrupted on all ranks where a signal asked one of them to stop."""
+        if self.run.interrupt.requested(sum_over_ranks):
+            self.stop_collecting()
+            self.save()
+            raise Interrupted
 
     # --- what a person sees ---------------------------------------------------------------------------------------
 
@@ -172,84 +179,82 @@ class TrainingLoop(pl.Callback):
         """Where the run stands on its axis."""
         return self.updates_done if self.axis == "updates" else self.counters[self.axis]
 
-    def evaluate(self, trainer: pl.Trainer, module: WorldModelModule, episodes: int, *, final: bool) -> None:
-        """Evaluate on rank 0, unless a signal breaks it off; whether and when has no influence on the learning."""
-        self.progress.update(phase="evaluate")
+    def evaluate_if_due(self) -> None:
+        """Evaluate where the axis has passed the next evaluation; raises Interrupted where a signal asks to stop."""
+        if self.evaluator is not None and self.position >= self.next_evaluation:
+            self.evaluate(self.options["episodes"], final=False)
+
+    def evaluate(self, episodes: int, *, final: bool) -> None:
+        """Evaluate on rank 0; whether and when has no influence on the learning.
+
+        Args:
+            episodes: how many.
+            final: whether these are the run's result.
+
+        Raises:
+            Interrupted: on all ranks, after saving, where a signal asks to stop.
+        """
+        self.run.progress.update(phase="evaluate")
         done = True
-        if trainer.is_global_zero and episodes and self.evaluator is not None:
-            module.eval()
-            with module.clock.measure("evaluation"), own_random(module.device):
-                done = self._play(self.evaluator, trainer, module, episodes, final=final)
-            module.train()
+        if self.run.trainer.is_global_zero and episodes and self.evaluator is not None:
+            self.module.eval()
+            with self.module.clock.measure("evaluation"), own_random(self.module.device):
+                done = self._play(self.evaluator, episodes, final=final)
+            self.module.train()
         # rank 0's word for all: ranks that disagree on what comes next wait for each other for ever
         done, self.final_returns = gather_over_ranks((done, self.final_returns))[0]
         if done:
-            self.next_evaluation = (self.position // self.evaluate_every + 1) * self.evaluate_every
+            every = self.options["every"]
+            self.next_evaluation = (self.position // every + 1) * every
+        self.stop_if_asked()
 
-    def _play(
-        self, evaluator: Evaluator, trainer: pl.Trainer, module: WorldModelModule, episodes: int, *, final: bool
-    ) -> bool:
+    def evaluate_finally(self) -> None:
+        """The evaluation whose returns are the run's result, unless a run that is continued has it already."""
+        if self.evaluator is not None and self.final_returns is None:
+            self.evaluate(self.options["final_episodes"], final=True)
+
+    def _play(self, evaluator: Evaluator, episodes: int, *, final: bool) -> bool:
         """Whether it was played to its end."""
-        stop = self.interrupt.is_set
+        module, stop = self.module, self.run.interrupt.is_set
         try:
             evaluation = evaluator.run(module.agent, episodes=episodes, clock=module.clock, should_stop=stop)
         except Interrupted:
             return False
         name = "final" if final else f"{self.position:09d}"
-        pictures = write_pictures(self.paths.videos, module.agent, evaluation, self.spec, name=name)
+        pictures = write_pictures(self.run.paths.videos, module.agent, evaluation, self.spec, name=name)
         if final:
             self.final_returns = evaluation.returns
-        self.progress.update(eval_return=evaluation.return_mean)
-        self.log_row(trainer, module, evaluation.metrics)
-        log_films(trainer.loggers, pictures, axis=self.axis, position=self.position)
+        self.run.progress.update(eval_return=evaluation.return_mean)
+        self.log_row(evaluation.metrics)
+        log_films(self.run.trainer.loggers, pictures, axis=self.axis, position=self.position)
         return True
 
-    def log_row(self, trainer: pl.Trainer, module: WorldModelModule, metrics: dict[str, float]) -> None:
+    def log_row(self, metrics: dict[str, float]) -> None:
         """One row: counters, means over the updates since the last row, times and `metrics`."""
+        module = self.module
         row = {**self.counters, "updates": module.updates, "seconds": module.clock.total}
         row |= {**module.drain_metrics(), **metrics, **module.clock.split(), "skipped_updates": module.skipped}
         row["memory/resident_mb"] = resident_mb()
-        for logger in trainer.loggers:
+        for logger in self.run.trainer.loggers:
             logger.log_metrics(row, step=self.position)
 
     # --- saving and resuming --------------------------------------------------------------------------------------
 
-    def _stopped_by_signal(self, trainer: pl.Trainer, module: WorldModelModule) -> bool:
-        if not self.interrupt.requested(sum_over_ranks):
-            return False
-        self.stop(trainer, module)
-        self._say_how_to_continue()
-        return True
-
-    def stop(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
-        """Save and end the run."""
-        self.save(trainer, module)
-        trainer.should_stop = True
-
-    def abandon(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
-        """End the run without saving what began after the last checkpoint: it is there that the run continues."""
-        self._saved = self._place(module.updates)
-        trainer.should_stop = True
-        self._say_how_to_continue()
-
-    def _say_how_to_continue(self) -> None:
-        self.progress.print(f"stopped; python -m trainers.fit resume={self.paths.root} continues")
-
-    def save(self, trainer: pl.Trainer, module: WorldModelModule) -> None:
-        """Write a checkpoint unless nothing happened since the last one."""
-        place = self._place(module.updates)
-        if place == self._saved:
+    def save(self) -> None:
+        """Write a checkpoint unless nothing happened since the last one; all episodes must be closed."""
+        position = self._position_of_save()
+        if position == self._saved:
             return
-        trainer.datamodule.put_back()
+        self.data.put_back()
         # where env_steps stand still, updates alone name a checkpoint
         collected = 0 if self.axis == "updates" else self.counters["env_steps"]
-        trainer.save_checkpoint(self.paths.checkpoint(module.updates + collected))
-        self._saved = place
-        if trainer.is_global_zero:
-            prune(self.paths.checkpoints, keep=self.keep_checkpoints)
+        self.run.trainer.save_checkpoint(self.run.paths.checkpoint(self.module.updates + collected))
+        self._saved = position
+        if self.run.trainer.is_global_zero:
+            prune(self.run.paths.checkpoints, keep=self.run.config["checkpoint"]["keep"])
 
-    def _place(self, updates: int) -> tuple[Any, ...]:
-        return updates, self.counters["env_steps"], self.next_evaluation, self.final_returns
+    def _position_of_save(self) -> tuple[Any, ...]:
+        return self.module.updates, self.counters["env_steps"], self.next_evaluation, self.final_returns
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, and every rank's own state and random numbers; called on all ranks."""
@@ -273,9 +278,10 @@ class TrainingLoop(pl.Callback):
         self.restore_counters(state_dict["counters"])
         self.updates_due, self.next_evaluation = state_dict["updates_due"], state_dict["next_evaluation"]
         self.updates_done, self.final_returns = state_dict["updates"], state_dict["final_returns"]
-        self._saved = self._place(self.updates_done)
 
-    def _continue(self, trainer: pl.Trainer, state: dict[str, Any]) -> None:
+    def _continue(self, state: dict[str, Any]) -> None:
+        trainer = self.run.trainer
+        self._saved = self._position_of_save()
         if len(state["ranks"]) != trainer.world_size:
             raise ValueError(
                 f"resume: expected {len(state['ranks'])} ranks as in the checkpoint, got {trainer.world_size}"

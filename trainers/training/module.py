@@ -9,12 +9,14 @@ from torch import Tensor
 
 from trainers.build.agent import require_fit
 from trainers.process.clock import Clock
+from trainers.run_folder.conversion import FORMAT
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.capabilities import CountsRows
+from worldmodel.errors import UserError
 from worldmodel.interfaces import Batch, Loss
 
 
-class NonFiniteTraining(RuntimeError):
+class NonFiniteTraining(UserError):
     """Gradients were not finite in too many updates in a row."""
 
 
@@ -113,6 +115,7 @@ class WorldModelModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Counters, clock and random state travel with the weights."""
+        checkpoint["format"] = FORMAT
         checkpoint["module"] = {
             "updates": self.updates,
             "skipped": [self.skipped, self._skipped_in_a_row],

@@ -6,22 +6,19 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import yaml
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from datamodules.envs.errors import EnvError
-from datamodules.storage.durable import write_atomic
-from trainers.acting.evaluation import Evaluator
-from trainers.build.environments import open_evaluation_pool, require_evaluation
+from datamodules.storage.rows import ReplayMismatch
+from trainers.build.agent import WeightsDiffer
 from trainers.command import registry
-from trainers.command.configuration import BadConfig, run_title
+from trainers.command.configuration import BadConfig, differences, read_yaml, run_title
 from trainers.command.entry import silence_advice
 from trainers.process.interrupt import Interrupt
 from trainers.reporting.page import write_report
@@ -29,85 +26,27 @@ from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
 from trainers.run_folder.loggers import build_loggers, finish
 from trainers.run_folder.metrics import CSVMetrics
 from trainers.run_folder.paths import RunPaths, record_fault
-from trainers.run_folder.records import versions, write_json
+from trainers.run_folder.records import write_json
 from trainers.run_folder.statistics import mean_ci95
-from trainers.training.loop import LoopContext, TrainingLoop
-from trainers.training.module import WorldModelModule
+from trainers.training.loop import TrainingLoop
 from trainers.training.progress import RunProgress
 from trainers.training.time_left import planned
-from worldmodel.spec import EnvSpec
-
-
-@dataclass(frozen=True, slots=True)
-class RunContext:
-    """One process of a run. stack: closes what is opened for it; resumed: a checkpoint is about to be loaded."""
-
-    config: dict[str, Any]
-    paths: RunPaths
-    trainer: pl.Trainer
-    progress: RunProgress
-    interrupt: Interrupt
-    stack: ExitStack
-    resumed: bool
-
-    @property
-    def rank(self) -> int:
-        """Of this process among all."""
-        return self.trainer.global_rank
-
-    @property
-    def gpu(self) -> int | None:
-        """The device that environments of this process draw with, None for the CPU."""
-        return self.trainer.local_rank if self.trainer.strategy.root_device.type == "cuda" else None
-
-    def evaluator(self) -> Evaluator:
-        """Plays episodes of the configured task; its environments start when it is first used."""
-        envs, seed = self.config["evaluation"]["envs"], self.config["seed"]
-        evaluator = Evaluator(
-            lambda count: open_evaluation_pool(self.config, count, gpu=self.gpu), envs=envs, seed=seed
-        )
-        return self.stack.enter_context(closing(evaluator))
-
-    def surroundings(self, spec: EnvSpec, evaluator: Evaluator | None) -> LoopContext:
-        """What the run's cycle works with."""
-        evaluation = self.config["evaluation"]
-        if evaluator is not None:
-            require_evaluation(self.config, spec, gpu=self.gpu)
-        return LoopContext(
-            paths=self.paths,
-            progress=self.progress,
-            interrupt=self.interrupt,
-            evaluator=evaluator,
-            spec=spec,
-            evaluate_every=evaluation["every"],
-            evaluation_episodes=evaluation["episodes"],
-            final_episodes=evaluation["final_episodes"],
-            keep_checkpoints=self.config["checkpoint"]["keep"],
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class RunParts:
-    """What Lightning fits, on which batches, and the callback that leads it. renderer: what drew the frames."""
-
-    module: WorldModelModule
-    data: pl.LightningDataModule
-    cycle: TrainingLoop
-    spec: EnvSpec
-    renderer: str
-
+from trainers.training.training_run import TrainingRun
 
 Config = dict[str, Any]
 
 # how long the first rank waits for the end of those that Lightning launched
 RANK_EXIT_S = 30.0
 
+# keys that shape what a checkpoint and a replay hold
+SHAPING = ("agent", "decoder", "dynamics", "objective", "policy", "parts", "task.env.", "task.visuals", "data.envs")
+
 # Lightning's own ways of doing what this project does itself
 OURS = ("callbacks", "logger", "plugins", "default_root_dir", "enable_checkpointing", "use_distributed_sampler")
 
 
 def train(config: Config, paths: RunPaths) -> dict[str, Any]:
-    """Train, evaluate and report in `paths`; a run that is refused before it starts leaves no folder behind."""
+    """Train, evaluate and report in `paths`; a run that is refused before it starts leaves nothing behind."""
     start = time.monotonic()
     silence_advice(profiled=bool(config["trainer"]["profiler"]))
     pl.seed_everything(config["seed"], verbose=False)
@@ -120,18 +59,17 @@ def train(config: Config, paths: RunPaths) -> dict[str, Any]:
     with ExitStack() as stack:
         stack.enter_context(_run_folder(paths, owner=trainer.is_global_zero))
         checkpoint = _checkpoint(paths, rank=trainer.global_rank) if config["resume"] else None
-        session = RunContext(config, paths, trainer, progress, Interrupt(), stack, resumed=checkpoint is not None)
-        course = registry.make("trainers.loops", {"name": config["data"]["name"]}, session=session)
-        progress.update(**planned(config, course.spec))
-        interrupt = stack.enter_context(session.interrupt)
-        trainer.callbacks.insert(0, course.cycle)
-        csv, axis = CSVMetrics(run_dir=paths.root), course.cycle.axis
-        trainer.loggers = build_loggers(config, paths, csv, rank=trainer.global_rank, axis=axis)
-        stack.callback(finish, trainer.loggers)
-        if trainer.is_global_zero:
-            _write_records(config, paths, course.spec, course.renderer, device=_device_name(trainer))
-        trainer.fit(course.module, datamodule=course.data, ckpt_path=checkpoint)
-        results = _results(config, paths, course, interrupt, seconds=time.monotonic() - start)
+        run = TrainingRun(config, paths, trainer, progress, Interrupt(), stack, resumed=checkpoint is not None)
+        with _naming_changes(config, paths):
+            loop: TrainingLoop = registry.make("trainers.loops", {"name": config["data"]["name"]}, run=run)
+            progress.update(**planned(config, loop.spec))
+            interrupt = stack.enter_context(run.interrupt)
+            trainer.callbacks.insert(0, loop)
+            csv, axis = CSVMetrics(run_dir=paths.root), loop.axis
+            trainer.loggers = build_loggers(config, paths, csv, rank=trainer.global_rank, axis=axis)
+            stack.callback(finish, trainer.loggers)
+            trainer.fit(loop.module, datamodule=loop.data, ckpt_path=checkpoint)
+        results = _results(run, loop, interrupt, seconds=time.monotonic() - start)
     if trainer.is_global_zero:
         write_json(paths.root / "results.json", results)
         results["report"] = _report(paths, progress)
@@ -148,6 +86,24 @@ def _report(paths: RunPaths, progress: RunProgress) -> str | None:
         return None
 
 
+@contextmanager
+def _naming_changes(config: Config, paths: RunPaths) -> Iterator[None]:
+    """Where a resumed run does not fit its checkpoint, name what was changed instead of a weight."""
+    saved = read_yaml(paths.config) if config["resume"] else config
+    try:
+        yield
+    except (WeightsDiffer, ReplayMismatch) as error:
+        changes = [
+            f"{key}: expected {before} as in the run to resume, got {now}"
+            for key, before, now in differences(saved, config)
+            if key.startswith(SHAPING)
+        ]
+        if not changes:
+            raise
+        weights = isinstance(error, WeightsDiffer)
+        raise BadConfig("; ".join(changes if weights else [str(error), *changes])) from error
+
+
 def _await_ranks(trainer: pl.Trainer) -> None:
     """Wait for the ranks that this process launched: what follows the command must not meet their remains."""
     end = time.monotonic() + RANK_EXIT_S
@@ -158,17 +114,20 @@ def _await_ranks(trainer: pl.Trainer) -> None:
 
 @contextmanager
 def _run_folder(paths: RunPaths, *, owner: bool) -> Iterator[None]:
-    """The folder, locked; made for a run that is then refused, it is removed again."""
-    absent = [folder for folder in paths.root.parents if not folder.exists()]
-    fresh = paths.create()
-    lock = paths.lock() if owner else None
+    """The folder, locked; what was made in it and above it for a run that is then refused is removed again."""
+    missing = [folder for folder in (paths.root, *paths.root.parents) if not folder.exists()]
+    before = set() if missing else set(paths.root.iterdir())
+    paths.create()
+    lock = None
     try:
+        lock = paths.lock() if owner else None
         yield
     except BaseException as error:
-        if owner and fresh and not paths.config.exists():
-            shutil.rmtree(paths.root)
-            with suppress(OSError):  # another run's, by now
-                for folder in absent:
+        if lock is not None and not paths.config.exists():
+            for path in set(paths.root.iterdir()) - before:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            for folder in missing:
+                with suppress(OSError):  # another run may have begun beside this one
                     folder.rmdir()
         elif isinstance(error, EnvError) and error.trace:
             record_fault(paths, str(error), error.trace)
@@ -219,42 +178,24 @@ def _threads(trainer: pl.Trainer) -> int:
     return max(1, cores // trainer.num_devices) if on_cpu else cores
 
 
-def _device_name(trainer: pl.Trainer) -> str:
-    device = trainer.strategy.root_device
-    return (
-        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {_threads(trainer)} threads"
-    )
-
-
-def _write_records(config: Config, paths: RunPaths, spec: EnvSpec, renderer: str, *, device: str) -> None:
-    if "look" in config["task"]["env"]:
-        # what was drawn, so that the run is continued and evaluated with the same look on any machine
-        config["task"]["env"]["look"] = spec.look
-    write_json(paths.root / "spec.json", {**spec.to_json(), "renderer": renderer})
-    write_json(paths.root / "versions.json", {**versions(), "device": device})
-    write_atomic(paths.config, yaml.safe_dump(config, sort_keys=False).encode())
-
-
-def _results(
-    config: Config, paths: RunPaths, course: RunParts, interrupt: Interrupt, *, seconds: float
-) -> dict[str, Any]:
-    cycle, module = course.cycle, course.module
-    returns = cycle.final_returns or []
+def _results(run: TrainingRun, loop: TrainingLoop, interrupt: Interrupt, *, seconds: float) -> dict[str, Any]:
+    module, returns = loop.module, loop.final_returns or []
     return {
-        "task": course.spec.task,
-        "status": "interrupted" if interrupt.received is not None else "finished" if cycle.finished else "stopped",
+        "task": loop.spec.task,
+        "status": "interrupted" if interrupt.received is not None else "finished" if loop.finished else "stopped",
         "return_mean": sum(returns) / len(returns) if returns else None,
         "return_ci95": mean_ci95(returns) if returns else None,
         "returns": returns,
-        **cycle.counters,
+        **loop.counters,
         "updates": module.updates,
-        **cycle.results(),
+        **loop.results(),
         "seconds": round(module.clock.total, 1),
         "session_seconds": round(seconds, 1),
         "time": {name.removeprefix("time/"): round(s, 1) for name, s in module.clock.split().items()},
-        "seed": config["seed"],
-        "look": course.spec.look,
-        "backend": course.spec.backend,
-        "run_dir": str(paths.root),
+        "seed": run.config["seed"],
+        "renderer": loop.renderer,
+        "look": loop.spec.look,
+        "backend": loop.spec.backend,
+        "run_dir": str(run.paths.root),
         "exit_code": 0 if interrupt.received is None else 128 + interrupt.received,
     }

@@ -65,7 +65,7 @@ class Status:
 
 def planned(config: Mapping[str, Any], spec: EnvSpec) -> dict[str, int]:
     """What a configured run will do in `spec`, as far as it is known before: fields of Status."""
-    data, evaluation, env_steps = config["data"], config["evaluation"], config["task"]["env_steps"]
+    data, evaluation, env_steps = config["data"], config["evaluation"], config["task"].get("env_steps", 0)
     known: dict[str, int] = {}
     if "updates" in data:
         known["total_updates"] = data["updates"]

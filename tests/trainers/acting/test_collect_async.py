@@ -84,8 +84,8 @@ def test_rounds_are_those_of_synchronous_collection_with_the_same_weights(pool):
         collect.seed_episodes(1)
         for _ in range(3):
             episodes, policy = collect.collect(agent)
-            collect.ahead(agent)
-        collect.halt()
+            collect.start_next_round(agent)
+        collect.stop_round()
         collect.close()
         rows.append([(e.seed, e.rewards) for e in episodes])
         assert len(policy.predicted) == 6
@@ -96,7 +96,7 @@ def test_at_most_one_round_is_played_ahead(pool):
     collect, replay = collector(pool)
     agent = small_agent()
     collect.collect(agent)
-    collect.ahead(agent)
+    collect.start_next_round(agent)
     assert holds(lambda: collect._under_way.done()) and replay.env_steps == 24
     time.sleep(0.2)
     assert collect.decisions == 12 and replay.env_steps == 24
@@ -108,7 +108,7 @@ def test_at_most_one_round_is_played_ahead(pool):
 def test_a_round_is_played_with_the_weights_that_were_published(pool):
     collect, _ = collector(pool)
     agent = small_agent()
-    collect.ahead(agent)
+    collect.start_next_round(agent)
     with torch.no_grad():
         for weight in agent.parameters():
             weight.fill_(torch.nan)
@@ -123,7 +123,7 @@ def test_rows_arrive_while_the_round_is_under_way_and_a_checkpoint_counts_them(p
     agent = Gated(9)
     collect.collect(agent)
     agent.waiting.clear()
-    collect.ahead(agent)
+    collect.start_next_round(agent)
     assert agent.waiting.wait(60)
     with replay.lock:
         state, counters, stored = collect.state_dict(), collect.counters, replay.state_dict()
@@ -149,12 +149,12 @@ def test_rows_arrive_while_the_round_is_under_way_and_a_checkpoint_counts_them(p
 def test_halting_keeps_and_counts_what_was_played(pool):
     collect, replay = collector(pool)
     agent = Gated(4)
-    collect.ahead(agent)
+    collect.start_next_round(agent)
     assert agent.waiting.wait(60)
     when(collect._stop.is_set, agent.left.release)
-    collect.halt()
+    collect.stop_round()
     assert counted(collect, replay) in (8, 10)
-    collect.halt()
+    collect.stop_round()
     agent.left.release(100)
     collect.collect(agent)
     assert counted(collect, replay) in (20, 22)
@@ -165,7 +165,7 @@ def test_a_signal_breaks_off_the_round_that_is_waited_for(pool):
     interrupt, agent = Interrupt(), Gated(4)
     collect, replay = collector(pool, should_stop=interrupt.is_set)
     with interrupt:
-        collect.ahead(agent)
+        collect.start_next_round(agent)
         assert agent.waiting.wait(60)
         # one decision is under way, and no other is allowed: the whole round would wait for 60 s at each
         threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
@@ -173,7 +173,7 @@ def test_a_signal_breaks_off_the_round_that_is_waited_for(pool):
         begin = time.monotonic()
         episodes, _ = collect.collect(agent)
         assert time.monotonic() - begin < 50 and episodes == []
-        collect.ahead(agent)
+        collect.start_next_round(agent)
     assert counted(collect, replay) in (8, 10) and collect._next_episode == [1, 1]
     assert not replay.is_open(0) and not replay.is_open(1)
     collect.close()
@@ -195,7 +195,7 @@ def test_a_signal_breaks_off_the_wait_for_a_late_environment():
 def test_an_error_of_the_thread_is_raised_where_its_round_is_asked_for(pool):
     collect, _ = collector(pool)
     agent = Gated(2, error=ArithmeticError("on purpose"))
-    collect.ahead(agent)
+    collect.start_next_round(agent)
     with pytest.raises(ArithmeticError, match="on purpose") as caught:
         collect.collect(agent)
     assert "act" in [entry.name for entry in caught.traceback]

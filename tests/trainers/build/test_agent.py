@@ -1,14 +1,12 @@
 import copy
 import os
-from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
 
-from datamodules.online import ENDLESS, OnlineData, Windows
-from datamodules.prefetch import Feed
+from datamodules.online import ENDLESS, OnlineData
 from trainers.build.agent import build_agent, require_fit
 from trainers.build.data import build_data, build_replay
 from trainers.build.module import build_module
@@ -80,8 +78,11 @@ def test_posteriors_count_the_rows_that_they_are_told():
 
 def test_before_every_update_the_model_is_told_how_many_rows_there_are():
     module = module_of(load_config(["experiment=smoke", "dynamics=laplace", *SMALL, "agent.heads.name=laplace"]))
-    cycle = SimpleNamespace(_updating=ExitStack(), updates_due=1, _rows=77)
-    TrainingLoop.on_train_batch_start(cycle, None, module)
+    run = SimpleNamespace(progress=SimpleNamespace(update=lambda **_: None))
+    data = SimpleNamespace(next_batch=lambda: "a batch", prepare=lambda: None)
+    loop = SimpleNamespace(run=run, data=data, module=module, updates_due=1, rows_to_learn_from=lambda: 77)
+    loop.stop_if_asked = lambda: None
+    assert next(TrainingLoop.learn(loop)) == "a batch"
     assert module.agent.dynamics.posterior.rows == module.agent.reward.posterior.rows == 77
 
 
@@ -221,11 +222,13 @@ def test_batches_are_drawn_when_they_are_asked_for():
             drawn.append(size)
             return len(drawn)
 
-    feed = Feed(Source(), batch=2, length=3)
-    windows = iter(Windows(feed))
+    data = OnlineData(Source(), batch=2, length=3)
+    loader = data.train_dataloader()
+    windows = iter(loader)
     assert drawn == [] and next(windows) == 1 and drawn == [(2, 3)] and next(windows) == 2
+    assert next(iter(loader)) == 3  # a new epoch of Lightning's goes on
     # Lightning adds the lengths of all ranks up in 64 bits
-    assert len(Windows(feed)) == ENDLESS and ENDLESS * 4096 < 2**63
+    assert len(loader) == ENDLESS and ENDLESS * 4096 < 2**63
     for wrong, name in (({"batch": 0, "length": 3}, "data.batch"), ({"batch": 1, "length": 1}, "data.length")):
         with pytest.raises(ValueError, match=name):
             OnlineData(Source(), **wrong)
@@ -242,7 +245,8 @@ def test_a_name_cannot_leave_its_folder():
 
 def test_one_process_at_a_time_in_a_folder(tmp_path):
     paths = RunPaths(tmp_path / "a" / "b")
-    assert paths.create() is True and paths.create() is False
+    paths.create()
+    paths.create()
     handle = paths.lock()
     with pytest.raises(RunFolderInUse):
         paths.lock()

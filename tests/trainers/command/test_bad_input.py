@@ -1,11 +1,15 @@
 """What a user can get wrong: one line that names the key, what it may be and what it is, before anything expensive."""
 
+import json
 import os
+import sys
 import time
+import warnings
 
 import pytest
 
 from trainers import fit
+from trainers.command import entry
 from trainers.run_folder.paths import RunPaths
 
 # override: the key that is named, and what was given
@@ -76,7 +80,7 @@ ONCE_AN_ENVIRONMENT_IS_KNOWN = {
     "data.capacity=1000000000000": ("replay of 1000000000000 rows", "are available"),
     "agent.discount=1": ("agent.discount", "(0, 1)", "1"),
     "agent.encoder.name=convv": ("worldmodel.encoders", "'convv'", "conv"),
-    "+dynamics.heads=1": ("worldmodel.dynamics.rssm_gaussian", "heads"),
+    "+dynamics.heads=1": ("dynamics.heads: no option of dynamics=rssm_gaussian", "did you mean", "hidden"),
     "task.env.size=3": ("size", "16..64", "3"),
     "task.env.episode_steps=0": ("episode_steps", ">= 1", "0"),
     "+task.env.sped=1": ("toy.make", "sped"),
@@ -105,7 +109,14 @@ def test_refused_before_training(refused, folder, override):
     line = refused(fit.main, "experiment=smoke", "trainer.accelerator=cpu", f"run_dir={folder}", override)
     line = line.partition("damaged blocks left out\n")[2] or line
     assert "\n" not in line and all(part in line for part in ONCE_AN_ENVIRONMENT_IS_KNOWN[override]), line
-    assert not folder.exists()
+    assert not folder.parent.exists()
+
+
+def test_what_a_user_has_put_into_the_folder_stays_alone(refused, folder):
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").write_text("mine")
+    refused(fit.main, "experiment=smoke", "trainer.accelerator=cpu", f"run_dir={folder}", "agent.encoder.name=convv")
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
 
 
 def test_a_parameter_that_is_removed_is_named(refused, folder):
@@ -154,3 +165,32 @@ def test_ranks_started_apart_need_a_folder(refused, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.delenv(fit.RUN_DIR, raising=False)
     assert "run_dir: expected a path" in refused(fit.main, "experiment=smoke")
+
+
+def test_default_folders_are_unique_within_a_second():
+    assert len({fit._new_run_dir("x") for _ in range(20)}) == 20
+
+
+def test_paths_that_are_saved_are_absolute(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(fit.RUN_DIR, "")
+    config, paths = fit._configure(["data=offline", "data.uri=npz:~/a?b?alignment=departure", "run_dir=~/runs/x"])
+    assert paths.root == tmp_path / "home/runs/x" and config["run_dir"] == str(paths.root)
+    assert config["data"]["uri"] == f"npz:{tmp_path}/home/a?b?alignment=departure"
+    assert config["data"]["cache"] == str(tmp_path / "cache")
+    config, _ = fit._configure(["data=offline", "data.uri=data/toy", "data.cache=~/c", "run_dir=x"])
+    assert (config["data"]["uri"], config["data"]["cache"]) == (f"{tmp_path}/data/toy", f"{tmp_path}/home/c")
+    assert config["run_dir"] == str(tmp_path / "x")
+
+
+def test_a_bug_keeps_its_traceback_and_ends_in_one_line(monkeypatch, capsys):
+    def broken(arguments):
+        raise KeyError("mine")
+
+    monkeypatch.setattr(sys, "argv", ["command"])
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    assert entry.run(broken, usage="") == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"status": "failed", "error": "KeyError: 'mine'", "exit_code": 1}
+    assert "in broken" in err

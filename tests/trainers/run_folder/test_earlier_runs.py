@@ -8,7 +8,7 @@ import pytest
 
 from trainers import evaluate, fit
 from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
-from trainers.run_folder.earlier_versions import renamed
+from trainers.run_folder.conversion import convert_checkpoint
 
 # `fit experiment=smoke` of commit dbaaab1 with networks of width 8: 60 env_steps, 6 updates
 ARCHIVE = Path(__file__).with_name("run_of_dbaaab1.zip")
@@ -35,4 +35,4 @@ def test_names_of_this_version_stay(run: Path) -> None:
     checkpoint = DurableCheckpointIO().load_checkpoint(newest(run / "checkpoints"))
     weights = checkpoint["state_dict"]
     assert "agent.norm.parts.0.mean" in weights and not [name for name in weights if name.startswith("agent.pixels")]
-    assert renamed(checkpoint) is checkpoint
+    assert convert_checkpoint(checkpoint, path="x") == checkpoint

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 import yaml
 
+from trainers.command.configuration import BadConfig, load_config
 from trainers.run_folder import loggers
+from trainers.run_folder.metrics import CSVMetrics
+from trainers.run_folder.paths import RunPaths
 from trainers.run_folder.read_metrics import read_metrics
 
 BLOCK = 32768
@@ -111,21 +114,41 @@ def test_tensorboard(runs, toy, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("environ", "option", "offline"),
+    ("environ", "option", "mode"),
     [
-        ({}, None, True),
-        ({"WANDB_API_KEY": KEY}, None, False),
-        ({"WANDB_API_KEY": KEY}, True, True),
-        ({"WANDB_API_KEY": KEY, "WANDB_MODE": "offline"}, None, True),
-        ({"WANDB_MODE": "online"}, None, False),
-        ({"WANDB_MODE": "offline"}, False, False),
+        ({}, None, "offline"),
+        ({"WANDB_API_KEY": KEY}, None, "online"),
+        ({"WANDB_API_KEY": KEY}, True, "offline"),
+        ({"WANDB_API_KEY": KEY, "WANDB_MODE": "offline"}, None, "offline"),
+        ({"WANDB_API_KEY": KEY, "WANDB_MODE": "dryrun"}, None, "offline"),
+        ({"WANDB_MODE": "online"}, None, "online"),
+        ({"WANDB_MODE": "run"}, None, "online"),
+        ({"WANDB_MODE": "Shared"}, None, "shared"),
+        ({"WANDB_MODE": "offline"}, False, "online"),
+        ({"WANDB_MODE": "disabled"}, None, "disabled"),
+        ({"WANDB_MODE": "disabled", "WANDB_API_KEY": KEY}, False, "disabled"),
+        ({"WANDB_DISABLED": "true", "WANDB_API_KEY": KEY}, None, "disabled"),
     ],
 )
-def test_online_or_offline_is_decided_before_the_start(monkeypatch, tmp_path, environ, option, offline):
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_PROJECT"):
+def test_the_mode_is_decided_before_the_start(monkeypatch, tmp_path, environ, option, mode):
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_PROJECT", "WANDB_DISABLED"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     monkeypatch.setenv("HOME", str(tmp_path))
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    assert loggers.is_offline(option) is offline
+    assert loggers.wandb_mode(option) == mode
+
+
+def test_a_mode_that_wandb_does_not_know_is_refused(monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "sideways")
+    with pytest.raises(BadConfig, match=r"WANDB_MODE: expected .*disabled.*, got 'sideways'"):
+        loggers.wandb_mode(None)
+
+
+def test_disabled_needs_no_key_and_logs_nothing(monkeypatch, tmp_path):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    config = load_config(["experiment=smoke", "logger=wandb"])
+    csv = CSVMetrics(run_dir=tmp_path)
+    assert loggers.build_loggers(config, RunPaths(tmp_path), csv, rank=0, axis="env_steps") == [csv]
+    assert not any(tmp_path.iterdir())

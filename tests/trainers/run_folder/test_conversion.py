@@ -1,0 +1,44 @@
+import pytest
+
+from trainers.run_folder.conversion import FORMAT, FormatUnknown, convert_checkpoint, convert_config, convert_spec
+from worldmodel.spec import EnvSpec
+
+OLD_CONFIG = {
+    "agent": {"name": "latent_mpc", "decode_fraction": 0.5, "heads": {"hidden": 7}},
+    "data": {"envs": 2},
+    "seed": 3,
+}
+
+
+@pytest.mark.parametrize("name", ["Algorithm26", "Offline", "Imagined", "Ladder", "loop"])
+def test_a_loop_of_any_kind_has_one_key(name):
+    old = {"callbacks": {name: {"updates": 5}, "other": 1}, "state_dict": {}}
+    assert convert_checkpoint(old, path="x")["callbacks"] == {"loop": {"updates": 5}, "other": 1}
+    assert list(old["callbacks"]) == [name, "other"]
+
+
+def test_a_configuration_gets_what_it_left_open():
+    converted = convert_config(OLD_CONFIG, path="x")
+    assert converted["data"] == {"name": "online", "envs": 2} and converted["seed"] == 3
+    assert converted["objective"] == {"name": "reconstruction", "decode_fraction": 0.5}
+    assert converted["agent"] == {"name": "latent_mpc", "heads": {"name": "scalar", "hidden": 7}}
+    assert OLD_CONFIG["agent"]["decode_fraction"] == 0.5
+
+
+def test_todays_form_stays_as_it_is():
+    assert convert_config({"format": FORMAT, "agent": {"heads": {}}}, path="x") == {"agent": {"heads": {}}}
+    today = {"format": FORMAT, "callbacks": {"Offline": 1}}
+    assert convert_checkpoint(today, path="x") == today
+
+
+@pytest.mark.parametrize("version", [FORMAT + 1, 0, "2", None, True])
+def test_a_later_version_is_refused_in_one_sentence(version):
+    for convert in (convert_config, convert_checkpoint):
+        with pytest.raises(FormatUnknown, match=rf"^runs/x: expected a run of format {FORMAT} or earlier, got"):
+            convert({"format": version}, path="runs/x")
+
+
+def test_a_spec_of_then_loads():
+    fields = {"task": "x", "pixels": [3, 16, 16], "action_dim": 2, "action_repeat": 1, "episode_steps": 50}
+    spec = EnvSpec.from_json(convert_spec({**fields, "renderer": "llvmpipe"}))
+    assert spec.pixels == (3, 16, 16) and EnvSpec.from_json(spec.to_json()) == spec

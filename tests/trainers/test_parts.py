@@ -1,0 +1,139 @@
+"""A new part is three files and no edit: one of each kind comes from outside the tree, and is trained with."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from datamodules import parts
+from datamodules.parts import PartsMissing
+from trainers import evaluate, fit
+from trainers.build.check_parts import fit_options
+from trainers.command.configuration import groups, load_config
+from trainers.command.registry import BadOption, UnknownComponent
+from trainers.run_folder.read_metrics import read_metrics
+
+OUTSIDE = Path(__file__).parent / "outside"
+PARTS = f"parts={OUTSIDE}"
+TINY = (
+    *("experiment=smoke", "trainer.accelerator=cpu", "task.env_steps=40", "data.seed_episodes=1", "data.length=6"),
+    *("evaluation.every=100000", "evaluation.final_episodes=1", "data.update_ratio=0.1"),
+)
+
+
+@pytest.fixture(autouse=True)
+def apart(monkeypatch):
+    """What a test activates is gone after it."""
+    monkeypatch.setenv(parts.VARIABLE, "")
+    monkeypatch.setenv(fit.RUN_DIR, "")
+
+
+def test_a_run_of_parts_from_outside_is_continued_and_evaluated(runs, tmp_path):
+    folder = tmp_path / "run"
+    chosen = ("planner=halving", "dynamics=leashed", "objective=variance", "policy=patient", "task=corridor")
+    run = runs.fit(*TINY, PARTS, *chosen, "data.sampler.name=newest", "data.sampler.share=0.7", f"run_dir={folder}")
+    assert run.wait() == 0, run.err.read_text()
+    assert run.results()["task"] == "corridor" and run.results()["updates"] > 0
+    columns = read_metrics(folder / "metrics.csv")
+    assert {"loss/leash", "loss/variance", "loss/kl", "loss/value"} <= columns.keys() and "loss/image" not in columns
+    saved = yaml.safe_load((folder / "config.yaml").read_text())
+    assert saved["parts"] == [str(OUTSIDE)] and saved["planner"]["name"] == "halving"
+    resumed = runs.fit(f"resume={folder}", "task.env_steps=60")
+    assert resumed.wait() == 0, resumed.err.read_text()
+    receipt = evaluate.main([f"checkpoint={folder}", "episodes=1", "planner.horizon=2"])
+    assert (
+        receipt["planner"]["name"] == "halving"
+        and receipt["planner"]["horizon"] == 2
+        and 0 < receipt["return_mean"] < 50
+    )
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (
+            "planner=ensemble",
+            "planner.search=halving",
+            "dynamics=ensemble",
+            "dynamics.members=2",
+            "planner.particles=2",
+        ),
+        ("planner=confidence", "planner.search=halving", "agent.heads.name=laplace"),
+    ],
+)
+def test_a_planner_from_outside_searches_for_others(runs, tmp_path, overrides):
+    run = runs.fit(*TINY, PARTS, *overrides, "planner.candidates=8", f"run_dir={tmp_path / 'run'}")
+    assert run.wait() == 0, run.err.read_text()
+
+
+def test_a_format_from_outside_is_learned_from(runs, tmp_path):
+    (tmp_path / "x.dots").write_text("1 2 3 4 5 6")
+    options = (f"data.uri=dots:{tmp_path}/x.dots?rows=15", "data.updates=2", "data.length=6", "data.batch=2")
+    arguments = ("experiment=small", "data=offline", PARTS, *options, f"data.cache={tmp_path / 'cache'}")
+    run = runs.fit(*arguments, "trainer.accelerator=cpu", f"run_dir={tmp_path / 'run'}")
+    assert run.wait() == 0, run.err.read_text()
+    assert run.results()["data"]["rows"] > 0 and run.results()["task"] == "dots"
+
+
+def test_several_folders_stand_beside_each_other(tmp_path):
+    (tmp_path / "configs/planner").mkdir(parents=True)
+    (tmp_path / "configs/planner/mine.yaml").write_text("name: cem\nhorizon: 3\n")
+    config = load_config([f"parts=[{OUTSIDE},{tmp_path}]", "planner=mine"])
+    assert config["planner"] == {"name": "cem", "horizon": 3} and config["parts"] == [str(OUTSIDE), str(tmp_path)]
+    assert {"mine", "halving", "cem"} <= set(groups()["planner"])
+    assert "halving" not in (load_config([]) and groups()["planner"])
+
+
+@pytest.mark.parametrize("folder", ["no/such", "."])
+def test_a_folder_without_parts_is_refused(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PartsMissing, match="parts: expected a folder with worldmodel, datamodules, configs in it, got"):
+        load_config([f"parts={folder}"])
+
+
+def fitted(*arguments):
+    return fit_options(load_config(arguments), arguments)
+
+
+@pytest.mark.parametrize("experiment", ["toy", "small", "smoke"])
+@pytest.mark.parametrize("planner", ["cem", "gradient", "gumbel", "icem", "ilqr", "mppi", "random", "seeded", "uct"])
+def test_an_experiments_sizes_fit_any_planner(experiment, planner):
+    options = fitted(f"experiment={experiment}", f"planner={planner}")["planner"]
+    assert options["horizon"] == 5 and ("elites" in options) == (planner in ("cem", "icem", "mppi", "seeded"))
+
+
+def test_an_experiments_sizes_fit_a_planner_from_outside():
+    options = fitted(PARTS, "experiment=toy", "planner=halving")["planner"]
+    assert options == {"name": "halving", "horizon": 5, "candidates": 48, "iterations": 2}
+
+
+def test_what_was_typed_is_refused_instead():
+    with pytest.raises(UnknownComponent, match=r"planner\.elites: no option of planner=gradient, did you mean "):
+        fitted("experiment=toy", "planner=gradient", "planner.elites=3")
+    with pytest.raises(UnknownComponent, match=r"dynamics\.hiden: no option .*, did you mean hidden"):
+        fitted("experiment=toy", "+dynamics.hiden=3")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("dynamics.reach=0", r"dynamics\.reach: expected a number above 0, got 0"),
+        ("data.sampler.share=2", r"data\.sampler\.share: expected a number above 0 and at most 1, got 2"),
+        ("+planner.horizon=0", r"planner\.horizon: expected .*at least 1, got 0"),
+    ],
+)
+def test_a_part_refuses_its_own_options_before_anything_starts(override, message):
+    with pytest.raises(BadOption, match=message):
+        fitted(
+            PARTS,
+            "dynamics=leashed",
+            "planner=halving",
+            "+data.sampler.share=0.5",
+            "data.sampler.name=newest",
+            override,
+        )
+
+
+def test_the_settings_of_a_run_are_json(tmp_path):
+    assert json.dumps(load_config([PARTS]))

@@ -1,0 +1,87 @@
+"""Runs and checkpoints of earlier versions, brought to today's form; the only place that knows what they were."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from worldmodel.errors import UserError
+
+# of config.yaml and of checkpoints; 1 is what had no number (commit dbaaab1 and before)
+FORMAT = 2
+
+# the loops' keys among a checkpoint's callbacks, which were their classes' names
+_LOOPS = ("Algorithm26", "Offline", "Imagined", "Ladder")
+
+# when one image was all that was observed, its parts were the agent's own; now they are the first of a list
+_WEIGHTS = {
+    "agent.pixels.": "agent.norm.parts.0.",
+    "agent.encoder.": "agent.encoder.parts.0.",
+    "agent.decoder.": "agent.decoder.parts.0.",
+    "agent.objective.encoder.module.": "agent.objective.encoder.module.parts.0.",
+}
+
+
+class FormatUnknown(UserError):
+    """A run or checkpoint of a version that this one cannot read."""
+
+
+def convert_config(config: Mapping[str, Any], *, path: object) -> dict[str, Any]:
+    """A run's configuration in today's form, without its format number.
+
+    Args:
+        config: as it was saved.
+        path: where, for the message.
+
+    Raises:
+        FormatUnknown: a later version has written it.
+    """
+    converted = dict(config)
+    version = _require_known(converted.pop("format", 1), path)
+    if version < 2:
+        _from_1(converted)
+    return converted
+
+
+def convert_checkpoint(checkpoint: Mapping[str, Any], *, path: object) -> dict[str, Any]:
+    """A checkpoint's content in today's form; raises FormatUnknown as `convert_config` does."""
+    converted = dict(checkpoint)
+    version = _require_known(converted.get("format", 1), path)
+    if version < 2:
+        callbacks, weights = converted.get("callbacks", {}), converted.get("state_dict", {})
+        if any(name in callbacks for name in _LOOPS):
+            converted["callbacks"] = {"loop" if name in _LOOPS else name: part for name, part in callbacks.items()}
+        if "agent.pixels.mean" in weights:
+            converted["state_dict"] = {_weight(name): weight for name, weight in weights.items()}
+    return converted
+
+
+def convert_spec(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a spec.json, in which the renderer stood beside the environment's facts."""
+    return {name: fact for name, fact in fields.items() if name != "renderer"}
+
+
+def _from_1(config: dict[str, Any]) -> None:
+    if isinstance(config.get("data"), Mapping):
+        config["data"] = {"name": "online", **config["data"]}  # there were no others
+    if isinstance(config.get("agent"), Mapping):
+        agent = dict(config["agent"])
+        share = agent.pop("decode_fraction", 0.25)
+        config.setdefault("objective", {"name": "reconstruction", "decode_fraction": share})
+        if "heads" in agent:
+            agent["heads"] = {"name": "scalar", **agent["heads"]}
+        config["agent"] = agent
+
+
+def _weight(name: str) -> str:
+    for before, now in _WEIGHTS.items():
+        if name.startswith(before):
+            return now + name.removeprefix(before)
+    return name
+
+
+def _require_known(version: Any, path: object) -> int:
+    if type(version) is not int or not 1 <= version <= FORMAT:
+        raise FormatUnknown(
+            f"{path}: expected a run of format {FORMAT} or earlier, got {version!r}: "
+            "a later version wrote it, which also reads it"
+        )
+    return version

@@ -1,0 +1,70 @@
+"""What every part of a training run shares: its configuration, its folder, Lightning's trainer, and what ends it."""
+
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from trainers.acting.evaluation import Evaluator
+from trainers.build.environments import open_evaluation_pool, require_evaluation
+from trainers.process.interrupt import Interrupt
+from trainers.run_folder.paths import RunPaths
+from trainers.training.progress import RunProgress
+from worldmodel.spec import EnvSpec
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRun:
+    """One process of a run.
+
+    Args:
+        config: the resolved configuration.
+        paths: the run folder.
+        trainer: Lightning's, without a loop yet.
+        progress: what a person sees of the run.
+        interrupt: whether a signal asked to stop.
+        stack: closes at the end whatever was opened for the run.
+        resumed: whether a checkpoint is about to be loaded.
+    """
+
+    config: dict[str, Any]
+    paths: RunPaths
+    trainer: pl.Trainer
+    progress: RunProgress
+    interrupt: Interrupt
+    stack: ExitStack
+    resumed: bool
+
+    @property
+    def rank(self) -> int:
+        """Of this process among all."""
+        return self.trainer.global_rank
+
+    @property
+    def gpu(self) -> int | None:
+        """The device that environments of this process draw with, None for the CPU."""
+        return self.trainer.local_rank if self.trainer.strategy.root_device.type == "cuda" else None
+
+    @property
+    def device_name(self) -> str:
+        """What computes: the GPU's name, or the CPU and how many threads of it."""
+        device = self.trainer.strategy.root_device
+        return (
+            torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+        )
+
+    def evaluator(self, spec: EnvSpec) -> Evaluator:
+        """Plays episodes of the configured task, whose environments start when it is first used.
+
+        Args:
+            spec: of the environment that the agent learns in.
+
+        Raises:
+            ValueError: the task, seen through `evaluation.visuals`, gives other frames than `spec`.
+        """
+        require_evaluation(self.config, spec, gpu=self.gpu)
+        envs, seed = self.config["evaluation"]["envs"], self.config["seed"]
+        open_pool = lambda count: open_evaluation_pool(self.config, count, gpu=self.gpu)  # noqa: E731
+        return self.stack.enter_context(closing(Evaluator(open_pool, envs=envs, seed=seed)))

@@ -1,0 +1,46 @@
+"""Checks of a part's own options: whatever a constructor is given is refused by name, whoever calls it."""
+
+import math
+from collections.abc import Sequence
+
+
+def require_whole(*, least: int = 1, most: float = math.inf, **numbers: object) -> None:
+    """Raise ValueError for the first that is not a whole number within [least, most].
+
+    Args:
+        least, most: the bounds.
+        numbers: by the names of the options.
+    """
+    for name, number in numbers.items():
+        if type(number) is not int or not least <= number <= most:
+            bounds = f"at least {least}" if most == math.inf else f"{least} to {most}"
+            raise ValueError(f"{name}: expected a whole number of {bounds}, got {number!r}")
+
+
+def require_number(
+    *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf, **numbers: object
+) -> None:
+    """Raise ValueError for the first that is not a finite number of at least `least`, above `above`, at most `most`.
+
+    Args:
+        least, above, most: the bounds.
+        numbers: by the names of the options.
+    """
+    words = [
+        f"of at least {least}" if least > -math.inf else "",
+        f"above {above}" if above > -math.inf else "",
+        f"at most {most}" if most < math.inf else "",
+    ]
+    expected = " and ".join(word for word in words if word)
+    for name, number in numbers.items():
+        known = isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+        if not (known and number > above and least <= number <= most):  # type: ignore[operator]
+            raise ValueError(f"{name}: expected a finite number {expected}".rstrip() + f", got {number!r}")
+
+
+def require_sizes(**lists: object) -> None:
+    """Raise ValueError for the first that is not a list of whole numbers of at least 1."""
+    for name, sizes in lists.items():
+        whole = isinstance(sizes, Sequence) and len(sizes) > 0 and all(type(n) is int and n >= 1 for n in sizes)
+        if not whole:
+            raise ValueError(f"{name}: expected whole numbers of at least 1, got {sizes!r}")
