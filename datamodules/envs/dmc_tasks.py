@@ -76,18 +76,17 @@ def hold(env: Any, control: NDArray[Any], repeat: int, left: int) -> Held:
         taken += 1
         reward += float(row.reward)
         last = row.last() or taken >= left
+    require_intact(env)
     return Held(row.observation, reward, last, bool(row.last() and row.discount == 0), taken)
 
 
 def _stepped(env: Any, control: NDArray[Any]) -> Any:
     try:
-        row = env.step(control)
+        return env.step(control)
     except RuntimeError as error:
         if type(error).__name__ != "PhysicsError":  # dm_control's own, which is not imported here
             raise
         raise Diverged(f"simulation: expected a bounded state, got {error}") from error
-    require_intact(env)
-    return row
 
 
 def _require_actions(bounds: Any, path: str) -> None:

@@ -1,6 +1,7 @@
 """What Gymnasium's MuJoCo tasks leave open: a view that the seed fixes, and a simulation that has blown up."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def require_intact(env: Any) -> None:
     """Raise Diverged where MuJoCo has reset a simulation whose numbers had grown beyond all bounds.
 
     It does so on its own in the midst of a step: the state jumps to the model's first pose, and rewards and
-    observations of the jump look like any other.
+    observations of the jump look like any other. The warnings stay until the next reset.
 
     Args:
         env: Whatever holds MuJoCo's data as `data`, or as `physics.data`.
@@ -59,9 +60,13 @@ def require_intact(env: Any) -> None:
     numbers = getattr(warnings, "number", None)
     if numbers is None:
         return
-    import mujoco
-
-    for name in ("BADQPOS", "BADQVEL", "BADQACC"):
-        number = getattr(mujoco.mjtWarning, f"mjWARN_{name}")
+    for name, number in _bad_states():
         if numbers[number]:
             raise Diverged(f"simulation: expected a bounded state, got MuJoCo's warning {name} at {data.time:.4g} s")
+
+
+@cache
+def _bad_states() -> tuple[tuple[str, int], ...]:
+    from mujoco import mjtWarning
+
+    return tuple((name, int(getattr(mjtWarning, f"mjWARN_{name}"))) for name in ("BADQPOS", "BADQVEL", "BADQACC"))
