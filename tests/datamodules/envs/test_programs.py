@@ -68,6 +68,7 @@ def test_nothing_that_an_environment_starts_outlives_its_worker(tmp_path, end):
             os.kill(programs.pop(2), signal.SIGKILL)
         for pid in victims:
             os.kill(pid, signal.SIGKILL)
+        assert left([worker] if victims else []) == []  # the kernel ends it soon after its guardian
         if end == "both":
             programs.pop(2)
         if end != "close":
