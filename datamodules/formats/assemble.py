@@ -4,14 +4,16 @@ A format reads arrays and hands them over by the names of FIELDS; shapes, types,
 is not taken over as it lies there are the same for every format.
 """
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.formats.protocol import FormatError, Notes
+from datamodules.observation import Observation, shapes_of
 from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
 
@@ -297,20 +299,21 @@ class Assembler:
 
         Args:
             name: of the episode, for messages.
-            fields: "pixels" [T, ...], or a sequence of them for several cameras, and "action" [T or T - 1, A]; where
-                they are stored, "reward" and "is_terminal" [T or T - 1], and "env_steps" [T] by arrival.
+            fields: "observation", arrays [T, ...] by name, or "pixels" [T, ...], one or several cameras side by side;
+                "action" [T or T - 1, A]; where stored, "reward" and "is_terminal" [T or T - 1], "env_steps" [T].
             unread: the names of arrays of this episode that nobody reads.
 
         Raises:
             FormatError, TrajectoryInvalid: for arrays that are no episode; names the key.
         """
         convention = self.convention
-        frames = self._frames(name, fields["pixels"])
+        observation = self._observation(name, fields)
+        rows = len(next(iter(observation.values())))
         action, count = fields["action"], len(fields["action"])
-        lost = convention.departs and convention.actions == "departure" and count == len(frames)
+        lost = convention.departs and convention.actions == "departure" and count == rows
         if lost and convention.repeat_last:
-            frames, lost = np.concatenate([frames, frames[-1:]]), False
-        rows = len(frames)
+            observation = {key: np.concatenate([seen, seen[-1:]]) for key, seen in observation.items()}
+            rows, lost = rows + 1, False
         led = self._led(f"{name} action", action, rows, convention.actions)
         actions = np.zeros((rows, self._dims(f"{name} action", led)), np.float32)
         actions[1:] = self._numbers(f"{name} action", led)
@@ -320,12 +323,27 @@ class Assembler:
             self.notes.add(LOST, reward=last_reward, terminations=last_terminal)
         if names := ", ".join(sorted(unread)):
             self.notes.add(UNREAD, detail=names)
-        trajectory = Trajectory(
-            {"pixels": frames}, actions, rewards, terminal, self._env_steps(name, fields, rows), name
-        )
+        env_steps = self._env_steps(name, fields, rows)
+        trajectory = Trajectory(observation, actions, rewards, terminal, env_steps, name)
         trajectory.check()
         self._rewarded = self._rewarded or "reward" in fields
         return trajectory
+
+    def _observation(self, name: str, fields: Mapping[str, Any]) -> Observation:
+        if "observation" not in fields:
+            return {"pixels": self._frames(name, fields["pixels"])}
+        seen = {key: self._part(f"{name} {key}", values) for key, values in fields["observation"].items()}
+        if len({len(values) for values in seen.values()}) != 1:
+            raise FormatError(f"{name}: expected as many rows of each, got { ({k: len(v) for k, v in seen.items()}) }")
+        return seen
+
+    def _part(self, label: str, values: NDArray[Any]) -> NDArray[Any]:
+        """Images [T, C, h, w], or the numbers of each row as a vector [T, d]."""
+        if values.ndim == 4 and (values.dtype == np.uint8 or self.convention.image_scale):
+            return channels_first(label, values, scale=self.convention.image_scale)
+        if values.dtype.kind not in "biuf" or values.ndim < 1 or math.prod(values.shape[1:]) < 1:
+            raise FormatError(f"{label}: expected numbers [T, ...], got {values.dtype} {values.shape}")
+        return values.reshape(len(values), math.prod(values.shape[1:])).astype(np.float32)
 
     def _frames(self, name: str, pixels: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[np.uint8]:
         """[T, C1 + C2 + ..., h, w], cameras side by side."""
@@ -418,9 +436,9 @@ class Assembler:
         """What a data set is whose writer left no spec: as its first episode, of `rows` rows at most."""
         convention = self.convention
         steps = max(1, rows - 1) * convention.action_repeat
-        images, dims = {"pixels": first.pixels.shape[1:]}, first.action.shape[1]
-        discrete = convention.discrete > 0
-        return EnvSpec(task, images, dims, convention.action_repeat, steps, discrete=discrete)
+        images, vectors = shapes_of(first.observation)
+        dims, repeat, discrete = first.action.shape[1], convention.action_repeat, convention.discrete > 0
+        return EnvSpec(task, images, dims, repeat, steps, discrete=discrete, vectors=vectors)
 
 
 def _one_hot(name: str, taken: NDArray[Any], count: int, first: int) -> NDArray[np.float32]:
@@ -430,16 +448,3 @@ def _one_hot(name: str, taken: NDArray[Any], count: int, first: int) -> NDArray[
     if len(index) and not 0 <= index.min() <= index.max() < count:
         raise FormatError(f"{name}: expected {count} actions, got {index.min()}..{index.max()}")
     return np.eye(count, dtype=np.float32)[index]
-
-
-def require_spec(spec: EnvSpec, trajectory: Trajectory) -> None:
-    """Raise FormatError for an episode of another shape than the data set's first."""
-    expected = (spec.pixels, spec.action_dim)
-    got = (trajectory.pixels.shape[1:], trajectory.action.shape[1])
-    if expected != got:
-        raise FormatError(f"{trajectory.name}: expected pixels and actions of {expected}, got {got}")
-
-
-def with_task(spec: EnvSpec, task: str) -> EnvSpec:
-    """A writer's spec under the name that was asked for, if one was."""
-    return replace(spec, task=task or spec.task)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.formats import h5
-from datamodules.formats.assemble import BY_LAYOUT, Assembler, RowOptions, require_spec, with_task
+from datamodules.formats.assemble import BY_LAYOUT, Assembler, RowOptions
 from datamodules.formats.guard import files_at
 from datamodules.formats.hdf5_layouts import Episode, Groups, Table, layout_of, stored_spec, write_episode, write_spec
+from datamodules.formats.observed import names_of, require_spec, with_task
 from datamodules.formats.protocol import FormatError, Notes, Problem, in_short
 from datamodules.storage.durable import sync_folder
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
@@ -18,20 +19,21 @@ from worldmodel.spec import EnvSpec
 _FAILURES = (FormatError, TrajectoryInvalid, OSError, MemoryError)
 
 
-def open_reader(path: Path, *, options: RowOptions = BY_LAYOUT, image_key: str = "") -> "Hdf5Reader":
+def open_reader(path: Path, *, options: RowOptions = BY_LAYOUT, image_key: str = "", observe: str = "") -> "Hdf5Reader":
     """Read the file at `path`, or the folder's .hdf5 and .h5 files; episodes are read one by one.
 
     Args:
         path: of the file or folder.
         options: how rows are stored, by default by departure in groups and by arrival in tables.
         image_key: the frames, several as a,b for channels side by side; "": the only ones.
+        observe: images and vectors that are read by name, as a,b; "": as a writer left them, or frames alone.
 
     Raises:
         FormatError: where nothing can be read. OSError.
     """
     root, files, problems = files_at(path, [".hdf5", ".h5"])
     replace(options, alignment=options.alignment or "arrival").convention()  # a wrong option is no file's fault
-    return Hdf5Reader(root, files, problems, options, image_key=image_key)
+    return Hdf5Reader(root, files, problems, options, image_key=image_key, observe=observe)
 
 
 def open_writer(path: Path, spec: EnvSpec) -> "Hdf5Writer":
@@ -59,10 +61,17 @@ class Hdf5Reader:
     spec: EnvSpec
 
     def __init__(
-        self, root: Path, files: list[Path], problems: list[Problem], options: RowOptions, *, image_key: str
+        self,
+        root: Path,
+        files: list[Path],
+        problems: list[Problem],
+        options: RowOptions,
+        *,
+        image_key: str,
+        observe: str,
     ) -> None:
         self._root, self._files, self._left_out = root, files, problems
-        self._options, self._image_key = options, image_key
+        self._options, self._image_key, self._observe = options, image_key, observe
         self.problems, self.notes = list(problems), Notes()
         self._count, longest = len(problems), 0
         self._stored: EnvSpec | None = None
@@ -79,7 +88,7 @@ class Hdf5Reader:
         if first is None:
             reasons = in_short([problem.reason for problem in self.problems])
             raise FormatError(f"{root}: expected a readable HDF5 episode, got none: {reasons}")
-        if self._stored is not None:
+        if self._stored is not None and not observe:
             self.spec = with_task(self._stored, options.task)
         else:
             name = options.task or (files[0].stem if len(files) == 1 else root.name)
@@ -99,9 +108,11 @@ class Hdf5Reader:
 
     def _episodes(self, file: Any, path: Path) -> tuple[Assembler, list[Episode]]:
         terminal_key = self._options.terminal_key
-        layout = layout_of(file, str(path), image_key=self._image_key, terminal_key=terminal_key)
         if self._stored is None:
             self._stored = stored_spec(file, str(path))
+        names = [] if self._image_key else names_of(self._observe, self._stored)
+        keys = {"image_key": self._image_key, "terminal_key": terminal_key}
+        layout = layout_of(file, str(path), **keys, names=names)
         return self._assembler(layout), layout.episodes()
 
     def _assembler(self, layout: Groups | Table) -> Assembler:

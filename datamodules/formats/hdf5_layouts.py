@@ -11,6 +11,7 @@ V-D4RL's 84-pixel data, or any other names of assemble.FIELDS, as D4RL's termina
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from datamodules.formats import h5
 from datamodules.formats.assemble import BEGINS_INSIDE, DONE, ENDS_INSIDE, FIELDS, Assembler, Piece, find_fields, split
 from datamodules.formats.guard import spec_from
+from datamodules.formats.observed import channels_last
 from datamodules.formats.protocol import FormatError
 from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
@@ -50,8 +52,8 @@ class Groups:
 
     ALIGNMENT = "departure"
 
-    def __init__(self, file: Any, name: str, *, image_key: str, terminal_key: str) -> None:
-        self._file, self._name = file, name
+    def __init__(self, file: Any, name: str, *, image_key: str, terminal_key: str, names: Sequence[str] = ()) -> None:
+        self._file, self._name, self._names = file, name, list(names)
         self._cameras, self._terminal_key = image_key.split(",") if image_key else [], terminal_key
 
     def episodes(self) -> list[Episode]:
@@ -76,7 +78,9 @@ class Groups:
         found = find_fields(keys, terminal_key=self._terminal_key)
         observations = h5.member(group, "obs", label)
         floats = assembler.convention.image_scale > 0
-        cameras = self._cameras or [h5.only_picture(observations, f"{label} obs", axes=(4,), floats=floats)]
+        cameras = (
+            self._names or self._cameras or [h5.only_picture(observations, f"{label} obs", axes=(4,), floats=floats)]
+        )
         fields: dict[str, Any] = {"action": self._values(group, found.get("action", "actions"), label)}
         for field in ("reward", "env_steps"):
             if field in found:
@@ -87,7 +91,7 @@ class Groups:
             film = h5.read_images(h5.member(observations, camera, label), f"{label} {camera}")
             later = h5.member(group, f"{closes}/{camera}", label) if closes else None
             films.append(_with_last(film, later, f"{label} {closes}") if closes else film)
-        fields["pixels"] = films
+        fields |= {"observation": dict(zip(cameras, films, strict=True))} if self._names else {"pixels": films}
         if "is_terminal" in found:
             ends = self._values(group, found["is_terminal"], label).reshape(-1)
             if len(ends) == 1 < len(fields["action"]):  # one for the episode
@@ -95,7 +99,8 @@ class Groups:
             fields["is_terminal"] = ends
         used = {found[field] for field in ("action", "reward", "env_steps", "is_terminal") if field in found}
         unread = {*keys} - {*used, "obs", "next_obs", "final_obs", *(found.values() if "is_terminal" in found else ())}
-        unread |= {f"obs/{key}" for key in h5.names(observations, label)} - {f"obs/{each}" for each in cameras}
+        seen = {f"obs/{each.split('/')[0]}" for each in cameras}
+        unread |= {f"obs/{key}" for key in h5.names(observations, label)} - seen
         if found.get("done") in unread:
             unread = unread - {found["done"]} | {f"{found['done']} (terminations with terminal_key={found['done']})"}
         return assembler.trajectory(label, fields, unread=unread)
@@ -109,8 +114,9 @@ class Table:
 
     ALIGNMENT = "arrival"
 
-    def __init__(self, file: Any, name: str, *, image_key: str, terminal_key: str) -> None:
-        self._file, self._name, self._images = file, name, image_key.split(",") if image_key else []
+    def __init__(self, file: Any, name: str, *, image_key: str, terminal_key: str, names: Sequence[str] = ()) -> None:
+        self._file, self._name, self._images = file, name, image_key.split(",") if image_key else list(names)
+        self._named = bool(names)
         self._keys = h5.names(file, name)
         self._terminal_key = terminal_key
 
@@ -145,7 +151,9 @@ class Table:
         label, found = f"{self._name} rows {piece.rows.start} to {piece.rows.stop - 1}", keys["found"]
         fields: dict[str, Any] = {"is_terminal": terminal}
         films = [h5.member(self._file, key, label) for key in keys["pixels"]]
-        fields["pixels"] = [h5.read_images(film, f"{label} {film.name}", piece.rows) for film in films]
+        seen = [h5.read_images(film, f"{label} {film.name}", piece.rows) for film in films]
+        named = {"observation": dict(zip(keys["pixels"], seen, strict=True))}
+        fields |= named if self._named else {"pixels": seen}
         for field in ("action", "reward", "env_steps"):
             if field in found:
                 fields[field] = self._values(found[field], label, piece.rows)
@@ -159,10 +167,10 @@ class Table:
         return trajectory
 
 
-def layout_of(file: Any, name: str, *, image_key: str, terminal_key: str) -> Groups | Table:
+def layout_of(file: Any, name: str, *, image_key: str, terminal_key: str, names: Sequence[str] = ()) -> Groups | Table:
     """The layout of an open file; raises FormatError."""
     kind = Groups if "data" in h5.names(file, name) else Table
-    return kind(file, name, image_key=image_key, terminal_key=terminal_key)
+    return kind(file, name, image_key=image_key, terminal_key=terminal_key, names=names)
 
 
 def stored_spec(file: Any, name: str) -> EnvSpec | None:
@@ -200,11 +208,13 @@ def write_spec(file: Any, spec: EnvSpec) -> None:
 
 def write_episode(file: Any, number: int, trajectory: Trajectory) -> None:
     """Add `data/demo_<number>`."""
-    frames = np.ascontiguousarray(trajectory.pixels.transpose(0, 2, 3, 1))
-    steps = len(frames) - 1
+    seen = {name: channels_last(values) for name, values in trajectory.observation.items()}
+    if list(seen) == ["pixels"]:
+        seen = {CAMERA: seen["pixels"]}
+    steps = len(trajectory) - 1
     arrays = {
-        f"obs/{CAMERA}": frames[:-1],
-        f"final_obs/{CAMERA}": frames[-1:],
+        **{f"obs/{name}": values[:-1] for name, values in seen.items()},
+        **{f"final_obs/{name}": values[-1:] for name, values in seen.items()},
         "actions": trajectory.action[1:],
         "rewards": trajectory.reward[1:],
         "dones": (np.arange(steps) == steps - 1).astype(np.int64),

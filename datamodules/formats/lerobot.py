@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.formats.assemble import BY_DEPARTURE, Assembler, Convention, RowOptions, require_spec
+from datamodules.formats.assemble import BY_DEPARTURE, Assembler, Convention, RowOptions
 from datamodules.formats.guard import find_files, inside, open_inside, read_json, require_array, spec_from
 from datamodules.formats.images import Film, decode_picture, fit, require_fps, stack
 from datamodules.formats.lerobot_info import OWN, Info, convention_of, place, read_info
 from datamodules.formats.lerobot_writer import LeRobotWriter
+from datamodules.formats.observed import require_spec
 from datamodules.formats.parquet import Rows, Table, blobs, matrix
 from datamodules.formats.protocol import FormatError, Problem
 from datamodules.trajectory import Trajectory, TrajectoryInvalid

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.formats import images
-from datamodules.formats.assemble import require_spec
 from datamodules.formats.guard import write_json
 from datamodules.formats.lerobot_info import DATA_PATH, INFO, OWN, STATS, VIDEO_PATH, place
+from datamodules.formats.observed import require_one_image, require_spec
 from datamodules.formats.protocol import FormatError
 from datamodules.storage.durable import sync_folder
 from datamodules.trajectory import Trajectory
@@ -44,6 +44,7 @@ class LeRobotWriter:
         from pyarrow import parquet
 
         self._pa, self._parquet = pa, parquet
+        require_one_image(spec, root, "npz, hdf5, minari and segments hold more")
         if spec.pixels[0] not in (1, 3):
             raise FormatError(f"{root}: expected frames of 1 or 3 channels, got {spec.pixels[0]}")
         self._in_film = codec != "png"

@@ -8,7 +8,7 @@ library takes for pictures (uint8 0..255, 32 x 32 and more) it stores encoded, a
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.formats import h5
-from datamodules.formats.assemble import BY_DEPARTURE, Assembler, RowOptions, require_spec, with_task
+from datamodules.formats.assemble import BY_DEPARTURE, Assembler, RowOptions
 from datamodules.formats.guard import inside, read_json, refuse_above, spec_from, write_json
 from datamodules.formats.images import encode_picture
+from datamodules.formats.observed import is_plain, names_of, require_spec, with_task
 from datamodules.formats.protocol import FormatError, Problem, in_short
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
 from worldmodel.spec import EnvSpec
@@ -48,10 +49,19 @@ class MinariReader:
     """Reads a Minari data set; see Reader, and `open_reader` for the options."""
 
     def __init__(
-        self, folder: Path, facts: "_Facts", assembler: Assembler, *, image_key: str, terminal_key: str, task: str
+        self,
+        folder: Path,
+        facts: "_Facts",
+        assembler: Assembler,
+        *,
+        image_key: str,
+        names: Sequence[str],
+        terminal_key: str,
+        task: str,
     ) -> None:
         self._file = h5.open_file(folder, FILE)
-        self._assembler, self._image_keys = assembler, image_key.split(",") if image_key else []
+        self._assembler, self._names = assembler, list(names)
+        self._image_keys = image_key.split(",") if image_key else []
         self._ending = terminal_key or "terminations"
         self.problems: list[Problem] = []
         self.notes = assembler.notes
@@ -100,7 +110,7 @@ class MinariReader:
     def _read(self, name: str) -> Trajectory:
         group = h5.member(self._file, name, str(FILE))
         keys = h5.names(group, name)
-        images = self._image_keys or [self._only_image(group, name)]
+        images = self._names or self._image_keys or [self._only_image(group, name)]
         fields: dict[str, Any] = {"action": self._values(group, "actions", name)}
         if "rewards" in keys:
             fields["reward"] = self._values(group, "rewards", name)
@@ -114,17 +124,17 @@ class MinariReader:
         for image in images:
             path = f"observations/{image}" if image else "observations"
             film = h5.read_images(h5.member(group, path, name), f"{name} {path}")
-            film = film[:, None] if film.ndim == 3 else film
+            film = film[:, None] if film.ndim == 3 and film.dtype == np.uint8 else film
             if film.ndim < 1 or len(film) != steps + 1:
                 raise FormatError(
                     f"{name} {path}: expected T + 1 observations of {steps} actions, got {film.shape[:1]}"
                 )
             films.append(film)
-        fields["pixels"] = films
         if not self._assembler.convention.departs:
             # no action led to the last observation
-            fields |= {"pixels": [film[:-1] for film in films]}
+            films = [film[:-1] for film in films]
             fields |= {key: fields[key][:-1] for key in ("env_steps",) if key in fields}
+        fields |= {"observation": dict(zip(images, films, strict=True))} if self._names else {"pixels": films}
         return self._assembler.trajectory(name, fields, unread=self._unread(group, keys, images, infos))
 
     def _values(self, group: Any, path: str, name: str) -> NDArray[Any]:
@@ -162,13 +172,7 @@ class MinariWriter:
 
         self._h5py, self._folder, self._spec = h5py, folder, spec
         self._episodes = self._steps = 0
-        channels, height, width = spec.pixels
-        large = min(height, width) >= PICTURE_SIDE
-        self._in_pictures = large and channels in (1, 3)
-        # frames of other channels cannot be pictures, and with the channels first they are not taken for some
-        self._shape = [height, width, channels] if self._in_pictures or not large else list(spec.pixels)
-        if self._in_pictures and channels == 1:
-            self._shape = [height, width]
+        self._cameras = {name: _Camera.of(shape) for name, shape in spec.images.items()}
         if any(folder.iterdir()):
             raise FormatError(f"{folder}: expected an empty folder or none, got one with files")
         with h5py.File(folder / FILE, "w"):
@@ -193,7 +197,13 @@ class MinariWriter:
         with self._h5py.File(self._folder / FILE, "a") as file:
             group = file.create_group(f"episode_{self._episodes}", track_order=True)
             group.attrs.update({"id": self._episodes, "total_steps": rows - 1})
-            self._write_frames(group, trajectory.pixels)
+            plain = is_plain(self._spec)
+            for name, values in trajectory.observation.items():
+                key = "observations" if plain else f"observations/{name}"
+                if name in self._cameras:
+                    self._write_frames(group, key, values, self._cameras[name])
+                else:
+                    group.create_dataset(key, data=values)
             for key, values in arrays.items():
                 group.create_dataset(key, data=values)
         fd = os.open(self._folder / FILE, os.O_RDONLY)
@@ -204,18 +214,18 @@ class MinariWriter:
         self._episodes, self._steps = self._episodes + 1, self._steps + rows - 1
         self._publish()
 
-    def _write_frames(self, group: Any, frames: NDArray[np.uint8]) -> None:
+    def _write_frames(self, group: Any, key: str, frames: NDArray[np.uint8], camera: "_Camera") -> None:
         """Frames [T, C, h, w] as the library decodes them: as pictures where it expects them, else as an array."""
-        if not self._in_pictures:
-            frames = frames if self._shape == list(self._spec.pixels) else frames.transpose(0, 2, 3, 1)
-            group.create_dataset("observations", data=np.ascontiguousarray(frames))
+        if not camera.in_pictures:
+            frames = frames if camera.shape == [*frames.shape[1:]] else frames.transpose(0, 2, 3, 1)
+            group.create_dataset(key, data=np.ascontiguousarray(frames))
             return
         pictures = [np.frombuffer(encode_picture(frame, grey=True), np.uint8) for frame in frames]
         if len({len(picture) for picture in pictures}) == 1:
             # of one length they would become rows of bytes
-            group.create_dataset("observations", data=np.stack(pictures))
+            group.create_dataset(key, data=np.stack(pictures))
             return
-        stored = group.create_dataset("observations", (len(pictures),), self._h5py.vlen_dtype(np.uint8))
+        stored = group.create_dataset(key, (len(pictures),), self._h5py.vlen_dtype(np.uint8))
         for t, picture in enumerate(pictures):
             stored[t] = picture
 
@@ -224,7 +234,7 @@ class MinariWriter:
             "total_episodes": self._episodes,
             "total_steps": self._steps,
             "data_format": "hdf5",
-            "observation_space": json.dumps(_box("uint8", self._shape, 0, 255)),
+            "observation_space": json.dumps(self._space()),
             "action_space": json.dumps(_box("float32", [self._spec.action_dim], -1.0, 1.0)),
             "dataset_id": f"{re.sub(r'[^A-Za-z0-9_-]', '-', self._spec.task)}/worldmodel-v0",
             "minari_version": "0.5.3",
@@ -233,8 +243,34 @@ class MinariWriter:
         }
         write_json(self._folder / META, metadata)
 
+    def _space(self) -> dict[str, Any]:
+        """The space of observations as the library writes it: of one image, or a Dict of them and of vectors."""
+        boxes = {name: _box("uint8", camera.shape, 0, 255) for name, camera in self._cameras.items()}
+        if is_plain(self._spec):
+            return boxes["pixels"]
+        boxes |= {name: _box("float32", [size], -np.inf, np.inf) for name, size in self._spec.vectors.items()}
+        return {"type": "Dict", "subspaces": boxes}
+
     def close(self) -> None:
         """The file is closed between episodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Camera:
+    """How one image is stored: its shape in the space, and whether as encoded pictures."""
+
+    shape: list[int]
+    in_pictures: bool
+
+    @classmethod
+    def of(cls, image: tuple[int, int, int]) -> "_Camera":
+        """As the library decodes it."""
+        channels, height, width = image
+        large = min(height, width) >= PICTURE_SIDE
+        if large and channels in (1, 3):
+            return cls([height, width, channels] if channels == 3 else [height, width], in_pictures=True)
+        # frames of other channels cannot be pictures, and with the channels first they are not taken for some
+        return cls([*image] if large else [height, width, channels], in_pictures=False)
 
 
 def _box(dtype: str, shape: list[int], low: float, high: float) -> dict[str, Any]:
@@ -265,7 +301,9 @@ def _facts_of(metadata: dict[str, Any]) -> _Facts:
     return _Facts(spec, low, high) if bounded and ((low != -1) | (high != 1)).any() else _Facts(spec)
 
 
-def open_reader(path: Path, *, options: RowOptions = BY_DEPARTURE, image_key: str = "") -> MinariReader:
+def open_reader(
+    path: Path, *, options: RowOptions = BY_DEPARTURE, image_key: str = "", observe: str = ""
+) -> MinariReader:
     """Read the data set at `path` (with or without its folder `data`).
 
     Args:
@@ -275,6 +313,8 @@ def open_reader(path: Path, *, options: RowOptions = BY_DEPARTURE, image_key: st
             the action space. terminal_key: "": terminations.
         image_key: of a Dict observation, as camera or camera/rgb, several as a,b for channels side by side; may be left
             out where one is pictures.
+        observe: parts of a Dict observation that are read by name, images and vectors, as a,b; "": as our writer left
+            them, or pictures alone.
 
     Raises:
         FormatError: where nothing can be read. OSError.
@@ -286,8 +326,9 @@ def open_reader(path: Path, *, options: RowOptions = BY_DEPARTURE, image_key: st
         convention = replace(convention, low=facts.low, high=facts.high)
     if facts.actions and not convention.discrete:
         convention = replace(convention, discrete=facts.actions, first_action=facts.start)
-    facts = replace(facts, spec=with_task(facts.spec, options.task) if facts.spec else None)
-    keys = {"image_key": image_key, "terminal_key": options.terminal_key}
+    names = [] if image_key else names_of(observe, facts.spec)
+    facts = replace(facts, spec=with_task(facts.spec, options.task) if facts.spec and not observe else None)
+    keys = {"image_key": image_key, "names": names, "terminal_key": options.terminal_key}
     return MinariReader(folder, facts, Assembler(convention), **keys, task=options.task or path.resolve().name)
 
 

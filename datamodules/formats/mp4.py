@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.formats.assemble import BY_ARRIVAL, Assembler, RowOptions, find_fields, require_spec, split, with_task
+from datamodules.formats.assemble import BY_ARRIVAL, Assembler, RowOptions, find_fields, split
 from datamodules.formats.guard import (
     find_files,
     open_inside,
@@ -27,6 +27,7 @@ from datamodules.formats.guard import (
     write_json,
 )
 from datamodules.formats.images import Film, encode_film, require_codec, require_fps, stack
+from datamodules.formats.observed import require_one_image, require_spec, with_task
 from datamodules.formats.protocol import FormatError, Problem, in_short
 from datamodules.storage.durable import write_atomic
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
@@ -191,6 +192,7 @@ def open_writer(path: Path, spec: EnvSpec, *, codec: str = "lossless", fps: floa
     """Write the folder `path`, or add to one of the same spec; codec: lossless or h264. Raises FormatError, OSError."""
     require_codec(codec)
     require_fps(fps)
+    require_one_image(spec, path, "npz, hdf5, minari and segments hold more")
     if spec.pixels[0] not in (1, 3):
         raise FormatError(f"{path}: expected frames of 1 or 3 channels, got {spec.pixels[0]}")
     path.mkdir(parents=True, exist_ok=True)

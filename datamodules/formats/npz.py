@@ -13,7 +13,7 @@ import re
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -33,18 +33,21 @@ from datamodules.formats.assemble import (
     Assembler,
     RowOptions,
     find_fields,
-    require_spec,
     split,
-    with_task,
 )
 from datamodules.formats.guard import LIMITS, files_at, read_json, refuse_above, spec_from, write_json
+from datamodules.formats.observed import channels_last, names_of, require_spec, with_task
 from datamodules.formats.protocol import FormatError, Problem, in_short
+from datamodules.observation import Observation
 from datamodules.storage.durable import write_atomic
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
 from worldmodel.spec import EnvSpec
 
 # beside the episodes: what their format has no place for
 META = "worldmodel.json"
+# how the names of what is observed begin where it is more than an image
+OBSERVED = "observation."
+_SEEN = ("pixels", "observation")
 # unpacked episodes that wait for their turn
 AHEAD_BYTES = 1 << 28
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -53,13 +56,16 @@ _CHUNK = re.compile(r"[^-]+-([0-9A-Za-z]+)-([0-9A-Za-z]+)-\d+\.npz")
 _FAILURES = (FormatError, TrajectoryInvalid, OSError, MemoryError)
 
 
-def open_reader(path: Path, *, options: RowOptions = BY_ARRIVAL, image_key: str = "", threads: int = 0) -> "NpzReader":
+def open_reader(
+    path: Path, *, options: RowOptions = BY_ARRIVAL, image_key: str = "", observe: str = "", threads: int = 0
+) -> "NpzReader":
     """Read the folder (or single file) at `path`.
 
     Args:
         path: of the folder or file.
         options: how rows are stored, by arrival where nothing else is said.
         image_key: the array of frames, several as a,b for channels side by side; "": the first of the usual names.
+        observe: arrays that are read by name, images and vectors, as a,b; "": as a writer left them, or frames alone.
         threads: that unpack; 0: as many as cores, 4 at most.
 
     Raises:
@@ -69,9 +75,10 @@ def open_reader(path: Path, *, options: RowOptions = BY_ARRIVAL, image_key: str 
     stored = _stored_spec(root)
     assembler = Assembler(options.convention(stored))
     threads = threads or min(4, os.cpu_count() or 1)
-    reader = NpzReader(root, files, problems, assembler, options, image_key=image_key, threads=threads)
+    names = [] if image_key else names_of(observe, stored)
+    reader = NpzReader(root, files, problems, assembler, options, image_key=image_key, names=names, threads=threads)
     task = options.task or path.resolve().name.removesuffix(".npz")
-    reader.spec = with_task(stored, options.task) if stored else reader.guess_spec(task)
+    reader.spec = with_task(stored, options.task) if stored and not observe else reader.guess_spec(task)
     return reader
 
 
@@ -147,10 +154,11 @@ class NpzReader:
         options: RowOptions,
         *,
         image_key: str,
+        names: Sequence[str],
         threads: int,
     ) -> None:
         self._root, self._files, self._left_out = root, _in_chains(files), problems
-        self._assembler, self._threads = assembler, threads
+        self._assembler, self._threads, self._names = assembler, threads, list(names)
         self._terminal_key, self._image_keys = options.terminal_key, image_key.split(",") if image_key else []
         self.problems, self.notes = list(problems), assembler.notes
 
@@ -203,7 +211,7 @@ class NpzReader:
         if joined[-1].tail:
             self.notes.add(ENDS_INSIDE)
         try:
-            size = sum(np.asarray(film).nbytes for part in joined for film in part.fields["pixels"])
+            size = sum(np.asarray(film).nbytes for part in joined for film in _films(part.fields))
             refuse_above(LIMITS.episode_bytes, size, f"{name}: bytes of an episode in {len(joined)} files")
             fields = {key: _concatenated([part.fields.get(key) for part in joined]) for key in joined[0].fields}
             trajectory = self._assembler.trajectory(name, fields, unread=joined[0].unread)
@@ -250,18 +258,22 @@ class NpzReader:
 
     def _unpack(self, archive: Archive, file: _File) -> list[Trajectory | _Part]:
         found = find_fields(archive.members, terminal_key=self._terminal_key)
-        images = self._image_keys or [_image_of(archive)]
-        for key in images:
+        images = [] if self._names else self._image_keys or [_image_of(archive)]
+        own = {name: name if name in archive else OBSERVED + name for name in self._names}
+        for key in (*images, *own.values()):
             if key not in archive:
                 raise FormatError(f"{archive.name}: expected key {key}, got {', '.join(archive.members)}")
         arrays: dict[str, Any] = {"pixels": [archive.read(key) for key in images]}
+        if own:
+            arrays = {"observation": {name: archive.read(key) for name, key in own.items()}}
         for field in ("action", "reward", "env_steps"):
             if field in found or field == "action":
                 arrays[field] = archive.read(found.get(field, FIELDS[field][0]))  # raises with the keys that there are
         known = (*("is_first", "step_type", "is_terminal", "is_last", "truncated", "done", "discount"),)
         flags = {field: archive.read(found[field]) for field in known if field in found}
-        rows = len(arrays["pixels"][0]) if arrays["pixels"][0].ndim else 0
-        return self._split(archive, arrays, flags, rows, set(archive.members) - {*images, *found.values()}, file)
+        first = _films(arrays)[0]
+        unread = set(archive.members) - {*images, *own.values(), *found.values()}
+        return self._split(archive, arrays, flags, len(first) if first.ndim else 0, unread, file)
 
     def _split(
         self,
@@ -273,8 +285,9 @@ class NpzReader:
         file: _File,
     ) -> list[Trajectory | _Part]:
         name = archive.name
-        for key, values in [("pixels", film) for film in arrays["pixels"]] + [
-            (key, values) for key, values in (arrays | dict(flags)).items() if key != "pixels"
+        films = [("observation" if "observation" in arrays else "pixels", film) for film in _films(arrays)]
+        for key, values in films + [
+            (key, values) for key, values in (arrays | dict(flags)).items() if key not in _SEEN
         ]:
             least = rows - (key in ("action", "reward") and self._assembler.convention.departs)
             if values.ndim < 1 or not least <= len(values) <= rows:
@@ -283,8 +296,7 @@ class NpzReader:
         items: list[Trajectory | _Part] = []
         for piece in pieces:
             label = name if len(pieces) == 1 else f"{name} row {piece.rows.start}"
-            fields: dict[str, Any] = {"pixels": [film[piece.rows] for film in arrays["pixels"]]}
-            fields |= {key: values[piece.rows] for key, values in arrays.items() if key != "pixels"}
+            fields = {key: _rows_of(values, piece.rows) for key, values in arrays.items()}
             fields["is_terminal"] = terminal[piece.rows]
             head = not piece.begins and piece.rows.start == 0
             tail = not piece.ends and piece.rows.stop == rows
@@ -313,8 +325,22 @@ def _image_of(archive: Archive) -> str:
     return next((key for key in usual if len(archive.members[key].shape) == 4), usual[0])
 
 
+def _films(arrays: Mapping[str, Any]) -> list[NDArray[Any]]:
+    """Every array that is observed."""
+    return [*arrays["observation"].values()] if "observation" in arrays else arrays["pixels"]
+
+
+def _rows_of(values: Any, rows: slice) -> Any:
+    """Some rows of an array, or of each in a list or by name."""
+    if isinstance(values, dict):
+        return {name: part[rows] for name, part in values.items()}
+    return [part[rows] for part in values] if isinstance(values, list) else values[rows]
+
+
 def _concatenated(parts: list[Any]) -> Any:
     """Arrays [T, ...] of consecutive rows in one, or a list of them camera by camera."""
+    if isinstance(parts[0], dict):
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     if isinstance(parts[0], list):
         return [np.concatenate(films) for films in zip(*parts, strict=True)]
     return np.concatenate(parts)
@@ -337,7 +363,7 @@ class NpzWriter:
         buffer = io.BytesIO()
         self._save(
             buffer,
-            image=np.ascontiguousarray(trajectory.pixels.transpose(0, 2, 3, 1)),
+            **_stored(trajectory.observation),
             action=trajectory.action,
             reward=trajectory.reward,
             discount=1.0 - terminal.astype(np.float32),
@@ -352,6 +378,13 @@ class NpzWriter:
 
     def close(self) -> None:
         """Every episode is already on disk."""
+
+
+def _stored(observation: Observation) -> Observation:
+    """One image alone under the usual name, anything else under names that no other array has."""
+    if list(observation) == ["pixels"] and observation["pixels"].dtype == np.uint8:
+        return {"image": channels_last(observation["pixels"])}
+    return {OBSERVED + name: channels_last(values) for name, values in observation.items()}
 
 
 def _microseconds(name: str) -> int:

@@ -52,7 +52,7 @@ def test_round_trip_is_exact(tmp_path, spec):
     assert_holds(open_reader(f"minari:{tmp_path}/out/data"), expected, spec=spec)
     with pytest.raises(FormatError, match="single row"):
         writer.write(episode(1, spec=spec, terminal=True))
-    with pytest.raises(FormatError, match="pixels and actions"):
+    with pytest.raises(FormatError, match="observations and actions"):
         writer.write(episode(3, spec=replace(spec, action_dim=3)))
     with pytest.raises(FormatError, match="empty folder"):
         open_writer(f"minari:{tmp_path}/out", spec)

@@ -75,7 +75,7 @@ BAD = {
     "no lines": ("action_0\n", "a line for each frame"),
     "empty": ("", "action_0"),
     "infinite": ("action_0,reward\n0,0\n0,inf\n0,0\n", "finite"),
-    "two actions": ("action_0,action_1\n0,0\n0,0\n0,0\n", "pixels and actions"),
+    "two actions": ("action_0,action_1\n0,0\n0,0\n0,0\n", "observations and actions"),
     "out of range": ("action_0\n0\n7\n0\n", r"\?low="),
     "terminal twice": ("action_0,terminal\n0,0\n0,1\n0,1\n", "in the last of 3 rows"),
     "negative steps": ("action_0,env_steps\n0,0\n0,-1\n0,1\n", "env_steps"),

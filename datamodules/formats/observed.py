@@ -1,0 +1,51 @@
+"""Which observations a data set holds, under which names, and whether an episode has those of its data set."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.formats.protocol import FormatError
+from datamodules.observation import shapes_of
+from datamodules.trajectory import Trajectory
+from worldmodel.spec import EnvSpec
+
+
+def require_spec(spec: EnvSpec, trajectory: Trajectory) -> None:
+    """Raise FormatError for an episode of another shape than the data set's first."""
+    images, vectors = shapes_of(trajectory.observation)
+    shown = replace(spec, images=images, vectors=vectors, action_dim=trajectory.action.shape[1])
+    if (shown.images, shown.vectors, shown.action_dim) != (spec.images, spec.vectors, spec.action_dim):
+        expected, got = ((each.observed, each.action_dim) for each in (spec, shown))
+        raise FormatError(f"{trajectory.name}: expected observations and actions of {expected}, got {got}")
+
+
+def names_of(observe: str, stored: EnvSpec | None) -> list[str]:
+    """What is read by name: what was asked for as a,b, or what a writer left unless it is one image alone."""
+    if observe:
+        return observe.split(",")
+    if stored is None or is_plain(stored):
+        return []
+    return [*stored.images, *stored.vectors]
+
+
+def is_plain(spec: EnvSpec) -> bool:
+    """Whether one image is all that is observed, which every format stores as it always was."""
+    return list(spec.images) == ["pixels"] and not spec.vectors
+
+
+def channels_last(values: NDArray[Any]) -> NDArray[Any]:
+    """Images [T, h, w, C] as data sets have them; vectors stay as they are."""
+    return np.ascontiguousarray(values.transpose(0, 2, 3, 1)) if values.ndim == 4 else values
+
+
+def require_one_image(spec: EnvSpec, path: object, remedy: str) -> None:
+    """Raise FormatError for what a format of one film cannot hold."""
+    if len(spec.images) != 1 or spec.vectors:
+        raise FormatError(f"{path}: expected one image and nothing else, got {spec.observed}: {remedy}")
+
+
+def with_task(spec: EnvSpec, task: str) -> EnvSpec:
+    """A writer's spec under the name that was asked for, if one was."""
+    return replace(spec, task=task or spec.task)

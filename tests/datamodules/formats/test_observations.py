@@ -1,0 +1,106 @@
+"""Images and vectors through every format that holds them and back, and what the others say."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from datamodules.formats.protocol import FormatError
+from datamodules.formats.uri import open_reader, open_writer
+from datamodules.trajectory import Trajectory
+from worldmodel.spec import EnvSpec
+
+SPEC = EnvSpec(
+    task="arm",
+    images={"front": (3, 16, 18), "wrist": (1, 34, 33)},
+    vectors={"state": 4, "force": 1},
+    action_dim=2,
+    action_repeat=2,
+    episode_steps=30,
+    action_low=(-2.0, -1.0),
+    action_high=(2.0, 1.0),
+)
+SPECS = {
+    "both": SPEC,
+    "vectors": replace(SPEC, images={}),
+    "one": replace(SPEC, images={"pixels": (3, 40, 40)}, vectors={"state": 2}),
+    "images": replace(SPEC, vectors={}),
+}
+OUT = {"npz": "npz:{}/out", "hdf5": "hdf5:{}/out.hdf5", "minari": "minari:{}/out", "segments": "segments:{}/out"}
+
+
+def episode(spec, seed, rows=9):
+    rng = np.random.default_rng(seed)
+    seen = {name: rng.integers(0, 256, (rows, *shape), np.uint8) for name, shape in spec.images.items()}
+    seen |= {name: rng.normal(size=(rows, size)).astype(np.float32) for name, size in spec.vectors.items()}
+    action = rng.uniform(-1, 1, (rows, spec.action_dim)).astype(np.float32)
+    reward, steps = rng.normal(size=rows).astype(np.float32), np.full(rows, 2, np.int32)
+    action[0] = reward[0] = steps[0] = 0
+    return Trajectory(seen, action, reward, seed % 2 == 0, steps, f"episode {seed}")
+
+
+def written(uri, spec, count=3):
+    episodes = [episode(spec, seed) for seed in range(count)]
+    writer = open_writer(uri, spec)
+    for one in episodes:
+        writer.write(one)
+    writer.close()
+    return episodes
+
+
+@pytest.mark.parametrize("kind", SPECS)
+@pytest.mark.parametrize("scheme", OUT)
+def test_every_byte_comes_back(tmp_path, scheme, kind):
+    uri, spec = OUT[scheme].format(tmp_path), SPECS[kind]
+    episodes = written(uri, spec)
+    reader = open_reader(uri)
+    assert reader.spec.agrees(spec) and len(reader) == 3
+    for _ in range(2):
+        found = list(reader.trajectories())
+        assert reader.problems == [] and reader.notes.texts() == []
+        for one, other in zip(episodes, found, strict=True):
+            assert list(other.observation) == list(one.observation)
+            for name, values in one.observation.items():
+                assert other.observation[name].dtype == values.dtype
+                np.testing.assert_array_equal(other.observation[name], values, err_msg=name)
+            np.testing.assert_array_equal(other.action, one.action)
+            np.testing.assert_array_equal(other.reward, one.reward)
+            assert other.terminal == one.terminal
+    reader.close()
+
+
+@pytest.mark.parametrize("scheme", ["npz", "hdf5", "minari"])
+def test_parts_can_be_chosen_and_the_others_are_named(tmp_path, scheme):
+    uri = OUT[scheme].format(tmp_path)
+    episodes = written(uri, SPEC)
+    reader = open_reader(f"{uri}?observe=state,front")
+    assert reader.spec.images == {"front": (3, 16, 18)} and reader.spec.vectors == {"state": 4}
+    found = list(reader.trajectories())
+    for one, other in zip(episodes, found, strict=True):
+        assert set(other.observation) == {"state", "front"}
+        for name, values in other.observation.items():
+            np.testing.assert_array_equal(values, one.observation[name])
+    assert any("force" in text and "wrist" in text for text in reader.notes.texts()), reader.notes.texts()
+    reader.close()
+    with pytest.raises(FormatError, match="hand"):
+        open_reader(f"{uri}?observe=hand")
+
+
+@pytest.mark.parametrize("scheme", ["mp4", "lerobot"])
+@pytest.mark.parametrize("kind", ["both", "vectors", "one"])
+def test_formats_of_one_film_say_which_hold_more(tmp_path, scheme, kind):
+    with pytest.raises(FormatError, match=r"expected one image and nothing else, got .*npz, hdf5, minari and segments"):
+        open_writer(f"{scheme}:{tmp_path}/out", SPECS[kind])
+
+
+def test_an_episode_of_other_names_or_sizes_is_left_out(tmp_path):
+    uri = OUT["npz"].format(tmp_path)
+    written(uri, SPEC)
+    writer = open_writer(uri, SPEC)
+    for spec in (replace(SPEC, vectors={"state": 5, "force": 1}), replace(SPEC, vectors={"state": 4})):
+        writer.write(episode(spec, 0))
+    writer.write(episode(SPEC, 7))
+    reader = open_reader(uri)
+    assert len(list(reader.trajectories())) == 4
+    assert "expected observations and actions of" in reader.problems[0].reason
+    assert "observation.force" in reader.problems[1].reason
