@@ -12,6 +12,7 @@ from trainers.build.data import build_data, build_replay
 from trainers.build.module import build_module
 from trainers.command import registry
 from trainers.command.configuration import load_config, read_yaml
+from trainers.command.preflight import check
 from trainers.command.registry import UnknownComponent, component_names
 from trainers.loops.imagined import PolicyModule
 from trainers.run_folder.paths import RunFolderInUse, RunPaths
@@ -261,6 +262,14 @@ def test_a_component_takes_its_name_alone_and_refuses_text_for_numbers() -> None
         registry.make("datamodules.samplers", {"name": "prioritised", "alpha": "abc"}, seed=3)
     with pytest.raises(UnknownComponent, match=r"it takes share, half_life$"):
         registry.make("datamodules.samplers", {"name": "recent", "shre": 0.5}, seed=3)
+
+
+def test_dynamics_need_name_neither_their_unrolling_nor_the_weight_of_a_kl() -> None:
+    chosen = ["experiment=small", "task=toy_point", "policy=none", "dynamics=gaussian"]
+    config = load_config([*chosen, "~dynamics.unroll", "~dynamics.kl", "+agent.weights.mine=3.0"])
+    check(config)
+    agent = build_agent(config, SPEC)
+    assert agent.unroll == 0 and agent.weights["kl"] == 0.1 and agent.weights["mine"] == 3.0
 
 
 def test_a_choice_of_dynamics_sets_the_weight_of_its_kl_and_how_far_it_is_unrolled() -> None:
