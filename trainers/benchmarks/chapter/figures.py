@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from trainers.benchmarks.chapter.final_model import measure_final
 from trainers.reporting.charts import COLOURS as HOUSE
 from trainers.reporting.charts import new_figure, save
 from trainers.run_folder.read import Run
@@ -50,8 +51,8 @@ def _shift(runs: Mapping[str, Sequence[Run]]) -> Any:
     for version, seeds in runs.items():
         for name, style, label in (("error/own", "-", "where its plans lead"), ("error/data", ":", "on its data")):
             steps, errors = _over_seeds(seeds, name)
-            if len(steps) > 1:  # the last one is of the final evaluation, not of a round
-                steps, errors = steps[:-1], errors[:, :-1]
+            if not len(steps):  # one fit, and no episodes of its own but the evaluation's
+                steps, errors = _of_final(seeds, name.replace("/", "_"))
             marker = "o" if len(steps) == 1 else ""
             face = COLOURS[version] if style == "-" else "white"
             left.plot(
@@ -125,6 +126,10 @@ def _over_seeds(runs: Sequence[Run], name: str) -> tuple[np.ndarray, np.ndarray]
     found = [run.series(name) for run in runs]
     rows = min(len(values) for _, values in found)
     return found[0][0][:rows], np.stack([values[:rows] for _, values in found])
+
+
+def _of_final(runs: Sequence[Run], name: str) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([runs[0].results["env_steps"]]), np.array([[measure_final(run)[name]] for run in runs])
 
 
 def _phase(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

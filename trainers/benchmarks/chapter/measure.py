@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from trainers.benchmarks.chapter.figures import draw
+from trainers.benchmarks.chapter.final_model import measure_final
 from trainers.benchmarks.chapter.runs import replanning, version_runs
 from trainers.command.configuration import BadConfig
 from trainers.reporting.tables import as_text
@@ -48,24 +49,23 @@ def row(version: str, name: str, runs: Sequence[Run]) -> dict[str, Any]:
 
     error_data, error_own: the final model's one-step error on what it was fitted to and where its plans led in
     evaluation, root mean square in units of a change under the base policy. error_first: the latter of the first fit.
+    predicted, realised: of plans, over their horizon.
     """
-    results = [run.results for run in runs]
+    results, final = [run.results for run in runs], [measure_final(run) for run in runs]
     returns = [float(found["return_mean"]) for found in results]
-    mean = lambda key: float(np.mean([found[key] for found in results]))  # noqa: E731
+    rounds = [run.series("error/own")[1] for run in runs]
+    first = [errors[0] if len(errors) else own["error_own"] for errors, own in zip(rounds, final, strict=True)]
     return {
         "version": version,
         "experiment": f"chapter/{name}",
         "return_mean": float(np.mean(returns)),
         "return_std": float(np.std(returns, ddof=1)) if len(returns) > 1 else None,
         "returns": returns,
-        "error_first": float(np.mean([run.series("error/own")[1][0] for run in runs])),
-        "error_data": mean("error_data"),
-        "error_own": mean("error_own"),
-        "predicted": mean("plan_predicted_return"),
-        "realised": mean("plan_realised_return"),
+        "error_first": float(np.mean(first)),
+        **{key: float(np.mean([of[key] for of in final])) for key in final[0]},
         "env_steps": results[0]["env_steps"],
         "updates": results[0]["updates"],
-        "seconds": mean("seconds"),
+        "seconds": float(np.mean([found["seconds"] for found in results])),
     }
 
 
