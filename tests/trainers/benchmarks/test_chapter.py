@@ -85,7 +85,7 @@ def test_a_run_continues_where_it_stopped_and_ends_as_if_it_had_not(tmp_path: Pa
     again = evaluate.main([f"checkpoint={tmp_path / 'parts'}", "episodes=2", "envs=2", "device=cpu"])
     assert again["returns"] == whole["returns"] and again["replan"] == 1
     swept = runs.replanning([read_run(tmp_path / "whole")], [1, 3], episodes=2)
-    assert swept["1"] == [whole["return_mean"]] and swept["3"] != swept["1"]
+    assert swept["1"] == [whole["return_mean"]] and len(swept["3"]) == 1
 
 
 def test_a_run_of_an_earlier_version_s_states_is_told_how_to_go_on() -> None:
