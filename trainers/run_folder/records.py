@@ -49,7 +49,7 @@ def git_commit() -> str:
 
 def write_records(paths: RunPaths, config: dict[str, Any], spec: EnvSpec, *, device: str, renderer: str) -> None:
     """What a run can be rebuilt from: config.yaml, spec.json, versions.json; an earlier configuration is kept."""
-    if "look" in config["task"]["env"]:
+    if "look" in config["task"]["env"] and spec.look != "none":
         # what was drawn, so that the run is continued and evaluated with the same look on any machine
         config["task"]["env"]["look"] = spec.look
     paths.keep_config()
