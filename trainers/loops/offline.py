@@ -18,6 +18,7 @@ from trainers.build.environments import open_pool
 from trainers.build.module import build_module
 from trainers.command.configuration import BadConfig
 from trainers.process.distributed import gather_over_ranks
+from trainers.run_folder.find import data_uri
 from trainers.run_folder.loggers import log_films
 from trainers.training.loop import TrainingLoop, fit_normalisers, own_random
 from trainers.training.module import WorldModelModule
@@ -197,7 +198,7 @@ def build_offline_loop(
         kind: of loop.
     """
     config, data = run.config, run.config["data"]
-    recorded, imported = _open(run, data["uri"])
+    recorded, imported = _open(run, data_uri(data["uri"]))
     module = build_module(recorded.spec)
     evaluator = None
     if data["evaluate"] and config["task"]["source"] is not None:
