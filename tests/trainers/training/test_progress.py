@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from trainers.command.configuration import read_yaml
+from trainers.command.configuration import load_config, read_yaml
 from trainers.run_folder.metrics import CSVMetrics
 from trainers.run_folder.read_metrics import read_metrics
 from trainers.training.progress import RunProgress
@@ -179,6 +179,8 @@ def test_what_is_planned_is_what_a_run_does(finished):
     assert plan["total_updates"] == results["updates"] and plan["final_episodes"] == len(results["returns"])
     offline = {"data": {"updates": 7, "evaluate": False}, "evaluation": config["evaluation"], "task": config["task"]}
     assert planned(offline, spec) == {"total_updates": 7}
+    nowhere = load_config(["data=offline", "data.uri=x", "data.updates=7"])  # no task, and none of its keys
+    assert planned(nowhere, spec) == {"total_updates": 7}
 
 
 def test_updates_per_second_are_measured_while_learning(clock):
