@@ -7,7 +7,7 @@ Without `next.reward` rewards are 0; without `next.terminated` and `next.success
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from datamodules.formats.assemble import BY_DEPARTURE, Assembler, Convention, RowOptions
 from datamodules.formats.guard import find_files, inside, open_inside, read_json, require_array, spec_from
 from datamodules.formats.images import Film, decode_picture, fit, require_fps, stack
-from datamodules.formats.lerobot_info import OWN, Info, convention_of, place, read_info
+from datamodules.formats.lerobot_info import OWN, Info, camera_key, convention_of, place, read_info, vector_key
 from datamodules.formats.lerobot_writer import LeRobotWriter
-from datamodules.formats.observed import require_spec
+from datamodules.formats.observed import names_of, require_spec
 from datamodules.formats.parquet import Rows, Table, blobs, matrix
 from datamodules.formats.protocol import FormatError, Problem
+from datamodules.observation import Observation
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
 from worldmodel.spec import EnvSpec
 
@@ -56,10 +57,14 @@ class LeRobotReader:
         terminal: str,
         task: str,
         cameras: Sequence[str],
+        vectors: Mapping[str, str],
+        name: str,
     ) -> None:
         if terminal not in ("", "none", *info.columns):
             raise FormatError(f"terminal_key: expected one of {', '.join(sorted(info.columns))}, got {terminal!r}")
         self._root, self._info, self._cameras = root, info, cameras
+        # the names of this camera and of vectors, with their keys
+        self._name, self._vectors = name, vectors
         self._resize, self._repeat, self._task = size > 0, convention.repeat_last, task
         self._assembler = Assembler(convention)
         self.notes = self._assembler.notes
@@ -82,11 +87,13 @@ class LeRobotReader:
             convention, task = self._assembler.convention, self._task or self._root.resolve().name
             repeat, discrete = convention.action_repeat, convention.discrete
             dims = discrete if discrete and self._info.action_dim == 1 else self._info.action_dim
-            return EnvSpec(task, {"pixels": shape}, dims, repeat, max(1, longest) * repeat, discrete=discrete > 0)
+            return EnvSpec(task, {self._name: shape}, dims, repeat, max(1, longest) * repeat, discrete=discrete > 0)
         spec = spec_from(read_json(self._root, OWN).get("spec"), str(OWN))
         if spec.action_dim != self._info.action_dim:
             raise FormatError(f"{OWN} action_dim: expected {self._info.action_dim}, got {spec.action_dim}")
-        return replace(spec, images={"pixels": (min(spec.pixels[0], 3), *shape[1:])}, task=self._task or spec.task)
+        channels = spec.images[self._name][0] if self._name in spec.images else 3
+        images = {self._name: (min(channels, 3), *shape[1:])}
+        return replace(spec, images=images, vectors={}, task=self._task or spec.task)
 
     def _find_episodes(self) -> list[_Episode]:
         files, self._left_out = find_files(inside(self._root, Path("meta")), (".parquet",))
@@ -144,7 +151,8 @@ class LeRobotReader:
         columns, table_frames = self._columns(episode)
         frames = self._film_frames(episode) if self._info.in_film else iter(table_frames)
         pixels = stack(frames, rows, self.spec.pixels, name=f"{name} {self._info.camera}", resize=self._resize)
-        fields = {"pixels": pixels, "action": columns["action"]}
+        observation = {self._name: pixels} | {name: columns[key] for name, key in self._vectors.items()}
+        fields: dict[str, Any] = {"observation": observation, "action": columns["action"]}
         if "next.reward" in columns:
             fields["reward"] = columns["next.reward"]
         if self._terminal is not None:
@@ -154,7 +162,8 @@ class LeRobotReader:
             fields["env_steps"] = steps[: rows + self._repeat]
         label = f"{self._root.resolve().name} {name}"
         trajectory = self._assembler.trajectory(label, fields, unread=self._unread())
-        require_spec(self.spec, trajectory)
+        vectors = {name: self._info.vectors[key] for name, key in self._vectors.items()}
+        require_spec(replace(self.spec, vectors=vectors), trajectory)
         return trajectory
 
     def _endings(self, values: NDArray[Any]) -> NDArray[np.bool_]:
@@ -196,11 +205,12 @@ class LeRobotReader:
 
     def _numbers(self) -> list[str]:
         optional = ("next.reward", "next.env_steps", self._terminal)
-        return [*_REQUIRED, *(key for key in optional if key in self._info.columns)]
+        return [*_REQUIRED, *self._vectors.values(), *(key for key in optional if key in self._info.columns)]
 
     def _values(self, path: Path, key: str, column: Any) -> NDArray[Any]:
-        values = matrix(column, self._info.action_dim if key == "action" else 1, f"{path} {key}")
-        return values if key == "action" else values[:, 0]
+        sizes = {"action": self._info.action_dim, **{each: self._info.vectors[each] for each in self._vectors.values()}}
+        values = matrix(column, sizes.get(key, 1), f"{path} {key}")
+        return values if key in sizes else values[:, 0]
 
     def _fitted(self, data: bytes) -> NDArray[np.uint8]:
         frame = decode_picture(data, self._info.camera)
@@ -236,18 +246,23 @@ class LeRobotReader:
 
 
 class SeveralCameras:
-    """The same episodes seen by several cameras, as channels side by side; see Reader."""
+    """The same episodes seen by several cameras, as channels side by side or by name; see Reader."""
 
-    def __init__(self, readers: Sequence[LeRobotReader]) -> None:
-        self._readers, first = readers, readers[0]
+    def __init__(
+        self, readers: Sequence[LeRobotReader], *, vectors: Mapping[str, int] | None = None, named: bool = False
+    ) -> None:
+        self._readers, first, self._named = readers, readers[0], named
         for reader in readers[1:]:
-            if reader.indices != first.indices or reader.spec.pixels != first.spec.pixels:
+            if reader.indices != first.indices or (not named and reader.spec.pixels != first.spec.pixels):
                 raise FormatError(
                     f"camera: expected cameras of the same episodes and size, got {len(reader)} of "
                     f"{reader.spec.pixels} and {len(first)} of {first.spec.pixels}: see ?size="
                 )
         _, *size = first.spec.pixels
-        self.spec = replace(first.spec, images={"pixels": (sum(reader.spec.pixels[0] for reader in readers), *size)})
+        images = {"pixels": (sum(reader.spec.pixels[0] for reader in readers), *size)}
+        if named:
+            images = {name: shape for reader in readers for name, shape in reader.spec.images.items()}
+        self.spec = replace(first.spec, images=images, vectors=dict(vectors or {}))
         self.problems, self.notes = list(first.problems), first.notes
 
     def __len__(self) -> int:
@@ -264,7 +279,13 @@ class SeveralCameras:
             except FAILURES as error:
                 self.problems.append(Problem(f"episode {index}", str(error)))
             else:
-                yield replace(seen[0], observation={"pixels": np.concatenate([each.pixels for each in seen], 1)})
+                yield replace(seen[0], observation=self._joined(seen))
+
+    def _joined(self, seen: Sequence[Trajectory]) -> Observation:
+        if not self._named:
+            return {"pixels": np.concatenate([each.pixels for each in seen], 1)}
+        by_name = {name: values for each in seen for name, values in each.observation.items()}
+        return {name: by_name[name] for name in (*self.spec.images, *self.spec.vectors)}
 
     def close(self) -> None:
         """Close the files of all cameras."""
@@ -277,6 +298,7 @@ def open_reader(
     *,
     options: RowOptions = BY_DEPARTURE,
     camera: str = "",
+    observe: str = "",
     size: int = 0,
     terminal: str = "",
 ) -> "LeRobotReader | SeveralCameras":
@@ -287,12 +309,17 @@ def open_reader(
         options: how rows are stored, by departure where nothing else is said. low, high: without them the bounds are
             those of stats.json where they exceed [-1, 1].
         camera: key of its feature, may be left out where there is one; several as a,b become channels side by side.
+        observe: cameras (one at least) and vectors that are read by name, as top,wrist,state; "": as our writer left
+            them, or the camera alone.
         size: side to which frames are resized by area; 0: as recorded.
         terminal: another name of terminal_key.
 
     Raises:
         FormatError: where nothing can be read. OSError.
     """
+    names = [] if camera else names_of(observe, _stored_spec(path))
+    if names:
+        return _named_reader(path, names, options, size=size, terminal=terminal or options.terminal_key)
     infos = [read_info(path, key) for key in camera.split(",")]
     cameras, ending = [info.camera for info in infos], terminal or options.terminal_key
     readers = [
@@ -304,10 +331,42 @@ def open_reader(
             terminal=ending,
             task=options.task,
             cameras=cameras,
+            vectors={},
+            name="pixels",
         )
         for info in infos
     ]
     return readers[0] if len(readers) == 1 else SeveralCameras(readers)
+
+
+def _stored_spec(path: Path) -> EnvSpec | None:
+    return spec_from(read_json(path, OWN).get("spec"), str(OWN)) if (path / OWN).exists() else None
+
+
+def _named_reader(path: Path, names: Sequence[str], options: RowOptions, *, size: int, terminal: str) -> SeveralCameras:
+    first = read_info(path, "", several=True)
+    cameras = {name: key for name in names if (key := camera_key(name, first))}
+    vectors = {name: key for name in names if name not in cameras and (key := vector_key(name, first))}
+    if not cameras or len(cameras) + len(vectors) < len(names):
+        known = ", ".join([*first.cameras, *first.vectors])
+        raise FormatError(f"observe: expected names of {known}, one camera at least, got {','.join(names)}")
+    readers: list[LeRobotReader] = []
+    for name, key in cameras.items():
+        info = read_info(path, key)
+        readers.append(
+            LeRobotReader(
+                path,
+                info,
+                convention_of(path, info, options),
+                size=size,
+                terminal=terminal,
+                task=options.task,
+                cameras=[*cameras.values()],
+                vectors={} if readers else vectors,
+                name=name,
+            )
+        )
+    return SeveralCameras(readers, vectors={name: first.vectors[key] for name, key in vectors.items()}, named=True)
 
 
 def open_writer(path: Path, spec: EnvSpec, *, codec: str = "h264", fps: float = 30.0) -> LeRobotWriter:

@@ -1,6 +1,7 @@
 """What `meta/info.json` and `meta/stats.json` of a LeRobot data set say, checked: nothing there is trusted."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ ACTION_DIM = 1024
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """camera: the key of its feature; in_film: it lies in films, else as pictures in the table; size: height, width."""
+    """camera: the key of its feature; in_film: it lies in films, else as pictures in the table; size: height, width.
+
+    cameras: of all of them. vectors: how many numbers the others of what is observed have, by the key.
+    """
 
     fps: float
     camera: str
@@ -28,12 +32,17 @@ class Info:
     size: tuple[int, int]
     action_dim: int
     columns: frozenset[str]
+    cameras: tuple[str, ...]
+    vectors: Mapping[str, int]
     data_path: str
     video_path: str
 
 
-def read_info(root: Path, camera: str) -> Info:
-    """The facts of the data set at `root` for one of its cameras ("": the only one); raises FormatError, OSError."""
+def read_info(root: Path, camera: str, *, several: bool = False) -> Info:
+    """The facts of the data set at `root` for one of its cameras ("": the only one); raises FormatError, OSError.
+
+    several: or the first of several.
+    """
     content = read_json(root, INFO)
     version = content.get("codebase_version")
     if not (isinstance(version, str) and version.startswith("v3.")):
@@ -46,7 +55,7 @@ def read_info(root: Path, camera: str) -> Info:
     features = content.get("features")
     if not isinstance(features, dict) or not all(isinstance(feature, dict) for feature in features.values()):
         raise FormatError(f"{INFO} features: expected an object of objects, got {type(features).__name__}")
-    key = _camera(features, camera)
+    key = _camera(features, camera or (next(iter(_cameras(features)), "") if several else ""))
     return Info(
         fps=float(fps),
         camera=key,
@@ -54,18 +63,45 @@ def read_info(root: Path, camera: str) -> Info:
         size=_size(key, features[key]),
         action_dim=_action_dim(features),
         columns=frozenset(features),
+        cameras=tuple(_cameras(features)),
+        vectors={key: _length(key, feature) for key, feature in features.items() if _is_vector(key, feature)},
         data_path=str(content.get("data_path") or DATA_PATH),
         video_path=str(content.get("video_path") or VIDEO_PATH),
     )
 
 
 def _camera(features: dict[str, dict[str, Any]], camera: str) -> str:
-    cameras = [key for key, feature in features.items() if feature.get("dtype") in ("video", "image")]
+    cameras = _cameras(features)
     if camera in cameras:
         return camera
     if camera or len(cameras) != 1:
         raise FormatError(f"camera: expected one of {', '.join(cameras) or 'none at all'}, got {camera!r}: ?camera=...")
     return cameras[0]
+
+
+def _cameras(features: dict[str, dict[str, Any]]) -> list[str]:
+    return [key for key, feature in features.items() if feature.get("dtype") in ("video", "image")]
+
+
+def _is_vector(key: str, feature: dict[str, Any]) -> bool:
+    return key.startswith("observation.") and feature.get("dtype") in ("float32", "float64", "int64")
+
+
+def _length(key: str, feature: dict[str, Any]) -> int:
+    shape = feature.get("shape")
+    if not (isinstance(shape, list) and len(shape) == 1 and type(shape[0]) is int and 0 < shape[0] <= ACTION_DIM):
+        raise FormatError(f"{INFO} {key} shape: expected one length of at most {ACTION_DIM}, got {shape!r:.60}")
+    return shape[0]
+
+
+def camera_key(name: str, info: Info) -> str | None:
+    """The camera of that name, with or without what such keys begin with; None where there is none."""
+    return next((key for key in (name, f"observation.images.{name}") if key in info.cameras), None)
+
+
+def vector_key(name: str, info: Info) -> str | None:
+    """The numbers of that name, with or without what such keys begin with; None where there are none."""
+    return next((key for key in (name, f"observation.{name}") if key in info.vectors), None)
 
 
 def _size(key: str, feature: dict[str, Any]) -> tuple[int, int]:

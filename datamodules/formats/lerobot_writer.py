@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from datamodules.formats import images
 from datamodules.formats.guard import write_json
 from datamodules.formats.lerobot_info import DATA_PATH, INFO, OWN, STATS, VIDEO_PATH, place
-from datamodules.formats.observed import require_one_image, require_spec
+from datamodules.formats.observed import is_plain, require_spec
 from datamodules.formats.protocol import FormatError
 from datamodules.storage.durable import sync_folder
 from datamodules.trajectory import Trajectory
@@ -44,9 +44,14 @@ class LeRobotWriter:
         from pyarrow import parquet
 
         self._pa, self._parquet = pa, parquet
-        require_one_image(spec, root, "npz, hdf5, minari and segments hold more")
-        if spec.pixels[0] not in (1, 3):
-            raise FormatError(f"{root}: expected frames of 1 or 3 channels, got {spec.pixels[0]}")
+        for shape in spec.images.values():
+            if shape[0] not in (1, 3):
+                raise FormatError(f"{root}: expected frames of 1 or 3 channels, got {shape[0]}")
+        if not spec.images:
+            raise FormatError(f"{root}: expected an image at least, got {spec.observed}: npz, hdf5 and minari hold it")
+        plain = is_plain(spec)
+        self._cameras = {name: CAMERA if plain else f"observation.images.{name}" for name in spec.images}
+        self._vectors = {name: f"observation.{name}" for name in spec.vectors}
         self._in_film = codec != "png"
         if self._in_film:
             images.require_codec(codec)
@@ -54,8 +59,8 @@ class LeRobotWriter:
             raise FormatError(f"{root}: expected an empty folder or none, got one with files")
         self._root, self._spec, self._codec, self._fps = root, spec, codec, fps
         self._episodes = self._frames = 0
-        self._moments = {key: Moments() for key in ("action", "next.reward")}
-        self._shades = Shades(spec.pixels[0])
+        self._moments = {key: Moments() for key in ("action", "next.reward", *self._vectors.values())}
+        self._shades = {name: Shades(shape[0]) for name, shape in spec.images.items()}
         (root / "meta").mkdir(parents=True, exist_ok=True)
         write_json(root / OWN, {"spec": spec.to_json()})
         self._write_tasks()
@@ -67,13 +72,17 @@ class LeRobotWriter:
         require_spec(self._spec, trajectory)
         place_of = {"chunk": self._episodes // CHUNK_FILES, "file": self._episodes % CHUNK_FILES}
         if self._in_film:
-            film = self._folder_of(place(VIDEO_PATH, **place_of, key=CAMERA))
-            images.encode_film(film, trajectory.pixels, fps=self._fps, codec=self._codec)
+            for name, key in self._cameras.items():
+                film = self._folder_of(place(VIDEO_PATH, **place_of, key=key))
+                images.encode_film(film, trajectory.observation[name], fps=self._fps, codec=self._codec)
         columns = self._columns(trajectory)
         self._write_table(place(DATA_PATH, **place_of), self._table(trajectory, columns))
         self._moments["action"].add(columns["action"])
         self._moments["next.reward"].add(columns["next.reward"][:, None])
-        self._shades.add(trajectory.pixels)
+        for name, key in self._vectors.items():
+            self._moments[key].add(trajectory.observation[name])
+        for name, shades in self._shades.items():
+            shades.add(trajectory.observation[name])
         begin, rows = self._frames, len(trajectory)
         line = self._line(place_of, begin, rows)
         self._episodes, self._frames = self._episodes + 1, begin + rows
@@ -107,29 +116,39 @@ class LeRobotWriter:
         arrays = {key: pa.array(columns[key].astype(kind)) for key, kind in _NUMBERS.items()}
         flat = pa.array(np.ascontiguousarray(columns["action"]).reshape(-1))
         arrays["action"] = pa.FixedSizeListArray.from_arrays(flat, self._spec.action_dim)
+        for name, key in self._vectors.items():
+            vector = pa.array(np.ascontiguousarray(trajectory.observation[name]).reshape(-1))
+            arrays[key] = pa.FixedSizeListArray.from_arrays(vector, self._spec.vectors[name])
         table = pa.table(arrays)
         if self._in_film:
             return table
         kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-        frames = trajectory.pixels
-        pictures = [{"bytes": images.encode_picture(f), "path": f"frame-{t:06d}.png"} for t, f in enumerate(frames)]
+        for name, key in self._cameras.items():
+            frames = trajectory.observation[name]
+            pictures = [{"bytes": images.encode_picture(f), "path": f"frame-{t:06d}.png"} for t, f in enumerate(frames)]
+            table = table.append_column(key, pa.array(pictures, kind))
         # how the `datasets` library knows a picture from a record
-        mark = json.dumps({"info": {"features": {CAMERA: {"_type": "Image"}}}})
-        return table.append_column(CAMERA, pa.array(pictures, kind)).replace_schema_metadata({"huggingface": mark})
+        mark = json.dumps({"info": {"features": {key: {"_type": "Image"} for key in self._cameras.values()}}})
+        return table.replace_schema_metadata({"huggingface": mark})
 
     def _line(self, place_of: dict[str, int], begin: int, rows: int) -> dict[str, list[Any]]:
         line: dict[str, list[Any]] = {"episode_index": [self._episodes], "tasks": [[self._spec.task]], "length": [rows]}
-        parts = ["data", "meta/episodes", *([f"videos/{CAMERA}"] if self._in_film else [])]
+        parts = [
+            "data",
+            "meta/episodes",
+            *([f"videos/{key}" for key in self._cameras.values()] if self._in_film else []),
+        ]
         for part in parts:
             line[f"{part}/chunk_index"], line[f"{part}/file_index"] = [place_of["chunk"]], [place_of["file"]]
         line["dataset_from_index"], line["dataset_to_index"] = [begin], [begin + rows]
-        if self._in_film:
-            line[f"videos/{CAMERA}/from_timestamp"] = [0.0]
-            line[f"videos/{CAMERA}/to_timestamp"] = [rows / self._fps]
+        for key in self._cameras.values() if self._in_film else ():
+            line[f"videos/{key}/from_timestamp"] = [0.0]
+            line[f"videos/{key}/to_timestamp"] = [rows / self._fps]
         return line
 
-    def _info(self) -> dict[str, Any]:
-        height, width = self._spec.pixels[1:]
+    def _camera(self, name: str) -> dict[str, Any]:
+        """The feature of one camera."""
+        _, height, width = self._spec.images[name]
         camera: dict[str, Any] = {
             "dtype": "image",
             "shape": [height, width, 3],
@@ -138,7 +157,15 @@ class LeRobotWriter:
         if self._in_film:
             facts = {"height": height, "width": width, "codec": "h264", "fps": self._fps, "channels": 3}
             camera |= {"dtype": "video", "info": {f"video.{key}": value for key, value in facts.items()}}
+        return camera
+
+    def _info(self) -> dict[str, Any]:
         action = {"dtype": "float32", "shape": [self._spec.action_dim], "names": None}
+        cameras = {key: self._camera(name) for name, key in self._cameras.items()}
+        vectors = {
+            key: {"dtype": "float32", "shape": [self._spec.vectors[name]], "names": None}
+            for name, key in self._vectors.items()
+        }
         numbers = {key: {"dtype": kind, "shape": [1], "names": None} for key, kind in _NUMBERS.items()}
         return {
             "codebase_version": "v3.0",
@@ -153,14 +180,17 @@ class LeRobotWriter:
             "splits": {"train": f"0:{self._episodes}"},
             "data_path": DATA_PATH,
             "video_path": VIDEO_PATH if self._in_film else None,
-            "features": {CAMERA: camera, "action": action, **numbers},
+            "features": {**cameras, **vectors, "action": action, **numbers},
         }
 
     def _stats(self) -> dict[str, Any]:
         stats = {key: moments.summary() for key, moments in self._moments.items()}
         # pictures: one value a channel, [3, 1, 1]
-        picture = {key: [[[x]] for x in (values * 3)[:3]] for key, values in self._shades.summary().items()}
-        return {**stats, CAMERA: {**picture, "count": [self._frames]}}
+        for name, camera in self._cameras.items():
+            summary = self._shades[name].summary()
+            picture = {key: [[[x]] for x in (values * 3)[:3]] for key, values in summary.items()}
+            stats[camera] = {**picture, "count": [self._frames]}
+        return stats
 
     def _write_tasks(self) -> None:
         """The one task, as pandas stores a table with an index of strings."""

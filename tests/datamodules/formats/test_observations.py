@@ -86,11 +86,34 @@ def test_parts_can_be_chosen_and_the_others_are_named(tmp_path, scheme):
         open_reader(f"{uri}?observe=hand")
 
 
-@pytest.mark.parametrize("scheme", ["mp4", "lerobot"])
 @pytest.mark.parametrize("kind", ["both", "vectors", "one"])
-def test_formats_of_one_film_say_which_hold_more(tmp_path, scheme, kind):
+def test_formats_of_films_say_which_hold_more(tmp_path, kind):
     with pytest.raises(FormatError, match=r"expected one image and nothing else, got .*npz, hdf5, minari and segments"):
-        open_writer(f"{scheme}:{tmp_path}/out", SPECS[kind])
+        open_writer(f"mp4:{tmp_path}/out", SPECS[kind])
+    if kind == "vectors":
+        with pytest.raises(FormatError, match="expected an image at least"):
+            open_writer(f"lerobot:{tmp_path}/out", SPECS[kind])
+
+
+@pytest.mark.parametrize("kind", ["both", "one", "images"])
+def test_lerobot_holds_cameras_and_states(tmp_path, kind):
+    spec, uri = SPECS[kind], f"lerobot:{tmp_path}/out"
+    episodes = written(f"{uri}?codec=png", spec)
+    reader = open_reader(uri)
+    assert reader.spec.images == spec.images and reader.spec.vectors == spec.vectors
+    found = list(reader.trajectories())
+    assert reader.problems == [], reader.problems
+    for one, other in zip(episodes, found, strict=True):
+        assert list(other.observation) == list(one.observation)
+        for name, values in one.observation.items():
+            np.testing.assert_array_equal(other.observation[name], values, err_msg=name)
+        np.testing.assert_allclose(other.action, one.action, atol=1e-6)
+    reader.close()
+    if kind == "both":
+        reader = open_reader(f"{uri}?observe=wrist,observation.state")
+        assert list(next(reader.trajectories()).observation) == ["wrist", "observation.state"]
+        with pytest.raises(FormatError, match=r"observe: expected names of observation\.images\.front"):
+            open_reader(f"{uri}?observe=state")
 
 
 def test_an_episode_of_other_names_or_sizes_is_left_out(tmp_path):
