@@ -25,7 +25,7 @@ def fix_view(env: Any, kwargs: Mapping[str, Any]) -> str | None:
         kwargs: Its constructor's arguments; a camera that they choose is taken.
     """
     chosen = {**(getattr(env.spec, "kwargs", None) or {}), **kwargs}
-    renderer = getattr(env.unwrapped, "mujoco_renderer", None)
+    renderer: Any = getattr(env.unwrapped, "mujoco_renderer", None)
     if not hasattr(renderer, "camera_id") or not hasattr(renderer, "default_cam_config"):
         return None
     import mujoco
@@ -53,7 +53,7 @@ def require_intact(env: Any) -> None:
     Args:
         env: Whatever holds MuJoCo's data as `data`, or as `physics.data`.
     """
-    data = getattr(env, "data", None)
+    data: Any = getattr(env, "data", None)
     if data is None:
         data = getattr(getattr(env, "physics", None), "data", None)
     warnings = getattr(data, "warning", None)
