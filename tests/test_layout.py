@@ -1,6 +1,7 @@
 """The arrows of the architecture, and the budgets that keep files readable."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,9 @@ def test_no_grab_bags_and_no_hard_coded_devices() -> None:
     for path in sources("worldmodel", "datamodules", "trainers"):
         assert path.stem not in ("utils", "util", "common", "base", "helpers"), path
         assert "cuda:0" not in path.read_text(), path
+
+
+def test_every_folder_has_its_place_in_the_map() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    mapped = set(re.findall(r"(?m)^\| `([a-z_/]+)` \|", text))
+    assert mapped == {str(path.parent.relative_to(ROOT)) for path in sources("worldmodel", "datamodules", "trainers")}
