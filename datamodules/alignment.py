@@ -106,7 +106,7 @@ def check_alignment(trajectories: Iterable[Trajectory]) -> Alignment:
         rewarded.append(bool(trajectory.reward[1:2].any()))
         images, vectors = _first_rows(trajectory)
         action = trajectory.action[:ROWS_AN_EPISODE]
-        if min(map(len, (action, *images, *vectors))) > _LAGS + 2:
+        if min(len(rows) for rows in (action, *images, *vectors)) > _LAGS + 2:
             features = [_shrunk(image, _CELLS).reshape(len(image), -1) for image in images] or vectors
             # of a stack of pictures the newest
             newest = [np.rint(_shrunk(image[:, -3:], _CENTRE_CELLS)).astype(np.uint8) for image in images[:1]]

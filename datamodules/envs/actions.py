@@ -47,7 +47,8 @@ class DiscreteActions:
     discrete = True
 
     def __init__(self, count: int, start: int) -> None:
-        self.dim, self._start, self.bounds = count, start, {}
+        self.dim, self._start = count, start
+        self.bounds: dict[str, tuple[float, ...]] = {}
 
     def native(self, action: NDArray[np.float32]) -> np.int64:
         """The index of the largest entry."""

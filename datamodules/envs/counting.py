@@ -18,10 +18,8 @@ from datamodules.observation import Observation
 from worldmodel.spec import EnvSpec
 
 TASK = "counting"
-FaultKind = Literal[
-    *("none", "raise", "exit", "leave", "kill", "stop", "hang", "slow", "nan", "huge", "shape", "float", "flags"),
-    *("steps", "print", "garbage", "blank", "frozen", "vector", "names"),
-]
+_Early = Literal["none", "raise", "exit", "leave", "kill", "stop", "hang", "slow", "nan", "huge", "shape", "float"]
+FaultKind = Literal[_Early, "flags", "steps", "print", "garbage", "blank", "frozen", "vector", "names"]
 # from the moment on, not at that moment only
 LASTING = ("blank", "frozen")
 

@@ -5,7 +5,7 @@ import os
 import select
 import time
 import weakref
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Self
@@ -17,13 +17,15 @@ from datamodules.envs import wire
 from datamodules.envs.checks import checked_action
 from datamodules.envs.errors import BadOption, NotReset, WorkerFault
 from datamodules.envs.protocol import Fault, Step
-from datamodules.envs.remote import RemoteEnv, RemoteLanes
+from datamodules.envs.remote import LaneRows, RemoteEnv, RemoteLanes
 from datamodules.envs.supervised import PoolOptions, Supervised
 from worldmodel.spec import EnvSpec
 
 _EXIT_GRACE_S = 2.0
 # the seeds of the episodes with which workers prove at their start that they draw; no rank has this number
 START_RANK = 2**31 + 1
+Single = Supervised[int, NDArray[np.float32], Step]
+Together = Supervised[dict[int, int], dict[int, NDArray[np.float32]], LaneRows]
 
 
 def episode_seed(run_seed: int, rank: int, index: int, episode: int) -> int:
@@ -61,8 +63,8 @@ class EnvPool:
         self._limit = self._options.fault_limit()
         self._patience = {"reset": Patience(), "step": Patience()}
         self._poll = select.poll()
-        self._watched: dict[int, Supervised] = {}
-        self._envs: list[Supervised] = []
+        self._watched: dict[int, Single] = {}
+        self._envs: list[Single] = []
         self._finalizer = weakref.finalize(self, shut_down, self._envs, os.getpid())
         try:
             self._start()
@@ -167,7 +169,7 @@ class EnvPool:
                 self._poll.register(env.worker.fileno, select.POLLIN)
         return rows
 
-    def _arrivals(self, until: float) -> list[tuple[Supervised, Step | Fault]]:
+    def _arrivals(self, until: float) -> list[tuple[Single, Step | Fault]]:
         """What has been answered or has failed, after waiting for it until a time at most."""
         due = min(env.deadline for env in self._watched.values())
         events = self._poll.poll(max(0.0, min(due, until) - time.monotonic()) * 1000 + 1)
@@ -194,7 +196,7 @@ class EnvPool:
         self._poll.unregister(fd)
 
 
-def shut_down(envs: list[Supervised], owner: int) -> None:
+def shut_down(envs: Sequence[Supervised[Any, Any, Any]], owner: int) -> None:
     """End the workers of a pool that process `owner` has opened."""
     # a forked copy of this process must not end its parent's workers
     if os.getpid() != owner:
@@ -218,7 +220,7 @@ class VectorPool:
         self._faults: dict[int, Fault] = {}
         self._open: set[int] = set()
         limit = self._options.fault_limit()
-        self._envs: list[Supervised] = []
+        self._envs: list[Together] = []
         self._finalizer = weakref.finalize(self, shut_down, self._envs, os.getpid())
         try:
             self._envs.append(Supervised(0, start=self._launch, options=self._options, limit=limit))
@@ -282,7 +284,7 @@ class VectorPool:
         self.close()
 
     @property
-    def _worker(self) -> Supervised:
+    def _worker(self) -> Together:
         return self._envs[0]
 
     def _launch(self, restarts: int) -> RemoteLanes:

@@ -11,9 +11,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,18 @@ ROOT = Path(__file__).resolve().parents[2]
 _CHUNK = 1 << 12
 
 
+class HasEnd(Protocol):
+    """Rows that say whether no more can be asked of their worker before a reset."""
+
+    is_last: bool
+
+
+# what a request carries, and what its answer brings: one environment's, or {lane: one environment's}
+Seeds = TypeVar("Seeds")
+Actions = TypeVar("Actions")
+Rows = TypeVar("Rows", bound=HasEnd)
+
+
 class Trouble(RuntimeError):
     """What went wrong with a worker: `kind` is one of protocol.FAULT_KINDS, `trace` as in an EnvError."""
 
@@ -37,7 +50,7 @@ class Trouble(RuntimeError):
         self.kind, self.trace = kind, trace
 
 
-class RemoteEnv:
+class Remote(Generic[Seeds, Actions, Rows]):
     """A worker that starts in the background: its first answer goes to `accept`, those to requests to `read_row`.
 
     config: source, kwargs, visuals, blank_frames, frozen_frames and lanes (0: a single environment); seed: of the
@@ -87,13 +100,17 @@ class RemoteEnv:
         self._observed, self._frame = wire.shared_views(self.spec, memory, self._lanes)
         self._nothing = bytes(self._body_size())
 
-    def send_reset(self, seed: int, *, deadline: float) -> None:
+    def send_reset(self, seeds: Seeds, *, deadline: float) -> None:
         """Ask for a reset; raises Trouble, of kind timeout where the request is not taken until `deadline`."""
-        self._send(wire.OP_RESET, seed, self._nothing, deadline)
+        raise NotImplementedError
 
-    def send_step(self, action: NDArray[np.float32], *, deadline: float) -> None:
-        """Ask for a step with a checked action [A]; raises Trouble as `send_reset`."""
-        self._send(wire.OP_STEP, 0, action.tobytes(), deadline)
+    def send_step(self, actions: Actions, *, deadline: float) -> None:
+        """Ask for a step with checked actions; raises Trouble as `send_reset`."""
+        raise NotImplementedError
+
+    def read_row(self, reply: wire.Reply) -> Rows:
+        """The row of an answer, a copy; raises Trouble."""
+        raise NotImplementedError
 
     def take(self) -> wire.Reply | None:
         """The answer to the last request if it has arrived; raises Trouble."""
@@ -123,12 +140,6 @@ class RemoteEnv:
                 return reply
             if not ready:
                 raise Trouble("timeout", "no answer in time")
-
-    def read_row(self, reply: wire.Reply) -> Step:
-        """The row of an answer, a copy; raises Trouble."""
-        refuse_failure(reply)
-        flags = (reply.is_first, reply.is_last, reply.is_terminal)
-        return Step(self._seen(0), reply.reward, *flags, reply.env_steps)
 
     def _seen(self, lane: int) -> Observation:
         return {name: values.copy() for name, values in self._observed[lane].items()}
@@ -249,13 +260,31 @@ def _popen(command: list[str], socket_fd: int, memory_fd: int, settings: dict[st
     )
 
 
+class RemoteEnv(Remote[int, NDArray[np.float32], Step]):
+    """A worker with a single environment."""
+
+    def send_reset(self, seeds: int, *, deadline: float) -> None:
+        """Ask for the episode of a seed."""
+        self._send(wire.OP_RESET, seeds, self._nothing, deadline)
+
+    def send_step(self, actions: NDArray[np.float32], *, deadline: float) -> None:
+        """Ask for a step with a checked action [A]."""
+        self._send(wire.OP_STEP, 0, actions.tobytes(), deadline)
+
+    def read_row(self, reply: wire.Reply) -> Step:
+        """The row of an answer, a copy; raises Trouble."""
+        refuse_failure(reply)
+        flags = (reply.is_first, reply.is_last, reply.is_terminal)
+        return Step(self._seen(0), reply.reward, *flags, reply.env_steps)
+
+
 class LaneRows(dict[int, Step]):
     """The rows of one answer by lane; the worker as a whole is never at an end."""
 
     is_last = False
 
 
-class RemoteLanes(RemoteEnv):
+class RemoteLanes(Remote[dict[int, int], dict[int, NDArray[np.float32]], LaneRows]):
     """A worker whose requests and answers concern any of its lanes at once."""
 
     def send_reset(self, seeds: dict[int, int], *, deadline: float) -> None:
@@ -285,7 +314,7 @@ class RemoteLanes(RemoteEnv):
     def _body_size(self) -> int:
         return self._lanes * wire.lane_type(self.spec.action_dim).itemsize
 
-    def _body(self, asked: dict[int, object]) -> NDArray:
+    def _body(self, asked: Iterable[int]) -> NDArray[np.void]:
         self._asked = list(asked)
         body = np.zeros(self._lanes, wire.lane_type(self.spec.action_dim))
         body["asked"][self._asked] = True

@@ -4,14 +4,15 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.envs.errors import BadOption, Diverged, EnvError, NotReset, WorkerFault, WorkerLost
-from datamodules.envs.protocol import Fault, Step
-from datamodules.envs.remote import RemoteEnv, Trouble
+from datamodules.envs.protocol import Fault
+from datamodules.envs.remote import Actions, Remote, Rows, Seeds, Trouble
+from datamodules.envs.wire import Reply
 from worldmodel.spec import EnvSpec
 
 
@@ -81,7 +82,7 @@ class PoolOptions:
         }
 
 
-class Supervised:
+class Supervised(Generic[Seeds, Actions, Rows]):
     """Environment `index`, with `start(restarts)` to launch a worker; no method waits for one, but `finish_start`.
 
     options: how long an answer may take. limit: counts the faults. asked, deadline: when the last request was made, and
@@ -91,7 +92,12 @@ class Supervised:
     """
 
     def __init__(
-        self, index: int, *, start: Callable[[int], RemoteEnv], options: PoolOptions, limit: FaultLimit
+        self,
+        index: int,
+        *,
+        start: Callable[[int], Remote[Seeds, Actions, Rows]],
+        options: PoolOptions,
+        limit: FaultLimit,
     ) -> None:
         self.index, self._start, self._options, self._limit = index, start, options, limit
         self._restarts = self._decisions = 0
@@ -114,9 +120,9 @@ class Supervised:
         except Trouble as trouble:
             raise WorkerLost(f"worker {self.index} did not start: {trouble.kind}: {trouble}") from trouble
 
-    def ask_reset(self, seed: int) -> None:
+    def ask_reset(self, seeds: Seeds) -> None:
         """Ask for an episode, as soon as the worker has started."""
-        self._expect_answer(seed)
+        self._expect_answer(seeds)
         if self._starting:
             return
         try:
@@ -124,8 +130,8 @@ class Supervised:
         except Trouble as trouble:
             self._replace(trouble)
 
-    def ask_step(self, action: NDArray[np.float32]) -> None:
-        """Ask for a step with a checked action [A]; raises NotReset."""
+    def ask_step(self, actions: Actions) -> None:
+        """Ask for a step with checked actions; raises NotReset."""
         if self.fault is not None:
             return
         if not self._is_open:
@@ -133,11 +139,11 @@ class Supervised:
         self._expect_answer(None)
         self.deadline = self.asked + self._options.step_timeout_s
         try:
-            self.worker.send_step(action, deadline=self.deadline)
+            self.worker.send_step(actions, deadline=self.deadline)
         except Trouble as trouble:
             self._replace(trouble)
 
-    def answer(self, now: float) -> Step | Fault | None:
+    def answer(self, now: float) -> Rows | Fault | None:
         """The row or the fault that was asked for, None while there is none; raises WorkerLost."""
         try:
             row = None if self.fault is not None else self._row(now)
@@ -160,13 +166,13 @@ class Supervised:
                 self._replace(trouble)
         return None
 
-    def _expect_answer(self, seed: int | None) -> None:
+    def _expect_answer(self, seeds: Seeds | None) -> None:
         # supersedes a request that was broken off, by Ctrl-C for example
-        self._seed, self.asked = seed, time.monotonic()
-        self._decisions = 0 if seed is not None else self._decisions + 1
+        self._seeds, self.asked = seeds, time.monotonic()
+        self._decisions = 0 if seeds is not None else self._decisions + 1
         self.late, self.fault, self._awaited = False, None, True
 
-    def _row(self, now: float) -> Step | None:
+    def _row(self, now: float) -> Rows | None:
         reply = self.worker.take()
         if reply is None:
             if now > self.deadline:
@@ -180,16 +186,16 @@ class Supervised:
         self._is_open, self._awaited = not step.is_last, False
         return step
 
-    def _accept(self, reply: object) -> None:
+    def _accept(self, reply: Reply) -> None:
         self.worker.accept(reply)
         if self._spec is not None and self.worker.spec != self._spec:
             raise Trouble("spec", f"expected {self._spec} after a restart, got {self.worker.spec}")
         self._spec, self._starting = self.worker.spec, False
 
     def _send_reset(self) -> None:
-        assert self._seed is not None
+        assert self._seeds is not None
         self.deadline = time.monotonic() + self._options.reset_timeout_s
-        self.worker.send_reset(self._seed, deadline=self.deadline)
+        self.worker.send_reset(self._seeds, deadline=self.deadline)
 
     def _launch(self) -> None:
         # not waited for: the other workers go on while this one starts

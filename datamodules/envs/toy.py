@@ -121,7 +121,7 @@ class PointEnv:
 
     def background_mask(self, image: str = "pixels") -> NDArray[np.bool_]:
         """Where the present frame shows neither dot, [1, h, w]."""
-        return ~self._pixels()[None, :2].any(axis=1)
+        return (self._pixels()[None, :2] == 0).all(axis=1)
 
     def state_fingerprint(self) -> bytes:
         """The state in steps of 0.05 units."""

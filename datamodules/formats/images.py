@@ -102,7 +102,7 @@ def encode_film(path: Path, frames: NDArray[np.uint8], *, fps: float, codec: str
     pix_fmt = "rgb24" if codec == "lossless" else "yuv420p" if height % 2 == width % 2 == 0 else "yuv444p"
     temporary = path.with_name(f".{path.name}.tmp")
     with av.open(str(temporary), "w", format="mp4") as container:
-        stream = container.add_stream(name, rate=Fraction(fps).limit_denominator(1000))
+        stream: Any = container.add_stream(name, rate=Fraction(fps).limit_denominator(1000))
         stream.width, stream.height, stream.pix_fmt, stream.options = width, height, pix_fmt, options
         for frame in frames:
             picture = np.ascontiguousarray(np.broadcast_to(frame, (3, height, width)).transpose(1, 2, 0))

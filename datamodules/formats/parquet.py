@@ -88,7 +88,8 @@ class Rows:
             raise FormatError(f"{path}: expected 1 row or more, got none")
         self._first = int(matrix(first.column("index"), 1, f"{path} index")[0, 0])
         self._batches: Iterator[Any] = iter(())
-        self._begin, self._batch = self._first, None
+        self._begin = self._first
+        self._batch: Any = None
 
     def take(self, begin: int, end: int) -> Iterator[Any]:
         """Record batches that make up the rows numbered begin..end - 1."""

@@ -83,9 +83,9 @@ def recognise(path: Path) -> str:
     elif path.is_file():
         with path.open("rb") as file:
             head = file.read(12)
-        scheme = _SIGNATURES.get(head[:4]) or ("mp4" if head[4:8] == b"ftyp" else None)
-        if scheme is not None:
-            return scheme
+        signed = _SIGNATURES.get(head[:4]) or ("mp4" if head[4:8] == b"ftyp" else None)
+        if signed is not None:
+            return signed
     else:
         raise FormatError(f"no such file or folder: {path}")
     raise FormatError(f"{path}: expected a known data set, got none of them; say which: one of {_known()}")

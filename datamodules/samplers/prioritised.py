@@ -92,7 +92,7 @@ class Prioritised:
             finite = np.isfinite(error)  # nothing else can rank
             priority = np.maximum(np.abs(error[finite]) ** np.float32(self.alpha), np.float32(1))
             self._largest = float(max(self._largest, priority.max(initial=1.0)))
-            self._assign(*windows[finite, 1:].T, priority)
+            self._assign(windows[finite, 1], windows[finite, 2], priority)
 
     def _assign(self, stream: NDArray[np.int64], first: NDArray[np.int64], priority: NDArray[np.float32]) -> None:
         """Give rows [B] their priorities [B]; those that the ring has passed since are left out."""

@@ -199,7 +199,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, dict[str, Any]] | None:
 def parse_manifest(data: bytes) -> tuple[Manifest, dict[str, Any]]:
     """The manifest and the copy of the folder's header that `load` gave; raises ChecksumMismatch."""
     content = decode_json(data)
-    numbers = {key: content.get(key) for key in _KEYS}
+    numbers: dict[str, Any] = {key: content.get(key) for key in _KEYS}
     if not all(type(number) is int and number >= 0 for number in numbers.values()):
         raise ChecksumMismatch(f"expected {', '.join(_KEYS)}, got {content}")
     return Manifest(*(int(content[key]) for key in _KEYS)), content.get("header", {})

@@ -50,10 +50,10 @@ def apt_as_administrator() -> list[str] | None:
     if os.geteuid() == 0:
         return []
     sudo = ["sudo", "-n"]
-    silent = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    if shutil.which("sudo") and subprocess.run([*sudo, "true"], check=False, **silent).returncode == 0:
-        return sudo
-    return None
+    if not shutil.which("sudo"):
+        return None
+    allowed = subprocess.run([*sudo, "true"], check=False, stdin=subprocess.DEVNULL, capture_output=True)
+    return sudo if allowed.returncode == 0 else None
 
 
 def install(packages: tuple[str, ...], administrator: list[str]) -> str:

@@ -78,7 +78,7 @@ def _video(files: list[Path], size: tuple[int, int]) -> Iterator[Frames]:
     try:
         with av.open(str(files[0])) as container:
             for frame in container.decode(video=0):
-                yield frame.to_ndarray(format="rgb24", height=height, width=width)
+                yield frame.to_ndarray(format="rgb24", height=height, width=width).astype(np.uint8, copy=False)
     except (av.FFmpegError, IndexError) as error:
         raise BadOption(f"visuals.background.videos: {files[0]} cannot be decoded: {error}") from error
 
