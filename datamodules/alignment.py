@@ -101,12 +101,13 @@ def check_alignment(trajectories: Iterable[Trajectory]) -> Alignment:
     Returns:
         The verdict of the view that shows one; undecided where none does, or they contradict each other.
     """
-    sample, rewarded = [], []
+    sample: list[tuple[NDArray[Any], list[NDArray[np.uint8]], Rows]] = []
+    rewarded: list[bool] = []
     for trajectory in trajectories:
         rewarded.append(bool(trajectory.reward[1:2].any()))
         images, vectors = _first_rows(trajectory)
         action = trajectory.action[:ROWS_AN_EPISODE]
-        if min(len(rows) for rows in (action, *images, *vectors)) > _LAGS + 2:
+        if min(len(action), *(len(values) for values in trajectory.observation.values())) > _LAGS + 2:
             features = [_shrunk(image, _CELLS).reshape(len(image), -1) for image in images] or vectors
             # of a stack of pictures the newest
             newest = [np.rint(_shrunk(image[:, -3:], _CENTRE_CELLS)).astype(np.uint8) for image in images[:1]]
@@ -187,8 +188,7 @@ def _shrunk(pixels: NDArray[np.uint8], cells: int) -> NDArray[np.float32]:
     sums = np.add.reduceat(pixels, edges[0][:-1], axis=2, dtype=np.float32)
     sums = np.add.reduceat(sums, edges[1][:-1], axis=3)
     areas = np.diff(edges[0])[:, None] * np.diff(edges[1])
-    means: NDArray[np.float32] = sums / areas.astype(np.float32)
-    return means
+    return (sums / areas.astype(np.float32)).astype(np.float32, copy=False)
 
 
 def _moments(frames: NDArray[np.uint8], background: NDArray[np.float32]) -> Rows:

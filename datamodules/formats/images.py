@@ -150,7 +150,7 @@ class Film:
             raise FormatError(f"{name}: expected an mp4, got another kind of file or an empty one")
         file.seek(0)
         try:
-            self._container = av.open(file, format="mp4", options=options)
+            self._container: Any = av.open(file, format="mp4", options=options)
         except self._errors as error:
             file.close()
             raise FormatError(f"{name}: expected an mp4, got {error}") from error

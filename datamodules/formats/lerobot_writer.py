@@ -70,7 +70,7 @@ class LeRobotWriter:
         """Add an episode, durable on return; raises TrajectoryInvalid, FormatError, OSError."""
         trajectory.check()
         require_spec(self._spec, trajectory)
-        place_of = {"chunk": self._episodes // CHUNK_FILES, "file": self._episodes % CHUNK_FILES}
+        place_of: dict[str, Any] = {"chunk": self._episodes // CHUNK_FILES, "file": self._episodes % CHUNK_FILES}
         if self._in_film:
             for name, key in self._cameras.items():
                 film = self._folder_of(place(VIDEO_PATH, **place_of, key=key))
