@@ -68,7 +68,7 @@ def make(
     else:
         _require("kwargs", kwargs, not kwargs, "none for a task of the suite")
         load = _suite_loader(suite, task)
-    options = {"task": task, "action_repeat": action_repeat, "episode_steps": episode_steps}
+    options: dict[str, Any] = {"task": task, "action_repeat": action_repeat, "episode_steps": episode_steps}
     options["observes_state"] = observe != "pixels"
     if observe == "state":
         return DmcEnv(load, views={}, look="none", **options)

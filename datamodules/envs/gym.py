@@ -55,10 +55,10 @@ def make(
     gymnasium = import_gymnasium(gpu=gpu, draws=draws)
     with gl_for(observe):
         env = _open(gymnasium, task, draws, episode_steps, dict(kwargs or {}))
-    chosen = {"observe": observe, "pixels": pixels, "image_key": image_key}
+    chosen: dict[str, Any] = {"observe": observe, "pixels": pixels, "image_key": image_key}
     observer = choose_observer(env.observation_space, env.render_mode, **chosen)
     limit = episode_steps or known_limit(env, task)
-    facts = {"task": task, "size": size, "action_repeat": action_repeat, "episode_steps": limit}
+    facts: dict[str, Any] = {"task": task, "size": size, "action_repeat": action_repeat, "episode_steps": limit}
     return GymEnv(env, observer, notes=notes_on(env, observer, kwargs or {}), **facts)
 
 
@@ -224,8 +224,8 @@ class GymEnv:
         self._actions = actions_of(env.action_space)
         self._images: dict[str, NDArray[np.uint8]] = {}
         self._control_steps, self._open = 0, False
-        facts = {"task": task, "size": size, "action_repeat": action_repeat, "episode_steps": episode_steps}
-        self.spec = spec_of(observer, self._actions, **facts)
+        steps: dict[str, Any] = {"action_repeat": action_repeat, "episode_steps": episode_steps}
+        self.spec = spec_of(observer, self._actions, task=task, size=size, **steps)
 
     def reset(self, seed: int) -> Step:
         """Open the episode of `seed`; it seeds the action space too."""

@@ -93,10 +93,10 @@ def make_lanes(
     if not isinstance(env, gymnasium.vector.VectorEnv) or env.num_envs != lanes:
         got = f"{type(env).__name__} with {getattr(env, 'num_envs', 'no')} lanes"
         raise UnknownTask(f"task: expected a gymnasium.vector.VectorEnv with {lanes} lanes from {task}, got {got}")
-    chosen = {"observe": observe, "pixels": pixels, "image_key": image_key}
+    chosen: dict[str, Any] = {"observe": observe, "pixels": pixels, "image_key": image_key}
     observer = choose_observer(env.single_observation_space, env.render_mode, **chosen)
     limit = episode_steps or known_limit(env, task)
-    facts = {"task": task, "size": size, "action_repeat": action_repeat, "episode_steps": limit}
+    facts: dict[str, Any] = {"task": task, "size": size, "action_repeat": action_repeat, "episode_steps": limit}
     by_lane = isinstance(env.unwrapped, gymnasium.vector.SyncVectorEnv | gymnasium.vector.AsyncVectorEnv)
     singles = env.envs if isinstance(env.unwrapped, gymnasium.vector.SyncVectorEnv) else []
     notes = [notes_on(single, observer, options) for single in singles]
@@ -154,8 +154,8 @@ class VectorLanes:
         self._steps: dict[int, int] = {}  # control steps of the open episodes
         self._ended = np.ones(self.count, np.bool_)  # the environment's own episode is over
         self._openings: dict[int, Seen] = {}  # what is seen of the lanes that stand at an opening of their own
-        facts = {"task": task, "size": size, "action_repeat": action_repeat, "episode_steps": episode_steps}
-        self.spec = spec_of(observer, self._actions, **facts)
+        steps: dict[str, Any] = {"action_repeat": action_repeat, "episode_steps": episode_steps}
+        self.spec = spec_of(observer, self._actions, task=task, size=size, **steps)
 
     def reset(self, seeds: dict[int, int]) -> dict[int, Step]:
         """Open an episode in each lane of {lane: seed} while the others go on; see above for what a seed does."""

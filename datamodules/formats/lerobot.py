@@ -175,10 +175,10 @@ class LeRobotReader:
             endings[shown] = values[shown]
         return endings
 
-    def _unread(self) -> set[str]:
+    def _unread(self) -> frozenset[str]:
         """Features that are neither the camera nor numbers that are read, nor made of these."""
         known = {*self._numbers(), *self._cameras, "timestamp", "task_index", *_TERMINAL}
-        return set(self._info.columns) - (known | {"next.done"} if self._terminal in _TERMINAL else known)
+        return self._info.columns - (known | {"next.done"} if self._terminal in _TERMINAL else known)
 
     def _columns(self, episode: _Episode) -> tuple[dict[str, NDArray[Any]], list[NDArray[np.uint8]]]:
         """The numbers of an episode's rows by column, and its frames where they lie in the table."""

@@ -29,6 +29,7 @@ def measure(overrides: list[str], *, repeats: int, passes: int, envs: int) -> di
     config = load_config([*(text for text in DEFAULTS if text.partition("=")[0] not in given), *overrides])
     with open_pool(config, envs) as pool:
         actions = np.random.default_rng(0).uniform(-1, 1, (repeats, envs, pool.spec.action_dim)).astype(np.float32)
+        assert isinstance(pool, EnvPool)
         bare = [env.worker for env in pool._envs]  # the same processes, asked without a supervisor
         ways: list[Callable[[], Figures]] = [
             lambda: _rate(_supervised(pool, range(1)), actions[:, :1], pool.pids),
@@ -101,7 +102,7 @@ def _supervised(pool: EnvPool, indices: range) -> Round:
 def _unsupervised(workers: list[RemoteEnv]) -> Round:
     """The same messages and copies of frames, each answer read in turn with no time-out and no check."""
     ends = [worker._end for worker in workers]
-    views, sequences = [worker._pixels for worker in workers], [worker._sequence for worker in workers]
+    sequences = [worker._sequence for worker in workers]
     size, dim = len(wire.Reply(0, wire.DONE).pack()), workers[0].spec.action_dim
 
     def ask(index: int, operation: int, argument: int, action: np.ndarray) -> None:
@@ -112,7 +113,8 @@ def _unsupervised(workers: list[RemoteEnv]) -> Round:
         inbox = wire.Inbox()
         inbox.add(wire.receive(ends[index], size))
         reply = inbox.next()
-        views[index].copy()
+        assert reply is not None
+        workers[index]._seen(0)
         return reply.is_last
 
     def reset(index: int) -> None:

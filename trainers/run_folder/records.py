@@ -36,9 +36,11 @@ def versions() -> dict[str, str]:
 def git_commit() -> str:
     """The commit of this project's files, with "changed" where they differ from it; "none" outside a repository."""
     root = Path(__file__).resolve().parents[2]
-    git = lambda *words: subprocess.run(  # noqa: E731
-        ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True
-    ).stdout.strip()
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(root), *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
     try:
         if not (root / ".git").exists():  # an installed copy may lie in somebody else's repository
             return "none"

@@ -47,6 +47,6 @@ class Pendulum:
         """Nothing is known of what follows."""
         return latent.new_zeros(latent.shape[:-1])
 
-    def propose(self, latent: Float[Tensor, "R 2"], generator: Noise) -> None:
+    def propose(self, latent: Float[Tensor, "R 2"], generator: Noise) -> Float[Tensor, "R 1"] | None:
         """There is no policy."""
-        return
+        return None

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from datamodules.envs.pool import episode_seed
 from datamodules.formats.uri import open_writer
+from datamodules.observation import Observation
 from datamodules.rollout import Policy, SmoothRandom, play
 from trainers.acting.record_episodes import RECORDING_RANK, Recorder
 from trainers.benchmarks.known_dynamics.cartpole import Cartpole
@@ -30,7 +31,7 @@ class Script:
         self._actions, self._next = actions, 0
 
     def __call__(
-        self, pixels: NDArray[np.uint8], is_first: NDArray[np.bool_], ready: NDArray[np.bool_]
+        self, observation: Observation, is_first: NDArray[np.bool_], ready: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
         """The next action, for one environment."""
         self._next = 0 if is_first[0] else self._next + 1

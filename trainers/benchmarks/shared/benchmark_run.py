@@ -58,7 +58,7 @@ def _begun(folder: Path) -> bool:
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Values by dotted key."""
-    found = {}
+    found: dict[str, Any] = {}
     for name, value in tree.items():
         inner = _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
         found |= inner
