@@ -69,7 +69,7 @@ class Batch:
     def select(self, windows: Bool[Tensor, "B"]) -> "Batch":
         """The windows that are marked."""
         names = None if self.windows is None else self.windows[windows.cpu()]
-        return replace(self, windows=None)._map(lambda rows: rows[windows], windows=names)
+        return replace(replace(self, windows=None)._map(lambda rows: rows[windows]), windows=names)
 
     def pinned(self) -> "Batch":
         """The same batch in page-locked memory, which a GPU copies from by itself."""
@@ -83,12 +83,10 @@ class Batch:
         number = first + torch.arange(self.reward.shape[1])
         return torch.stack([stream.expand_as(number), number], -1).to(self.reward.device)
 
-    def _map(self, change: Callable[[Tensor], Tensor], **others: Tensor | None) -> "Batch":
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         observation = {name: change(rows) for name, rows in self.observation.items()}
         columns = (f.name for f in fields(self) if f.name not in ("observation", "windows"))
-        return replace(
-            self, observation=observation, **{name: change(getattr(self, name)) for name in columns}, **others
-        )
+        return replace(self, observation=observation, **{name: change(getattr(self, name)) for name in columns})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The environment side's records: numpy only, importing this never imports torch."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,3 +128,9 @@ class Pool(Protocol):
 
     def close(self) -> None:
         """End all workers."""
+
+    def __enter__(self) -> Self:
+        """The pool, which is closed at the end."""
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from datamodules.envs.errors import EnvError
-from datamodules.envs.pool import EnvPool, episode_seed
-from datamodules.envs.protocol import Step
+from datamodules.envs.pool import episode_seed
+from datamodules.envs.protocol import Pool, Step
 from datamodules.observation import Observation, empty
 from datamodules.rollout import Episode, Policy, play
 from trainers.acting.agent_policy import AgentPolicy
@@ -86,9 +86,9 @@ class EvaluationFailed(EnvError):
 class Evaluator:
     """Plays seeded episodes, at most `envs` at once, in a pool of its own that starts when it is needed."""
 
-    def __init__(self, open_pool: Callable[[int], EnvPool], *, envs: int, seed: int) -> None:
+    def __init__(self, open_pool: Callable[[int], Pool], *, envs: int, seed: int) -> None:
         self._open_pool, self._envs, self._seed = open_pool, envs, seed
-        self._pool: EnvPool | None = None
+        self._pool: Pool | None = None
 
     def run(
         self,
@@ -123,7 +123,7 @@ class Evaluator:
             self._pool.close()
             self._pool = None
 
-    def _pool_of(self, width: int) -> EnvPool:
+    def _pool_of(self, width: int) -> Pool:
         if self._pool is None or len(self._pool.pids) < width:
             self.close()
             self._pool = self._open_pool(width)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from datamodules.envs.errors import WorkerFault
-from datamodules.envs.pool import EnvPool, episode_seed
-from datamodules.envs.protocol import Fault, Step
+from datamodules.envs.pool import episode_seed
+from datamodules.envs.protocol import Fault, Pool, Step
 from datamodules.formats.protocol import Writer
 from datamodules.formats.uri import absolute, open_writer, require_new
 from datamodules.rollout import Episode, Policy, SmoothRandom, play
@@ -131,14 +131,14 @@ def _trajectory(rows: Sequence[tuple[Step, NDArray[np.float32]]], *, name: str) 
     )
 
 
-def _policy(pool: EnvPool, agent: LatentMPC | None, seeds: Sequence[int], clock: Clock) -> Policy:
+def _policy(pool: Pool, agent: LatentMPC | None, seeds: Sequence[int], clock: Clock) -> Policy:
     """A policy for one round, with a seed for the draws of each episode."""
     if agent is None:
         return SmoothRandom(pool.spec, rngs=[np.random.default_rng(seed) for seed in seeds])
     return AgentPolicy(agent, generators=[torch.Generator().manual_seed(seed) for seed in seeds], clock=clock)
 
 
-def _agent(config: dict[str, Any], pool: EnvPool, checkpoint: Path, policy: str, device: str) -> LatentMPC:
+def _agent(config: dict[str, Any], pool: Pool, checkpoint: Path, policy: str, device: str) -> LatentMPC:
     if policy != "checkpoint":
         config["agent"]["act_with"] = policy
     require_task_fits(checkpoint.resolve().parent.parent, pool.spec, key="model")

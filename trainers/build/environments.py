@@ -6,12 +6,13 @@ from functools import cache
 from typing import Any
 
 from datamodules.envs.pool import EnvPool, VectorPool
+from datamodules.envs.protocol import Pool
 from datamodules.envs.sources import has_lanes, takes
 from datamodules.envs.supervised import FaultLimit
 from worldmodel.spec import EnvSpec
 
 Config = Mapping[str, Any]
-AnyPool = EnvPool | VectorPool
+
 
 # of the `data` section; what a section leaves out has the pool's default
 POOL_LIMITS = (
@@ -20,7 +21,7 @@ POOL_LIMITS = (
 )
 
 
-def open_pool(config: Config, count: int, *, gpu: int | None = None, visuals: Config | None = None) -> AnyPool:
+def open_pool(config: Config, count: int, *, gpu: int | None = None, visuals: Config | None = None) -> Pool:
     """`count` supervised environments of the configured task, with `visuals` instead of the task's if given.
 
     gpu: the EGL device of those that draw with GL.
@@ -28,7 +29,7 @@ def open_pool(config: Config, count: int, *, gpu: int | None = None, visuals: Co
     task, data = config["task"], config["data"]
     source = task["source"]
     device = {"gpu": gpu} if gpu is not None and takes(source, "gpu") else {}
-    kind: type[AnyPool] = VectorPool if has_lanes(source) else EnvPool
+    kind: type[EnvPool] | type[VectorPool] = VectorPool if has_lanes(source) else EnvPool
     pool = kind(
         source=source,
         kwargs=device | dict(task["env"]),
@@ -52,7 +53,7 @@ def build_fault_limit(config: Config) -> FaultLimit:
     return FaultLimit(**{name: config["data"][key] for name, key in names.items() if key in config["data"]})
 
 
-def open_evaluation_pool(config: Config, count: int, *, gpu: int | None = None) -> AnyPool:
+def open_evaluation_pool(config: Config, count: int, *, gpu: int | None = None) -> Pool:
     """`open_pool`, seen through `evaluation.visuals` where the configuration has it."""
     return open_pool(config, count, gpu=gpu, visuals=config["evaluation"].get("visuals"))
 

@@ -113,7 +113,7 @@ def _apply(config: DictConfig, override: Override) -> None:
         OmegaConf.update(config, key, value, force_add=added, merge=key not in OPEN)
     elif value in groups()[key]:
         files = (folder / key / f"{value}.yaml" for folder in config_folders())
-        chosen = OmegaConf.load(next(path for path in files if path.exists()))
+        chosen: Any = OmegaConf.load(next(path for path in files if path.exists()))
         chosen.pop("defaults", None)  # choices for other groups are for a configuration that is yet to be made
         config[key] = chosen
     else:
