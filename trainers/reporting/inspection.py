@@ -69,12 +69,12 @@ class _Findings:
             max(self.reward[1], float(episode.reward.max())),
         )
         if total > best:
-            self.film = _colour(episode.pixels[:600], spec)
+            self.film = _colour(episode, slice(600), spec)
         names = [*(["best"] if total > best else []), *(["worst"] if total < worst else [])]
         names += [f"{number:09d}"] if number in spread else []
         if names:
             picks = np.linspace(0, len(episode) - 1, FRAMES).round().astype(int)
-            one = _Shown(number, total, _colour(episode.pixels[picks], spec))
+            one = _Shown(number, total, _colour(episode, picks, spec))
             self.shown |= dict.fromkeys(names, one)
 
 
@@ -210,6 +210,9 @@ def _sheet(found: _Findings) -> NDArray[np.uint8]:
     return np.asarray(canvas)
 
 
-def _colour(pixels: NDArray[np.uint8], spec: EnvSpec) -> NDArray[np.uint8]:
-    """Frames [T, C, h, w] as [T, h, w, 3]."""
+def _colour(episode: Trajectory, rows: slice | NDArray[np.int64], spec: EnvSpec) -> NDArray[np.uint8]:
+    """The first image of an episode's rows as [T, h, w, 3]; black where no image was recorded."""
+    if not spec.images:
+        return np.zeros((len(episode.reward[rows]), 16, 16, 3), np.uint8)
+    pixels = episode.observation[next(iter(spec.images))][rows]
     return np.ascontiguousarray(newest_image(torch.from_numpy(pixels.copy()), spec).numpy().transpose(0, 2, 3, 1))
