@@ -17,6 +17,7 @@ TINY = (
 )
 COUNTING = ("task=counting", "task.env.episode_steps=12")
 STATES = ("agent=state_mpc", "dynamics=state_mlp", "objective=none", "policy=none", "dynamics.hidden=8")
+SUITE = ("task=reacher_easy", "task.env.episode_steps=24", "data.seed_episodes=1")
 # what is observed, and what its model loses beside rewards and KL
 KINDS = {
     "camera and joints": (
@@ -24,6 +25,15 @@ KINDS = {
         ("image", "vector"),
     ),
     "two cameras": ((*COUNTING, "+task.env.cameras={front: 16, wrist: 32}"), ("image",)),
+    "the suite's camera and joints": (
+        (*SUITE, "task.env.observe=pixels+state", "task.env.size=32", "task.env.look=fast"),
+        ("image", "vector"),
+    ),
+    "the suite's two cameras": (
+        (*SUITE, "task.env.cameras={front: 0, arm: 1}", "task.env.size=32", "task.env.look=fast"),
+        ("image",),
+    ),
+    "the suite's state": ((*SUITE, "task.env.observe=state"), ("vector",)),
     "a state": ((*COUNTING, "+task.env.cameras={}", "+task.env.vectors={position: 3, velocity: 2}"), ("vector",)),
 }
 
@@ -46,7 +56,7 @@ def test_it_trains_and_is_evaluated(kind: str, tmp_path: Path) -> None:
     receipt = evaluate.main([f"checkpoint={tmp_path / 'run'}", "episodes=1", "device=cpu"])
     assert receipt["returns"] == results["returns"]
     films = {path.name for path in (tmp_path / "run" / "videos").glob("open_loop_final*.mp4")}
-    assert len(films) == {"camera and joints": 1, "two cameras": 2, "a state": 0}[kind]
+    assert len(films) == {"joints": 1, "cameras": 2, "state": 0}[kind.split()[-1]]
 
 
 def test_normalisers_are_measured_on_the_seed_episodes(tmp_path: Path) -> None:
