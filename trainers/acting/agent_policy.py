@@ -1,6 +1,7 @@
 """An agent as a policy over numpy observations: what collection, evaluation and deployment share."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 import torch
@@ -53,7 +54,8 @@ class AgentPolicy:
 
 def _choose(rows: Tensor, chosen: Carry, other: Carry) -> Carry:
     """One carry's rows [n] where they are marked, another's elsewhere."""
-    pick = lambda a, b: torch.where(rows.view(-1, *[1] * (a.dim() - 1)), a, b)  # noqa: E731
-    return Carry(
-        *(pick(getattr(chosen, name), getattr(other, name)) for name in ("belief", "action", "plan", "executed"))
-    )
+
+    def pick(a: Tensor, b: Tensor) -> Tensor:
+        return torch.where(rows.view(-1, *[1] * (a.dim() - 1)), a, b)
+
+    return Carry(*(pick(getattr(chosen, f.name), getattr(other, f.name)) for f in fields(Carry)))

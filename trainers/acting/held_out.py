@@ -1,7 +1,6 @@
 """What a model predicts of episodes that it never learned from."""
 
-from collections.abc import Callable, Sequence
-from operator import attrgetter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -93,15 +92,18 @@ def _windows(episode: Trajectory, length: int, count: int) -> list[tuple[Traject
 
 
 def _batch(windows: Sequence[tuple[Trajectory, int, int]]) -> Batch:
-    def stacked(pick: Callable[[Trajectory], NDArray[Any]]) -> Tensor:
-        return torch.from_numpy(np.stack([pick(episode)[start:stop] for episode, start, stop in windows]))
+    episodes = [episode for episode, _, _ in windows]
 
-    reward, names = stacked(attrgetter("reward")), windows[0][0].observation
+    def stacked(columns: Iterable[NDArray[Any]]) -> Tensor:
+        pairs = zip(columns, windows, strict=True)
+        return torch.from_numpy(np.stack([rows[start:stop] for rows, (_, start, stop) in pairs]))
+
+    reward, names = stacked(episode.reward for episode in episodes), episodes[0].observation
     is_first, none = torch.zeros_like(reward, dtype=torch.bool), torch.zeros_like(reward, dtype=torch.bool)
     is_first[:, 0] = torch.tensor([start == 0 for _, start, _ in windows])
     return Batch(
-        observation={name: stacked(lambda episode, name=name: episode.observation[name]) for name in names},
-        action=stacked(attrgetter("action")),
+        observation={name: stacked(episode.observation[name] for episode in episodes) for name in names},
+        action=stacked(episode.action for episode in episodes),
         reward=reward,
         is_first=is_first,
         is_last=none,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from textwrap import wrap
+from typing import Any
 
 
 class BadArguments(ValueError):
@@ -26,7 +27,7 @@ class Key:
 class Arguments:
     """What was typed: a text for each own key (its default where it was not), switches, and what else is a key."""
 
-    own: dict[str, str | None]
+    own: dict[str, Any]
     switches: frozenset[str]
     overrides: list[str]
 
@@ -63,7 +64,7 @@ class Command:
         Raises:
             BadArguments: names the first word that is wrong, or the key that is missing.
         """
-        own: dict[str, str | None] = {key: option.default for key, option in self.keys.items()}
+        own: dict[str, Any] = {key: option.default for key, option in self.keys.items()}
         names = {alias: key for key, option in self.keys.items() for alias in (key, *option.aliases)}
         overrides, words, given = list[str](), 0, 0  # of the key that a word means
         for text in arguments:

@@ -183,7 +183,10 @@ def _end_labels(axes: Any, series: Sequence[Series], *, size: float = 9.0) -> No
     limits = np.asarray(axes.get_ylim())
     scale = np.log10 if axes.get_yscale() == "log" else np.asarray
     low, high = scale(limits)
-    place = lambda one: float((scale(one.y[-1]) - low) / (high - low))  # noqa: E731
+
+    def place(one: Series) -> float:
+        return float((scale(one.y[-1]) - low) / (high - low))
+
     named = sorted((one for one in series if one.label), key=place)
     gap = size * 1.35 / 72 / (axes.figure.get_size_inches()[1] * 0.82)
     right = axes.get_xlim()[1]
@@ -221,16 +224,17 @@ def _finite(series: Series, *, x_max: float | None) -> Series:
     """The series in order of x without NaN, and cut at x_max at an interpolated last point."""
     keep = np.isfinite(series.x) & np.isfinite(series.y)
     order = np.argsort(series.x[keep], kind="stable")
-    x, y, low, high = (
-        None if one is None else one[keep][order] for one in (series.x, series.y, series.low, series.high)
-    )
+    x = grid = series.x[keep][order]
     if x_max is not None and len(x) and x[-1] > x_max:
-        inside = x <= x_max
-        cut = series.style != "." and inside.any() and x[inside][-1] < x_max
-        grid = np.append(x[inside], x_max) if cut else x[inside]
-        y, low, high = (None if one is None else np.interp(grid, x, one) for one in (y, low, high))
-        x = grid
-    return Series(series.label, x, y, series.colour, low, high, series.style)
+        grid = x[x <= x_max]
+        if series.style != "." and len(grid) and grid[-1] < x_max:
+            grid = np.append(grid, x_max)
+
+    def on_grid(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return values[keep][order] if grid is x else np.interp(grid, x, values[keep][order])
+
+    low, high = (None if one is None else on_grid(one) for one in (series.low, series.high))
+    return Series(series.label, grid, on_grid(series.y), series.colour, low, high, series.style)
 
 
 def _font_size(found: re.Match[str]) -> str:

@@ -150,7 +150,8 @@ def _statistics(values: list[Any]) -> dict[str, float]:
 
 def _table(facts: dict[str, Any], found: _Findings) -> Table:
     table = Table(title=f"{facts['task']}  ({facts['uri']})", show_header=False, title_justify="left")
-    table.add_column(style="dim", no_wrap=True), table.add_column()
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
     spec, lengths, returns = facts["spec"], facts["lengths"], facts["returns"]
     table.add_row("episodes", f"{facts['episodes']:,} ({facts['terminated']:,} ended by termination)")
     table.add_row("rows", f"{facts['rows']:,} ({facts['env_steps']:,} env steps)")

@@ -116,8 +116,8 @@ def _learning(run: Run) -> dict[str, Any] | None:
     """The evaluation's curve, the training episodes, and what they can be compared with."""
     curves = published_curves(run.task) if run.axis == "env_steps" else []
     steps = run.metrics.get(run.axis, np.empty(0))
-    x_max = float(np.nanmax(steps)) if np.isfinite(steps).any() else 0.0
-    x_max = max(x_max, SHORTEST_AXIS) if curves else x_max or None
+    last = float(np.nanmax(steps)) if np.isfinite(steps).any() else 0.0
+    x_max = max(last, SHORTEST_AXIS) if curves else last or None
     own = [_training_returns(run), _evaluation_returns(run)]
     if not any(len(one.x) for one in own):
         return None
@@ -129,9 +129,9 @@ def _learning(run: Run) -> dict[str, Any] | None:
     # where nothing comes near what is possible, a line there would flatten every curve
     if best is not None and best < 4 * max(one.y.max() for one in (*series, *own) if len(one.y)):
         series.append(_level(best_name, best, "third", "--"))
-    options = {"x_max": x_max, "x_label": run.axis, "from_zero": True}
+    title = f"return over {run.axis}"
     return {
-        "chart": _chart([*series, *own], title=f"return over {run.axis}", **options),
+        "chart": _chart([*series, *own], title=title, x_max=x_max, x_label=run.axis, from_zero=True),
         "random": f"{random:.0f}" if random is not None else "",
         "best": f"{'the optimum' if best_name == 'optimum' else 'the most that is possible'}, {best:.0f}"
         if best
@@ -203,8 +203,12 @@ def _held_out(run: Run) -> dict[str, Any] | None:
     chart = _chart(series, title=f"held-out {what} error", height=3.0, x_label=run.axis, from_zero=True)
     kinds = [("every frame seen", "image", "", "reward")]
     kinds += [(f"{k} decisions ahead", f"image_{k}", f"still_{k}", f"reward_{k}") for k in HELD_OUT_STEPS]
-    value = lambda key: run.last(f"held_out/{key}") if key else None  # noqa: E731
-    rows = [(label, *(f"{v:.3g}" if is_number(v := value(key)) else "" for key in keys)) for label, *keys in kinds]
+
+    def value(key: str) -> str:
+        number = run.last(f"held_out/{key}") if key else None
+        return f"{number:.3g}" if is_number(number) else ""
+
+    rows = [(label, *map(value, keys)) for label, *keys in kinds]
     return {"what": what, "chart": chart, "rows": [row for row in rows if any(row[1:])]}
 
 

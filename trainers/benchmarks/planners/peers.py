@@ -117,7 +117,7 @@ def torchrl(simulator: Any, budget: Budget) -> Planned:
     from torchrl.envs import EnvBase
     from torchrl.modules.planners.cem import CEMPlanner
 
-    class World(EnvBase):
+    class World(EnvBase):  # type: ignore[misc]
         batch_locked = False
 
         def __init__(self, dim: int) -> None:

@@ -144,7 +144,8 @@ def trained(folder: Path, *, states: int = 4) -> Problem:
     with open_pool(config, 1) as pool:
         agent = build_agent(config, pool.spec).eval().requires_grad_(False)
         load_weights(agent, DurableCheckpointIO().load_checkpoint(checkpoint)["state_dict"])
-        step, carry, latents = pool.reset({0: 7})[0], agent.initial_carry(1), []
+        step: Any = pool.reset({0: 7})[0]
+        carry, latents = agent.initial_carry(1), []
         for _ in range(6 * states):
             seen = {name: torch.from_numpy(values)[None] for name, values in step.observation.items()}
             decision = agent.act(seen, torch.tensor([step.is_first]), carry, generator=generator)
