@@ -1,5 +1,7 @@
 """The records and protocols that every part agrees on.
 
+Algorithms, sections and equation numbers in this project are those of the text that docs/chapter.md names.
+
 Axes in annotations, one capital letter each, never reused:
     B batch of windows or environments · T recorded time · L the first rows of a window, from which K are unrolled
     H imagined or planned horizon · N plan candidates · P sequences of a policy, particles · M members, draws of weights
