@@ -1,11 +1,12 @@
 """Measure: `python -m trainers.benchmark <name>`; the last line of standard output is JSON.
 
 A benchmark is a module of trainers/benchmarks, or a folder there with measure.py, that has OPTIONS (its own keys and
-their defaults) and measure(overrides, **options) -> results.
+their defaults) and measure(**options) -> results, or measure(overrides, **options) where it has a configuration.
 """
 
 import ast
 import importlib
+import inspect
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str], package: str = PACKAGE) -> dict[str, Any]:
     options = {key: _typed(key, parsed.own[key], default) for key, default in benchmark.OPTIONS.items()}
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # as training does
-    results = benchmark.measure(parsed.overrides, **options)
+    results = benchmark.measure(*([parsed.overrides] if _has_configuration(benchmark) else []), **options)
     return {"benchmark": name, "threads": threads, "torch": torch.__version__, **results}
 
 
@@ -61,13 +62,19 @@ def _module(name: str, package: str) -> Any:
 
 
 def _command(name: str, package: str) -> Command:
-    defaults = {**_module(name, package).OPTIONS, "threads": 1}
+    benchmark = _module(name, package)
+    defaults = {**benchmark.OPTIONS, "threads": 1}
+    meaning = "of the configuration (see python -m trainers.fit --help), where an agent or a task is measured"
     return Command(
         name=f"benchmark {name}",
         summary=_first_line(benchmarks(package)[name]),
         keys={key: Key("", str(default)) for key, default in defaults.items()},
-        overrides="of the configuration (see python -m trainers.fit --help), where an agent or a task is measured",
+        overrides=meaning if _has_configuration(benchmark) else "",
     )
+
+
+def _has_configuration(benchmark: Any) -> bool:
+    return "overrides" in inspect.signature(benchmark.measure).parameters
 
 
 def _first_line(path: Path) -> str:

@@ -22,7 +22,7 @@ ROWS, DISTINCT = 501, 10
 SPEC = EnvSpec("synthetic", {"pixels": (3, 64, 64)}, 6, 2, 1000)
 
 
-def measure(overrides: list[str], *, episodes: int, folder: str) -> dict[str, Any]:
+def measure(*, episodes: int, folder: str) -> dict[str, Any]:
     """Import `episodes` files of np.savez_compressed, then of np.savez; megabytes are of unpacked pixels.
 
     The files are hard links to ten distinct ones, read from the page cache. folder: where there is room for

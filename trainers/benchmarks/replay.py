@@ -21,7 +21,7 @@ GATHER_ROWS = 100_000  # the contiguous array is no larger: it would push mapped
 PLENTY = parse_bytes("1TB")
 
 
-def measure(overrides: list[str], *, repeats: int, rows: int, storage: str, folder: str) -> dict[str, Any]:
+def measure(*, repeats: int, rows: int, storage: str, folder: str) -> dict[str, Any]:
     """Sample from `rows` rows, in turns with a gather of as many contiguous rows; files lie under `folder`."""
     if storage not in ("memory", "mapped"):
         raise BadConfig(f"storage: expected memory or mapped, got {storage!r}")

@@ -7,7 +7,7 @@ import numpy as np
 from trainers.benchmarks.known_dynamics.cartpole import Cartpole
 from trainers.benchmarks.known_dynamics.control import control
 from trainers.benchmarks.known_dynamics.pendulum import Pendulum
-from trainers.command.configuration import BadConfig
+from trainers.benchmarks.shared.options import names
 from trainers.command.registry import make
 
 OPTIONS = {"task": "cartpole", "planners": "cem,icem,mppi,gradient,cem_gradient,ilqr", "episodes": 1, "steps": 1000}
@@ -27,16 +27,10 @@ BUDGETS: dict[str, dict[str, Any]] = {
 }
 
 
-def measure(overrides: list[str], *, task: str, planners: str, episodes: int, steps: int) -> dict[str, Any]:
+def measure(*, task: str, planners: str, episodes: int, steps: int) -> dict[str, Any]:
     """Return and milliseconds per decision of every planner, with `steps` control steps an episode."""
-    names = planners.split(",")
-    for key, got, known in (("task", [task], MODELS), ("planners", names, BUDGETS)):
-        if unknown := [name for name in got if name not in known]:
-            raise BadConfig(f"{key}: expected {', '.join(known)}, got {', '.join(unknown)}")
-    if overrides:
-        raise BadConfig(f"expected {', '.join(OPTIONS)} only, got {overrides[0]}")
-    rows = []
-    for name in names:
+    rows, (task,) = [], names("task", task, MODELS)
+    for name in names("planners", planners, BUDGETS):
         planner = make("worldmodel.planners", {"name": name, **BUDGETS[name]})
         played = [
             control(MODELS[task], planner, domain=task, task="swingup", seed=seed, control_steps=steps)

@@ -9,7 +9,7 @@ import numpy as np
 from trainers.benchmarks.chapter.figures import draw
 from trainers.benchmarks.chapter.final_model import measure_final
 from trainers.benchmarks.chapter.runs import replanning, version_runs
-from trainers.command.configuration import BadConfig
+from trainers.benchmarks.shared.options import numbers
 from trainers.reporting.tables import as_text
 from trainers.run_folder.read import Run
 
@@ -24,10 +24,7 @@ def measure(overrides: list[str], *, seeds: int, out: str, replans: str, episode
     replans: how many decisions of a plan are executed, for each of which every model is evaluated again in `episodes`
     episodes; none where it is empty.
     """
-    try:
-        every = [int(number) for number in replans.split(",") if number]
-    except ValueError as error:
-        raise BadConfig(f"replans: expected whole numbers such as 1,5,20, got {replans!r}") from error
+    every = numbers("replans", replans) if replans else []
     root = Path(out)
     runs = version_runs(list(VERSIONS), root, seeds=seeds, overrides=overrides)
     rows = [row(VERSIONS[name], name, runs[name]) for name in VERSIONS]

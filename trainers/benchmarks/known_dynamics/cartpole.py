@@ -11,12 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trainers.benchmarks.known_dynamics.cart_and_pole import move
-from worldmodel.interfaces import Noise
+from trainers.benchmarks.known_dynamics.readout import OwnReward
 
 _GAUSSIAN = -math.log(0.1)  # the suite's tolerance falls to a tenth at its margin
 
 
-class Cartpole:
+class Cartpole(OwnReward):
     """Latents [R, 5]: cart position, pole angle (0 is up), their speeds, and the last action.
 
     repeat: control steps per decision; its reward is `repeat` times that of the arriving state.
@@ -44,11 +44,3 @@ class Cartpole:
         gentle = (5 - action.square()) / 5
         slow = (1 + torch.exp(-_GAUSSIAN * (spin / 5).square())) / 2
         return self.repeat * upright * gentle * slow * centred
-
-    def value(self, latent: Float[Tensor, "*R 5"]) -> Float[Tensor, "*R"]:
-        """Nothing is known of what follows."""
-        return latent.new_zeros(latent.shape[:-1])
-
-    def propose(self, latent: Float[Tensor, "R 5"], generator: Noise) -> None:
-        """There is no policy."""
-        return

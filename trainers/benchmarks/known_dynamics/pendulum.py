@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.interfaces import Noise
+from trainers.benchmarks.known_dynamics.readout import OwnReward
 
 MASS, LENGTH, INERTIA = 1.0, 0.5, 0.001  # kg, m, kg m² about the mass
 GRAVITY, DAMPING, DT = 9.81, 0.1, 0.02
@@ -15,7 +15,7 @@ BOUND = math.cos(math.radians(8))
 SHAPING = 0.1  # weight of the height, which tells a planner where up is
 
 
-class Pendulum:
+class Pendulum(OwnReward):
     """Latents [R, 2]: angle (0 is up) and its speed. repeat: control steps per decision."""
 
     action_dim = 1
@@ -42,11 +42,3 @@ class Pendulum:
         height = latent[..., 0].cos()
         near = torch.sigmoid((height - BOUND) * 200)
         return self.repeat * (near + SHAPING * height - 0.001 * latent[..., 1].square())
-
-    def value(self, latent: Float[Tensor, "*R 2"]) -> Float[Tensor, "*R"]:
-        """Nothing is known of what follows."""
-        return latent.new_zeros(latent.shape[:-1])
-
-    def propose(self, latent: Float[Tensor, "R 2"], generator: Noise) -> Float[Tensor, "R 1"] | None:
-        """There is no policy."""
-        return None

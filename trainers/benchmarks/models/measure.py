@@ -6,7 +6,8 @@ from typing import Any
 from trainers.benchmarks.models.learn import learn, require_same
 from trainers.benchmarks.models.record_data import collect
 from trainers.benchmarks.models.table import write
-from trainers.command.configuration import BadConfig, groups, load_config
+from trainers.benchmarks.shared.options import names
+from trainers.command.configuration import groups, load_config
 
 OPTIONS = {
     "families": "deterministic,gaussian,rssm_gaussian,rssm_categorical,smoothing,ensemble",
@@ -38,9 +39,7 @@ def measure(
     uri: recorded episodes of the task, by default `collected` ones that are played once. episodes: of the evaluation.
     Files: models.txt, models.csv and models.svg in `out`.
     """
-    known, names = groups()["dynamics"], families.split(",")
-    if unknown := [name for name in names if name not in known]:
-        raise BadConfig(f"families: expected some of {', '.join(known)}, got {', '.join(unknown)}")
+    chosen = names("families", families, groups()["dynamics"])
     root = Path(out)
     root.mkdir(parents=True, exist_ok=True)
     arguments = [*LEARNER, *overrides]
@@ -49,10 +48,10 @@ def measure(
         collect(load_config(arguments), folder, episodes=collected)
         uri = f"segments:{folder}"
     arguments.append(f"data.uri={uri}")
-    for name in names:  # all of them, before the first takes hours
+    for name in chosen:  # all of them, before the first takes hours
         require_same(name, root / name, arguments, updates=updates, episodes=episodes)
     rows = []
-    for name in names:
+    for name in chosen:
         rows.append(learn(name, root / name, arguments, updates=updates, episodes=episodes))
         write(rows, root)  # a table of those that are done, should the next take hours
     return {"uri": uri, "updates": updates, "episodes": episodes, "rows": rows}

@@ -5,6 +5,9 @@ from typing import Any
 from trainers.command.registry import make
 from worldmodel.interfaces import Planner
 
+SAMPLING = ("random", "cem", "icem", "mppi", "icem_eighth", "policy_seeded")  # roll out candidates without gradients
+PLANNERS = (*SAMPLING, "gradient", "cem_gradient", "ilqr", "uct", "gumbel")
+
 
 def build_planner(name: str, *, candidates: int, iterations: int, horizon: int) -> Planner:
     """A planner by its name here. CEM with N candidates, N/10 elites; what does not sample gets a budget of its own."""
@@ -25,22 +28,6 @@ def build_planner(name: str, *, candidates: int, iterations: int, horizon: int) 
         "gumbel": {"name": "gumbel", **shape, "iterations": few},
     }
     return make("worldmodel.planners", options[name])
-
-
-SAMPLING = ("random", "cem", "icem", "mppi", "icem_eighth", "policy_seeded")  # roll out candidates without gradients
-PLANNERS = (
-    "random",
-    "cem",
-    "icem",
-    "mppi",
-    "icem_eighth",
-    "policy_seeded",
-    "gradient",
-    "cem_gradient",
-    "ilqr",
-    "uct",
-    "gumbel",
-)
 
 
 def _coloured(candidates: int) -> dict[str, Any]:

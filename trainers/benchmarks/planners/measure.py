@@ -11,13 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainers.benchmarks.planners import peers
 from trainers.benchmarks.planners.budgets import PLANNERS, SAMPLING, build_planner
+from trainers.benchmarks.planners.peers import BATCHED, PEERS, Budget, installed
 from trainers.benchmarks.planners.problems import PROBLEMS, Problem, trained
-from trainers.command.configuration import BadConfig
+from trainers.benchmarks.shared.options import names, numbers
 from trainers.reporting.charts import COLOURS, new_figure, save
 from trainers.reporting.tables import as_text, write_csv
-from worldmodel.interfaces import Simulator
 
 OPTIONS = {
     "planners": ",".join(PLANNERS),
@@ -32,8 +31,6 @@ OPTIONS = {
     "out": "",
 }
 COLUMNS = ["problem", "planner", "precision", "candidates", "batch", "device", "ms", "rollout_ms", "overhead", "gap"]
-
-
 DOTS = ("run", "second", "third", "fourth", "fifth", "soft")
 LEAST_GAP = 1e-6  # what is better is drawn there
 
@@ -45,26 +42,17 @@ class ModelClock:
         self._simulator, self._now, self.seconds = simulator, now, 0.0
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._simulator, name)
-        if not callable(found) or name == "dynamics":
-            return found
+        attribute = getattr(self._simulator, name)
+        if not callable(attribute) or name == "dynamics":
+            return attribute
 
         def timed(*arguments: Any, **options: Any) -> Any:
             start = self._now()
-            result = found(*arguments, **options)
+            result = attribute(*arguments, **options)
             self.seconds += self._now() - start
             return result
 
         return timed
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What one comparison asks of every contestant: candidates and iterations of CEM, latents of a call."""
-
-    candidates: int
-    batch: int
-    iterations: int
 
 
 @dataclass(kw_only=True, eq=False)
@@ -97,7 +85,6 @@ class Contestant:
 
 
 def measure(
-    overrides: list[str],
     *,
     planners: str,
     peers: str,
@@ -111,17 +98,15 @@ def measure(
     out: str,
 ) -> dict[str, Any]:
     """Each planner `repeats` times with other seeds, all in turns; milliseconds of CPU time for all of a batch."""
-    if overrides:
-        raise BadConfig(f"expected {', '.join(OPTIONS)} only, got {overrides[0]}")
-    names = {
-        "planners": _chosen("planners", planners, PLANNERS),
-        "peers": _peers(peers),
-        "precisions": _chosen("precisions", precisions, ("float32", "bfloat16")),
+    chosen = {
+        "planners": names("planners", planners, PLANNERS),
+        "peers": installed() if peers == "installed" else names("peers", peers, PEERS),
+        "precisions": names("precisions", precisions, ("float32", "bfloat16")),
     }
     rows = []
     for problem in _problems(problems, checkpoint):
-        for count, batch in product(_numbers("candidates", candidates), _numbers("batches", batches)):
-            rows += _compare(problem, names, Task(count, batch, iterations), repeats)
+        for count, batch in product(numbers("candidates", candidates), numbers("batches", batches)):
+            rows += _compare(problem, chosen, Budget(count, iterations, problem.horizon), batch, repeats)
     print(as_text(rows, COLUMNS), flush=True)
     if out:
         folder = Path(out)
@@ -132,13 +117,18 @@ def measure(
     return {"rows": rows, "iterations": iterations, "repeats": repeats, "device": "cpu"}
 
 
-def _compare(problem: Problem, names: dict[str, list[str]], task: Task, repeats: int) -> list[dict[str, Any]]:
+def _compare(
+    problem: Problem, chosen: dict[str, list[str]], budget: Budget, batch: int, repeats: int
+) -> list[dict[str, Any]]:
+    facts = {"candidates": budget.candidates, "batch": batch, "device": "cpu"}
     entered = []
-    if "float32" in names["precisions"]:
-        entered += _planners(problem, names["planners"], task, problem.simulator)
-    if "bfloat16" in names["precisions"] and problem.low is not None:
-        entered += _planners(problem, [name for name in names["planners"] if name in SAMPLING], task, problem.low)
-    entered += _others(problem, names["peers"], task)
+    if "float32" in chosen["precisions"]:
+        entered += [_planner(name, problem, budget, "float32", facts) for name in chosen["planners"]]
+    if "bfloat16" in chosen["precisions"] and problem.low is not None:
+        sampling = [name for name in chosen["planners"] if name in SAMPLING]
+        entered += [_planner(name, problem, budget, "bfloat16", facts) for name in sampling]
+    peers = [name for name in chosen["peers"] if batch == 1 or name in BATCHED]
+    entered += [_peer(name, problem, budget, facts) for name in peers]
     for seed in range(-1, repeats):  # the first is warm-up
         for one in entered:
             one.measure(problem, max(seed, 0))
@@ -147,60 +137,27 @@ def _compare(problem: Problem, names: dict[str, list[str]], task: Task, repeats:
     return [one.result() for one in entered]
 
 
-def _planners(problem: Problem, names: list[str], task: Task, simulator: Simulator) -> list[Contestant]:
-    found, precision = [], "bfloat16" if simulator is problem.low else "float32"
-    for name in names:
-        planner = build_planner(name, candidates=task.candidates, iterations=task.iterations, horizon=problem.horizon)
-        clock = ModelClock(simulator, time.thread_time)
+def _planner(name: str, problem: Problem, budget: Budget, precision: str, facts: dict[str, Any]) -> Contestant:
+    planner = build_planner(name, candidates=budget.candidates, iterations=budget.iterations, horizon=budget.horizon)
+    clock = ModelClock(problem.simulator if precision == "float32" else problem.low, time.thread_time)
 
-        def plan(latent: Tensor, seed: int, planner: Any = planner, clock: Any = clock) -> Tensor:
-            with torch.inference_mode():
-                return planner.plan(clock, latent, generator=torch.Generator().manual_seed(seed)).mean.clone()
+    def plan(latent: Tensor, seed: int) -> Tensor:
+        with torch.inference_mode():
+            return planner.plan(clock, latent, generator=torch.Generator().manual_seed(seed)).mean.clone()
 
-        found.append(Contestant(row=_row(problem, name, precision, task), plan=plan, clock=clock))
-    return found
+    row = {"problem": problem.name, "planner": name, "precision": precision, **facts}
+    return Contestant(row=row, plan=plan, clock=clock)
 
 
-def _others(problem: Problem, names: list[str], task: Task) -> list[Contestant]:
-    found, budget = [], peers.Budget(task.candidates, task.iterations, problem.horizon)
-    for name in names:
-        if task.batch > 1 and name not in peers.BATCHED:
-            continue
-        clock = ModelClock(problem.simulator, time.thread_time)
-        row = _row(problem, f"peer:{name}", "float32", task)
-        found.append(Contestant(row=row, plan=peers.PEERS[name](clock, budget), clock=clock))
-    return found
+def _peer(name: str, problem: Problem, budget: Budget, facts: dict[str, Any]) -> Contestant:
+    clock = ModelClock(problem.simulator, time.thread_time)
+    row = {"problem": problem.name, "planner": f"peer:{name}", "precision": "float32", **facts}
+    return Contestant(row=row, plan=PEERS[name](clock, budget), clock=clock)
 
 
-def _row(problem: Problem, planner: str, precision: str, task: Task) -> dict[str, Any]:
-    what = {"problem": problem.name, "planner": planner, "precision": precision, "candidates": task.candidates}
-    return {**what, "batch": task.batch, "device": "cpu"}
-
-
-def _numbers(key: str, given: str) -> list[int]:
-    try:
-        numbers = [int(number) for number in given.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 1:
-        raise BadConfig(f"{key}: expected whole numbers of at least 1 with commas between them, got {given!r}")
-    return numbers
-
-
-def _problems(names: str, checkpoint: str) -> list[Problem]:
-    chosen = [PROBLEMS[name]() for name in _chosen("problems", names, PROBLEMS)]
-    return [*chosen, trained(Path(checkpoint))] if checkpoint else chosen
-
-
-def _peers(names: str) -> list[str]:
-    return peers.installed() if names == "installed" else _chosen("peers", names, peers.PEERS)
-
-
-def _chosen(key: str, names: str, known: Any) -> list[str]:
-    chosen = [name for name in names.split(",") if name]
-    if unknown := [name for name in chosen if name not in known]:
-        raise BadConfig(f"{key}: expected some of {', '.join(known)}, got {', '.join(unknown)}")
-    return chosen
+def _problems(chosen: str, checkpoint: str) -> list[Problem]:
+    problems = [PROBLEMS[name]() for name in names("problems", chosen, PROBLEMS)]
+    return [*problems, trained(Path(checkpoint))] if checkpoint else problems
 
 
 def _draw(path: Path, rows: list[dict[str, Any]]) -> None:

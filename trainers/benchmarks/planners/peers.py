@@ -7,7 +7,7 @@ package hands out the first action only. Those in BATCHED take latents [B D].
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from importlib import import_module
+from importlib.util import find_spec
 from io import StringIO
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.interfaces import Noise, Plan, Simulator
+from worldmodel.interfaces import Simulator
 
 Planned = Callable[[Tensor, int], Tensor | None]
 
@@ -38,9 +38,7 @@ class Budget:
 
 def plain(simulator: Any, budget: Budget) -> Planned:
     """PlaNet-style CEM in eager torch."""
-    sizes = {"horizon": budget.horizon, "candidates": budget.candidates, "iterations": budget.iterations}
-    planner = PlainCEM(**sizes, elites=budget.elites)
-    return lambda latent, seed: planner.plan(simulator, latent, generator=_seeded(seed)).mean
+    return lambda latent, seed: plain_cem(simulator, latent, budget, generator=_seeded(seed))
 
 
 def bare(simulator: Any, budget: Budget) -> Planned:
@@ -150,12 +148,6 @@ def torchrl(simulator: Any, budget: Budget) -> Planned:
     return plan
 
 
-# what has to be importable for a peer; those without an entry come with this project
-MODULES = {
-    "pytorch_mppi": "pytorch_mppi",
-    "stable_worldmodel": "stable_worldmodel.solver.cem",
-    "torchrl": "torchrl.modules.planners.cem",
-}
 PEERS: dict[str, Callable[[Any, Budget], Planned]] = {
     "bare": bare,
     "plain": plain,
@@ -168,45 +160,27 @@ BATCHED = ("bare", "plain")
 
 def installed() -> list[str]:
     """The peers that can be run here."""
-    return [name for name in PEERS if name not in MODULES or _imports(MODULES[name])]
-
-
-def _imports(module: str) -> bool:
-    try:
-        import_module(module)
-    except ImportError:  # of the package itself, or of what it needs
-        return False
-    return True
+    return [name for name in PEERS if name in BATCHED or find_spec(name)]
 
 
 def _seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@dataclass(kw_only=True, eq=False)
-class PlainCEM:
-    """Every candidate steps through the model layer by layer, and its rewards are summed on the way."""
-
-    horizon: int = 12
-    candidates: int = 1000
-    elites: int = 100
-    iterations: int = 10
-
-    @torch.inference_mode()
-    def plan(self, simulator: Simulator, latent: Float[Tensor, "B D"], *, generator: Noise = None) -> Plan:
-        """Sample, roll out, keep the elites, refit; executes the mean."""
-        assert generator is None or isinstance(generator, torch.Generator)
-        B, H, A, N = len(latent), self.horizon, simulator.action_dim, self.candidates
-        mean, std = latent.new_zeros(B, 1, H, A), latent.new_ones(B, 1, H, A)
-        scores = latent.new_zeros(B, N)
-        for _ in range(self.iterations):
-            noise = torch.randn(B, N, H, A, generator=generator).to(latent)
-            actions = (mean + std * noise).clamp_(-1, 1)
-            scores = plain_returns(simulator, latent, actions)
-            top = scores.topk(self.elites, dim=1).indices
-            elites = actions.gather(1, top[:, :, None, None].expand(-1, -1, H, A))
-            mean, std = elites.mean(1, keepdim=True), elites.std(1, correction=0, keepdim=True)
-        return Plan(action=mean[:, 0, 0], mean=mean[:, 0], value=scores.amax(1))
+@torch.inference_mode()
+def plain_cem(
+    simulator: Simulator, latent: Float[Tensor, "B D"], budget: Budget, *, generator: torch.Generator
+) -> Float[Tensor, "B H A"]:
+    """Sample, roll out, keep the elites, refit; the plan is the mean."""
+    B, H, A, N = len(latent), budget.horizon, simulator.action_dim, budget.candidates
+    mean, std = latent.new_zeros(B, 1, H, A), latent.new_ones(B, 1, H, A)
+    for _ in range(budget.iterations):
+        noise = torch.randn(B, N, H, A, generator=generator).to(latent)
+        actions = (mean + std * noise).clamp_(-1, 1)
+        top = plain_returns(simulator, latent, actions).topk(budget.elites, dim=1).indices
+        elites = actions.gather(1, top[:, :, None, None].expand(-1, -1, H, A))
+        mean, std = elites.mean(1, keepdim=True), elites.std(1, correction=0, keepdim=True)
+    return mean[:, 0]
 
 
 def plain_returns(

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trainers.benchmarks.known_dynamics.pendulum import DAMPING, GRAVITY, INERTIA, LENGTH, MASS, Pendulum
+from trainers.benchmarks.known_dynamics.readout import OwnReward
 from trainers.benchmarks.planners.gru_world import random_world
 from trainers.build.agent import build_agent, load_weights
 from trainers.build.environments import open_pool
@@ -37,8 +38,8 @@ class Problem:
 
     def gap(self, index: int, actions: Float[Tensor, "1 H A"]) -> float:
         """How much of what a plan can gain over uniform actions these miss, from latent `index`: 0 is the optimum."""
-        found = self.returns(index, actions)
-        return float((self.best[index] - found) / (self.best[index] - self.typical[index]))
+        missed = self.best[index] - self.returns(index, actions)
+        return float(missed / (self.best[index] - self.typical[index]))
 
     def returns(self, index: int, actions: Float[Tensor, "1 H A"]) -> float:
         """The model's return of a plan, step by step in the model's own precision."""
@@ -46,7 +47,7 @@ class Problem:
             return score(self.simulator, self.latents[index : index + 1], actions[:, None].clamp(-1, 1)).item()
 
 
-class Quadratic:
+class Quadratic(OwnReward):
     """Latents [R 2] count steps and hold the last reward, -|a_k - target_k|²; the policy is right to POLICY_STD."""
 
     discount = 1.0
@@ -63,10 +64,6 @@ class Quadratic:
         """The last step's."""
         return latent[..., 1]
 
-    def value(self, latent: Float[Tensor, "*R 2"]) -> Float[Tensor, "*R"]:
-        """Nothing follows."""
-        return latent.new_zeros(latent.shape[:-1])
-
     def propose(self, latent: Float[Tensor, "R 2"], generator: Noise) -> Float[Tensor, "R A"]:
         """The target and noise."""
         noise = standard_normal(len(latent), self.action_dim, generator=generator, device=latent.device)
@@ -77,7 +74,7 @@ class Quadratic:
 
 
 class PumpedPendulum(Pendulum):
-    """The exact pendulum with a policy that pumps energy, and noise."""
+    """The suite's pendulum with a policy that pumps energy, and noise."""
 
     def propose(self, latent: Float[Tensor, "R 2"], generator: Noise) -> Float[Tensor, "R 1"]:
         """Torque with the spin below the energy of standing up, against it above."""
@@ -114,7 +111,7 @@ def quadratic() -> Problem:
 
 
 def pendulum() -> Problem:
-    """The exact pendulum hanging, half way, and falling; one second of decisions."""
+    """The suite's pendulum hanging, half way, and falling; one second of decisions."""
     latents = torch.tensor([[math.pi, 0.0], [math.pi / 2, 0.0], [0.3, 1.0]])
     return searched("pendulum", PumpedPendulum(repeat=2), latents, horizon=25)
 

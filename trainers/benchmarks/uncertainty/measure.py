@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainers.benchmarks.uncertainty.outlier import PLACE, Reader, RewardMembers, records, truth
-from trainers.command.configuration import BadConfig
+from trainers.benchmarks.uncertainty.outlier import PLACE, RewardIsLatent, RewardMembers, records, truth
 from trainers.reporting.charts import Series, line_chart, save
 from worldmodel.planners.cem import CEM
 from worldmodel.simulators.ensemble import EnsembleSimulator
@@ -15,30 +14,28 @@ from worldmodel.simulators.ensemble import EnsembleSimulator
 OPTIONS = {"seeds": 10, "members": 8, "kappa": -1.0, "steps": 300, "out": ""}
 
 
-def measure(overrides: list[str], *, seeds: int, members: int, kappa: float, steps: int, out: str) -> dict[str, Any]:
+def measure(*, seeds: int, members: int, kappa: float, steps: int, out: str) -> dict[str, Any]:
     """Predicted and real reward, and the share of seeds that took the outlier; `out` names a picture of the first."""
-    if overrides:
-        raise BadConfig(f"expected {', '.join(OPTIONS)} only, got {overrides[0]}")
     kinds = {"single": (1, 0.0), "ensemble": (members, 0.0), "ensemble, kappa": (members, kappa)}
-    found: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
+    plans: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
     for seed in range(seeds):
         fitted = {count: RewardMembers(count, seed=seed) for count in (1, members)}
         for model in fitted.values():
             model.fit(steps)
         for kind, (count, weight) in kinds.items():
-            found[kind].append(_decide(fitted[count], weight, seed))
+            plans[kind].append(_decide(fitted[count], weight, seed))
         if out and seed == 0:
             _draw(Path(out), fitted[1], fitted[members], kappa)
     rows = [
         {"planner": kind, **{key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}}
-        for kind, rows in found.items()
+        for kind, rows in plans.items()
     ]
     return {"seeds": seeds, "members": members, "kappa": kappa, "rows": rows}
 
 
 def _decide(model: RewardMembers, kappa: float, seed: int) -> dict[str, float]:
     """One plan, the reward that it predicts, and what it earns."""
-    world = EnsembleSimulator(simulator=Reader(), ensemble=model, particles=model.members, kappa=kappa)
+    world = EnsembleSimulator(simulator=RewardIsLatent(), ensemble=model, particles=model.members, kappa=kappa)
     planner, generator = CEM(horizon=1, candidates=200, elites=10, iterations=6), torch.Generator().manual_seed(seed)
     with torch.no_grad():
         plan = planner.plan(world, world.start(torch.zeros(1, 1)), generator=generator)

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.interfaces import Noise
+from trainers.benchmarks.known_dynamics.readout import OwnReward
 from worldmodel.uncertainty.members import bootstrap_weights, member_mlp
 
 PLACE, OUTLIER = 0.65, 4.0
@@ -47,12 +47,12 @@ class RewardMembers:
         optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-2)
         for _ in range(steps):
             optimizer.zero_grad()
-            found, _ = self.moments(action, action.expand(self.members, -1, -1))
-            (weight * (found[..., 0] - reward).square()).mean().backward()
+            predicted, _ = self.moments(action, action.expand(self.members, -1, -1))
+            (weight * (predicted[..., 0] - reward).square()).mean().backward()
             optimizer.step()
 
 
-class Reader:
+class RewardIsLatent(OwnReward):
     """The reward is the latent, and nothing follows."""
 
     action_dim, discount = 1, 1.0
@@ -60,11 +60,3 @@ class Reader:
     def reward(self, latent: Float[Tensor, "*R 1"]) -> Float[Tensor, "*R"]:
         """What a member predicts."""
         return latent[..., 0]
-
-    def value(self, latent: Float[Tensor, "*R 1"]) -> Float[Tensor, "*R"]:
-        """Nothing."""
-        return torch.zeros_like(latent[..., 0])
-
-    def propose(self, latent: Float[Tensor, "R 1"], generator: Noise) -> None:
-        """There is no policy."""
-        return

@@ -9,7 +9,7 @@ from PIL import Image
 from trainers import benchmark
 from trainers.benchmarks.planners.budgets import PLANNERS
 from trainers.benchmarks.planners.gru_world import random_world
-from trainers.benchmarks.planners.peers import PlainCEM, plain_returns
+from trainers.benchmarks.planners.peers import Budget, plain_cem, plain_returns
 from trainers.benchmarks.planners.problems import Quadratic, quadratic
 from trainers.command.configuration import BadConfig
 from worldmodel.simulators.latent import LatentSimulator, score, score_by_steps
@@ -39,9 +39,9 @@ def test_the_plain_peer_counts_returns_as_the_planners_do() -> None:
 
 def test_the_plain_peer_finds_the_optimum() -> None:
     problem = quadratic()
-    planner = PlainCEM(candidates=200, elites=20, iterations=30)
-    plan = planner.plan(problem.simulator, problem.latents, generator=torch.Generator().manual_seed(0))
-    assert problem.gap(0, plan.mean) < 1e-2
+    budget = Budget(candidates=200, iterations=30, horizon=12)
+    plan = plain_cem(problem.simulator, problem.latents, budget, generator=torch.Generator().manual_seed(0))
+    assert problem.gap(0, plan) < 1e-2
 
 
 def test_every_planner_has_a_row_with_the_promised_keys(tmp_path: Path) -> None:
