@@ -38,6 +38,8 @@ FIELDS = {
     "discount": ("discount", "discounts"),
     "env_steps": ("env_steps",),
 }
+# of these, what says where episodes begin and how they end
+FLAGS = ("is_first", "step_type", "is_terminal", "is_last", "truncated", "done", "discount")
 LOST = (
     "{episodes:.0f} episodes end with an action whose effect no frame shows: it is left out with its reward (in sum "
     "{reward:g}), and so are {terminations:.0f} terminations; keep them with last=repeat, which shows the last frame "

@@ -1,22 +1,21 @@
 """HDF5 files, or folders of them, in either layout of hdf5_layouts.py."""
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from datamodules.formats import h5
 from datamodules.formats.assemble import BY_LAYOUT, Assembler, RowOptions
+from datamodules.formats.episode_reader import FAILURES, EpisodeReader
 from datamodules.formats.guard import files_at
 from datamodules.formats.hdf5_layouts import Episode, Groups, Table, layout_of, stored_spec, write_episode, write_spec
 from datamodules.formats.observed import names_of, require_spec, with_task
 from datamodules.formats.protocol import FormatError, Notes, Problem, in_short
-from datamodules.storage.durable import sync_folder
-from datamodules.trajectory import Trajectory, TrajectoryInvalid
+from datamodules.storage.durable import sync
+from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
-
-_FAILURES = (FormatError, TrajectoryInvalid, OSError, MemoryError)
 
 
 def open_reader(path: Path, *, options: RowOptions = BY_LAYOUT, image_key: str = "", observe: str = "") -> "Hdf5Reader":
@@ -51,14 +50,12 @@ def open_writer(path: Path, spec: EnvSpec) -> "Hdf5Writer":
     else:
         with h5py.File(path, "w") as file:
             write_spec(file, spec)
-        sync_folder(path.parent)
+        sync(path.parent)
     return Hdf5Writer(path, spec, count)
 
 
-class Hdf5Reader:
+class Hdf5Reader(EpisodeReader):
     """The episodes of files in the order of their names; a file is open while it is read."""
-
-    spec: EnvSpec
 
     def __init__(
         self,
@@ -70,50 +67,57 @@ class Hdf5Reader:
         image_key: str,
         observe: str,
     ) -> None:
-        self._root, self._files, self._left_out = root, files, problems
-        self._options, self._image_key, self._observe = options, image_key, observe
-        self.problems, self.notes = list(problems), Notes()
-        self._count, longest = len(problems), 0
+        super().__init__(problems, Notes())
+        self._root, self._files, self._options = root, files, options
+        self._image_key, self._observe = image_key, observe
         self._stored: EnvSpec | None = None
         self._assemblers: dict[type, Assembler] = {}
-        first: tuple[Trajectory, Assembler] | None = None
-        for path in files:
-            try:
-                rows, shown = self._survey(path, wanted=first is None)
-            except _FAILURES as error:
-                self._count += 1
-                self.problems.append(Problem(str(path), str(error)))
-                continue
-            self._count, longest, first = self._count + len(rows), max(longest, *rows, 0), first or shown
-        if first is None:
-            reasons = in_short([problem.reason for problem in self.problems])
-            raise FormatError(f"{root}: expected a readable HDF5 episode, got none: {reasons}")
+        self._rows = 0  # of the longest episode
+        self._count = len(problems)
+        first = self._survey()
         if self._stored is not None and not observe:
             self.spec = with_task(self._stored, options.task)
         else:
             name = options.task or (files[0].stem if len(files) == 1 else root.name)
-            self.spec = first[1].spec(first[0], task=name, rows=longest)
+            self.spec = next(iter(self._assemblers.values())).spec(first, task=name, rows=self._rows)
 
-    def _survey(self, path: Path, *, wanted: bool) -> tuple[list[int], tuple[Trajectory, Assembler] | None]:
-        """The rows of every episode of a file and, if wanted, its first readable one."""
-        with h5.open_file(self._root, path) as file:
-            assembler, episodes = self._episodes(file, path)
-            rows = [episode.rows for episode in episodes]
-            for episode in episodes if wanted else ():
-                try:
-                    return rows, (episode.read(assembler), assembler)
-                except _FAILURES as error:
-                    self.problems.append(Problem(episode.name, str(error)))
-        return rows, None
+    def _survey(self) -> Trajectory:
+        """Count episodes and their rows; returns the first readable one, raises FormatError where there is none."""
+        first, unreadable = None, []
+        for assembler, episode in self._opened():
+            self._count, self._rows = self._count + 1, max(self._rows, episode.rows)
+            try:
+                first = first or episode.read(assembler)
+            except FAILURES as error:
+                unreadable.append(Problem(episode.name, str(error)))
+        self._count += len(self.problems) - len(self._left_out)
+        self.problems += unreadable
+        if first is None:
+            reasons = in_short([problem.reason for problem in self.problems])
+            raise FormatError(f"{self._root}: expected a readable HDF5 episode, got none: {reasons}")
+        return first
 
-    def _episodes(self, file: Any, path: Path) -> tuple[Assembler, list[Episode]]:
-        terminal_key = self._options.terminal_key
+    def _opened(self) -> Iterator[tuple[Assembler, Episode]]:
+        """The episodes file by file, each while its file is open; a file that cannot be read is a problem."""
+        for path in self._files:
+            try:
+                with h5.open_file(self._root, path) as file:
+                    layout = self._layout(file, str(path))
+                    assembler = self._assembler(layout)
+                    for episode in layout.episodes():
+                        yield assembler, episode
+            except FAILURES as error:
+                self._leave_out(str(path), error)
+
+    def _episodes(self) -> Iterator[tuple[str, Callable[[], Trajectory]]]:
+        return ((episode.name, partial(episode.read, assembler)) for assembler, episode in self._opened())
+
+    def _layout(self, file: Any, name: str) -> Groups | Table:
         if self._stored is None:
-            self._stored = stored_spec(file, str(path))
+            self._stored = stored_spec(file, name)
         names = [] if self._image_key else names_of(self._observe, self._stored)
-        keys = {"image_key": self._image_key, "terminal_key": terminal_key}
-        layout = layout_of(file, str(path), **keys, names=names)
-        return self._assembler(layout), layout.episodes()
+        keys = {"image_key": self._image_key, "terminal_key": self._options.terminal_key}
+        return layout_of(file, name, **keys, names=names)
 
     def _assembler(self, layout: Groups | Table) -> Assembler:
         if type(layout) not in self._assemblers:
@@ -124,31 +128,6 @@ class Hdf5Reader:
 
     def __len__(self) -> int:
         return self._count
-
-    def trajectories(self) -> Iterator[Trajectory]:
-        """Every readable episode; afterwards `problems` names the others."""
-        self.problems[:] = self._left_out
-        self.notes.clear()
-        for path in self._files:
-            try:
-                with h5.open_file(self._root, path) as file:
-                    yield from self._of_file(file, path)
-            except _FAILURES as error:
-                self.problems.append(Problem(str(path), str(error)))
-
-    def _of_file(self, file: Any, path: Path) -> Iterator[Trajectory]:
-        assembler, episodes = self._episodes(file, path)
-        for episode in episodes:
-            try:
-                trajectory = episode.read(assembler)
-                require_spec(self.spec, trajectory)
-            except _FAILURES as error:
-                self.problems.append(Problem(episode.name, str(error) or type(error).__name__))
-            else:
-                yield trajectory
-
-    def close(self) -> None:
-        """Files are closed where they were read."""
 
 
 class Hdf5Writer:
@@ -168,11 +147,7 @@ class Hdf5Writer:
         require_spec(self._spec, trajectory)
         with h5py.File(self._path, "a") as file:
             write_episode(file, self._count, trajectory)
-        fd = os.open(self._path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        sync(self._path)
         self._count += 1
 
     def close(self) -> None:

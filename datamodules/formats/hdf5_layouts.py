@@ -20,7 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.formats import h5
-from datamodules.formats.assemble import BEGINS_INSIDE, DONE, ENDS_INSIDE, FIELDS, Assembler, Piece, find_fields, split
+from datamodules.formats.assemble import (
+    BEGINS_INSIDE,
+    DONE,
+    ENDS_INSIDE,
+    FIELDS,
+    FLAGS,
+    Assembler,
+    Piece,
+    find_fields,
+    split,
+)
 from datamodules.formats.guard import spec_from
 from datamodules.formats.observed import channels_last
 from datamodules.formats.protocol import FormatError
@@ -28,7 +38,6 @@ from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
 
 CAMERA, SPEC = "image", "worldmodel_spec"
-_FLAGS = ("is_first", "step_type", "is_terminal", "is_last", "truncated", "done", "discount")
 
 
 class ReadEpisode(Protocol):
@@ -131,7 +140,7 @@ class Table:
                 f"{name}: expected data/demo_*, or {expected} with action and step_type, is_first or an array that "
                 f"marks ends, got {self._keys[:20]}"
             )
-        flags = {key: self._values(found[key], name) for key in _FLAGS if key in found}
+        flags = {key: self._values(found[key], name) for key in FLAGS if key in found}
         rows = (getattr(h5.member(self._file, images[0], name), "shape", None) or (0,))[0]
         pieces, terminal = split(name, flags, rows)
         keys = {"pixels": images, "found": found, "flags": flags}

@@ -1,7 +1,6 @@
 """Encoded images: PNG and JPEG pictures, mp4 films through PyAV; what a file may ask of a decoder has bounds."""
 
 import io
-import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from datamodules.formats.guard import LIMITS, require_image
 from datamodules.formats.protocol import FormatError, HostileFile
-from datamodules.storage.durable import sync_folder
+from datamodules.storage.durable import beside, publish
 
 # no B-frames: a decoder then gives frames in the order of their time; small groups make a seek cheap
 _LOSSLESS = ("libx264rgb", {"qp": "0", "preset": "ultrafast", "bf": "0", "threads": "1"})
@@ -100,18 +99,14 @@ def encode_film(path: Path, frames: NDArray[np.uint8], *, fps: float, codec: str
     height, width = frames.shape[2:]
     # chroma is halved only where both sides are even
     pix_fmt = "rgb24" if codec == "lossless" else "yuv420p" if height % 2 == width % 2 == 0 else "yuv444p"
-    temporary = path.with_name(f".{path.name}.tmp")
-    with av.open(str(temporary), "w", format="mp4") as container:
+    with av.open(str(beside(path)), "w", format="mp4") as container:
         stream: Any = container.add_stream(name, rate=Fraction(fps).limit_denominator(1000))
         stream.width, stream.height, stream.pix_fmt, stream.options = width, height, pix_fmt, options
         for frame in frames:
             picture = np.ascontiguousarray(np.broadcast_to(frame, (3, height, width)).transpose(1, 2, 0))
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_folder(path.parent)
+    publish(path)
 
 
 def require_codec(codec: str) -> tuple[str, dict[str, str]]:

@@ -1,7 +1,6 @@
 """Writes LeRobot data sets, version 3, an episode at a time: what was written before a crash can be read."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from datamodules.formats.guard import write_json
 from datamodules.formats.lerobot_info import DATA_PATH, INFO, OWN, STATS, VIDEO_PATH, place
 from datamodules.formats.observed import is_plain, require_spec
 from datamodules.formats.protocol import FormatError
-from datamodules.storage.durable import sync_folder
+from datamodules.storage.durable import beside, publish
 from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
 
@@ -59,8 +58,11 @@ class LeRobotWriter:
             raise FormatError(f"{root}: expected an empty folder or none, got one with files")
         self._root, self._spec, self._codec, self._fps = root, spec, codec, fps
         self._episodes = self._frames = 0
-        self._moments = {key: Moments() for key in ("action", "next.reward", *self._vectors.values())}
-        self._shades = {name: Shades(shape[0]) for name, shape in spec.images.items()}
+        dims = {"action": spec.action_dim, "next.reward": 1}
+        dims |= {key: spec.vectors[name] for name, key in self._vectors.items()}
+        self._moments = {key: Moments(count) for key, count in dims.items()}
+        # by channel, in 0..1
+        self._shades = {name: Moments(shape[0]) for name, shape in spec.images.items()}
         (root / "meta").mkdir(parents=True, exist_ok=True)
         write_json(root / OWN, {"spec": spec.to_json()})
         self._write_tasks()
@@ -82,7 +84,8 @@ class LeRobotWriter:
         for name, key in self._vectors.items():
             self._moments[key].add(trajectory.observation[name])
         for name, shades in self._shades.items():
-            shades.add(trajectory.observation[name])
+            for frame in trajectory.observation[name]:
+                shades.add(frame.reshape(len(frame), -1).T / 255)
         begin, rows = self._frames, len(trajectory)
         line = self._line(place_of, begin, rows)
         self._episodes, self._frames = self._episodes + 1, begin + rows
@@ -206,13 +209,8 @@ class LeRobotWriter:
 
     def _write_table(self, path: Path, table: Any) -> None:
         target = self._folder_of(path)
-        temporary = target.with_name(f".{target.name}.tmp")
-        with temporary.open("wb") as file:
-            self._parquet.write_table(table, file, compression="snappy")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-        sync_folder(target.parent)
+        self._parquet.write_table(table, beside(target), compression="snappy")
+        publish(target)
 
     def _folder_of(self, path: Path) -> Path:
         (self._root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -222,54 +220,25 @@ class LeRobotWriter:
         """Every episode is already on disk."""
 
 
-def _departing(values: NDArray[Any]) -> NDArray[Any]:
-    """Values [T, ...] by arrival as by departure; no action was taken in the last line."""
-    return np.concatenate([values[1:], np.zeros_like(values[:1])])
-
-
 class Moments:
     """Running statistics of rows [n, D]; parts are merged pairwise (Chan, Golub and LeVeque, 1979)."""
 
-    def __init__(self) -> None:
-        self.count = 0
+    def __init__(self, dims: int) -> None:
+        self._count, self._mean, self._spread = 0, np.zeros(dims), np.zeros(dims)
+        self._least, self._most = np.full(dims, np.inf), np.full(dims, -np.inf)
 
     def add(self, rows: NDArray[np.floating]) -> None:
         """Take in rows [n, D], n > 0."""
         values = rows.astype(np.float64)
-        count, mean = len(values), values.mean(0)
-        spread = ((values - mean) ** 2).sum(0)
-        if not self.count:
-            self.least, self.most, self.mean, self.spread = values.min(0), values.max(0), mean, spread
-        else:
-            total, shift = self.count + count, mean - self.mean
-            self.least, self.most = np.minimum(self.least, values.min(0)), np.maximum(self.most, values.max(0))
-            self.spread = self.spread + spread + shift**2 * self.count * count / total
-            self.mean = self.mean + shift * count / total
-        self.count += count
+        mean, total = values.mean(0), self._count + len(values)
+        shift = mean - self._mean
+        self._least, self._most = np.minimum(self._least, values.min(0)), np.maximum(self._most, values.max(0))
+        self._spread += ((values - mean) ** 2).sum(0) + shift**2 * self._count * len(values) / total
+        self._mean += shift * len(values) / total
+        self._count = total
 
     def summary(self) -> dict[str, list[float]]:
         """min, max, mean and std (of the population) as lists [D], and count [1]."""
-        std = np.sqrt(self.spread / self.count)
-        values = {"min": self.least, "max": self.most, "mean": self.mean, "std": std}
-        return {**{key: value.tolist() for key, value in values.items()}, "count": [self.count]}
-
-
-class Shades:
-    """Running statistics of frames [T, C, h, w] uint8 by channel, as numbers in 0..1: a count of each of 256 shades."""
-
-    def __init__(self, channels: int) -> None:
-        self._counts = np.zeros((channels, 256), np.int64)
-
-    def add(self, frames: NDArray[np.uint8]) -> None:
-        """Take in frames [T, C, h, w]."""
-        for channel, counts in enumerate(self._counts):
-            counts += np.bincount(frames[:, channel].reshape(-1), minlength=256)
-
-    def summary(self) -> dict[str, list[float]]:
-        """min, max, mean and std (of the population) as lists [C]."""
-        shades, weights = np.arange(256) / 255, self._counts / self._counts.sum(1, keepdims=True)
-        mean = weights @ shades
-        std = np.sqrt((weights * (shades - mean[:, None]) ** 2).sum(1))
-        seen = [shades[counts > 0] for counts in self._counts]
-        ends = {"min": [float(each[0]) for each in seen], "max": [float(each[-1]) for each in seen]}
-        return {**ends, "mean": mean.tolist(), "std": std.tolist()}
+        std = np.sqrt(self._spread / self._count)
+        values = {"min": self._least, "max": self._most, "mean": self._mean, "std": std}
+        return {**{key: value.tolist() for key, value in values.items()}, "count": [self._count]}

@@ -6,10 +6,10 @@ library takes for pictures (uint8 0..255, 32 x 32 and more) it stores encoded, a
 """
 
 import json
-import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 
 from datamodules.formats import h5
 from datamodules.formats.assemble import BY_DEPARTURE, Assembler, RowOptions
+from datamodules.formats.episode_reader import EpisodeReader
 from datamodules.formats.guard import inside, read_json, refuse_above, spec_from, write_json
 from datamodules.formats.images import encode_picture
 from datamodules.formats.observed import is_plain, names_of, require_spec, with_task
-from datamodules.formats.protocol import FormatError, Problem, in_short
-from datamodules.trajectory import Trajectory, TrajectoryInvalid
+from datamodules.formats.protocol import FormatError
+from datamodules.storage.durable import sync
+from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
 
 FILE, META, OWN = Path("main_data.hdf5"), Path("metadata.json"), "worldmodel_spec"
@@ -45,8 +47,8 @@ class _Facts:
     start: int = 0
 
 
-class MinariReader:
-    """Reads a Minari data set; see Reader, and `open_reader` for the options."""
+class MinariReader(EpisodeReader):
+    """Reads a Minari data set; see `open_reader` for the options."""
 
     def __init__(
         self,
@@ -59,34 +61,25 @@ class MinariReader:
         terminal_key: str,
         task: str,
     ) -> None:
+        super().__init__([], assembler.notes)
         self._file = h5.open_file(folder, FILE)
         self._assembler, self._names = assembler, list(names)
         self._image_keys = image_key.split(",") if image_key else []
         self._ending = terminal_key or "terminations"
-        self.problems: list[Problem] = []
-        self.notes = assembler.notes
         try:
             groups = [re.fullmatch(r"episode_(\d{1,12})", name) for name in h5.names(self._file, str(FILE))]
-            self._episodes = sorted((int(group[1]), group[0]) for group in groups if group)
+            self._groups = sorted((int(group[1]), group[0]) for group in groups if group)
             self.spec = facts.spec or self._guess_spec(task)
         except FormatError:
             self.close()
             raise
 
     def __len__(self) -> int:
-        return len(self._episodes)
+        return len(self._groups)
 
     def _guess_spec(self, task: str) -> EnvSpec:
-        reasons = []
-        for _, name in self._episodes:
-            try:
-                first = self._read(name)
-            except (FormatError, TrajectoryInvalid) as error:
-                reasons.append(str(error))
-                continue
-            rows = 1 + max(self._length(other) for _, other in self._episodes)
-            return self._assembler.spec(first, task=task, rows=rows)
-        raise FormatError(f"{FILE}: expected a readable episode, got none: {in_short(reasons)}")
+        first = self._first(f"{FILE}: expected a readable episode")
+        return self._assembler.spec(first, task=task, rows=1 + max(self._length(name) for _, name in self._groups))
 
     def _length(self, name: str) -> int:
         try:
@@ -94,18 +87,8 @@ class MinariReader:
         except (FormatError, AttributeError, IndexError, TypeError):
             return 0  # it is left out, and named, when it is read
 
-    def trajectories(self) -> Iterator[Trajectory]:
-        """Every readable episode in the order of the numbers."""
-        self.problems[:] = []
-        self.notes.clear()
-        for _, name in self._episodes:
-            try:
-                trajectory = self._read(name)
-                require_spec(self.spec, trajectory)
-            except (FormatError, TrajectoryInvalid) as error:
-                self.problems.append(Problem(name, str(error)))
-            else:
-                yield trajectory
+    def _episodes(self) -> Iterator[tuple[str, Callable[[], Trajectory]]]:
+        return ((name, partial(self._read, name)) for _, name in self._groups)
 
     def _read(self, name: str) -> Trajectory:
         group = h5.member(self._file, name, str(FILE))
@@ -206,11 +189,7 @@ class MinariWriter:
                     group.create_dataset(key, data=values)
             for key, values in arrays.items():
                 group.create_dataset(key, data=values)
-        fd = os.open(self._folder / FILE, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        sync(self._folder / FILE)
         self._episodes, self._steps = self._episodes + 1, self._steps + rows - 1
         self._publish()
 

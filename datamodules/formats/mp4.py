@@ -8,117 +8,77 @@ read) and env_steps.
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.formats.assemble import BY_ARRIVAL, Assembler, RowOptions, find_fields, split
-from datamodules.formats.guard import (
-    find_files,
-    open_inside,
-    read_inside,
-    read_json,
-    require_array,
-    spec_from,
-    write_json,
-)
+from datamodules.formats.assemble import BY_ARRIVAL, FLAGS, Assembler, RowOptions, find_fields, split
+from datamodules.formats.episode_reader import EpisodeReader
+from datamodules.formats.guard import find_files, open_inside, read_inside, require_array
 from datamodules.formats.images import Film, encode_film, require_codec, require_fps, stack
-from datamodules.formats.observed import require_one_image, require_spec, with_task
-from datamodules.formats.protocol import FormatError, Problem, in_short
+from datamodules.formats.observed import require_one_image, require_spec, store_spec, stored_spec, with_task
+from datamodules.formats.protocol import FormatError
 from datamodules.storage.durable import write_atomic
-from datamodules.trajectory import Trajectory, TrajectoryInvalid
+from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
 
-META = "worldmodel.json"
 CSV_BYTES = 1 << 24  # parsed, a table takes four times its bytes
 
 
-class Mp4Reader:
-    """Reads a folder of films with tables; see Reader, and `open_reader` for the options."""
+class Mp4Reader(EpisodeReader):
+    """Reads a folder of films with tables; see `open_reader` for the options."""
 
     def __init__(self, path: Path, options: RowOptions, stored: EnvSpec | None, *, size: int) -> None:
         self._root, self._size, self._terminal_key = path, size, options.terminal_key
         self._assembler = Assembler(options.convention(stored))
-        self._films, self._left_out = find_files(path, (".mp4",))
-        self.problems, self.notes = list(self._left_out), self._assembler.notes
-        guessed = stored or self._guess_spec(path.resolve().name)
-        self.spec = with_task(self._resized(guessed), options.task)
+        self._films, left_out = find_files(path, (".mp4",))
+        super().__init__(left_out, self._assembler.notes)
+        # frames of an unknown size are read as they are
+        self._shape: tuple[int, int, int] | None = None
+        spec = stored or self._guess_spec(path.resolve().name)
+        images = {"pixels": (spec.pixels[0], size, size)} if size else spec.images
+        self.spec = with_task(replace(spec, images=images), options.task)
+        self._shape = self.spec.pixels
 
     def __len__(self) -> int:
         return len(self._films) + len(self._left_out)
 
-    def _resized(self, spec: EnvSpec) -> EnvSpec:
-        side = self._size
-        return replace(spec, images={"pixels": (spec.pixels[0], side, side)}) if side else spec
-
     def _guess_spec(self, task: str) -> EnvSpec:
-        """What the first episode that can be read shows."""
-        reasons = [problem.reason for problem in self._left_out]
-        for path in self._films:
-            try:
-                rows, film = len(self._table(path)["action"]), self._open(path)
-            except (FormatError, OSError) as error:
-                reasons.append(str(error))
-                continue
-            film.close()
-            try:
-                first = self._read(path, (3, film.height, film.width))
-            except (FormatError, TrajectoryInvalid, OSError) as error:
-                reasons.append(str(error))
-                continue
-            return self._assembler.spec(first, task=task, rows=rows)
-        raise FormatError(f"{self._root}: expected a readable mp4 with csv, got none: {in_short(reasons)}")
+        first = self._first(f"{self._root}: expected a readable mp4 with csv")
+        return self._assembler.spec(first, task=task, rows=len(first))
 
-    def trajectories(self) -> Iterator[Trajectory]:
-        """Every readable episode in the order of the names."""
-        self.problems[:] = self._left_out
-        self.notes.clear()
-        for path in self._films:
-            try:
-                trajectory = self._read(path, self.spec.pixels)
-                require_spec(self.spec, trajectory)
-            except (FormatError, TrajectoryInvalid, OSError) as error:
-                self.problems.append(Problem(self._name(path), str(error)))
-            else:
-                yield trajectory
+    def _episodes(self) -> Iterator[tuple[str, Callable[[], Trajectory]]]:
+        return ((str(path.with_suffix("")), partial(self._read, path)) for path in self._films)
 
-    def _name(self, path: Path) -> str:
-        return str(path.with_suffix(""))
-
-    def _open(self, path: Path) -> Film:
-        return Film(os.fdopen(open_inside(self._root, path), "rb"), str(path))
-
-    def _read(self, path: Path, shape: tuple[int, int, int]) -> Trajectory:
-        table = self._table(path)
+    def _read(self, path: Path) -> Trajectory:
+        name, table = str(path.with_suffix("")), self._table(path)
         rows = len(table["action"])
-        require_array(str(path), (rows, *shape), 1)
-        film = self._open(path)
+        film = Film(os.fdopen(open_inside(self._root, path), "rb"), str(path))
         try:
+            shape = self._shape or (3, film.height, film.width)
+            require_array(str(path), (rows, *shape), 1)
             frames = film.sequence()
             pixels = stack(frames, rows, shape, name=str(path), resize=self._size > 0)
             if next(frames, None) is not None:
                 raise FormatError(f"{path}: expected {rows} frames, one for each line of the table, got more")
         finally:
             film.close()
-        found = find_fields(table, terminal_key=self._terminal_key)
-        arrays = {field: table[key] for field, key in found.items()}
-        flags = {key: values for key, values in arrays.items() if key not in ("action", "reward", "env_steps")}
-        _, terminal = split(self._name(path), flags, rows)
-        fields: dict[str, Any] = {key: values for key, values in arrays.items() if key not in flags}
+        keys = find_fields(table, terminal_key=self._terminal_key)
+        fields: dict[str, Any] = {field: table[key] for field, key in keys.items()}
+        flags = {key: fields.pop(key) for key in FLAGS if key in fields}
+        _, terminal = split(name, flags, rows)
         fields |= {"pixels": pixels, "is_terminal": terminal}
-        return self._assembler.trajectory(self._name(path), fields, unread=set(table) - set(found.values()))
+        return self._assembler.trajectory(name, fields, unread=set(table) - set(keys.values()))
 
     def _table(self, path: Path) -> dict[str, NDArray[Any]]:
         relative = path.with_suffix(".csv")
         text = read_inside(self._root, relative, limit=CSV_BYTES).decode(errors="replace")
         return parse_table(text, str(relative))
-
-    def close(self) -> None:
-        """Nothing stays open between episodes."""
 
 
 def parse_table(text: str, name: str) -> dict[str, NDArray[Any]]:
@@ -195,17 +155,5 @@ def open_writer(path: Path, spec: EnvSpec, *, codec: str = "lossless", fps: floa
     require_one_image(spec, path, "npz, hdf5, minari and segments hold more")
     if spec.pixels[0] not in (1, 3):
         raise FormatError(f"{path}: expected frames of 1 or 3 channels, got {spec.pixels[0]}")
-    path.mkdir(parents=True, exist_ok=True)
-    stored = stored_spec(path)
-    if stored is not None and not stored.agrees(spec):
-        raise FormatError(f"{path}: expected the spec of the episodes there, {stored}, got {spec}")
-    if stored is None:
-        write_json(path / META, {"spec": spec.to_json()})
+    store_spec(path, spec)
     return Mp4Writer(path, spec, codec=codec, fps=fps)
-
-
-def stored_spec(root: Path) -> EnvSpec | None:
-    """The spec that a writer left in `root`, None where none did; raises FormatError."""
-    if not (root / META).exists():
-        return None
-    return spec_from(read_json(root, Path(META)).get("spec"), META)

@@ -13,10 +13,11 @@ import re
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +31,21 @@ from datamodules.formats.assemble import (
     DONE,
     ENDS_INSIDE,
     FIELDS,
+    FLAGS,
     Assembler,
     RowOptions,
     find_fields,
     split,
 )
-from datamodules.formats.guard import LIMITS, files_at, read_json, refuse_above, spec_from, write_json
-from datamodules.formats.observed import channels_last, names_of, require_spec, with_task
-from datamodules.formats.protocol import FormatError, Problem, in_short
+from datamodules.formats.episode_reader import FAILURES, EpisodeReader
+from datamodules.formats.guard import LIMITS, files_at, refuse_above
+from datamodules.formats.observed import channels_last, names_of, require_spec, store_spec, stored_spec, with_task
+from datamodules.formats.protocol import FormatError, Problem
 from datamodules.observation import Observation
 from datamodules.storage.durable import write_atomic
-from datamodules.trajectory import Trajectory, TrajectoryInvalid
+from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
 
-# beside the episodes: what their format has no place for
-META = "worldmodel.json"
 # how the names of what is observed begin where it is more than an image
 OBSERVED = "observation."
 _SEEN = ("pixels", "observation")
@@ -53,7 +54,6 @@ AHEAD_BYTES = 1 << 28
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STAMP = "%Y%m%dT%H%M%SF%f"
 _CHUNK = re.compile(r"[^-]+-([0-9A-Za-z]+)-([0-9A-Za-z]+)-\d+\.npz")
-_FAILURES = (FormatError, TrajectoryInvalid, OSError, MemoryError)
 
 
 def open_reader(
@@ -72,7 +72,7 @@ def open_reader(
         FormatError: where nothing can be read. OSError.
     """
     root, files, problems = files_at(path, [".npz"])
-    stored = _stored_spec(root)
+    stored = stored_spec(root)
     assembler = Assembler(options.convention(stored))
     threads = threads or min(4, os.cpu_count() or 1)
     names = [] if image_key else names_of(observe, stored)
@@ -84,19 +84,8 @@ def open_reader(
 
 def open_writer(path: Path, spec: EnvSpec, *, compress: bool = True) -> "NpzWriter":
     """Write a folder of episodes at `path`, or add to one of the same spec; raises FormatError, OSError."""
-    path.mkdir(parents=True, exist_ok=True)
-    stored = _stored_spec(path)
-    if stored is not None and not stored.agrees(spec):
-        raise FormatError(f"{path}: expected the spec of the episodes there, {stored}, got {spec}")
-    if stored is None:
-        write_json(path / META, {"spec": spec.to_json()})
+    store_spec(path, spec)
     return NpzWriter(path, compress=compress)
-
-
-def _stored_spec(root: Path) -> EnvSpec | None:
-    if not (root / META).exists():
-        return None
-    return spec_from(read_json(root, Path(META)).get("spec"), META)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +129,8 @@ class _Part:
     tail: bool
 
 
-class NpzReader:
+class NpzReader(EpisodeReader):
     """The episodes of npz files in the order of their names; files are unpacked ahead in threads."""
-
-    spec: EnvSpec
 
     def __init__(
         self,
@@ -157,28 +144,28 @@ class NpzReader:
         names: Sequence[str],
         threads: int,
     ) -> None:
-        self._root, self._files, self._left_out = root, _in_chains(files), problems
+        super().__init__(problems, assembler.notes)
+        self._root, self._files = root, _in_chains(files)
         self._assembler, self._threads, self._names = assembler, threads, list(names)
         self._terminal_key, self._image_keys = options.terminal_key, image_key.split(",") if image_key else []
-        self.problems, self.notes = list(problems), assembler.notes
 
     def __len__(self) -> int:
         return len(self._files) + len(self._left_out)
 
     def guess_spec(self, task: str) -> EnvSpec:
         """What the first readable episode shows; raises FormatError where there is none."""
-        reasons = [problem.reason for problem in self._left_out]
-        for file in self._files:
-            try:
-                found = self._unpack(Archive(self._root, file.path), _File(file.path))
-            except _FAILURES as error:
-                reasons.append(str(error))
-                continue
-            first = next(item for item in found if isinstance(item, Trajectory))
-            named = [re.search(r"-(\d{1,9})\.npz$", other.path.name) for other in self._files]
-            rows = max([len(first), *(int(match[1]) for match in named if match)])
-            return self._assembler.spec(first, task=task, rows=rows)
-        raise FormatError(f"{self._root}: expected a readable npz episode, got none: {in_short(reasons)}")
+        first = self._first(f"{self._root}: expected a readable npz episode")
+        named = [re.search(r"-(\d{1,9})\.npz$", file.path.name) for file in self._files]
+        rows = max([len(first), *(int(match[1]) for match in named if match)])
+        return self._assembler.spec(first, task=task, rows=rows)
+
+    def _episodes(self) -> Iterator[tuple[str, Callable[[], Trajectory]]]:
+        return ((str(file.path), partial(self._read_first, file.path)) for file in self._files)
+
+    def _read_first(self, path: Path) -> Trajectory:
+        """The first episode of a file, be it whole or not."""
+        items = self._unpack(Archive(self._root, path), _File(path))
+        return next(item for item in items if isinstance(item, Trajectory))
 
     def trajectories(self) -> Iterator[Trajectory]:
         """Every readable episode in the order of the file names; afterwards `problems` names the others."""
@@ -216,8 +203,8 @@ class NpzReader:
             fields = {key: _concatenated([part.fields.get(key) for part in joined]) for key in joined[0].fields}
             trajectory = self._assembler.trajectory(name, fields, unread=joined[0].unread)
             require_spec(self.spec, trajectory)
-        except (*_FAILURES, ValueError) as error:
-            self.problems.append(Problem(name, str(error)))
+        except (*FAILURES, ValueError) as error:
+            self._leave_out(name, error)
         else:
             yield trajectory
 
@@ -228,8 +215,8 @@ class NpzReader:
             for file in self._files:
                 try:
                     archive = Archive(self._root, file.path)
-                except _FAILURES as error:
-                    self._leave_out(file, error)
+                except FAILURES as error:
+                    self._leave_out(str(file.path), error)
                     continue
                 size = sum(member.unpacked for member in archive.members.values())
                 while waiting and (ahead + size > AHEAD_BYTES or len(waiting) > 2 * self._threads):
@@ -248,16 +235,13 @@ class NpzReader:
             for item in items:
                 if isinstance(item, Trajectory):
                     require_spec(self.spec, item)
-        except _FAILURES as error:
-            self._leave_out(file, error)
+        except FAILURES as error:
+            self._leave_out(str(file.path), error)
             return
         yield file, items
 
-    def _leave_out(self, file: _File, error: Exception) -> None:
-        self.problems.append(Problem(str(file.path), str(error) or type(error).__name__))
-
     def _unpack(self, archive: Archive, file: _File) -> list[Trajectory | _Part]:
-        found = find_fields(archive.members, terminal_key=self._terminal_key)
+        keys = find_fields(archive.members, terminal_key=self._terminal_key)
         images = [] if self._names else self._image_keys or [_image_of(archive)]
         own = {name: name if name in archive else OBSERVED + name for name in self._names}
         for key in (*images, *own.values()):
@@ -267,12 +251,11 @@ class NpzReader:
         if own:
             arrays = {"observation": {name: archive.read(key) for name, key in own.items()}}
         for field in ("action", "reward", "env_steps"):
-            if field in found or field == "action":
-                arrays[field] = archive.read(found.get(field, FIELDS[field][0]))  # raises with the keys that there are
-        known = (*("is_first", "step_type", "is_terminal", "is_last", "truncated", "done", "discount"),)
-        flags = {field: archive.read(found[field]) for field in known if field in found}
+            if field in keys or field == "action":
+                arrays[field] = archive.read(keys.get(field, FIELDS[field][0]))  # raises with the keys that there are
+        flags = {field: archive.read(keys[field]) for field in FLAGS if field in keys}
         first = _films(arrays)[0]
-        unread = set(archive.members) - {*images, *own.values(), *found.values()}
+        unread = set(archive.members) - {*images, *own.values(), *keys.values()}
         return self._split(archive, arrays, flags, len(first) if first.ndim else 0, unread, file)
 
     def _split(
@@ -311,9 +294,6 @@ class NpzReader:
             if "done" in flags and not {"is_terminal", "discount"} & flags.keys():
                 self.notes.add(DONE, detail="done", terminations=bool(fields["is_terminal"].any()))
         return items
-
-    def close(self) -> None:
-        """Nothing is held open between two episodes."""
 
 
 def _image_of(archive: Archive) -> str:

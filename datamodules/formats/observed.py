@@ -1,15 +1,35 @@
 """Which observations a data set holds, under which names, and whether an episode has those of its data set."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.formats.guard import read_json, spec_from, write_json
 from datamodules.formats.protocol import FormatError
 from datamodules.observation import shapes_of
 from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
+
+# beside the episodes: what their format has no place for
+META = Path("worldmodel.json")
+
+
+def stored_spec(root: Path, path: Path = META) -> EnvSpec | None:
+    """The spec that a writer left in `root`, None where none did; raises FormatError."""
+    return spec_from(read_json(root, path).get("spec"), str(path)) if (root / path).exists() else None
+
+
+def store_spec(root: Path, spec: EnvSpec) -> None:
+    """Leave a writer's spec in the folder `root`, new or not; raises FormatError where another spec is there."""
+    root.mkdir(parents=True, exist_ok=True)
+    stored = stored_spec(root)
+    if stored is None:
+        write_json(root / META, {"spec": spec.to_json()})
+    elif not stored.agrees(spec):
+        raise FormatError(f"{root}: expected the spec of the episodes there, {stored}, got {spec}")
 
 
 def require_spec(spec: EnvSpec, trajectory: Trajectory) -> None:

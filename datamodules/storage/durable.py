@@ -43,9 +43,9 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
         left = left[os.write(fd, left) :]
 
 
-def sync_folder(folder: Path) -> None:
-    """Make created, renamed and removed entries of `folder` durable; raises OSError."""
-    fd = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make the bytes of a file durable, or the created, renamed and removed entries of a folder; raises OSError."""
+    fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
     finally:
@@ -64,12 +64,24 @@ def write_new(path: Path, data: bytes | memoryview) -> None:
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Put `data` at `path` so that a crash leaves the old or the new content; raises OSError."""
-    # beside the target, because a rename is atomic within one file system only
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = beside(path)
     temporary.unlink(missing_ok=True)
     write_new(temporary, data)
     temporary.replace(path)
-    sync_folder(path.parent)
+    sync(path.parent)
+
+
+def beside(path: Path) -> Path:
+    """The name under which a file is written before it takes the place of `path`."""
+    # a rename is atomic within one file system only
+    return path.with_name(f".{path.name}.tmp")
+
+
+def publish(path: Path) -> None:
+    """Let the file that was written `beside` take the place of `path`, whole and durable; raises OSError."""
+    sync(beside(path))
+    beside(path).replace(path)
+    sync(path.parent)
 
 
 class ReplayWriteFailed(UserError, OSError):

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datamodules.storage.durable import sync_folder, write_all, write_atomic
+from datamodules.storage.durable import sync, write_all, write_atomic
 from datamodules.storage.log_format import (
     HEADER_BYTES,
     Block,
@@ -110,7 +110,7 @@ class SegmentLog:
             self._fd = os.open(self._segments[-1].path, os.O_WRONLY | os.O_APPEND)
             os.ftruncate(self._fd, self._segments[-1].size)
             os.fsync(self._fd)
-        sync_folder(self.folder)
+        sync(self.folder)
         self._mark_synced()
 
     def _mark_synced(self) -> None:
@@ -148,7 +148,7 @@ class SegmentLog:
         path = self.folder / f"segment_{self.blocks:012d}.bin"
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
-            sync_folder(self.folder)
+            sync(self.folder)
         except OSError:
             os.close(fd)
             raise
@@ -221,7 +221,7 @@ class SegmentLog:
                 oldest = segment.entries[0]
                 self._commit_up_to(oldest.number, oldest.first_row, self.last_crc)
             segment.path.unlink()
-            sync_folder(self.folder)
+            sync(self.folder)
         if self._segments:
             segment = self._segments[-1]
             segment.entries = [entry for entry in segment.entries if entry.number < blocks]
@@ -284,5 +284,5 @@ def _place(folder: Path, name: str) -> Path:
     aside = folder / DAMAGED_FOLDER
     if not aside.exists():
         aside.mkdir()
-        sync_folder(folder)
+        sync(folder)
     return aside / name

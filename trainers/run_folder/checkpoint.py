@@ -20,7 +20,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from safetensors import SafetensorError
 from torch import Tensor
 
-from datamodules.storage.durable import sync_folder, write_new
+from datamodules.storage.durable import sync, write_new
 from trainers.run_folder.conversion import convert_checkpoint
 from trainers.run_folder.serialization import Packer, plain, unpack
 from worldmodel.errors import UserError
@@ -148,12 +148,12 @@ def _publish(temporary: Path, path: Path) -> None:
     """Put a complete folder at `path`: at every instant `path` is the old checkpoint or the new one."""
     if not path.exists():
         temporary.rename(path)
-        sync_folder(path.parent)
+        sync(path.parent)
         return
     if not _holds_only_ours(path):
         raise FileExistsError(f"{path}: expected nothing or a checkpoint, got something else")
     _exchange(temporary, path)
-    sync_folder(path.parent)
+    sync(path.parent)
     _delete(temporary)
 
 
@@ -172,7 +172,7 @@ class DurableCheckpointIO(CheckpointIO):
             temporary.mkdir()
             for name, data in files.items():
                 write_new(temporary / name, data)
-            sync_folder(temporary)
+            sync(temporary)
             verify(temporary)
             _publish(temporary, path)
         except (OSError, CheckpointDamaged):

@@ -1,0 +1,57 @@
+"""What the readers of all formats have in common: one episode after the other, and what cannot be read is left out."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from datamodules.formats.observed import require_spec
+from datamodules.formats.protocol import FormatError, Notes, Problem, in_short
+from datamodules.trajectory import Trajectory, TrajectoryInvalid
+from worldmodel.spec import EnvSpec
+
+FAILURES = (FormatError, TrajectoryInvalid, OSError, MemoryError)
+
+
+class EpisodeReader:
+    """Reads episodes one by one; see Reader. A format says in `_episodes` which there are, and sets `spec`.
+
+    Args:
+        left_out: what a scan of the files left out; every pass begins with it.
+        notes: what was not taken over as it lies there.
+    """
+
+    spec: EnvSpec
+
+    def __init__(self, left_out: Sequence[Problem], notes: Notes) -> None:
+        self._left_out, self.problems, self.notes = list(left_out), list(left_out), notes
+
+    def _episodes(self) -> Iterable[tuple[str, Callable[[], Trajectory]]]:
+        """The name of every episode, and what reads it."""
+        raise NotImplementedError
+
+    def trajectories(self) -> Iterator[Trajectory]:
+        """Every readable episode, in a fixed order; afterwards `problems` names the others."""
+        self.problems[:] = self._left_out
+        self.notes.clear()
+        for name, read in self._episodes():
+            try:
+                trajectory = read()
+                require_spec(self.spec, trajectory)
+            except FAILURES as error:
+                self._leave_out(name, error)
+            else:
+                yield trajectory
+
+    def _leave_out(self, name: str, error: Exception) -> None:
+        self.problems.append(Problem(name, str(error) or type(error).__name__))
+
+    def _first(self, expected: str) -> Trajectory:
+        """The first episode that can be read; raises FormatError that says what was expected, and why there is none."""
+        reasons = [problem.reason for problem in self._left_out]
+        for _, read in self._episodes():
+            try:
+                return read()
+            except FAILURES as error:
+                reasons.append(str(error))
+        raise FormatError(f"{expected}, got none: {in_short(reasons)}")
+
+    def close(self) -> None:
+        """Nothing is open between two episodes."""
