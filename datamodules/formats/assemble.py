@@ -317,8 +317,9 @@ class Assembler:
             observation = {key: np.concatenate([seen, seen[-1:]]) for key, seen in observation.items()}
             rows, lost = rows + 1, False
         led = self._led(f"{name} action", action, rows, convention.actions)
-        actions = np.zeros((rows, self._dims(f"{name} action", led)), np.float32)
-        actions[1:] = self._numbers(f"{name} action", led)
+        numbers = self._numbers(f"{name} action", led)
+        actions = np.zeros((rows, numbers.shape[1]), np.float32)
+        actions[1:] = numbers
         rewards, last_reward = self._rewards(name, fields, rows)
         terminal, last_terminal = self._terminal(name, fields.get("is_terminal"), rows)
         if lost and (last_reward or last_terminal or np.any(action[-1])):
@@ -363,22 +364,16 @@ class Assembler:
             raise FormatError(f"{name}: expected {rows} rows as of pixels, got {count}")
         return values[: rows - 1] if alignment == "departure" else values[1:]
 
-    def _dims(self, name: str, led: NDArray[Any]) -> int:
-        discrete = self.convention.discrete
-        if discrete and (led.ndim == 1 or led.shape[1] == 1):
-            return discrete
-        if led.dtype.kind not in "biuf" or led.ndim not in (1, 2) or (led.ndim == 1 and led.dtype.kind != "f"):
-            remedy = ""
-            if led.dtype.kind in "biu" and led.ndim == 1:
-                remedy = f"; numbers of actions become one-hot with discrete={int(led.max(initial=0)) + 1} or as many"
-            raise FormatError(f"{name}: expected numbers [T, A], got {led.dtype} {led.shape}{remedy}")
-        return int(led.shape[1]) if led.ndim == 2 else 1
-
     def _numbers(self, name: str, led: NDArray[Any]) -> NDArray[Any]:
         """Actions [n, A] in [-1, 1]; values that are already there pass unchanged."""
         convention = self.convention
         if convention.discrete and (led.ndim == 1 or led.shape[1] == 1):
             return _one_hot(name, led.reshape(-1), convention.discrete, convention.first_action)
+        if led.dtype.kind not in "biuf" or led.ndim not in (1, 2) or (led.ndim == 1 and led.dtype.kind != "f"):
+            remedy = ""
+            if led.dtype.kind in "biu" and led.ndim == 1:
+                remedy = f"; numbers of actions become one-hot with discrete={int(led.max(initial=0)) + 1} or as many"
+            raise FormatError(f"{name}: expected numbers [T, A], got {led.dtype} {led.shape}{remedy}")
         action, low, high = led if led.ndim == 2 else led[:, None], convention.low, convention.high
         if not np.isfinite(action).all():
             raise FormatError(f"{name}: expected finite numbers, got NaN or infinity")

@@ -1,7 +1,7 @@
 """What `meta/info.json` and `meta/stats.json` of a LeRobot data set say, checked: nothing there is trusted."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,33 +16,40 @@ from datamodules.formats.protocol import FormatError, HostileFile
 INFO, STATS, OWN = Path("meta/info.json"), Path("meta/stats.json"), Path("meta/worldmodel.json")
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
-ACTION_DIM = 1024
+VECTOR_SIZE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """key: of its feature; in_film: it lies in films, else as pictures in the table; size: height, width."""
+
+    key: str
+    in_film: bool
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """camera: the key of its feature; in_film: it lies in films, else as pictures in the table; size: height, width.
-
-    cameras: of all of them. vectors: how many numbers the others of what is observed have, by the key.
-    """
+    """The facts of a data set, with its features by key."""
 
     fps: float
-    camera: str
-    in_film: bool
-    size: tuple[int, int]
     action_dim: int
-    columns: frozenset[str]
-    cameras: tuple[str, ...]
-    vectors: Mapping[str, int]
+    features: Mapping[str, Mapping[str, Any]]
     data_path: str
     video_path: str
 
+    def cameras(self) -> list[str]:
+        """The keys of features that are pictures."""
+        return [key for key, feature in self.features.items() if feature.get("dtype") in ("video", "image")]
 
-def read_info(root: Path, camera: str, *, several: bool = False) -> Info:
-    """The facts of the data set at `root` for one of its cameras ("": the only one); raises FormatError, OSError.
+    def vectors(self) -> list[str]:
+        """The keys of features that are other numbers of what is observed."""
+        kinds = ("float32", "float64", "int64")
+        return [k for k, f in self.features.items() if k.startswith("observation.") and f.get("dtype") in kinds]
 
-    several: or the first of several.
-    """
+
+def read_info(root: Path) -> Info:
+    """The facts of the data set at `root`; raises FormatError, OSError."""
     content = read_json(root, INFO)
     version = content.get("codebase_version")
     if not (isinstance(version, str) and version.startswith("v3.")):
@@ -55,56 +62,43 @@ def read_info(root: Path, camera: str, *, several: bool = False) -> Info:
     features = content.get("features")
     if not isinstance(features, dict) or not all(isinstance(feature, dict) for feature in features.values()):
         raise FormatError(f"{INFO} features: expected an object of objects, got {type(features).__name__}")
-    key = _camera(features, camera or (next(iter(_cameras(features)), "") if several else ""))
     return Info(
         fps=float(fps),
-        camera=key,
-        in_film=features[key]["dtype"] == "video",
-        size=_size(key, features[key]),
-        action_dim=_action_dim(features),
-        columns=frozenset(features),
-        cameras=tuple(_cameras(features)),
-        vectors={key: _length(key, feature) for key, feature in features.items() if _is_vector(key, feature)},
+        action_dim=length_of("action", features.get("action", {})),
+        features=features,
         data_path=str(content.get("data_path") or DATA_PATH),
         video_path=str(content.get("video_path") or VIDEO_PATH),
     )
 
 
-def _camera(features: dict[str, dict[str, Any]], camera: str) -> str:
-    cameras = _cameras(features)
-    if camera in cameras:
-        return camera
-    if camera or len(cameras) != 1:
-        raise FormatError(f"camera: expected one of {', '.join(cameras) or 'none at all'}, got {camera!r}: ?camera=...")
-    return cameras[0]
+def cameras_of(info: Info, names: str) -> list[Camera]:
+    """The cameras with the keys a,b, or the only one where there are no names; raises FormatError."""
+    known = info.cameras()
+    keys = known if not names and len(known) == 1 else names.split(",")
+    for key in keys:
+        if key not in known:
+            raise FormatError(f"camera: expected one of {', '.join(known) or 'none at all'}, got {key!r}: ?camera=...")
+    return [_camera(info, key) for key in keys]
 
 
-def _cameras(features: dict[str, dict[str, Any]]) -> list[str]:
-    return [key for key, feature in features.items() if feature.get("dtype") in ("video", "image")]
+def named_parts(info: Info, names: Sequence[str]) -> tuple[list[tuple[str, Camera]], dict[str, str]]:
+    """Cameras, and the keys of vectors, by names with or without what such keys begin with; raises FormatError."""
+    known = {key.removeprefix("observation.images."): key for key in info.cameras()}
+    cameras = [(n, _camera(info, known.get(n, n))) for n in names if n in {*known, *known.values()}]
+    others = {key.removeprefix("observation."): key for key in info.vectors()}
+    seen = {name for name, _ in cameras}
+    vectors = {n: others.get(n, n) for n in names if n in {*others, *others.values()} - seen}
+    if not cameras or len(cameras) + len(vectors) < len(names):
+        expected = ", ".join([*known.values(), *others.values()])
+        raise FormatError(f"observe: expected names of {expected}, one camera at least, got {','.join(names)}")
+    return cameras, vectors
 
 
-def _is_vector(key: str, feature: dict[str, Any]) -> bool:
-    return key.startswith("observation.") and feature.get("dtype") in ("float32", "float64", "int64")
+def _camera(info: Info, key: str) -> Camera:
+    return Camera(key, info.features[key]["dtype"] == "video", _size(key, info.features[key]))
 
 
-def _length(key: str, feature: dict[str, Any]) -> int:
-    shape = feature.get("shape")
-    if not (isinstance(shape, list) and len(shape) == 1 and type(shape[0]) is int and 0 < shape[0] <= ACTION_DIM):
-        raise FormatError(f"{INFO} {key} shape: expected one length of at most {ACTION_DIM}, got {shape!r:.60}")
-    return shape[0]
-
-
-def camera_key(name: str, info: Info) -> str | None:
-    """The camera of that name, with or without what such keys begin with; None where there is none."""
-    return next((key for key in (name, f"observation.images.{name}") if key in info.cameras), None)
-
-
-def vector_key(name: str, info: Info) -> str | None:
-    """The numbers of that name, with or without what such keys begin with; None where there are none."""
-    return next((key for key in (name, f"observation.{name}") if key in info.vectors), None)
-
-
-def _size(key: str, feature: dict[str, Any]) -> tuple[int, int]:
+def _size(key: str, feature: Mapping[str, Any]) -> tuple[int, int]:
     """Height and width; shapes are [h, w, c] or [c, h, w], as their names say."""
     shape, names = feature.get("shape"), feature.get("names")
     if not (isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and n > 0 for n in shape)):
@@ -118,10 +112,11 @@ def _size(key: str, feature: dict[str, Any]) -> tuple[int, int]:
     return height, width
 
 
-def _action_dim(features: dict[str, dict[str, Any]]) -> int:
-    shape = features.get("action", {}).get("shape")
-    if not (isinstance(shape, list) and len(shape) == 1 and type(shape[0]) is int and 0 < shape[0] <= ACTION_DIM):
-        raise FormatError(f"{INFO} action shape: expected one length of at most {ACTION_DIM}, got {shape!r:.60}")
+def length_of(key: str, feature: Mapping[str, Any]) -> int:
+    """How many numbers a row of a feature has; raises FormatError."""
+    shape = feature.get("shape")
+    if not (isinstance(shape, list) and len(shape) == 1 and type(shape[0]) is int and 0 < shape[0] <= VECTOR_SIZE):
+        raise FormatError(f"{INFO} {key} shape: expected one length of at most {VECTOR_SIZE}, got {shape!r:.60}")
     return shape[0]
 
 
