@@ -12,6 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from datamodules.envs.errors import EnvError
@@ -160,13 +161,19 @@ def _trainer(config: Config, paths: RunPaths, progress: RunProgress) -> pl.Train
             **flags,
             callbacks=[progress],
             logger=False,
-            plugins=[DurableCheckpointIO()],
+            plugins=[DurableCheckpointIO(), *_without_slurm()],
             default_root_dir=paths.root,
             enable_checkpointing=False,
             use_distributed_sampler=False,
         )
-    except (MisconfigurationException, ValueError, TypeError) as error:
+    except (MisconfigurationException, RuntimeError, ValueError, TypeError) as error:
         raise BadConfig(f"trainer: {' '.join(str(error).split())}") from error
+
+
+def _without_slurm() -> list[LightningEnvironment]:
+    """A shell within a SLURM allocation is no task of it: Lightning takes it for one by SLURM_NTASKS alone."""
+    launched = any(name in os.environ for name in ("SLURM_PROCID", "RANK", "LOCAL_RANK"))
+    return [LightningEnvironment()] if "SLURM_NTASKS" in os.environ and not launched else []
 
 
 def _threads(trainer: pl.Trainer) -> int:

@@ -74,6 +74,10 @@ AT_ONCE = {
     "batch": ("key=value", "'batch'"),
     "--batch=3": ("--batch",),
 }
+SHORT = (
+    *("trainer.accelerator=cpu", "task.env_steps=50", "data.seed_episodes=1", "data.update_ratio=0.05"),
+    "evaluation.final_episodes=1",
+)
 ONCE_AN_ENVIRONMENT_IS_KNOWN = {
     "data.length=52": ("data.length", "51 rows of an episode", "52"),
     "data.capacity=101": ("data.capacity", "at least 102 rows", "101"),
@@ -194,3 +198,8 @@ def test_a_bug_keeps_its_traceback_and_ends_in_one_line(monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert json.loads(out) == {"status": "failed", "error": "KeyError: 'mine'", "exit_code": 1}
     assert "in broken" in err
+
+
+def test_a_shell_within_an_allocation_is_no_task_of_it(runs, tmp_path):
+    run = runs.fit("experiment=smoke", *SHORT, f"run_dir={tmp_path / 'run'}", SLURM_NTASKS="4", SLURM_JOB_ID="1")
+    assert run.wait() == 0, run.err.read_text()
