@@ -13,7 +13,7 @@ def require_whole(*, least: int = 1, most: float = math.inf, **numbers: object) 
     """
     for name, number in numbers.items():
         if type(number) is not int or not least <= number <= most:
-            bounds = f"at least {least}" if most == math.inf else f"{least} to {most}"
+            bounds = f"at least {least}" + ("" if most == math.inf else f" and at most {most}")
             raise ValueError(f"{name}: expected a whole number of {bounds}, got {number!r}")
 
 

@@ -13,7 +13,6 @@ from worldmodel.capabilities import Epistemic, Members
 from worldmodel.errors import UserError
 from worldmodel.objectives import Objective
 from worldmodel.observations import ObservationDecoder, ObservationEncoder, ObservationNorm, PixelNorm, VectorNorm
-from worldmodel.policies.actor import Actor
 from worldmodel.spec import EnvSpec
 
 Config = Mapping[str, Any]
@@ -99,7 +98,9 @@ def _build_policy(config: Config, spec: EnvSpec, latent_dim: int) -> tuple[Any, 
     options = dict(config["policy"])
     if options["name"] is None:
         return None, None
-    actor = Actor(latent_dim=latent_dim, action_dim=spec.action_dim, **options.pop("actor", {}))
+    sizes = {"name": "actor", **options.pop("actor", {})}
+    facts = {"latent_dim": latent_dim, "action_dim": spec.action_dim}
+    actor = registry.make("worldmodel.policies", sizes, key="policy.actor", **facts)
     discount = config["agent"]["discount"]
     if not 0 < discount < 1:
         raise ValueError(f"agent.discount: expected a number in (0, 1), got {discount}")

@@ -70,7 +70,7 @@ def _build_without_memory(config: Mapping[str, Any]) -> None:
         if config["task"]["env"].get("observe", "pixels") == "pixels":
             with torch.device("meta"):
                 build_agent(config, spec)
-    except BadOption:
+    except (BadOption, UnknownComponent):
         raise
     except (ValueError, TypeError, RuntimeError, NotImplementedError):
         return  # of sizes that only the environment knows, or of numbers that have no value yet

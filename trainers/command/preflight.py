@@ -28,61 +28,21 @@ COUNTS = {
     "evaluation.final_episodes": 1,
     "evaluation.envs": 1,
     "checkpoint.keep": 1,
-    "planner.horizon": 1,
-    "planner.candidates": 1,
-    "planner.elites": 1,
-    "planner.iterations": 1,
-    "planner.policy_candidates": 0,
-    "planner.particles": 1,
-    "planner.refined": 1,
-    "planner.steps": 1,
-    "planner.levels": 2,
-    "planner.samples": 1,
-    "planner.considered": 1,
-    "policy.horizon": 1,
-    "policy.starts": 1,
-    "policy.actor.hidden": 1,
-    "policy.actor.layers": 1,
     "agent.unroll": 0,
     "agent.replan": 1,
-    "agent.heads.hidden": 1,
-    "agent.heads.layers": 1,
-    "agent.heads.bins": 3,
-    "dynamics.deterministic": 1,
-    "dynamics.stochastic": 1,
-    "dynamics.groups": 1,
-    "dynamics.members": 1,
-    "dynamics.layers": 1,
-    "dynamics.classes": 2,
-    "dynamics.latent_dim": 1,
-    "dynamics.hidden": 1,
-    "dynamics.stack": 1,
-    "dynamics.unroll": 0,
-    "objective.steps": 1,
-    "objective.code_dim": 1,
-    "objective.hidden": 1,
-    "objective.projections": 1,
 }
 ABOVE_ZERO = (
     "data.step_timeout_s",
     "data.reset_timeout_s",
     "data.restart_window_s",
     "data.base_std",
-    "planner.init_std",
-    "planner.temperature",
-    "planner.learning_rate",
-    "objective.temperature",
     "optimizer.grad_clip",
     "optimizer.eps",
 )
-AT_LEAST_ZERO = (
-    *("planner.min_std", "planner.beta", "planner.exploration", "agent.explore_std", "data.update_ratio"),
-    *("objective.weight", "objective.normality", "objective.redundancy"),
-)
+AT_LEAST_ZERO = ("agent.explore_std", "data.update_ratio")
 # above 0 and at most 1
-SHARES = ("agent.discount", "policy.slow_rate", "objective.rate", "objective.decode_fraction")
+SHARES = ("agent.discount",)
 WEIGHTS = ("optimizer.learning_rates", "agent.weights")
-CHANNELS = ("agent.encoder.channels", "agent.decoder.channels")
 CHOICES = {
     "render": ("auto", "suite", "fast"),
     "data.prefetch": ("auto", True, False),
@@ -118,8 +78,6 @@ def check(config: Mapping[str, Any]) -> None:
         if key.startswith("agent.weights.") and config["agent"]["weights"][key.rpartition(".")[2]] is None:
             continue  # the default of the part that the weight is of
         _require(config, key, "a number of at least 0", lambda n: _is_number(n) and n >= 0)
-    for key in CHANNELS:
-        _require(config, key, "whole numbers of at least 1", lambda sizes: _are_sizes(sizes))
     for key, names in CHOICES.items():
         _require(config, key, " or ".join(str(name) for name in names), lambda name, names=names: name in names)
     _require(config, "data.capacity", "a whole number of at least 1, or bytes like 12GB", _is_capacity)
@@ -130,16 +88,9 @@ def check(config: Mapping[str, Any]) -> None:
     _require(config, "seed", f"at most {LARGEST_SEED}", lambda n: n <= LARGEST_SEED)
     for key in ("task.visuals", "evaluation.visuals"):
         _require(config, key, "visual options by name, such as {grayscale: {}}", _are_options)
-    _check_elites(_mapping(config, "planner"))
     _check_steps(config)
     _check_source(config)
     _check_finite(config)
-
-
-def _check_elites(planner: Mapping[str, Any]) -> None:
-    elites, candidates = planner.get("elites"), planner.get("candidates")
-    if elites is not None and candidates is not None and elites > candidates:
-        raise BadConfig(f"planner.elites: expected at most planner.candidates={candidates}, got {elites}")
 
 
 def _check_steps(config: Mapping[str, Any]) -> None:
@@ -149,7 +100,7 @@ def _check_steps(config: Mapping[str, Any]) -> None:
         return
     for key, name in (("objective", "steps"), ("agent", "unroll")):
         steps = _mapping(config, key).get(name)
-        if steps is not None and steps >= data["length"]:
+        if type(steps) is int and steps >= data["length"]:
             raise BadConfig(f"{key}.{name}: expected less than data.length={data['length']} rows, got {steps}")
 
 
@@ -198,10 +149,6 @@ def _mapping(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
         if not isinstance(value, Mapping):
             raise BadConfig(f"{key}: expected keys and values, got {value!r}")
     return value
-
-
-def _are_sizes(value: Any) -> bool:
-    return isinstance(value, list) and len(value) > 0 and all(type(n) is int and n >= 1 for n in value)
 
 
 def _are_options(value: Any) -> bool:

@@ -45,19 +45,20 @@ def make(package: str, options: Mapping[str, Any] | str, *, key: str = "", **fac
         UnknownComponent: no such name, or an argument that it does not take.
         BadOption: a value out of range.
     """
-    build, arguments = _checked(package, options, facts)
+    build, arguments = _checked(package, options, facts, key)
     try:
         return build(**arguments, **facts)
     except ValueError as error:
-        name = str(error).partition(":")[0]
-        if isinstance(error, UserError) or name not in arguments:
+        name, _, rest = str(error).partition(":")
+        option = name.rpartition(".")[2]
+        if isinstance(error, UserError) or option not in arguments:
             raise
-        raise BadOption(f"{key or package}.{error}") from error
+        raise BadOption(f"{key or package}.{option}:{rest}") from error
 
 
 def check(package: str, options: Mapping[str, Any] | str, **facts: Any) -> None:
     """Raise UnknownComponent where `make` would, and build nothing: for parts that another part builds."""
-    _checked(package, options, facts)
+    _checked(package, options, facts, "")
 
 
 def accepted(package: str, options: Mapping[str, Any]) -> set[str] | None:
@@ -77,19 +78,19 @@ def accepted(package: str, options: Mapping[str, Any]) -> set[str] | None:
 
 
 def _checked(
-    package: str, options: Mapping[str, Any] | str, facts: Mapping[str, Any]
+    package: str, options: Mapping[str, Any] | str, facts: Mapping[str, Any], key: str
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
     options = {"name": options} if isinstance(options, str) else options
     name = str(options["name"])
     build = _find(package, name)
-    arguments = {key: value for key, value in options.items() if key != "name"}
+    arguments = {option: value for option, value in options.items() if option != "name"}
     signature = inspect.signature(build)
     try:
         signature.bind(**arguments, **facts)
     except TypeError as error:
         taken = ", ".join(key for key in signature.parameters if key not in facts)
         raise UnknownComponent(f"{package}.{name}: {error}; it takes {taken}") from error
-    _require_numbers(f"{package}.{name}", arguments, signature)
+    _require_numbers(f"{key}." if key else f"{package}.{name} ", arguments, signature)
     return build, arguments
 
 
@@ -110,4 +111,4 @@ def _require_numbers(where: str, arguments: Mapping[str, Any], signature: inspec
         parameter = signature.parameters.get(key)
         default = None if parameter is None else parameter.default
         if isinstance(default, int | float) and not isinstance(value, int | float):
-            raise UnknownComponent(f"{where} {key}: expected a number such as {default}, got {value!r}")
+            raise UnknownComponent(f"{where}{key}: expected a number such as {default}, got {value!r}")

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.decoders._transposed import expand_point, run_layers
+from worldmodel.limits import require_sizes
 
 
 class ConvDecoder(nn.Module):
@@ -32,6 +33,7 @@ class ConvDecoder(nn.Module):
         channels: Sequence[int] = (1024, 128, 64, 32),
         kernels: Sequence[int] = (5, 5, 6, 6),
     ) -> None:
+        require_sizes(channels=channels, kernels=kernels)
         super().__init__()
         side = 1
         for kernel in kernels:

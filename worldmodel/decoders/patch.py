@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from worldmodel.decoders._transposed import run_layers
 from worldmodel.encoders.patch import PATCH
+from worldmodel.limits import require_sizes
 
 
 class PatchDecoder(nn.Module):
@@ -29,6 +30,7 @@ class PatchDecoder(nn.Module):
     def __init__(
         self, *, latent_dim: int, pixels: tuple[int, int, int], channels: Sequence[int] = (64, 48, 32)
     ) -> None:
+        require_sizes(channels=channels)
         super().__init__()
         self.colours, height, width = pixels
         grow = PATCH * 2 ** (len(channels) - 1)

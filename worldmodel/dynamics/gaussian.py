@@ -14,6 +14,7 @@ from worldmodel.distributions import gaussian_kl
 from worldmodel.dynamics.markov import GaussianMarkov
 from worldmodel.dynamics.stack import carried, stack
 from worldmodel.interfaces import Batch, Belief
+from worldmodel.limits import require_whole
 from worldmodel.nets import mlp
 
 
@@ -45,6 +46,7 @@ class GaussianDynamics(GaussianMarkov):
         stack: int = 3,
         min_std: float = 0.1,
     ) -> None:
+        require_whole(latent_dim=latent_dim, hidden=hidden, stack=stack)
         super().__init__(min_std=min_std)
         self.latent_dim, self.stack = latent_dim, stack
         self.carry_dim = carried(embed_dim, stack) + latent_dim

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from worldmodel.capabilities import WeightedLosses
 from worldmodel.distributions import Moments, Statistics
 from worldmodel.interfaces import Batch, Belief
+from worldmodel.limits import require_whole
 from worldmodel.uncertainty.members import disagreement
 
 
@@ -45,13 +46,12 @@ class MemberSteps(nn.Module):
         filters: Mapping[str, Callable[..., nn.Module]],
         members: int,
     ) -> None:
+        require_whole(members=members)
         super().__init__()
         options = dict(filter)
         name = options.pop("name", None)
         if name not in filters:
             raise ValueError(f"dynamics.filter.name: expected one of {', '.join(filters)}, got {name!r}")
-        if members < 1:
-            raise ValueError(f"dynamics.members: expected at least 1, got {members}")
         model: Any = filters[name](embed_dim=embed_dim, action_dim=action_dim, **options)
         self.filter, self.latent_dim, self.carry_dim = model, model.latent_dim, model.carry_dim
         self.members = members

@@ -21,6 +21,7 @@ from worldmodel.distributions import (
 from worldmodel.dynamics._split_filter import split_filter
 from worldmodel.dynamics.recurrent import RecurrentState
 from worldmodel.interfaces import Batch, Belief
+from worldmodel.limits import require_whole
 
 
 class CategoricalRSSM(RecurrentState):
@@ -56,6 +57,8 @@ class CategoricalRSSM(RecurrentState):
         balance: float = 0.8,
         free_nats: float = 1.0,
     ) -> None:
+        require_whole(deterministic=deterministic, groups=groups, hidden=hidden)
+        require_whole(classes=classes, least=2)
         if not 0 < uniform < 1:
             raise ValueError(f"dynamics.uniform: expected a number in (0, 1), got {uniform}")
         sizes = {"embed_dim": embed_dim, "action_dim": action_dim, "deterministic": deterministic}

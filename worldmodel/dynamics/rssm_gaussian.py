@@ -14,6 +14,7 @@ from worldmodel.dynamics._fused_filter import fused_filter
 from worldmodel.dynamics._packed_rollout import GaussianRollout
 from worldmodel.dynamics.recurrent import RecurrentState
 from worldmodel.interfaces import Batch, Belief
+from worldmodel.limits import require_whole
 
 
 class GaussianRSSM(RecurrentState):
@@ -43,6 +44,7 @@ class GaussianRSSM(RecurrentState):
         balance: float = 0.8,
         free_nats: float = 1.0,
     ) -> None:
+        require_whole(deterministic=deterministic, stochastic=stochastic, hidden=hidden)
         sizes = {"embed_dim": embed_dim, "action_dim": action_dim, "deterministic": deterministic}
         super().__init__(**sizes, stochastic=stochastic, hidden=hidden, outputs=2 * stochastic)
         self.min_std, self.balance, self.free_nats = min_std, balance, free_nats

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from worldmodel.distributions import gaussian_kl
 from worldmodel.dynamics.markov import GaussianMarkov
 from worldmodel.interfaces import Batch, Belief
+from worldmodel.limits import require_whole
 from worldmodel.nets import NormGRUCell, mlp, recur
 
 
@@ -40,6 +41,7 @@ class SmoothingDynamics(GaussianMarkov):
     def __init__(
         self, *, embed_dim: int, action_dim: int, latent_dim: int = 64, hidden: int = 200, min_std: float = 0.1
     ) -> None:
+        require_whole(latent_dim=latent_dim, hidden=hidden)
         super().__init__(min_std=min_std)
         self.latent_dim, self.carry_dim = latent_dim, hidden
         self.backward_in = mlp(embed_dim + action_dim, hidden, 1, hidden)

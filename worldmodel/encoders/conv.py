@@ -7,6 +7,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from worldmodel.limits import require_sizes
+
 FEW = 4  # output pixels up to which a product of patches beats the convolution
 
 
@@ -28,6 +30,7 @@ class ConvEncoder(nn.Module):
     def __init__(
         self, *, pixels: tuple[int, int, int], channels: Sequence[int] = (32, 64, 128, 256), padding: int = 0
     ) -> None:
+        require_sizes(channels=channels)
         super().__init__()
         colours, height, width = pixels
         layers: list[nn.Module] = []

@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldmodel.limits import require_sizes
+
 PATCH = 4  # the stem's patch size in pixels
 
 
@@ -26,6 +28,7 @@ class PatchEncoder(nn.Module):
     """
 
     def __init__(self, *, pixels: tuple[int, int, int], channels: Sequence[int] = (32, 64, 64)) -> None:
+        require_sizes(channels=channels)
         super().__init__()
         colours, height, width = pixels
         shrink = PATCH * 2 ** (len(channels) - 1)

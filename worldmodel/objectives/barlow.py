@@ -6,6 +6,7 @@ Zbontar et al., Barlow Twins: Self-Supervised Learning via Redundancy Reduction 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from worldmodel.limits import require_number
 from worldmodel.objectives import Embeds, Latents, Model, Objective, Seen
 
 
@@ -23,6 +24,7 @@ class Barlow(Objective):
     """
 
     def __init__(self, *, encoder: Embeds, dynamics: Latents, redundancy: float = 5e-4, weight: float = 0.05) -> None:
+        require_number(weight=weight, least=0)
         super().__init__(barlow=weight)
         if not redundancy >= 0:
             raise ValueError(f"redundancy: expected a number of at least 0, got {redundancy}")

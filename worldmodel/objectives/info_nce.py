@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldmodel.limits import require_number
 from worldmodel.objectives import Embeds, Latents, Model, Objective, Seen
 
 
@@ -25,6 +26,7 @@ class InfoNCE(Objective):
     """
 
     def __init__(self, *, encoder: Embeds, dynamics: Latents, temperature: float = 0.1, weight: float = 1.0) -> None:
+        require_number(weight=weight, least=0)
         super().__init__(info_nce=weight)
         if not temperature > 0:
             raise ValueError(f"temperature: expected a number above 0, got {temperature}")

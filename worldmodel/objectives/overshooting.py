@@ -6,6 +6,7 @@ Hafner et al., Learning Latent Dynamics for Planning from Pixels (2019), equatio
 from jaxtyping import Float
 from torch import Tensor
 
+from worldmodel.limits import require_number
 from worldmodel.objectives import Embeds, Latents, Model, Seen
 from worldmodel.objectives.reconstruction import Reconstruction
 from worldmodel.unrolling import latent_overshooting, posterior_of, stepper
@@ -34,6 +35,7 @@ class Overshooting(Reconstruction):
         steps: int = 5,
         weight: float = 1.0,
     ) -> None:
+        require_number(weight=weight, least=0)
         super().__init__(encoder=encoder, dynamics=dynamics, decode_fraction=decode_fraction)
         if steps < 2:
             raise ValueError(

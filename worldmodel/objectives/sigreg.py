@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from worldmodel.limits import require_number, require_whole
 from worldmodel.nets import mlp
 from worldmodel.objectives import Embeds, Latents, Model, Objective, Seen
 
@@ -40,6 +41,8 @@ class SIGReg(Objective):
         weight: float = 20.0,
         normality: float = 20.0,
     ) -> None:
+        require_whole(code_dim=code_dim, hidden=hidden)
+        require_number(weight=weight, normality=normality, least=0)
         super().__init__(code=weight, sigreg=normality)
         self.code = nn.Linear(encoder.embed_dim, code_dim)
         self.predict = mlp(dynamics.latent_dim, hidden, 1, code_dim)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from worldmodel.planners.search import require
+from worldmodel.limits import require_number, require_whole
 from worldmodel.planners.shooting import Proposal, Scored, Shooting, finite, moments
 
 
@@ -29,7 +29,9 @@ class CEM(Shooting):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(elites=self.elites, most=self.candidates)
+        require_whole(elites=self.elites, most=self.candidates)
+        require_number(init_std=self.init_std, least=0)
+        require_number(min_std=self.min_std, least=0)
 
     def refit(self, proposal: Proposal, pool: Scored) -> Proposal:
         """Mean and std of the best candidates; where none is finite, the proposal as it was."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from worldmodel.limits import require_whole
 from worldmodel.planners.cem import CEM
 from worldmodel.planners.gradient import ascend
-from worldmodel.planners.search import Problem, require
+from worldmodel.planners.search import Problem
 from worldmodel.planners.shooting import Proposal, Scored, finite
 
 
@@ -36,7 +37,7 @@ class GradientCEM(CEM):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(refined=self.refined, steps=self.steps)
+        require_whole(refined=self.refined, steps=self.steps)
         self.remembered = self.refined
 
     def _execute(self, problem: Problem, proposal: Proposal, best: Scored) -> tuple[Tensor, Tensor]:

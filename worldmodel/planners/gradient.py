@@ -9,7 +9,8 @@ from torch import Tensor
 
 from worldmodel.distributions import standard_normal
 from worldmodel.interfaces import Simulator
-from worldmodel.planners.search import Problem, Search, require
+from worldmodel.limits import require_number, require_whole
+from worldmodel.planners.search import Problem, Search
 from worldmodel.planners.shooting import Scored
 from worldmodel.simulators.latent import score_by_steps
 
@@ -45,8 +46,9 @@ class GradientShooting(Search):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(candidates=self.candidates)
-        require(policy_candidates=self.policy_candidates, least=0, most=max(1, self.candidates - 1))
+        require_whole(candidates=self.candidates)
+        require_number(learning_rate=self.learning_rate, above=0)
+        require_whole(policy_candidates=self.policy_candidates, least=0, most=max(1, self.candidates - 1))
 
     def search(self, problem: Problem) -> tuple[Float[Tensor, "B H A"], Float[Tensor, "B"]]:
         """The best sequence that any ascent came by."""

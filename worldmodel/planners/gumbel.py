@@ -15,7 +15,8 @@ from torch import Tensor
 
 from worldmodel.distributions import uniform
 from worldmodel.interfaces import Noise, Simulator
-from worldmodel.planners.search import Problem, Search, require
+from worldmodel.limits import require_whole
+from worldmodel.planners.search import Problem, Search
 
 
 @dataclass(slots=True)
@@ -76,9 +77,9 @@ class GumbelMCTS(Search):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(samples=self.samples)
-        require(considered=self.considered, most=self.samples)
-        require(policy_candidates=self.policy_candidates, least=0, most=self.samples)
+        require_whole(samples=self.samples)
+        require_whole(considered=self.considered, most=self.samples)
+        require_whole(policy_candidates=self.policy_candidates, least=0, most=self.samples)
 
     def search(self, problem: Problem) -> tuple[Float[Tensor, "B H A"], Float[Tensor, "B"]]:
         """The best path, zeros beyond it, and its mean return; the warm start's first action is a candidate."""

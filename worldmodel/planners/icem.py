@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.interfaces import Noise
+from worldmodel.limits import require_number
 from worldmodel.planners.cem import CEM
-from worldmodel.planners.search import require
 
 
 @dataclass(kw_only=True, eq=False)
@@ -46,9 +46,9 @@ class ICEM(CEM):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(beta=self.beta, least=0)
-        require(decay=self.decay)
-        require(keep=self.keep, least=0, most=1)
+        require_number(beta=self.beta, least=0)
+        require_number(decay=self.decay, least=1)
+        require_number(keep=self.keep, least=0, most=1)
         self.kept = round(self.keep * self.elites)
         self._mixing = mixing(self.horizon, self.beta)
 

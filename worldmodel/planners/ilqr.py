@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.func import jacrev, vmap
 
 from worldmodel.interfaces import Simulator
+from worldmodel.limits import require_whole
 from worldmodel.planners._box_qp import solve_box_qp, solve_free
 from worldmodel.planners.lqr import Gains, cost_to_go
-from worldmodel.planners.search import Problem, Search, require
+from worldmodel.planners.search import Problem, Search
 
 _STEPS = 0.5 ** torch.arange(11)
 _ACCEPTED = 1e-4  # of the improvement that the quadratic model promises
@@ -65,7 +66,7 @@ class ILQR(Search):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(policy_candidates=self.policy_candidates, least=0)
+        require_whole(policy_candidates=self.policy_candidates, least=0)
 
     def search(self, problem: Problem) -> tuple[Float[Tensor, "B H A"], Float[Tensor, "B"]]:
         """The best path, and its return."""

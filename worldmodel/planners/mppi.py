@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from worldmodel.planners.search import require
+from worldmodel.limits import require_number, require_whole
 from worldmodel.planners.shooting import Proposal, Scored, Shooting, finite, moments
 
 
@@ -36,10 +36,9 @@ class MPPI(Shooting):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(elites=self.elites, most=self.candidates)
-        require(min_std=self.min_std, least=0, most=self.max_std)
-        if not self.temperature > 0:
-            raise ValueError(f"temperature: expected above 0, got {self.temperature}")
+        require_whole(elites=self.elites, most=self.candidates)
+        require_number(min_std=self.min_std, least=0, most=self.max_std)
+        require_number(temperature=self.temperature, above=0)
 
     def refit(self, proposal: Proposal, pool: Scored) -> Proposal:
         """Weighted mean and std of the best candidates; where none is finite, the proposal as it was."""

@@ -1,6 +1,5 @@
 """What every planner does around its own search: start from what is finite, stop in time, promise no nonsense."""
 
-import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -12,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.interfaces import Noise, Plan, Simulator
+from worldmodel.limits import require_whole
 from worldmodel.simulators.latent import propose_sequences
 
 T = TypeVar("T")
@@ -95,7 +95,7 @@ class Search(ABC):
     iterations: int
 
     def __post_init__(self) -> None:
-        require(horizon=self.horizon, iterations=self.iterations)
+        require_whole(horizon=self.horizon, iterations=self.iterations)
 
     @abstractmethod
     def search(self, problem: Problem) -> tuple[Float[Tensor, "B H A"], Float[Tensor, "B"]]:
@@ -127,11 +127,3 @@ class Search(ABC):
         )
         mean, value = self.search(problem)
         return Plan(action=mean[:, 0], mean=mean, value=torch.where(usable & value.isfinite(), value, -torch.inf))
-
-
-def require(*, least: float = 1, most: float = math.inf, **numbers: float) -> None:
-    """Raise ValueError for the first number outside [least, most]."""
-    for name, number in numbers.items():
-        if not least <= number <= most:
-            bounds = f"at least {least}" if most == math.inf else f"{least} to {most}"
-            raise ValueError(f"{name}: expected {bounds}, got {number}")

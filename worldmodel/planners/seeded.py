@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
+from worldmodel.limits import require_number
 from worldmodel.planners.cem import CEM
-from worldmodel.planners.search import Problem, require
+from worldmodel.planners.search import Problem
 from worldmodel.planners.shooting import Proposal, Scored, finite, moments
 
 
@@ -37,7 +38,7 @@ class SeededCEM(CEM):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(widen=self.widen, least_std=self.least_std, least=0)
+        require_number(widen=self.widen, least_std=self.least_std, least=0)
         ranks = torch.arange(1, self.elites + 1, dtype=torch.float64)
         self._weights = (math.log(self.elites + 0.5) - ranks.log()).float()
 

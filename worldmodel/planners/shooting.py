@@ -10,7 +10,8 @@ from torch import Tensor
 
 from worldmodel.distributions import standard_normal
 from worldmodel.interfaces import Noise
-from worldmodel.planners.search import Problem, Search, require
+from worldmodel.limits import require_whole
+from worldmodel.planners.search import Problem, Search
 from worldmodel.simulators.latent import score
 
 
@@ -65,8 +66,8 @@ class Shooting(Search):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(candidates=self.candidates)
-        require(policy_candidates=self.policy_candidates, least=0)
+        require_whole(candidates=self.candidates)
+        require_whole(policy_candidates=self.policy_candidates, least=0)
 
     @abstractmethod
     def refit(self, proposal: Proposal, pool: Scored) -> Proposal:

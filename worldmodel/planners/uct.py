@@ -14,7 +14,8 @@ from torch import Tensor
 
 from worldmodel.distributions import uniform
 from worldmodel.interfaces import Noise, Simulator
-from worldmodel.planners.search import Problem, Search, require
+from worldmodel.limits import require_number, require_whole
+from worldmodel.planners.search import Problem, Search
 
 MAX_ACTIONS = 512
 
@@ -62,8 +63,9 @@ class UCT(Search):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(levels=self.levels, least=2)
-        require(policy_candidates=self.policy_candidates, least=0)
+        require_whole(levels=self.levels, least=2)
+        require_number(exploration=self.exploration, least=0)
+        require_whole(policy_candidates=self.policy_candidates, least=0)
         if self.actions not in ("grid", "one_hot"):
             raise ValueError(f"actions: expected 'grid' or 'one_hot', got {self.actions!r}")
 

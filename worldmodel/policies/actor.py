@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from worldmodel.distributions import Moments, squashed_sample, standard_normal
 from worldmodel.interfaces import Noise
+from worldmodel.limits import require_whole
 from worldmodel.nets import mlp
 
 
@@ -26,6 +27,7 @@ class Actor(nn.Module):
         max_std: float = 1.0,
         mean_bound: float = 3.0,
     ) -> None:
+        require_whole(hidden=hidden, layers=layers)
         super().__init__()
         self.net = mlp(latent_dim, hidden, layers, 2 * action_dim)
         self.min_std, self.max_std, self.mean_bound = min_std, max_std, mean_bound
@@ -50,3 +52,6 @@ class Actor(nn.Module):
         mean, std = self.moments(latent)
         noise = standard_normal(*mean.shape, generator=generator, device=mean.device)
         return torch.tanh(mean + std * noise)
+
+
+make = Actor

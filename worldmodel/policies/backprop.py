@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from worldmodel.heads import Head
 from worldmodel.interfaces import Dynamics, Loss
+from worldmodel.limits import require_number, require_whole
 from worldmodel.nets import SlowCopy
 from worldmodel.policies.actor import Actor
 from worldmodel.simulators.latent import LatentSimulator
@@ -38,6 +39,8 @@ class BackpropImagination(nn.Module):
         entropy: float = 1e-3,
         slow_rate: float = 0.05,
     ) -> None:
+        require_whole(horizon=horizon, starts=starts)
+        require_number(slow_rate=slow_rate, above=0, most=1)
         super().__init__()
         self.horizon, self.starts, self.mix, self.entropy = horizon, starts, mix, entropy
         self.value, self.slow_value = value, SlowCopy(value, rate=slow_rate)
