@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.envs import gl
-from datamodules.envs.actions import Actions, actions_of
+from datamodules.envs.actions import actions_of
 from datamodules.envs.checks import checked_action, checked_reward, require_open, require_whole
 from datamodules.envs.errors import BadObservation, BadOption, MissingGL, MissingPackage, UnknownTask
 from datamodules.envs.images import area_resized, as_colour
@@ -57,9 +57,9 @@ def make(
         env = _open(gymnasium, task, draws, episode_steps, dict(kwargs or {}))
     chosen: dict[str, Any] = {"observe": observe, "pixels": pixels, "image_key": image_key}
     observer = choose_observer(env.observation_space, env.render_mode, **chosen)
-    limit = episode_steps or known_limit(env, task)
-    facts: dict[str, Any] = {"task": task, "size": size, "action_repeat": action_repeat, "episode_steps": limit}
-    return GymEnv(env, observer, notes=notes_on(env, observer, kwargs or {}), **facts)
+    sizes: dict[str, Any] = {"size": size, "action_repeat": action_repeat, "episode_steps": episode_steps}
+    spec = spec_of(env, observer, env.action_space, task=task, **sizes)
+    return GymEnv(env, observer, spec, notes=notes_on(env, observer, kwargs or {}))
 
 
 def may_draw(observe: str | Sequence[str], pixels: Pixels) -> bool:
@@ -185,22 +185,24 @@ def _open(gymnasium: ModuleType, task: str, draws: bool, episode_steps: int | No
 
 
 def spec_of(
+    env: Any,
     observer: Observer,
-    actions: Actions,
+    action_space: Any,
     *,
     task: str,
     size: int | Mapping[str, int],
     action_repeat: int,
-    episode_steps: int,
+    episode_steps: int | None,
 ) -> EnvSpec:
     """Of an environment, or of a lane, of which `observer` reads images and vectors."""
+    actions = actions_of(action_space)
     return EnvSpec(
         task=task,
         images=observer.shapes(size),
         vectors={name: reader.size for name, reader in observer.vectors.items()},
         action_dim=actions.dim,
         action_repeat=action_repeat,
-        episode_steps=episode_steps,
+        episode_steps=episode_steps or known_limit(env, task),
         discrete=actions.discrete,
         **actions.bounds,
     )
@@ -209,23 +211,11 @@ def spec_of(
 class GymEnv:
     """One Gymnasium environment; `env` is it, `observer` says what is read of it."""
 
-    def __init__(
-        self,
-        env: Any,
-        observer: Observer,
-        *,
-        task: str,
-        size: int | Mapping[str, int],
-        action_repeat: int,
-        episode_steps: int,
-        notes: Sequence[str] = (),
-    ) -> None:
-        self.env, self._observer, self.notes = env, observer, tuple(notes)
+    def __init__(self, env: Any, observer: Observer, spec: EnvSpec, *, notes: Sequence[str] = ()) -> None:
+        self.env, self.spec, self._observer, self.notes = env, spec, observer, tuple(notes)
         self._actions = actions_of(env.action_space)
         self._images: dict[str, NDArray[np.uint8]] = {}
         self._control_steps, self._open = 0, False
-        steps: dict[str, Any] = {"action_repeat": action_repeat, "episode_steps": episode_steps}
-        self.spec = spec_of(observer, self._actions, task=task, size=size, **steps)
 
     def reset(self, seed: int) -> Step:
         """Open the episode of `seed`; it seeds the action space too."""

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Self
+from typing import Any, Generic, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from datamodules.envs import wire
 from datamodules.envs.checks import checked_action
 from datamodules.envs.errors import BadOption, NotReset, WorkerFault
 from datamodules.envs.protocol import Fault, Step
-from datamodules.envs.remote import LaneRows, RemoteEnv, RemoteLanes
+from datamodules.envs.remote import Actions, LaneRows, Remote, RemoteEnv, RemoteLanes, Rows, Seeds
 from datamodules.envs.supervised import PoolOptions, Supervised
 from worldmodel.spec import EnvSpec
 
@@ -25,7 +25,6 @@ _EXIT_GRACE_S = 2.0
 # the seeds of the episodes with which workers prove at their start that they draw; no rank has this number
 START_RANK = 2**31 + 1
 Single = Supervised[int, NDArray[np.float32], Step]
-Together = Supervised[dict[int, int], dict[int, NDArray[np.float32]], LaneRows]
 
 
 def episode_seed(run_seed: int, rank: int, index: int, episode: int) -> int:
@@ -50,47 +49,76 @@ class Patience:
         self._usual = seconds if self._usual is None else 0.9 * self._usual + 0.1 * seconds
 
 
-class EnvPool:
-    """A worker for each environment of the options, which are PoolOptions.
+class WorkerPool(Generic[Seeds, Actions, Rows]):
+    """What every pool is: supervised workers that end with it. Options are those of PoolOptions.
 
     `spec` is what all of them draw, `renderer` the GL driver, `notes` as in protocol.Env. Raises what the environment's
     `make` raises, as the same type (UnknownTask, MissingGL, BadOption, ...), and WorkerLost once a worker fails too
     often.
     """
 
-    def __init__(self, **options: Any) -> None:
-        self._options = PoolOptions(**options)
-        self._limit = self._options.fault_limit()
-        self._patience = {"reset": Patience(), "step": Patience()}
-        self._poll = select.poll()
-        self._watched: dict[int, Single] = {}
-        self._envs: list[Single] = []
+    def __init__(self, options: PoolOptions, *, workers: int) -> None:
+        self._options, limit = options, options.fault_limit()
+        self._envs: list[Supervised[Seeds, Actions, Rows]] = []
         self._finalizer = weakref.finalize(self, shut_down, self._envs, os.getpid())
         try:
-            self._start()
+            # all start at once, then each is waited for
+            for index in range(workers):
+                self._envs.append(Supervised(index, start=partial(self._launch, index), options=options, limit=limit))
+            for env in self._envs:
+                env.finish_start()
         except BaseException:
             self.close()
             raise
-
-    def _start(self) -> None:
-        # all start at once, then each is waited for
-        for index in range(self._options.count):
-            start = partial(self._launch, index)
-            self._envs.append(Supervised(index, start=start, options=self._options, limit=self._limit))
-        for env in self._envs:
-            env.finish_start()
         self.spec: EnvSpec = self._envs[0].spec
         self.renderer: str = self._envs[0].worker.renderer
         self.notes: tuple[str, ...] = self._envs[0].worker.notes
 
-    def _launch(self, index: int, restarts: int) -> RemoteEnv:
-        seed = episode_seed(self._options.seed, START_RANK, index, restarts)
-        return RemoteEnv(config=self._options.worker_config(lanes=0), seed=seed)
+    def _launch(self, index: int, restarts: int) -> Remote[Seeds, Actions, Rows]:
+        raise NotImplementedError
 
     @property
     def pids(self) -> tuple[int, ...]:
         """Process ids of the workers, by index."""
         return tuple(env.worker.pid for env in self._envs)
+
+    def _checked(self, actions: dict[int, NDArray[np.float32]]) -> dict[int, NDArray[np.float32]]:
+        return {index: checked_action(action, action_dim=self.spec.action_dim) for index, action in actions.items()}
+
+    def _draw(self, worker: int, size: int, *, lane: int = 0) -> NDArray[np.uint8]:
+        if not 1 <= size <= wire.RENDER_LIMIT:
+            raise BadOption(f"size: expected 1..{wire.RENDER_LIMIT}, got {size}")
+        env = self._envs[worker]
+        frame = env.render(size, lane=lane)
+        if frame is None:
+            assert env.fault is not None
+            raise WorkerFault(f"worker {worker}: {env.fault.kind}: {env.fault.message}")
+        return frame
+
+    def close(self) -> None:
+        """End all workers; safe to call twice, and called at interpreter exit."""
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class EnvPool(WorkerPool[int, NDArray[np.float32], Step]):
+    """A worker for each environment of the options."""
+
+    def __init__(self, **options: Any) -> None:
+        self._patience = {"reset": Patience(), "step": Patience()}
+        self._poll = select.poll()
+        self._watched: dict[int, Single] = {}
+        checked = PoolOptions(**options)
+        super().__init__(checked, workers=checked.count)
+
+    def _launch(self, index: int, restarts: int) -> RemoteEnv:
+        seed = episode_seed(self._options.seed, START_RANK, index, restarts)
+        return RemoteEnv(config=self._options.worker_config(lanes=0), seed=seed)
 
     def reset(self, seeds: dict[int, int]) -> dict[int, Step | Fault]:
         """Open an episode in each worker of {index: seed}, in parallel; what is returned is said at `step`."""
@@ -108,7 +136,7 @@ class EnvPool:
         is left out and comes with those of a later call, such as step({}); until then nobody waits for it again.
         A worker that has failed keeps returning its Fault until it is reset.
         """
-        ready = {index: checked_action(action, action_dim=self.spec.action_dim) for index, action in actions.items()}
+        ready = self._checked(actions)
         for index, action in ready.items():
             self._forget(index)
             self._envs[index].ask_step(action)
@@ -116,24 +144,7 @@ class EnvPool:
 
     def render(self, index: int, size: int) -> NDArray[np.uint8]:
         """Draw worker `index` as uint8 [size, size, 3]; raises BadOption, WorkerFault or WorkerLost."""
-        if not 1 <= size <= wire.RENDER_LIMIT:
-            raise BadOption(f"size: expected 1..{wire.RENDER_LIMIT}, got {size}")
-        env = self._envs[index]
-        frame = env.render(size)
-        if frame is None:
-            assert env.fault is not None
-            raise WorkerFault(f"worker {index}: {env.fault.kind}: {env.fault.message}")
-        return frame
-
-    def close(self) -> None:
-        """End all workers; safe to call twice, and called at interpreter exit."""
-        self._finalizer()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        return self._draw(index, size)
 
     def _gather(self, asked: Collection[int], patience: Patience) -> dict[int, Step | Fault]:
         begin = now = time.monotonic()
@@ -208,34 +219,18 @@ def shut_down(envs: Sequence[Supervised[Any, Any, Any]], owner: int) -> None:
         env.worker.kill(grace_s=max(deadline - time.monotonic(), 0.0))
 
 
-class VectorPool:
-    """`count` lanes of a source with `make_lanes`, in one worker; options and errors are those of EnvPool.
+class VectorPool(WorkerPool[dict[int, int], dict[int, NDArray[np.float32]], LaneRows]):
+    """`count` lanes of a source with `make_lanes`, in one worker.
 
     A time-out, a death, an exception or a row that the spec does not allow is a Fault of every lane that was asked or
     had an episode under way, and counts as one restart. A call is answered for all lanes at once, so no lane is late.
     """
 
     def __init__(self, **options: Any) -> None:
-        self._options = PoolOptions(**options)
         self._faults: dict[int, Fault] = {}
         self._open: set[int] = set()
-        limit = self._options.fault_limit()
-        self._envs: list[Together] = []
-        self._finalizer = weakref.finalize(self, shut_down, self._envs, os.getpid())
-        try:
-            self._envs.append(Supervised(0, start=self._launch, options=self._options, limit=limit))
-            self._worker.finish_start()
-        except BaseException:
-            self.close()
-            raise
-        self.spec: EnvSpec = self._worker.spec
-        self.renderer: str = self._worker.worker.renderer
-        self.notes: tuple[str, ...] = self._worker.worker.notes
-
-    @property
-    def pids(self) -> tuple[int, ...]:
-        """The process id of the worker."""
-        return (self._worker.worker.pid,)
+        super().__init__(PoolOptions(**options), workers=1)
+        self._worker = self._envs[0]
 
     def reset(self, seeds: dict[int, int]) -> dict[int, Step | Fault]:
         """Open an episode in each lane of {lane: seed}; raises WorkerLost. vector.py says what a seed does."""
@@ -252,7 +247,7 @@ class VectorPool:
         Lanes cannot wait: an episode under way that gets no action is given up, its lane needs a reset. A lane that
         has failed keeps returning its Fault until then.
         """
-        ready = {lane: checked_action(action, action_dim=self.spec.action_dim) for lane, action in actions.items()}
+        ready = self._checked(actions)
         running = {lane: action for lane, action in ready.items() if lane not in self._faults}
         if closed := running.keys() - self._open:
             raise NotReset(f"step: expected a reset first, no episode is open in lanes {sorted(closed)}")
@@ -265,31 +260,11 @@ class VectorPool:
 
     def render(self, index: int, size: int) -> NDArray[np.uint8]:
         """Draw lane `index` as uint8 [size, size, 3]; raises BadOption, WorkerFault or WorkerLost."""
-        if not 1 <= size <= wire.RENDER_LIMIT:
-            raise BadOption(f"size: expected 1..{wire.RENDER_LIMIT}, got {size}")
-        frame = self._worker.render(size, lane=index)
-        if frame is None:
-            assert self._worker.fault is not None
-            raise WorkerFault(f"lane {index}: {self._worker.fault.kind}: {self._worker.fault.message}")
-        return frame
+        return self._draw(0, size, lane=index)
 
-    def close(self) -> None:
-        """End the worker; safe to call twice, and called at interpreter exit."""
-        self._finalizer()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @property
-    def _worker(self) -> Together:
-        return self._envs[0]
-
-    def _launch(self, restarts: int) -> RemoteLanes:
+    def _launch(self, index: int, restarts: int) -> RemoteLanes:
         config = self._options.worker_config(lanes=self._options.count)
-        return RemoteLanes(config=config, seed=episode_seed(self._options.seed, START_RANK, 0, restarts))
+        return RemoteLanes(config=config, seed=episode_seed(self._options.seed, START_RANK, index, restarts))
 
     def _answer(self, asked: list[int]) -> dict[int, Step | Fault]:
         answer = self._worker.answer(time.monotonic())

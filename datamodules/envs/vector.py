@@ -30,7 +30,6 @@ from datamodules.envs.gym import (
     first_image,
     gl_for,
     import_gymnasium,
-    known_limit,
     may_draw,
     notes_on,
     registered_spec,
@@ -45,6 +44,7 @@ from datamodules.envs.protocol import Step
 from datamodules.envs.simulation import require_intact
 from datamodules.envs.spaces import Observer, Pixels, choose_observer
 from datamodules.observation import Observation
+from worldmodel.spec import EnvSpec
 
 # images [h, w, C] as they come, and vectors
 Seen = tuple[dict[str, NDArray[np.uint8]], Observation]
@@ -95,13 +95,13 @@ def make_lanes(
         raise UnknownTask(f"task: expected a gymnasium.vector.VectorEnv with {lanes} lanes from {task}, got {got}")
     chosen: dict[str, Any] = {"observe": observe, "pixels": pixels, "image_key": image_key}
     observer = choose_observer(env.single_observation_space, env.render_mode, **chosen)
-    limit = episode_steps or known_limit(env, task)
-    facts: dict[str, Any] = {"task": task, "size": size, "action_repeat": action_repeat, "episode_steps": limit}
+    sizes: dict[str, Any] = {"size": size, "action_repeat": action_repeat, "episode_steps": episode_steps}
+    seen = spec_of(env, observer, env.single_action_space, task=task, **sizes)
     by_lane = isinstance(env.unwrapped, gymnasium.vector.SyncVectorEnv | gymnasium.vector.AsyncVectorEnv)
     singles = env.envs if isinstance(env.unwrapped, gymnasium.vector.SyncVectorEnv) else []
     notes = [notes_on(single, observer, options) for single in singles]
     said = notes[0] if notes else observer.notes
-    return VectorLanes(env, observer, by_lane=by_lane, singles=singles, notes=said, **facts)
+    return VectorLanes(env, observer, seen, by_lane=by_lane, singles=singles, notes=said)
 
 
 def _make_vec(
@@ -135,27 +135,24 @@ class VectorLanes:
         self,
         env: Any,
         observer: Observer,
+        spec: EnvSpec,
         *,
-        task: str,
-        size: int | Mapping[str, int],
-        action_repeat: int,
-        episode_steps: int,
         by_lane: bool,
         singles: Sequence[Any] = (),
         notes: Sequence[str] = (),
     ) -> None:
-        self.notes, self._simulations = tuple(notes), [single.unwrapped for single in singles]
+        self.spec, self.notes, self._simulations = spec, tuple(notes), [single.unwrapped for single in singles]
         self.env, self.count, self._observer, self._by_lane = env, int(env.num_envs), observer, by_lane
         self._mode = autoreset_mode(env)
         if self._mode == SAME_STEP and observer.draws:
-            raise BadOption(f"pixels: {task} resets ended lanes before they can be drawn, expected image observations")
+            raise BadOption(
+                f"pixels: {spec.task} resets ended lanes before they can be drawn, expected image observations"
+            )
         self._actions = actions_of(env.single_action_space)
         self._seen: list[Seen] = [({}, {})] * self.count
         self._steps: dict[int, int] = {}  # control steps of the open episodes
         self._ended = np.ones(self.count, np.bool_)  # the environment's own episode is over
         self._openings: dict[int, Seen] = {}  # what is seen of the lanes that stand at an opening of their own
-        steps: dict[str, Any] = {"action_repeat": action_repeat, "episode_steps": episode_steps}
-        self.spec = spec_of(observer, self._actions, task=task, size=size, **steps)
 
     def reset(self, seeds: dict[int, int]) -> dict[int, Step]:
         """Open an episode in each lane of {lane: seed} while the others go on; see above for what a seed does."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.formats.guard import LIMITS, Limits, read_inside, refuse_above, require_array, require_unpacked
-from datamodules.formats.protocol import FormatError, HostileFile
+from datamodules.formats.protocol import FormatError, HostileFile, reading
 
 _LOCAL = struct.Struct("<4s5H3L2H")  # the header before each member: PKWARE's APPNOTE 6.3
 _HEADER_LIMIT = 10_000
@@ -52,7 +52,7 @@ class Archive:
     def __init__(self, root: Path, path: Path, *, limits: Limits = LIMITS) -> None:
         self.name = str(path)
         content = read_inside(root, path, limit=limits.episode_bytes)
-        try:
+        with reading(f"{self.name}: expected an npz file, got a damaged one", _DAMAGE):
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 infos = archive.infolist()
             refuse_above(limits.members, len(infos), f"{self.name}: members")
@@ -62,8 +62,6 @@ class Archive:
             _refuse_overlap(self.name, infos)
             view = memoryview(content)
             self.members = {key: _member(f"{self.name} {key}", view, info, limits) for key, info in keys.items()}
-        except _DAMAGE as error:
-            raise FormatError(f"{self.name}: expected an npz file, got a damaged one: {error}") from error
 
     def __contains__(self, key: str) -> bool:
         return key in self.members
@@ -80,12 +78,10 @@ class Archive:
 
     def _unpack(self, key: str, member: Member) -> bytes | memoryview:
         content: bytes | memoryview = member.packed
-        try:
+        with reading(f"{self.name} {key}: expected a deflated array, got a damaged one", (zlib.error,)):
             if member.info.compress_type == zipfile.ZIP_DEFLATED:
                 # one byte more than declared, so that a stream that goes on is noticed and goes no further
                 content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(member.packed, member.unpacked + 1)
-        except zlib.error as error:
-            raise FormatError(f"{self.name} {key}: expected a deflated array, got a damaged one: {error}") from error
         if len(content) != member.unpacked or zlib.crc32(content) != member.info.CRC:
             raise FormatError(
                 f"{self.name} {key}: expected {member.unpacked} bytes with the stored checksum, got others"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.formats.protocol import FormatError, Notes
+from datamodules.formats.protocol import FormatError, Notes, reading
 from datamodules.observation import Observation, shapes_of
 from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
@@ -150,10 +150,8 @@ class Convention:
 def _bound(name: str, text: str) -> NDArray[np.float64] | None:
     if not text:
         return None
-    try:
+    with reading(f"{name}: expected numbers such as -2 or -2,-1, got {text!r}", (ValueError,)):
         values = np.array([float(part) for part in text.split(",")])
-    except ValueError as error:
-        raise FormatError(f"{name}: expected numbers such as -2 or -2,-1, got {text!r}") from error
     if not np.isfinite(values).all():
         raise FormatError(f"{name}: expected finite numbers, got {text!r}")
     return values

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from datamodules.formats.guard import LIMITS, inside, refuse_above, require_array, require_unpacked
 from datamodules.formats.images import decode_picture, is_encoded
-from datamodules.formats.protocol import FormatError, HostileFile
+from datamodules.formats.protocol import FormatError, HostileFile, reading
 
 CHUNKS = 1 << 20
 # the most that a filter makes of one byte
 _GROWTH = {"deflate": 1032, "lzf": 96, "shuffle": 1, "fletcher32": 1}
 _FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
-ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError)
 
 
 def open_file(root: Path, path: Path) -> Any:
@@ -34,21 +34,15 @@ def open_file(root: Path, path: Path) -> Any:
     real = inside(root, path)
     if not stat.S_ISREG(real.stat().st_mode):
         raise HostileFile(f"{path}: expected a regular file, got a device, FIFO, socket or folder")
-    try:
+    with reading(f"{path}: expected an HDF5 file, got", ERRORS):
         return h5py.File(real, "r")
-    except ERRORS as error:
-        raise FormatError(f"{path}: expected an HDF5 file, got {error}") from error
 
 
 def names(group: Any, name: str) -> list[str]:
     """The names in a group, sorted; raises HostileFile for too many."""
-    try:
+    with reading(f"{name}: expected a group, got a damaged one", ERRORS):
         refuse_above(LIMITS.files, len(group), f"{name}: members")
         return sorted(group)
-    except ERRORS as error:
-        if isinstance(error, FormatError):
-            raise
-        raise FormatError(f"{name}: expected a group, got a damaged one: {error}") from error
 
 
 def member(group: Any, path: str, name: str) -> Any:
@@ -61,17 +55,13 @@ def member(group: Any, path: str, name: str) -> Any:
     for part in path.split("/"):
         if not isinstance(group, h5py.Group):
             raise FormatError(f"{name}: expected a group above {path}, got {type(group).__name__}")
-        try:
+        with reading(f"{name} {path}: expected data, got damage", ERRORS):
             link = group.get(part, getlink=True)
             if link is None:
                 raise FormatError(f"{name}: expected {path}, got {', '.join(list(group)[:20])}")
             if type(link) is not h5py.HardLink:
                 raise HostileFile(f"{name} {path}: expected data, got a {type(link).__name__}: links are not followed")
             group = group[part]
-        except ERRORS as error:
-            if isinstance(error, FormatError):
-                raise
-            raise FormatError(f"{name} {path}: expected data, got damage: {error}") from error
     return group
 
 
@@ -85,7 +75,7 @@ def read(dataset: Any, name: str, rows: slice | None = None) -> NDArray[Any]:
 
     if not isinstance(dataset, h5py.Dataset):
         raise FormatError(f"{name}: expected a data set, got {type(dataset).__name__}")
-    try:
+    with reading(f"{name}: expected data, got damage", ERRORS):
         _require_plain(h5py, dataset, name)
         count = dataset.shape[0] if dataset.shape else 1
         begin, end, _ = (rows or slice(None)).indices(count)
@@ -94,10 +84,6 @@ def read(dataset: Any, name: str, rows: slice | None = None) -> NDArray[Any]:
             require_unpacked(name, unpacked=asked, packed=dataset.id.get_storage_size())
         _require_chunks(dataset, name)
         return np.asarray(dataset[begin:end] if dataset.shape else dataset[()])
-    except (*ERRORS, MemoryError) as error:
-        if isinstance(error, FormatError):
-            raise
-        raise FormatError(f"{name}: expected data, got damage: {error}") from error
 
 
 def _require_plain(h5py: Any, dataset: Any, name: str) -> None:
@@ -217,7 +203,7 @@ def _encoded(dataset: Any, name: str, rows: slice | None) -> Iterator[bytes]:
     """The pictures' bytes, row by row; raises HostileFile, FormatError."""
     import h5py
 
-    try:
+    with reading(f"{name}: expected pictures, got damage", ERRORS):
         begin, end, _ = (rows or slice(None)).indices(len(dataset))
         made = dataset.id.get_create_plist()
         if dataset.is_virtual or made.get_external_count():
@@ -229,10 +215,6 @@ def _encoded(dataset: Any, name: str, rows: slice | None) -> Iterator[bytes]:
             _require_lengths(dataset, name)
         for row in range(begin, end):
             yield np.asarray(dataset[row]).tobytes()
-    except (*ERRORS, MemoryError) as error:
-        if isinstance(error, FormatError):
-            raise
-        raise FormatError(f"{name}: expected pictures, got damage: {error}") from error
 
 
 def _require_lengths(dataset: Any, name: str) -> None:

@@ -33,7 +33,7 @@ from datamodules.formats.assemble import (
 )
 from datamodules.formats.guard import spec_from
 from datamodules.formats.observed import channels_last
-from datamodules.formats.protocol import FormatError
+from datamodules.formats.protocol import FormatError, reading
 from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
 
@@ -190,10 +190,8 @@ def stored_spec(file: Any, name: str) -> EnvSpec | None:
     if SPEC not in h5.names(data, name):
         return None
     text = h5.read(h5.member(data, SPEC, name), f"{name} {SPEC}").tobytes()
-    try:
+    with reading(f"{name} {SPEC}: expected JSON, got", (ValueError, RecursionError)):
         return spec_from(json.loads(text), name)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{name} {SPEC}: expected JSON, got {error}") from error
 
 
 def _with_last(pixels: NDArray[Any], later: Any, label: str) -> NDArray[Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.formats.guard import LIMITS, require_image
-from datamodules.formats.protocol import FormatError, HostileFile
+from datamodules.formats.protocol import FormatError, HostileFile, reading
 from datamodules.storage.durable import beside, publish
 
 # no B-frames: a decoder then gives frames in the order of their time; small groups make a seek cheap
@@ -184,24 +184,20 @@ class Film:
         raise FormatError(f"{self._name}: expected a frame at {start + found / fps:.3f} s, got none")
 
     def _decode(self, start: float | None = None) -> Iterator[Any]:
-        try:
+        with reading(f"{self._name}: expected frames, got", self._errors):
             if start is not None:
                 # a film's clock may begin late, and the frame asked for may be rounded to just before `start`
                 ticks = int(start / self._stream.time_base) - 1
                 self._container.seek(max(0, ticks), stream=self._stream, backward=True)
             yield from self._container.decode(self._stream)
-        except self._errors as error:
-            raise FormatError(f"{self._name}: expected frames, got {error}") from error
 
     def _pixels(self, frame: Any) -> NDArray[np.uint8]:
         if (frame.height, frame.width) != (self.height, self.width):
             raise FormatError(
                 f"{self._name}: expected frames of {self.width}x{self.height}, got {frame.width}x{frame.height}"
             )
-        try:
+        with reading(f"{self._name}: expected frames of colours, got", self._errors):
             return frame.to_ndarray(format="rgb24")
-        except self._errors as error:
-            raise FormatError(f"{self._name}: expected frames of colours, got {error}") from error
 
     def close(self) -> None:
         """Free the decoder and the file."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from datamodules.formats.assemble import Convention, RowOptions
 from datamodules.formats.guard import read_json, require_image
-from datamodules.formats.protocol import FormatError, HostileFile
+from datamodules.formats.protocol import FormatError, HostileFile, reading
 
 INFO, STATS, OWN = Path("meta/info.json"), Path("meta/stats.json"), Path("meta/worldmodel.json")
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -156,10 +156,8 @@ def convention_of(root: Path, info: Info, options: RowOptions) -> Convention:
 
 def _bound(stats: object, key: str, dims: int) -> NDArray[np.float64]:
     values = stats.get(key) if isinstance(stats, dict) else None
-    try:
+    with reading(f"{STATS} action {key}: expected {dims} numbers, got {values!r:.60}", (ValueError, TypeError)):
         bound = np.array(values, dtype=np.float64)
-    except (ValueError, TypeError) as error:
-        raise FormatError(f"{STATS} action {key}: expected {dims} numbers, got {values!r:.60}") from error
     if bound.shape != (dims,) or not np.isfinite(bound).all():
         raise FormatError(f"{STATS} action {key}: expected {dims} finite numbers, got {values!r:.60}")
     return bound

@@ -8,7 +8,7 @@ library takes for pictures (uint8 0..255, 32 x 32 and more) it stores encoded, a
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.formats import h5
-from datamodules.formats.assemble import BY_DEPARTURE, Assembler, RowOptions
+from datamodules.formats.assemble import BY_DEPARTURE, Assembler, Convention, RowOptions
 from datamodules.formats.episode_reader import EpisodeReader
 from datamodules.formats.guard import inside, read_json, refuse_above, spec_from, write_json
 from datamodules.formats.images import encode_picture
 from datamodules.formats.observed import is_plain, names_of, require_spec, with_task
-from datamodules.formats.protocol import FormatError
+from datamodules.formats.protocol import FormatError, reading
 from datamodules.storage.durable import sync
 from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
@@ -33,27 +33,13 @@ ACTIONS = 1024
 _DEPTH = 3
 
 
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """What the metadata say. spec: ours, where we wrote them. low, high: bounds of a Box of actions that are not ours.
-
-    actions: of a Discrete space, which begin at `start`.
-    """
-
-    spec: EnvSpec | None = None
-    low: NDArray[np.float64] | None = None
-    high: NDArray[np.float64] | None = None
-    actions: int = 0
-    start: int = 0
-
-
 class MinariReader(EpisodeReader):
     """Reads a Minari data set; see `open_reader` for the options."""
 
     def __init__(
         self,
         folder: Path,
-        facts: "_Facts",
+        stored: EnvSpec | None,
         assembler: Assembler,
         *,
         image_key: str,
@@ -69,7 +55,7 @@ class MinariReader(EpisodeReader):
         try:
             groups = [re.fullmatch(r"episode_(\d{1,12})", name) for name in h5.names(self._file, str(FILE))]
             self._groups = sorted((int(group[1]), group[0]) for group in groups if group)
-            self.spec = facts.spec or self._guess_spec(task)
+            self.spec = stored or self._guess_spec(task)
         except FormatError:
             self.close()
             raise
@@ -155,7 +141,7 @@ class MinariWriter:
 
         self._h5py, self._folder, self._spec = h5py, folder, spec
         self._episodes = self._steps = 0
-        self._cameras = {name: _Camera.of(shape) for name, shape in spec.images.items()}
+        self._cameras = {name: _stored_as(shape) for name, shape in spec.images.items()}
         if any(folder.iterdir()):
             raise FormatError(f"{folder}: expected an empty folder or none, got one with files")
         with h5py.File(folder / FILE, "w"):
@@ -184,7 +170,7 @@ class MinariWriter:
             for name, values in trajectory.observation.items():
                 key = "observations" if plain else f"observations/{name}"
                 if name in self._cameras:
-                    self._write_frames(group, key, values, self._cameras[name])
+                    self._write_frames(group, key, values, *self._cameras[name])
                 else:
                     group.create_dataset(key, data=values)
             for key, values in arrays.items():
@@ -193,10 +179,12 @@ class MinariWriter:
         self._episodes, self._steps = self._episodes + 1, self._steps + rows - 1
         self._publish()
 
-    def _write_frames(self, group: Any, key: str, frames: NDArray[np.uint8], camera: "_Camera") -> None:
+    def _write_frames(
+        self, group: Any, key: str, frames: NDArray[np.uint8], shape: list[int], in_pictures: bool
+    ) -> None:
         """Frames [T, C, h, w] as the library decodes them: as pictures where it expects them, else as an array."""
-        if not camera.in_pictures:
-            frames = frames if camera.shape == [*frames.shape[1:]] else frames.transpose(0, 2, 3, 1)
+        if not in_pictures:
+            frames = frames if shape == [*frames.shape[1:]] else frames.transpose(0, 2, 3, 1)
             group.create_dataset(key, data=np.ascontiguousarray(frames))
             return
         pictures = [np.frombuffer(encode_picture(frame, grey=True), np.uint8) for frame in frames]
@@ -224,7 +212,7 @@ class MinariWriter:
 
     def _space(self) -> dict[str, Any]:
         """The space of observations as the library writes it: of one image, or a Dict of them and of vectors."""
-        boxes = {name: _box("uint8", camera.shape, 0, 255) for name, camera in self._cameras.items()}
+        boxes = {name: _box("uint8", shape, 0, 255) for name, (shape, _) in self._cameras.items()}
         if is_plain(self._spec):
             return boxes["pixels"]
         boxes |= {name: _box("float32", [size], -np.inf, np.inf) for name, size in self._spec.vectors.items()}
@@ -234,22 +222,14 @@ class MinariWriter:
         """The file is closed between episodes."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Camera:
-    """How one image is stored: its shape in the space, and whether as encoded pictures."""
-
-    shape: list[int]
-    in_pictures: bool
-
-    @classmethod
-    def of(cls, image: tuple[int, int, int]) -> "_Camera":
-        """As the library decodes it."""
-        channels, height, width = image
-        large = min(height, width) >= PICTURE_SIDE
-        if large and channels in (1, 3):
-            return cls([height, width, channels] if channels == 3 else [height, width], in_pictures=True)
-        # frames of other channels cannot be pictures, and with the channels first they are not taken for some
-        return cls([*image] if large else [height, width, channels], in_pictures=False)
+def _stored_as(image: tuple[int, int, int]) -> tuple[list[int], bool]:
+    """An image's shape in the space, and whether it is stored in encoded pictures, as the library decodes them."""
+    channels, height, width = image
+    large = min(height, width) >= PICTURE_SIDE
+    if large and channels in (1, 3):
+        return [height, width, channels] if channels == 3 else [height, width], True
+    # frames of other channels cannot be pictures, and with the channels first they are not taken for some
+    return [*image] if large else [height, width, channels], False
 
 
 def _box(dtype: str, shape: list[int], low: float, high: float) -> dict[str, Any]:
@@ -257,27 +237,22 @@ def _box(dtype: str, shape: list[int], low: float, high: float) -> dict[str, Any
     return {"type": "Box", "dtype": dtype, "shape": shape, **bounds}
 
 
-def _facts_of(metadata: dict[str, Any]) -> _Facts:
-    """The facts in metadata.json, checked; raises FormatError, HostileFile."""
-    if metadata.get("data_format", "hdf5") != "hdf5":
-        raise FormatError(f"{META} data_format: expected hdf5, got {metadata['data_format']!r:.40}")
-    spec = spec_from(metadata[OWN], f"{META} {OWN}") if OWN in metadata else None
-    try:
+def _convention(metadata: dict[str, Any], options: RowOptions, stored: EnvSpec | None) -> Convention:
+    """How rows are stored, actions as the options or else the action space says; raises FormatError, HostileFile."""
+    convention = options.convention(stored)
+    errors = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
+    with reading(f"{META} action_space: expected a serialised space, got one without", errors):
         space = json.loads(metadata.get("action_space") or "{}")
-        if space.get("type") == "Discrete":
+        if space.get("type") == "Discrete" and not convention.discrete:
             actions, start = int(space["n"]), int(space.get("start", 0))
             refuse_above(ACTIONS, actions, f"{META} action_space: actions")
-            return _Facts(spec, actions=max(actions, 1), start=start)
-        if space.get("type") != "Box":
-            return _Facts(spec)
+            return replace(convention, discrete=max(actions, 1), first_action=start)
+        if space.get("type") != "Box" or convention.low is not None:
+            return convention
         low, high = (np.array(space[key], np.float64).reshape(-1) for key in ("low", "high"))
-    except FormatError:
-        raise
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-        raise FormatError(f"{META} action_space: expected a serialised space, got {error!r:.80}") from error
     bounded = low.shape == high.shape and bool(np.isfinite(high - low).all() and (low < high).all())
     # actions in [-1, 1] stay the values they are
-    return _Facts(spec, low, high) if bounded and ((low != -1) | (high != 1)).any() else _Facts(spec)
+    return replace(convention, low=low, high=high) if bounded and ((low != -1) | (high != 1)).any() else convention
 
 
 def open_reader(
@@ -299,16 +274,19 @@ def open_reader(
         FormatError: where nothing can be read. OSError.
     """
     folder = _data_folder(path)
-    facts = _facts_of(read_json(folder, META) if (folder / META).exists() else {})
-    convention = options.convention(facts.spec)
-    if convention.low is None and facts.low is not None:
-        convention = replace(convention, low=facts.low, high=facts.high)
-    if facts.actions and not convention.discrete:
-        convention = replace(convention, discrete=facts.actions, first_action=facts.start)
-    names = [] if image_key else names_of(observe, facts.spec)
-    facts = replace(facts, spec=with_task(facts.spec, options.task) if facts.spec and not observe else None)
-    keys = {"image_key": image_key, "names": names, "terminal_key": options.terminal_key}
-    return MinariReader(folder, facts, Assembler(convention), **keys, task=options.task or path.resolve().name)
+    metadata = read_json(folder, META) if (folder / META).exists() else {}
+    if metadata.get("data_format", "hdf5") != "hdf5":
+        raise FormatError(f"{META} data_format: expected hdf5, got {metadata['data_format']!r:.40}")
+    stored = spec_from(metadata[OWN], f"{META} {OWN}") if OWN in metadata else None
+    return MinariReader(
+        folder,
+        with_task(stored, options.task) if stored and not observe else None,
+        Assembler(_convention(metadata, options, stored)),
+        image_key=image_key,
+        names=[] if image_key else names_of(observe, stored),
+        terminal_key=options.terminal_key,
+        task=options.task or path.resolve().name,
+    )
 
 
 def _data_folder(path: Path) -> Path:

@@ -22,7 +22,7 @@ from datamodules.formats.episode_reader import EpisodeReader
 from datamodules.formats.guard import find_files, open_inside, read_inside, require_array
 from datamodules.formats.images import Film, encode_film, require_codec, require_fps, stack
 from datamodules.formats.observed import require_one_image, require_spec, store_spec, stored_spec, with_task
-from datamodules.formats.protocol import FormatError
+from datamodules.formats.protocol import FormatError, reading
 from datamodules.storage.durable import write_atomic
 from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
@@ -90,10 +90,8 @@ def parse_table(text: str, name: str) -> dict[str, NDArray[Any]]:
         raise FormatError(f"{name}: expected different columns with action_0, action_1, ..., got {header:.80}")
     if not body.strip():
         raise FormatError(f"{name}: expected a line for each frame, got none")
-    try:
+    with reading(f"{name}: expected numbers, got", (ValueError,)):
         values = np.loadtxt(io.StringIO(body), delimiter=",", comments=None, ndmin=2, dtype=np.float64)
-    except ValueError as error:
-        raise FormatError(f"{name}: expected numbers, got {error}") from error
     if values.shape[1] != len(names):
         raise FormatError(f"{name}: expected {len(names)} columns, got {values.shape[1]}")
     columns = dict(zip(names, values.T, strict=True))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.formats.guard import open_inside, refuse_above
-from datamodules.formats.protocol import FormatError, HostileFile
+from datamodules.formats.protocol import FormatError, HostileFile, reading
 
 ROWS = 1 << 26  # of one file
 COLUMNS = 4096
@@ -52,14 +52,10 @@ class Table:
         if missing:
             raise FormatError(f"{self._name}: expected columns {missing}, got {', '.join(self.columns)[:200]}")
         self._require(columns)
-        try:
+        with reading(f"{self._name}: expected rows, got", self._errors):
             for batch in self._parquet.iter_batches(batch_size=rows, columns=list(columns), use_threads=False):
                 batch.validate(full=True)
                 yield batch
-        except self._errors as error:
-            if isinstance(error, FormatError):
-                raise
-            raise FormatError(f"{self._name}: expected rows, got {error}") from error
 
     def _require(self, columns: Sequence[str]) -> None:
         """Refuse what the pages of these columns ask for."""

@@ -6,6 +6,7 @@ that is a dataclass (RowOptions) stands for its fields. Heavy libraries are impo
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 from typing import Protocol
@@ -23,6 +24,17 @@ class FormatError(UserError, ValueError):
 
 class HostileFile(FormatError):
     """A file that is refused before its content is touched: names the file, the limit and what it asks for."""
+
+
+@contextmanager
+def reading(expected: str, errors: tuple[type[Exception], ...]) -> Iterator[None]:
+    """What goes wrong inside becomes a FormatError that begins with what was expected; one that is typed stays so."""
+    try:
+        yield
+    except FormatError:
+        raise
+    except errors as error:
+        raise FormatError(f"{expected}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
