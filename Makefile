@@ -5,13 +5,17 @@ BIN := $(VENV)/bin
 ARGS ?=
 fail = { echo '$(1)' >&2; exit 1; }
 
-.PHONY: setup train test check clean
+.PHONY: setup train test test-slow check clean
 
 train: setup
 	$(BIN)/python -m trainers.fit $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+# trials that the whole suite leaves out: kills, faults, learning curves
+test-slow: setup
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check .

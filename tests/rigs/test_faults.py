@@ -54,10 +54,12 @@ def test_a_save_in_place_is_caught(tmp_path, monkeypatch):
     assert any(points(io_points.checkpoint_save(), tmp_path, "exit"))
 
 
+@pytest.mark.slow
 def test_rows_survive_the_end_of_the_process_at_any_operation(tmp_path):
     assert not any(points(io_points.replay_rollback(), tmp_path, "exit"))
 
 
+@pytest.mark.slow
 def test_every_damage_is_noticed(tmp_path):
     result = flips.run(tmp_path, flips=25, seed=1)
     assert result["flips_wrong_rows"] == result["flips_training_stopped"] == 0, result
@@ -95,6 +97,7 @@ def test_an_exit_ends_the_child_without_cleaning_up(tmp_path):
     assert not (tmp_path / "never").exists()
 
 
+@pytest.mark.slow
 def test_runs_survive_kills(tmp_path):
     result = kills.run(tmp_path / "kills", kills=3, seed=5)
     assert result["kills"] == 3
