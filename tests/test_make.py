@@ -59,7 +59,7 @@ def test_training_and_tests_set_up_first_and_pass_arguments_on(tmp_path: Path) -
         "bin -m trainers.fit experiment=toy seed=1",
     ]
     assert make("test", "ARGS=tests/test_make.py", python=python, venv=venv).returncode == 0
-    assert calls(tmp_path)[-1] == "bin -m pytest tests/test_make.py"
+    assert calls(tmp_path)[-1] == "bin -m pytest -n 2 --dist loadfile tests/test_make.py"
 
 
 def test_without_a_frame_nothing_is_trained(tmp_path: Path) -> None:
