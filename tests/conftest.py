@@ -13,6 +13,8 @@ import tests.strict_types
 # every call in worldmodel is checked against its annotations, shapes too; before the first import of it
 install_import_hook("worldmodel", f"{tests.strict_types.__name__}.check")
 
+from datamodules import parts  # noqa: E402
+from tests.rigs import PARTS  # noqa: E402
 from trainers.command import registry  # noqa: E402
 from worldmodel.agents.latent_mpc import LatentMPC  # noqa: E402
 from worldmodel.decoders.patch import PatchDecoder  # noqa: E402
@@ -53,6 +55,12 @@ OBJECTIVES: dict[str, dict[str, object]] = {
     "barlow": {},
     "sigreg": {"code_dim": 4, "hidden": 8, "projections": 16},
 }
+
+
+@pytest.fixture(autouse=True)
+def parts_of_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command activates is gone after a test, and the counting environment is there again."""
+    monkeypatch.setenv(parts.VARIABLE, str(PARTS))
 
 
 @pytest.fixture(autouse=True)

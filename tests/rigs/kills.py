@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from datamodules.replay import Replay
+from tests.rigs import PARTS
 from tests.rigs.forked import Forked, group_members
 from trainers import fit
 from trainers.run_folder.paths import RunPaths
@@ -31,6 +32,7 @@ _COUNT = struct.Struct(f"<{ENVS + 1}q")  # rows handed to each stream; rows that
 
 OPTIONS = (
     "experiment=smoke",
+    f"parts={PARTS}",
     "task=counting",
     "task.env_steps=6000",
     f"data.envs={ENVS}",

@@ -4,13 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from datamodules.envs.counting import decode
 from PIL import Image
 
 from datamodules.alignment import Alignment
-from datamodules.envs.counting import decode
 from datamodules.envs.pool import episode_seed
 from datamodules.formats.uri import open_reader
 from datamodules.importer import import_once
+from tests.rigs import PARTS
 from trainers import collect_data, evaluate, fit, inspect_data
 from trainers.acting.record_episodes import RECORDING_RANK
 from trainers.command.configuration import BadConfig, load_config
@@ -64,7 +65,12 @@ def test_an_episode_that_a_fault_cuts_short_is_kept_and_counted(tmp_path):
     seed = episode_seed(0, RECORDING_RANK, 0, 1)
     out = f"npz:{tmp_path / 'data'}"
     task = {"fault": "kill", "fault_at": 4, "fault_seed": seed, "episode_steps": 10, "terminal": "true"}
-    source = ["task=counting", "task.env.action_repeat=1", *(f"++task.env.{key}={task[key]}" for key in task)]
+    source = [
+        f"parts={PARTS}",
+        "task=counting",
+        "task.env.action_repeat=1",
+        *(f"++task.env.{key}={task[key]}" for key in task),
+    ]
     results = collect_data.main([*source, "episodes=3", f"out={out}"])
     counts = {name: results[name] for name in ("episodes", "rows", "env_steps", "faults")}
     assert counts == {"episodes": 3, "rows": 11 + 4 + 11, "env_steps": 10 + 3 + 10, "faults": 1}

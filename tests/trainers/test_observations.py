@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.rigs import PARTS
 from trainers import evaluate, fit
 from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
 from trainers.run_folder.read import read_run
@@ -15,7 +16,7 @@ TINY = (
     *("dynamics.deterministic=16", "dynamics.hidden=16", "agent.heads.hidden=16", "policy.actor.hidden=16"),
     *("planner.candidates=8", "planner.elites=2", "planner.iterations=1", "planner.policy_candidates=2"),
 )
-COUNTING = ("task=counting", "task.env.episode_steps=12")
+COUNTING = (f"parts={PARTS}", "task=counting", "task.env.episode_steps=12")
 STATES = ("agent=state_mpc", "dynamics=state_mlp", "objective=none", "policy=none", "dynamics.hidden=8")
 SUITE = ("task=reacher_easy", "task.env.episode_steps=24", "data.seed_episodes=1")
 # what is observed, and what its model loses beside rewards and KL
