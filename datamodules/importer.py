@@ -84,53 +84,55 @@ def _copy(
     report: ImportReport,
     progress: Callable[[ImportReport], None] | None,
 ) -> None:
-    held, held_rows = writer.episodes, writer.rows
+    before, rows_before = writer.episodes, writer.rows
     for trajectory in reader.trajectories():
         if len(trajectory) < min_rows:
             report.short += 1
             continue
         if report.episodes == 0:
-            _claim(folder, trajectory, min_rows, held)
-        if report.episodes == held:
-            _require_rows(folder, held, expected=report.rows, got=held_rows)
+            _claim(folder, trajectory, min_rows, before)
+        if report.episodes == before:
+            _require_rows(folder, before, expected=report.rows, got=rows_before)
         report.episodes += 1
         report.rows += len(trajectory)
-        if report.episodes <= held:
+        if report.episodes <= before:
             report.resumed += 1
             continue
         writer.write(trajectory)
         report.megabytes += sum(values.nbytes for values in trajectory.observation.values()) / 1e6
         if progress is not None:
             progress(report)
-    if report.episodes < held:
-        raise FormatError(f"{folder}: expected at most the {report.episodes} episodes of the data set, got {held}")
-    if report.episodes == held:
-        _require_rows(folder, held, expected=report.rows, got=held_rows)
+    if report.episodes < before:
+        raise FormatError(f"{folder}: expected at most the {report.episodes} episodes of the data set, got {before}")
+    if report.episodes == before:
+        _require_rows(folder, before, expected=report.rows, got=rows_before)
 
 
-def _claim(folder: Path, first: Trajectory, min_rows: int, held: int) -> None:
+def _claim(folder: Path, first: Trajectory, min_rows: int, episodes: int) -> None:
     """Say of which data set the folder is the import; raises FormatError where it is of another one."""
     mine = {"first": first.name, "first_rows": len(first), "min_rows": min_rows}
     path = folder / SOURCE
     if not path.exists():
-        if held:
-            raise FormatError(f"{folder}: expected an empty folder or an import, got {held} episodes of something else")
+        if episodes:
+            raise FormatError(
+                f"{folder}: expected an empty folder or an import, got {episodes} episodes of something else"
+            )
         write_atomic(path, json.dumps(mine).encode())
         return
     try:
         stored = json.loads(path.read_bytes())
     except ValueError as error:
         raise FormatError(f"{path}: expected JSON, got {error}; delete the folder to import again") from error
-    if held and stored != mine:
+    if episodes and stored != mine:
         raise FormatError(f"{folder}: expected the import of {mine}, got that of {stored}: choose another folder")
     if stored != mine:
         write_atomic(path, json.dumps(mine).encode())
 
 
-def _require_rows(folder: Path, held: int, *, expected: int, got: int) -> None:
+def _require_rows(folder: Path, episodes: int, *, expected: int, got: int) -> None:
     if expected != got:
         raise FormatError(
-            f"{folder}: expected {expected} rows in its {held} episodes, got {got}: the data set has changed since"
+            f"{folder}: expected {expected} rows in its {episodes} episodes, got {got}: the data set has changed since"
         )
 
 
@@ -163,11 +165,11 @@ def import_once(
     folder = cache / f"{parsed.path.resolve().name}-{_digest(parsed)}"
     done = folder / DONE
     if not done.exists():
-        found = _judged(uri, say=say)
+        verdict = _judged(uri, say=say)
         with _alone(folder):
             if not done.exists():
                 facts = _import(uri, folder, say=say)
-                write_atomic(done, json.dumps({**facts, "alignment": found.to_json()}, indent=1).encode())
+                write_atomic(done, json.dumps({**facts, "alignment": verdict.to_json()}, indent=1).encode())
     return folder, json.loads(done.read_bytes())
 
 
@@ -176,18 +178,18 @@ def _judged(uri: str, *, say: Callable[[str], None]) -> Alignment:
     options = parse(uri).options
     given = options.get("actions", options.get("alignment"))
     with closing(open_reader(uri)) as reader:
-        found = check_alignment(reader.trajectories())
-        words = found.in_words(
+        alignment = check_alignment(reader.trajectories())
+        words = alignment.in_words(
             given=given, remedy="data.alignment=", rewards_depart=reader.notes.count(FIRST_REWARD) > 0
         )
-    loud = "WARNING: " if found.shift is None and given is None else ""
-    say(f"{loud}alignment: {words} ({', '.join(f'{s:+d}: {v:.3f}' for s, v in found.scores.items())})")
-    if found.other is not None and given is None:
+    loud = "WARNING: " if alignment.shift is None and given is None else ""
+    say(f"{loud}alignment: {words} ({', '.join(f'{s:+d}: {v:.3f}' for s, v in alignment.scores.items())})")
+    if alignment.other is not None and given is None:
         raise FormatError(
-            f"data.alignment: expected the frames of {uri} to bear out how it was read; {words} (t={found.t:.1f}); "
+            f"data.alignment: expected the frames of {uri} to bear out how it was read; {words} (t={alignment.t:.1f}); "
             "whichever is given is not questioned"
         )
-    return found
+    return alignment
 
 
 def _import(uri: str, folder: Path, *, say: Callable[[str], None]) -> dict[str, Any]:
@@ -197,10 +199,6 @@ def _import(uri: str, folder: Path, *, say: Callable[[str], None]) -> dict[str, 
     say(f"imported {report.episodes:,} episodes, {report.megabytes:,.0f} MB of pixels in {report.seconds:.1f} s")
     for note in report.notes:
         say(f"note: {note}")
-    return _facts(report)
-
-
-def _facts(report: ImportReport) -> dict[str, Any]:
     named = [str(problem) for problem in report.problems[:NAMED_PROBLEMS]]
     return {"skipped": len(report.problems) + report.short, "problems": [*named, *report.notes]}
 

@@ -16,7 +16,7 @@ from datamodules.storage.budget import DAMAGE_LIMIT, ReplayDamaged, check_lost_r
 from datamodules.storage.durable import retry_writes, synchronized
 from datamodules.storage.folder import ReplayFolder, require_same
 from datamodules.storage.frames import Frames, MappedFrames, MemoryFrames
-from datamodules.storage.rows import ReplayMismatch, ReplayRowInvalid, empty_table, row_bytes
+from datamodules.storage.rows import ReplayMismatch, ReplayRowInvalid, empty_table
 from datamodules.storage.stream import Stream, StreamTable
 from datamodules.window_source import WindowSource
 from datamodules.windows import Content, Sampler, require_same_sampler
@@ -99,11 +99,6 @@ class Replay(WindowSource):
         check_lost_rows([self.path], lost=lost, stored=stored, blocks=self.damaged_blocks, limit=damage_limit)
         if self._folder is not None:
             self._folder.recovered()
-
-    @staticmethod
-    def bytes_needed(spec: EnvSpec, capacity: int) -> int:
-        """Bytes of memory that `capacity` rows take."""
-        return capacity * row_bytes(spec)
 
     @property
     @synchronized

@@ -131,10 +131,8 @@ class Remote(Generic[Seeds, Actions, Rows]):
 
     def receive(self, deadline: float) -> wire.Reply:
         """Wait until monotonic time `deadline` for the answer to the last request; raises Trouble."""
-        poll = select.poll()
-        poll.register(self._end, select.POLLIN)
         while True:
-            ready = poll.poll(max(deadline - time.monotonic(), 0.0) * 1000)
+            ready = self._await(select.POLLIN, deadline)
             reply = self.take()
             if reply is not None:
                 return reply
@@ -146,7 +144,7 @@ class Remote(Generic[Seeds, Actions, Rows]):
 
     def render(self, size: int, *, deadline: float, lane: int = 0) -> NDArray[np.uint8]:
         """A frame [size, size, 3] of the present state; raises Trouble."""
-        self._send(wire.OP_RENDER, wire.pack_view(lane, size), self._nothing, deadline)
+        self._send(wire.OP_RENDER, lane * wire.VIEW + size, self._nothing, deadline)
         refuse_failure(self.receive(deadline))
         return self._frame[: size * size * 3].reshape(size, size, 3).copy()
 
@@ -181,7 +179,8 @@ class Remote(Generic[Seeds, Actions, Rows]):
             sent = self._send_some(data)
             # more than the socket holds, to a worker that does not read
             while sent < len(data):
-                self._await_room(deadline)
+                if not self._await(select.POLLOUT, deadline):
+                    raise Trouble("timeout", "no request taken in time")
                 sent += self._send_some(data[sent:])
         except (BrokenPipeError, ConnectionResetError) as error:
             raise self._death() from error
@@ -192,11 +191,10 @@ class Remote(Generic[Seeds, Actions, Rows]):
         except BlockingIOError:
             return 0
 
-    def _await_room(self, deadline: float) -> None:
+    def _await(self, event: int, deadline: float) -> bool:
         poll = select.poll()
-        poll.register(self._end, select.POLLOUT)
-        if not poll.poll(max(deadline - time.monotonic(), 0.0) * 1000):
-            raise Trouble("timeout", "no request taken in time")
+        poll.register(self._end, event)
+        return bool(poll.poll(max(deadline - time.monotonic(), 0.0) * 1000))
 
     def _ended(self, seconds: float) -> bool:
         with contextlib.suppress(subprocess.TimeoutExpired):

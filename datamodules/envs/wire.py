@@ -21,10 +21,11 @@ DONE, READY, FAILED = 0, 1, 2
 
 # the largest side of a `render` frame
 RENDER_LIMIT = 512
-_SIZE_BITS = 16
+# what to draw is lane * VIEW + side
+VIEW = 1 << 16
 
-# operation, sequence number, argument (seed or view); the action [A] float32 follows, zeros when unused, or for
-# a worker with lanes an array of `lane_type`
+# operation, sequence number, argument (seed, or what to draw); the action [A] float32 follows, zeros when unused,
+# or for a worker with lanes an array of `lane_type`
 REQUEST = struct.Struct("<B3xIq")
 # magic, sequence number, status, is_first, is_last, is_terminal, reward, env_steps, length of the text that follows
 _REPLY = struct.Struct("<4sIBBBBdII")
@@ -115,16 +116,6 @@ def receive_json(end: socket.socket) -> dict[str, Any]:
 def lane_type(action_dim: int) -> np.dtype:
     """What a request says to each lane: whether it is asked, and its seed or its action [A]."""
     return np.dtype([("asked", "?"), ("seed", "<i8"), ("action", "<f4", (action_dim,))])
-
-
-def pack_view(lane: int, size: int) -> int:
-    """A request's argument: draw `lane`, 0 of a single environment, with sides of `size`."""
-    return lane << _SIZE_BITS | size
-
-
-def unpack_view(argument: int) -> tuple[int, int]:
-    """(lane, size) of `pack_view`."""
-    return divmod(argument, 1 << _SIZE_BITS)
 
 
 def memory_size(spec: EnvSpec, lanes: int = 1) -> int:

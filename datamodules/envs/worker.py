@@ -93,8 +93,7 @@ class Server:
         operation, sequence, argument = wire.REQUEST.unpack_from(request)
         try:
             if operation == wire.OP_RENDER:
-                lane, size = wire.unpack_view(argument)
-                return self._render(sequence, lane, size)
+                return self._render(sequence, *divmod(argument, wire.VIEW))
             return self._advance(sequence, request, seed=argument, opens=operation == wire.OP_RESET)
         except Exception as error:  # noqa: BLE001 - whatever an environment raises must reach the parent as text
             _show(error)

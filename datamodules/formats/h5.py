@@ -65,6 +65,14 @@ def member(group: Any, path: str, name: str) -> Any:
     return group
 
 
+def length(group: Any, path: str) -> int:
+    """The rows of what lies at `path`, 0 for what has none: it is left out, and named, when it is read."""
+    try:
+        return int(member(group, path, path).shape[0])
+    except (FormatError, AttributeError, IndexError, TypeError):
+        return 0
+
+
 def read(dataset: Any, name: str, rows: slice | None = None) -> NDArray[Any]:
     """The numbers of a data set, or those rows of it; raises HostileFile, FormatError.
 

@@ -11,7 +11,7 @@ from datamodules.formats.assemble import BY_LAYOUT, Assembler, RowOptions
 from datamodules.formats.episode_reader import FAILURES, EpisodeReader
 from datamodules.formats.guard import files_at
 from datamodules.formats.hdf5_layouts import Episode, Groups, Table, layout_of, stored_spec, write_episode, write_spec
-from datamodules.formats.observed import names_of, require_spec, with_task
+from datamodules.formats.observed import Selection, require_spec, select, with_task
 from datamodules.formats.protocol import FormatError, Notes, Problem, in_short
 from datamodules.storage.durable import sync
 from datamodules.trajectory import Trajectory
@@ -46,7 +46,7 @@ def open_writer(path: Path, spec: EnvSpec) -> "Hdf5Writer":
             stored = stored_spec(file, path.name)
             if stored is None or not stored.agrees(spec):
                 raise FormatError(f"{path}: expected a file of our own with spec {spec}, got {stored}")
-            count = len(layout_of(file, path.name, image_key="", terminal_key="").episodes())
+            count = len(layout_of(file, path.name, Selection(), "").episodes())
     else:
         with h5py.File(path, "w") as file:
             write_spec(file, spec)
@@ -115,9 +115,8 @@ class Hdf5Reader(EpisodeReader):
     def _layout(self, file: Any, name: str) -> Groups | Table:
         if self._stored is None:
             self._stored = stored_spec(file, name)
-        names = [] if self._image_key else names_of(self._observe, self._stored)
-        keys = {"image_key": self._image_key, "terminal_key": self._options.terminal_key}
-        return layout_of(file, name, **keys, names=names)
+        selection = select(self._image_key, self._observe, self._stored)
+        return layout_of(file, name, selection, self._options.terminal_key)
 
     def _assembler(self, layout: Groups | Table) -> Assembler:
         if type(layout) not in self._assemblers:

@@ -11,7 +11,6 @@ V-D4RL's 84-pixel data, or any other names of assemble.FIELDS, as D4RL's termina
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -32,7 +31,7 @@ from datamodules.formats.assemble import (
     split,
 )
 from datamodules.formats.guard import spec_from
-from datamodules.formats.observed import channels_last
+from datamodules.formats.observed import Selection, channels_last
 from datamodules.formats.protocol import FormatError, reading
 from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
@@ -61,9 +60,8 @@ class Groups:
 
     ALIGNMENT = "departure"
 
-    def __init__(self, file: Any, name: str, *, image_key: str, terminal_key: str, names: Sequence[str] = ()) -> None:
-        self._file, self._name, self._names = file, name, list(names)
-        self._cameras, self._terminal_key = image_key.split(",") if image_key else [], terminal_key
+    def __init__(self, file: Any, name: str, selection: Selection, terminal_key: str) -> None:
+        self._file, self._name, self._selection, self._terminal_key = file, name, selection, terminal_key
 
     def episodes(self) -> list[Episode]:
         """In the order of their numbers; raises FormatError."""
@@ -74,11 +72,11 @@ class Groups:
 
     def _rows(self, demo: str) -> int:
         try:
-            group = h5.member(self._file, f"data/{demo}", demo)
-            key = find_fields(h5.names(group, demo)).get("action", "actions")
-            return int(h5.member(group, key, demo).shape[0]) + 1
-        except (FormatError, AttributeError, IndexError, TypeError):
+            keys = h5.names(h5.member(self._file, f"data/{demo}", demo), demo)
+        except FormatError:
             return 0  # it is left out, and named, when it is read
+        rows = h5.length(self._file, f"data/{demo}/{find_fields(keys).get('action', 'actions')}")
+        return rows + 1 if rows else 0
 
     def _read(self, demo: str, assembler: Assembler) -> Trajectory:
         label = f"{self._name} {demo}"
@@ -87,9 +85,7 @@ class Groups:
         found = find_fields(keys, terminal_key=self._terminal_key)
         observations = h5.member(group, "obs", label)
         floats = assembler.convention.image_scale > 0
-        cameras = (
-            self._names or self._cameras or [h5.only_picture(observations, f"{label} obs", axes=(4,), floats=floats)]
-        )
+        cameras = self._selection.keys or [h5.only_picture(observations, f"{label} obs", axes=(4,), floats=floats)]
         fields: dict[str, Any] = {"action": self._values(group, found.get("action", "actions"), label)}
         for field in ("reward", "env_steps"):
             if field in found:
@@ -100,7 +96,7 @@ class Groups:
             film = h5.read_images(h5.member(observations, camera, label), f"{label} {camera}")
             later = h5.member(group, f"{closes}/{camera}", label) if closes else None
             films.append(_with_last(film, later, f"{label} {closes}") if closes else film)
-        fields |= {"observation": dict(zip(cameras, films, strict=True))} if self._names else {"pixels": films}
+        fields |= self._selection.fields(dict(zip(cameras, films, strict=True)))
         if "is_terminal" in found:
             ends = self._values(group, found["is_terminal"], label).reshape(-1)
             if len(ends) == 1 < len(fields["action"]):  # one for the episode
@@ -123,19 +119,17 @@ class Table:
 
     ALIGNMENT = "arrival"
 
-    def __init__(self, file: Any, name: str, *, image_key: str, terminal_key: str, names: Sequence[str] = ()) -> None:
-        self._file, self._name, self._images = file, name, image_key.split(",") if image_key else list(names)
-        self._named = bool(names)
+    def __init__(self, file: Any, name: str, selection: Selection, terminal_key: str) -> None:
+        self._file, self._name, self._selection, self._terminal_key = file, name, selection, terminal_key
         self._keys = h5.names(file, name)
-        self._terminal_key = terminal_key
 
     def episodes(self) -> list[Episode]:
         """In the order of their rows; raises FormatError."""
-        name, images = self._name, self._images or [key for key in FIELDS["pixels"] if key in self._keys][:1]
+        name, images = self._name, self._selection.keys or [key for key in FIELDS["pixels"] if key in self._keys][:1]
         found = find_fields(self._keys, terminal_key=self._terminal_key)
         ends = {"step_type", "is_first", "is_terminal", "is_last", "truncated", "done"} & found.keys()
         if not images or not set(images) <= set(self._keys) or not ends or "action" not in found:
-            expected = " or ".join(self._images or FIELDS["pixels"])
+            expected = " or ".join(self._selection.keys or FIELDS["pixels"])
             raise FormatError(
                 f"{name}: expected data/demo_*, or {expected} with action and step_type, is_first or an array that "
                 f"marks ends, got {self._keys[:20]}"
@@ -161,8 +155,7 @@ class Table:
         fields: dict[str, Any] = {"is_terminal": terminal}
         films = [h5.member(self._file, key, label) for key in keys["pixels"]]
         seen = [h5.read_images(film, f"{label} {film.name}", piece.rows) for film in films]
-        named = {"observation": dict(zip(keys["pixels"], seen, strict=True))}
-        fields |= named if self._named else {"pixels": seen}
+        fields |= self._selection.fields(dict(zip(keys["pixels"], seen, strict=True)))
         for field in ("action", "reward", "env_steps"):
             if field in found:
                 fields[field] = self._values(found[field], label, piece.rows)
@@ -176,10 +169,10 @@ class Table:
         return trajectory
 
 
-def layout_of(file: Any, name: str, *, image_key: str, terminal_key: str, names: Sequence[str] = ()) -> Groups | Table:
+def layout_of(file: Any, name: str, selection: Selection, terminal_key: str) -> Groups | Table:
     """The layout of an open file; raises FormatError."""
     kind = Groups if "data" in h5.names(file, name) else Table
-    return kind(file, name, image_key=image_key, terminal_key=terminal_key, names=names)
+    return kind(file, name, selection, terminal_key)
 
 
 def stored_spec(file: Any, name: str) -> EnvSpec | None:

@@ -21,7 +21,7 @@ from datamodules.formats.assemble import BY_DEPARTURE, Assembler, Convention, Ro
 from datamodules.formats.episode_reader import EpisodeReader
 from datamodules.formats.guard import inside, read_json, refuse_above, spec_from, write_json
 from datamodules.formats.images import encode_picture
-from datamodules.formats.observed import is_plain, names_of, require_spec, with_task
+from datamodules.formats.observed import Selection, is_plain, require_spec, select, with_task
 from datamodules.formats.protocol import FormatError, reading
 from datamodules.storage.durable import sync
 from datamodules.trajectory import Trajectory
@@ -42,15 +42,13 @@ class MinariReader(EpisodeReader):
         stored: EnvSpec | None,
         assembler: Assembler,
         *,
-        image_key: str,
-        names: Sequence[str],
+        selection: Selection,
         terminal_key: str,
         task: str,
     ) -> None:
         super().__init__([], assembler.notes)
         self._file = h5.open_file(folder, FILE)
-        self._assembler, self._names = assembler, list(names)
-        self._image_keys = image_key.split(",") if image_key else []
+        self._assembler, self._selection = assembler, selection
         self._ending = terminal_key or "terminations"
         try:
             groups = [re.fullmatch(r"episode_(\d{1,12})", name) for name in h5.names(self._file, str(FILE))]
@@ -65,13 +63,9 @@ class MinariReader(EpisodeReader):
 
     def _guess_spec(self, task: str) -> EnvSpec:
         first = self._first(f"{FILE}: expected a readable episode")
-        return self._assembler.spec(first, task=task, rows=1 + max(self._length(name) for _, name in self._groups))
-
-    def _length(self, name: str) -> int:
-        try:
-            return int(h5.member(self._file, f"{name}/actions", name).shape[0])
-        except (FormatError, AttributeError, IndexError, TypeError):
-            return 0  # it is left out, and named, when it is read
+        return self._assembler.spec(
+            first, task=task, rows=1 + max(h5.length(self._file, f"{name}/actions") for _, name in self._groups)
+        )
 
     def _episodes(self) -> Iterator[tuple[str, Callable[[], Trajectory]]]:
         return ((name, partial(self._read, name)) for _, name in self._groups)
@@ -79,7 +73,7 @@ class MinariReader(EpisodeReader):
     def _read(self, name: str) -> Trajectory:
         group = h5.member(self._file, name, str(FILE))
         keys = h5.names(group, name)
-        images = self._names or self._image_keys or [self._only_image(group, name)]
+        images = self._selection.keys or [self._only_image(group, name)]
         fields: dict[str, Any] = {"action": self._values(group, "actions", name)}
         if "rewards" in keys:
             fields["reward"] = self._values(group, "rewards", name)
@@ -103,7 +97,7 @@ class MinariReader(EpisodeReader):
             # no action led to the last observation
             films = [film[:-1] for film in films]
             fields |= {key: fields[key][:-1] for key in ("env_steps",) if key in fields}
-        fields |= {"observation": dict(zip(images, films, strict=True))} if self._names else {"pixels": films}
+        fields |= self._selection.fields(dict(zip(images, films, strict=True)))
         return self._assembler.trajectory(name, fields, unread=self._unread(group, keys, images, infos))
 
     def _values(self, group: Any, path: str, name: str) -> NDArray[Any]:
@@ -115,10 +109,10 @@ class MinariReader(EpisodeReader):
         floats = self._assembler.convention.image_scale > 0
         return h5.only_picture(observations, f"{name} observations", axes=(3, 4), depth=_DEPTH, floats=floats)
 
-    def _unread(self, group: Any, keys: list[str], images: list[str], infos: list[str]) -> set[str]:
+    def _unread(self, group: Any, keys: list[str], images: Sequence[str], infos: list[str]) -> set[str]:
         known = {"observations", "actions", "rewards", "terminations", "truncations", "infos", self._ending}
         unread = set(keys) - known | {f"infos/{key}" for key in infos if key != "env_steps"}
-        if images != [""]:
+        if list(images) != [""]:
             seen = {image.split("/")[0] for image in images}
             others = set(h5.names(h5.member(group, "observations", ""), "observations")) - seen
             unread |= {f"observations/{key}" for key in others}
@@ -282,8 +276,7 @@ def open_reader(
         folder,
         with_task(stored, options.task) if stored and not observe else None,
         Assembler(_convention(metadata, options, stored)),
-        image_key=image_key,
-        names=[] if image_key else names_of(observe, stored),
+        selection=select(image_key, observe, stored),
         terminal_key=options.terminal_key,
         task=options.task or path.resolve().name,
     )

@@ -13,9 +13,9 @@ import re
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,15 @@ from datamodules.formats.assemble import (
 )
 from datamodules.formats.episode_reader import FAILURES, EpisodeReader
 from datamodules.formats.guard import LIMITS, files_at, refuse_above
-from datamodules.formats.observed import channels_last, names_of, require_spec, store_spec, stored_spec, with_task
+from datamodules.formats.observed import (
+    Selection,
+    channels_last,
+    require_spec,
+    select,
+    store_spec,
+    stored_spec,
+    with_task,
+)
 from datamodules.formats.protocol import FormatError, Problem
 from datamodules.observation import Observation
 from datamodules.storage.durable import write_atomic
@@ -48,7 +56,6 @@ from worldmodel.spec import EnvSpec
 
 # how the names of what is observed begin where it is more than an image
 OBSERVED = "observation."
-_SEEN = ("pixels", "observation")
 # unpacked episodes that wait for their turn
 AHEAD_BYTES = 1 << 28
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -75,8 +82,8 @@ def open_reader(
     stored = stored_spec(root)
     assembler = Assembler(options.convention(stored))
     threads = threads or min(4, os.cpu_count() or 1)
-    names = [] if image_key else names_of(observe, stored)
-    reader = NpzReader(root, files, problems, assembler, options, image_key=image_key, names=names, threads=threads)
+    selection = select(image_key, observe, stored)
+    reader = NpzReader(root, files, problems, assembler, selection, options.terminal_key, threads=threads)
     task = options.task or path.resolve().name.removesuffix(".npz")
     reader.spec = with_task(stored, options.task) if stored and not observe else reader.guess_spec(task)
     return reader
@@ -120,11 +127,15 @@ def _in_chains(paths: Iterable[Path]) -> list[_File]:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Rows of an episode whose other rows are in the file before (head) or after (tail)."""
+    """Rows of an episode whose other rows are in the file before (head) or after (tail).
+
+    seen: what is observed by name. fields: the other arrays by the names in FIELDS.
+    """
 
     name: str
-    fields: dict[str, Any]
-    unread: tuple[str, ...]
+    seen: dict[str, NDArray[Any]]
+    fields: dict[str, NDArray[Any]]
+    unread: frozenset[str]
     head: bool
     tail: bool
 
@@ -138,16 +149,15 @@ class NpzReader(EpisodeReader):
         files: list[Path],
         problems: list[Problem],
         assembler: Assembler,
-        options: RowOptions,
+        selection: Selection,
+        terminal_key: str,
         *,
-        image_key: str,
-        names: Sequence[str],
         threads: int,
     ) -> None:
         super().__init__(problems, assembler.notes)
         self._root, self._files = root, _in_chains(files)
-        self._assembler, self._threads, self._names = assembler, threads, list(names)
-        self._terminal_key, self._image_keys = options.terminal_key, image_key.split(",") if image_key else []
+        self._assembler, self._threads = assembler, threads
+        self._selection, self._terminal_key = selection, terminal_key
 
     def __len__(self) -> int:
         return len(self._files) + len(self._left_out)
@@ -193,17 +203,14 @@ class NpzReader(EpisodeReader):
             return
         joined, name = list(parts), parts[0].name
         parts.clear()
-        if joined[0].head:
-            self.notes.add(BEGINS_INSIDE)
-        if joined[-1].tail:
-            self.notes.add(ENDS_INSIDE)
+        self._note_ends(joined[0].head, joined[-1].tail)
         try:
-            size = sum(np.asarray(film).nbytes for part in joined for film in _films(part.fields))
+            size = sum(film.nbytes for part in joined for film in part.seen.values())
             refuse_above(LIMITS.episode_bytes, size, f"{name}: bytes of an episode in {len(joined)} files")
-            fields = {key: _concatenated([part.fields.get(key) for part in joined]) for key in joined[0].fields}
-            trajectory = self._assembler.trajectory(name, fields, unread=joined[0].unread)
+            seen, fields = _joined([part.seen for part in joined]), _joined([part.fields for part in joined])
+            trajectory = self._assembled(replace(joined[0], seen=seen, fields=fields))
             require_spec(self.spec, trajectory)
-        except (*FAILURES, ValueError) as error:
+        except (*FAILURES, ValueError, KeyError) as error:
             self._leave_out(name, error)
         else:
             yield trajectory
@@ -242,58 +249,61 @@ class NpzReader(EpisodeReader):
 
     def _unpack(self, archive: Archive, file: _File) -> list[Trajectory | _Part]:
         keys = find_fields(archive.members, terminal_key=self._terminal_key)
-        images = [] if self._names else self._image_keys or [_image_of(archive)]
-        own = {name: name if name in archive else OBSERVED + name for name in self._names}
-        for key in (*images, *own.values()):
+        observed = {key: key for key in self._selection.keys or [_image_of(archive)]}
+        if self._selection.named:
+            observed = {name: name if name in archive else OBSERVED + name for name in observed}
+        for key in observed.values():
             if key not in archive:
                 raise FormatError(f"{archive.name}: expected key {key}, got {', '.join(archive.members)}")
-        arrays: dict[str, Any] = {"pixels": [archive.read(key) for key in images]}
-        if own:
-            arrays = {"observation": {name: archive.read(key) for name, key in own.items()}}
-        for field in ("action", "reward", "env_steps"):
-            if field in keys or field == "action":
-                arrays[field] = archive.read(keys.get(field, FIELDS[field][0]))  # raises with the keys that there are
+        seen = {name: archive.read(key) for name, key in observed.items()}
+        fields: dict[str, NDArray[Any]] = {
+            field: archive.read(keys.get(field, FIELDS[field][0]))  # raises with the keys that there are
+            for field in ("action", "reward", "env_steps")
+            if field in keys or field == "action"
+        }
         flags = {field: archive.read(keys[field]) for field in FLAGS if field in keys}
-        first = _films(arrays)[0]
-        unread = set(archive.members) - {*images, *own.values(), *keys.values()}
-        return self._split(archive, arrays, flags, len(first) if first.ndim else 0, unread, file)
+        unread = frozenset(archive.members) - {*observed.values(), *keys.values()}
+        return self._split(_Part(archive.name, seen, fields, unread, False, False), flags, file)
 
-    def _split(
-        self,
-        archive: Archive,
-        arrays: dict[str, Any],
-        flags: Mapping[str, NDArray[Any]],
-        rows: int,
-        unread: set[str],
-        file: _File,
-    ) -> list[Trajectory | _Part]:
-        name = archive.name
-        films = [("observation" if "observation" in arrays else "pixels", film) for film in _films(arrays)]
-        for key, values in films + [
-            (key, values) for key, values in (arrays | dict(flags)).items() if key not in _SEEN
-        ]:
+    def _split(self, whole: _Part, flags: Mapping[str, NDArray[Any]], file: _File) -> list[Trajectory | _Part]:
+        """The episodes of a file, or their parts where files before or after it hold the rest."""
+        name, label = whole.name, "observation" if self._selection.named else "pixels"
+        first = next(iter(whole.seen.values()))
+        rows = len(first) if first.ndim else 0
+        arrays = [*((label, film) for film in whole.seen.values()), *whole.fields.items(), *flags.items()]
+        for key, values in arrays:
             least = rows - (key in ("action", "reward") and self._assembler.convention.departs)
             if values.ndim < 1 or not least <= len(values) <= rows:
                 raise FormatError(f"{name} {key}: expected {rows} rows as of pixels, got shape {values.shape}")
         pieces, terminal = split(name, flags, rows)
         items: list[Trajectory | _Part] = []
         for piece in pieces:
-            label = name if len(pieces) == 1 else f"{name} row {piece.rows.start}"
-            fields = {key: _rows_of(values, piece.rows) for key, values in arrays.items()}
-            fields["is_terminal"] = terminal[piece.rows]
-            head = not piece.begins and piece.rows.start == 0
-            tail = not piece.ends and piece.rows.stop == rows
-            if (head and file.continues) or (tail and file.continued):
-                items.append(_Part(label, fields, tuple(unread), head, tail))
+            part = _Part(
+                name if len(pieces) == 1 else f"{name} row {piece.rows.start}",
+                {key: values[piece.rows] for key, values in whole.seen.items()},
+                {key: values[piece.rows] for key, values in (whole.fields | {"is_terminal": terminal}).items()},
+                whole.unread,
+                head=not piece.begins and piece.rows.start == 0,
+                tail=not piece.ends and piece.rows.stop == rows,
+            )
+            if (part.head and file.continues) or (part.tail and file.continued):
+                items.append(part)
                 continue
-            if not piece.begins:
-                self.notes.add(BEGINS_INSIDE)
-            if not piece.ends:
-                self.notes.add(ENDS_INSIDE)
-            items.append(self._assembler.trajectory(label, fields, unread=unread))
+            self._note_ends(not piece.begins, not piece.ends)
+            items.append(self._assembled(part))
             if "done" in flags and not {"is_terminal", "discount"} & flags.keys():
-                self.notes.add(DONE, detail="done", terminations=bool(fields["is_terminal"].any()))
+                self.notes.add(DONE, detail="done", terminations=bool(part.fields["is_terminal"].any()))
         return items
+
+    def _assembled(self, part: _Part) -> Trajectory:
+        fields = self._selection.fields(part.seen) | part.fields
+        return self._assembler.trajectory(part.name, fields, unread=part.unread)
+
+    def _note_ends(self, begins_inside: bool, ends_inside: bool) -> None:
+        if begins_inside:
+            self.notes.add(BEGINS_INSIDE)
+        if ends_inside:
+            self.notes.add(ENDS_INSIDE)
 
 
 def _image_of(archive: Archive) -> str:
@@ -305,25 +315,9 @@ def _image_of(archive: Archive) -> str:
     return next((key for key in usual if len(archive.members[key].shape) == 4), usual[0])
 
 
-def _films(arrays: Mapping[str, Any]) -> list[NDArray[Any]]:
-    """Every array that is observed."""
-    return [*arrays["observation"].values()] if "observation" in arrays else arrays["pixels"]
-
-
-def _rows_of(values: Any, rows: slice) -> Any:
-    """Some rows of an array, or of each in a list or by name."""
-    if isinstance(values, dict):
-        return {name: part[rows] for name, part in values.items()}
-    return [part[rows] for part in values] if isinstance(values, list) else values[rows]
-
-
-def _concatenated(parts: list[Any]) -> Any:
-    """Arrays [T, ...] of consecutive rows in one, or a list of them camera by camera."""
-    if isinstance(parts[0], dict):
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    if isinstance(parts[0], list):
-        return [np.concatenate(films) for films in zip(*parts, strict=True)]
-    return np.concatenate(parts)
+def _joined(parts: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """Arrays [T, ...] of consecutive rows in one each."""
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
 class NpzWriter:

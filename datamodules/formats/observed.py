@@ -1,6 +1,7 @@
 """Which observations a data set holds, under which names, and whether an episode has those of its data set."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,24 @@ def require_spec(spec: EnvSpec, trajectory: Trajectory) -> None:
     if (shown.images, shown.vectors, shown.action_dim) != (spec.images, spec.vectors, spec.action_dim):
         expected, got = ((each.observed, each.action_dim) for each in (spec, shown))
         raise FormatError(f"{trajectory.name}: expected observations and actions of {expected}, got {got}")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is read of an episode: its keys, none for the only image; named: by name, else as channels side by side."""
+
+    keys: tuple[str, ...] = ()
+    named: bool = False
+
+    def fields(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+        """The arrays of what is read, as an Assembler takes them."""
+        return {"observation": dict(arrays)} if self.named else {"pixels": [*arrays.values()]}
+
+
+def select(image_key: str, observe: str, stored: EnvSpec | None) -> Selection:
+    """What the options `image_key` (a,b) and `observe` (a,b) say, else what a writer left."""
+    names = [] if image_key else names_of(observe, stored)
+    return Selection(tuple(names), named=True) if names else Selection(tuple(filter(None, image_key.split(","))))
 
 
 def names_of(observe: str, stored: EnvSpec | None) -> list[str]:

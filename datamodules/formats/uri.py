@@ -44,17 +44,20 @@ def parse(uri: str) -> Uri:
 
     Options begin at the last `?`; their values are percent-decoded, the path is taken as it stands but for a `~`.
     """
-    match = re.match(r"([A-Za-z][A-Za-z0-9_+.-]*):", uri)
-    rest = uri[match.end() :] if match else uri
-    path, mark, query = rest.rpartition("?")
-    if not mark:
-        path, query = rest, ""
+    scheme, path, query = _split(uri)
     if not path or re.search(r"[\x00-\x1f\x7f]", path):
         raise FormatError(f"{uri!r}: expected scheme:path without control characters in it; schemes: {_known()}")
-    options = dict(_options(uri, query))
+    options = dict(_options(uri, query.removeprefix("?")))
     where = home(path)
-    scheme = _checked(uri, match.group(1)) if match else recognise(where)
-    return Uri(scheme, where, options)
+    return Uri(_checked(uri, scheme[:-1]) if scheme else recognise(where), where, options)
+
+
+def _split(uri: str) -> tuple[str, str, str]:
+    """Scheme with its colon, path, and options with their question mark; the first and the last may be empty."""
+    match = re.match(r"[A-Za-z][A-Za-z0-9_+.-]*:", uri)
+    scheme = match.group() if match else ""
+    path, mark, query = uri[len(scheme) :].rpartition("?")
+    return (scheme, path, mark + query) if mark else (scheme, query, "")
 
 
 def home(path: str) -> Path:
@@ -67,10 +70,7 @@ def home(path: str) -> Path:
 
 def absolute(uri: str) -> str:
     """The same address from any working folder, without a `~`; what is no address stays as it is."""
-    match = re.match(r"[A-Za-z][A-Za-z0-9_+.-]*:", uri)
-    scheme = match.group() if match else ""
-    path, mark, query = uri[len(scheme) :].rpartition("?")
-    path, query = (path, mark + query) if mark else (query, "")
+    scheme, path, query = _split(uri)
     return f"{scheme}{home(path).absolute()}{query}" if path and "://" not in uri else uri
 
 

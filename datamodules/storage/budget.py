@@ -128,7 +128,8 @@ def plan(
 
 
 def _require_disk(needed: int, folder: Path, processes: int) -> None:
-    free = processes * folder_bytes(folder) + shutil.disk_usage(existing_parent(folder)).free
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = processes * folder_bytes(folder) + shutil.disk_usage(existing).free
     if processes * needed > free:
         raise ReplayTooLarge(
             f"replay needs {processes * needed} bytes of disk, {free} are available at {folder}: "
@@ -139,11 +140,6 @@ def _require_disk(needed: int, folder: Path, processes: int) -> None:
 def folder_bytes(folder: Path) -> int:
     """Bytes of all files under a folder, 0 where there is none."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def existing_parent(folder: Path) -> Path:
-    """The nearest folder that exists."""
-    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
 class ReplayDamaged(UserError):

@@ -3,11 +3,12 @@
 import fcntl
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from datamodules.storage.durable import retry, write_atomic
-from datamodules.storage.log_format import ChecksumMismatch, decode_json, encode_json, read_manifest
+from datamodules.storage.log_format import ChecksumMismatch, decode_json, encode_json, load_manifest, parse_manifest
 from datamodules.storage.rows import ReplayMismatch
 from datamodules.storage.segments import SegmentLog
 from worldmodel.spec import EnvSpec
@@ -110,12 +111,11 @@ def read_header(folder: Path) -> tuple[dict[str, Any], bool]:
 def _spare(folder: Path) -> dict[str, Any] | None:
     """The copy of the header that the first intact manifest holds."""
     for log in sorted(folder.glob("stream_*")):
-        try:
-            found = read_manifest(log)
-        except ChecksumMismatch:
-            continue
-        if found is not None and "spec" in found[1]:
-            return found[1]
+        data = load_manifest(log)
+        with suppress(ChecksumMismatch):
+            header = {} if data is None else parse_manifest(data)[1]
+            if "spec" in header:
+                return header
     return None
 
 

@@ -187,17 +187,8 @@ def load_manifest(folder: Path) -> bytes | None:
         return None
 
 
-def read_manifest(folder: Path) -> tuple[Manifest, dict[str, Any]] | None:
-    """A log's manifest and the copy of the folder's header, None where there is none.
-
-    Raises ChecksumMismatch, OSError.
-    """
-    data = load_manifest(folder)
-    return None if data is None else parse_manifest(data)
-
-
 def parse_manifest(data: bytes) -> tuple[Manifest, dict[str, Any]]:
-    """The manifest and the copy of the folder's header that `load` gave; raises ChecksumMismatch."""
+    """The manifest and the copy of the folder's header that `load_manifest` gave; raises ChecksumMismatch."""
     content = decode_json(data)
     numbers: dict[str, Any] = {key: content.get(key) for key in _KEYS}
     if not all(type(number) is int and number >= 0 for number in numbers.values()):

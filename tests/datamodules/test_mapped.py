@@ -30,7 +30,7 @@ def fast_disk(monkeypatch):
 
 
 def opened(folder: Path, *, mapped: bool, capacity: int = 300, streams: int = 2) -> Replay:
-    limit = Replay.bytes_needed(SPEC, capacity) - mapped
+    limit = row_bytes(SPEC) * capacity - mapped
     budget = {"capacity": capacity, "streams": streams, "flush_rows": 5, "memory_limit_bytes": limit}
     replay = Replay(spec=SPEC, folder=folder, sampler=Uniform(seed=3), **budget)
     assert replay.budget.mapped == mapped

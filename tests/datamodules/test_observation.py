@@ -139,7 +139,7 @@ def test_rows_of_any_spec_come_back_byte_for_byte(tmp_path, monkeypatch, seed):
     with open_writer(tmp_path / "recorded", spec) as writer:
         for one in episodes:
             writer.write(one)
-    memory = Replay.bytes_needed(spec, 400)
+    memory = row_bytes(spec) * 400
     replays = [
         Replay(spec=spec, capacity=400, folder=tmp_path / name, memory_limit_bytes=limit, flush_rows=5)
         for name, limit in (("memory", memory), ("mapped", memory - 1 if spec.images else memory))

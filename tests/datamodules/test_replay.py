@@ -17,7 +17,7 @@ from datamodules.envs.protocol import Step
 from datamodules.replay import Replay
 from datamodules.samplers.uniform import Uniform
 from datamodules.storage.budget import ReplayTooLarge
-from datamodules.storage.rows import ReplayMismatch, ReplayRowInvalid
+from datamodules.storage.rows import ReplayMismatch, ReplayRowInvalid, row_bytes
 from datamodules.windows import ReplayEmpty
 from tests.io_faults import Crash, Faults
 from worldmodel.spec import EnvSpec
@@ -538,7 +538,7 @@ def test_survives_being_killed(tmp_path):
 
 
 def test_refuses_what_does_not_fit_in_memory():
-    needed = Replay.bytes_needed(SPEC, 1000)
+    needed = row_bytes(SPEC) * 1000
     assert needed == 1000 * (48 + 8 + 4 + 3 + 4)
     Replay(spec=SPEC, capacity=1000, memory_limit_bytes=needed)
     with pytest.raises(ReplayTooLarge, match=f"{needed} bytes, {needed - 1} are"):

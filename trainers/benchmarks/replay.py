@@ -8,6 +8,7 @@ import numpy as np
 
 from datamodules.replay import Replay
 from datamodules.storage.budget import parse_bytes
+from datamodules.storage.rows import row_bytes
 from datamodules.storage.segment_writer import SegmentWriter
 from datamodules.trajectory import Trajectory
 from trainers.benchmarks.shared.timing import alternate, median_ms
@@ -29,7 +30,7 @@ def measure(*, repeats: int, rows: int, storage: str, folder: str) -> dict[str, 
         with SegmentWriter(Path(path), SPEC) as writer:
             for seed in range(-(-rows // EPISODE)):
                 writer.write(_episode(seed, min(EPISODE, rows - seed * EPISODE)))
-        limit = PLENTY if storage == "memory" else Replay.bytes_needed(SPEC, rows) - 1
+        limit = PLENTY if storage == "memory" else row_bytes(SPEC) * rows - 1
         replay = Replay(spec=SPEC, capacity=rows, folder=Path(path), memory_limit_bytes=limit)
         assert replay.rows == rows and replay.budget.mapped == (storage == "mapped")
         results = _time(replay, min(rows, GATHER_ROWS), repeats)

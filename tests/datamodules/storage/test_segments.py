@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from datamodules.storage.frames import FileSnapshot
-from datamodules.storage.log_format import HEADER_BYTES, Block, ChecksumMismatch, Kind, read_manifest
+from datamodules.storage.log_format import HEADER_BYTES, Block, ChecksumMismatch, Kind, parse_manifest
 from datamodules.storage.log_reader import number_of, segment_paths
 from datamodules.storage.segments import SegmentLog
 
@@ -119,7 +119,7 @@ def test_every_flipped_bit_of_a_manifest_is_noticed(tmp_path):
         flipped[bit // 8] ^= 1 << bit % 8
         path.write_bytes(flipped)
         with pytest.raises(ChecksumMismatch):
-            read_manifest(tmp_path)
+            parse_manifest((tmp_path / "manifest.json").read_bytes())
 
 
 def test_an_older_manifest_and_one_of_another_history_are_not_believed(tmp_path):
