@@ -1,6 +1,6 @@
 """One recorded episode, whatever it was read from and whatever it is written to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,3 +78,16 @@ class Trajectory:
             flags = (t == 0, t == last, t == last and self.terminal)
             observation = {name: values[t] for name, values in self.observation.items()}
             yield Step(observation, float(self.reward[t]), *flags, int(self.env_steps[t])), self.action[t]
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[tuple[Step, NDArray[np.float32]]], *, name: str = "") -> "Trajectory":
+        """An episode from its rows as an environment gave them, each with the action that led to it."""
+        steps = [step for step, _ in rows]
+        return cls(
+            observation={key: np.stack([step.observation[key] for step in steps]) for key in steps[0].observation},
+            action=np.stack([action for _, action in rows]),
+            reward=np.asarray([step.reward for step in steps], np.float32),
+            terminal=steps[-1].is_terminal,
+            env_steps=np.asarray([step.env_steps for step in steps], np.int32),
+            name=name,
+        )

@@ -88,7 +88,7 @@ def _evaluate(
     """What was measured, and the films of it."""
     with open_evaluation_pool(config, width) as pool:
         if config["evaluation"].get("visuals") is not None:
-            require_same_frames(pool.spec, _trained(root))
+            require_same_frames(pool.spec, read_spec(root, key="evaluation.visuals"))
         require_task_fits(root, pool.spec, key="checkpoint")
         agent = build_agent(config, pool.spec)
         load_weights(agent, weights)
@@ -97,14 +97,6 @@ def _evaluate(
         pictures = write_pictures(folder, agent, evaluation, pool.spec, name=name)
         results = _results(config, evaluation, pool.spec, seed, device=where, envs=width)
     return {**results, "files": [str(p) for p in pictures]}
-
-
-def _trained(root: Path) -> EnvSpec:
-    """The environment that the run learned in."""
-    try:
-        return read_spec(root)
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise BadConfig(f"evaluation.visuals: expected the run's {root / 'spec.json'}, got {error}") from error
 
 
 def _output(root: Path, out: str | None) -> tuple[Path, str]:

@@ -1,14 +1,13 @@
 """What a model predicts of episodes that it never learned from."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.trajectory import Trajectory
+from trainers.acting.windows import Window, window_batch
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.interfaces import Batch, Observation
 from worldmodel.openloop import open_loop
@@ -33,7 +32,7 @@ class HeldOut:
         each = -(-WINDOWS // len(usable))
         windows = [window for episode in usable for window in _windows(episode, length, each)]
         self._windows = windows[:: -(-len(windows) // WINDOWS)]
-        self.batch = _batch(self._windows)
+        self.batch = window_batch(self._windows)
         self.context = min(CONTEXT, length - 1)
         self.steps = [step for step in STEPS if self.context + step <= length]
 
@@ -82,30 +81,10 @@ class HeldOut:
     def picture(self, windows: int) -> Batch:
         """Some of the windows, evenly spread, as a batch to draw."""
         picks = np.unique(np.linspace(0, len(self._windows) - 1, windows).round().astype(int))
-        return _batch([self._windows[i] for i in picks])
+        return window_batch([self._windows[i] for i in picks])
 
 
-def _windows(episode: Trajectory, length: int, count: int) -> list[tuple[Trajectory, int, int]]:
+def _windows(episode: Trajectory, length: int, count: int) -> list[Window]:
     last = len(episode) - length
     starts = np.unique(np.linspace(0, last, min(count, last + 1)).round().astype(int))
     return [(episode, int(start), int(start) + length) for start in starts]
-
-
-def _batch(windows: Sequence[tuple[Trajectory, int, int]]) -> Batch:
-    episodes = [episode for episode, _, _ in windows]
-
-    def stacked(columns: Iterable[NDArray[Any]]) -> Tensor:
-        pairs = zip(columns, windows, strict=True)
-        return torch.from_numpy(np.stack([rows[start:stop] for rows, (_, start, stop) in pairs]))
-
-    reward, names = stacked(episode.reward for episode in episodes), episodes[0].observation
-    is_first, none = torch.zeros_like(reward, dtype=torch.bool), torch.zeros_like(reward, dtype=torch.bool)
-    is_first[:, 0] = torch.tensor([start == 0 for _, start, _ in windows])
-    return Batch(
-        observation={name: stacked(episode.observation[name] for episode in episodes) for name in names},
-        action=stacked(episode.action for episode in episodes),
-        reward=reward,
-        is_first=is_first,
-        is_last=none,
-        is_terminal=none,
-    )

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from trainers.acting.evaluation import Evaluation
+from trainers.acting.windows import window_batch
 from trainers.run_folder.video import (
     enlarged,
     filmstrip,
@@ -25,16 +26,18 @@ IMAGINED_ROWS = 25
 
 def write_pictures(folder: Path, agent: LatentMPC, evaluation: Evaluation, spec: EnvSpec, *, name: str) -> list[Path]:
     """A film and a strip of the evaluation's filmed episode, and of the model's open-loop prediction of it."""
-    if len(evaluation.frames) < 2:  # every episode that could be filmed was cut short by a fault
+    episode = evaluation.filmed
+    if episode is None or not spec.images:  # every episode that could be filmed was cut short by a fault
         return []
-    frames = enlarged(newest_image(torch.from_numpy(evaluation.frames), spec).numpy())
+    first_image = torch.from_numpy(episode.observation[next(iter(spec.images))])
+    frames = enlarged(newest_image(first_image, spec).numpy())
     fps = max(1.0, min(60.0, spec.episode_decisions / 20))  # a whole episode in 20 s
     paths = [
         write_mp4(folder / f"evaluation_{name}.mp4", frames, fps),
         write_png(folder / f"evaluation_{name}.png", filmstrip(frames, columns=10)),
     ]
-    rows = min(CONTEXT_ROWS + IMAGINED_ROWS, len(evaluation.frames))
-    window, context = evaluation.window(0, rows), min(CONTEXT_ROWS, rows - 1)
+    rows = min(CONTEXT_ROWS + IMAGINED_ROWS, len(episode))
+    window, context = window_batch([(episode, 0, rows)]), min(CONTEXT_ROWS, rows - 1)
     return paths + write_open_loop(folder, agent, window, spec, context=context, name=name, fps=fps)
 
 

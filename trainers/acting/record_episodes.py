@@ -20,12 +20,11 @@ from datamodules.formats.uri import absolute, open_writer, require_new
 from datamodules.rollout import Episode, Policy, SmoothRandom, play
 from datamodules.trajectory import Trajectory
 from trainers.acting.agent_policy import AgentPolicy
-from trainers.build.agent import build_agent, load_weights
+from trainers.build.agent import build_trained_agent
 from trainers.build.environments import open_pool
 from trainers.command.configuration import BadConfig, load_config, override_saved, read_yaml
 from trainers.command.preflight import check
 from trainers.process.clock import Clock
-from trainers.run_folder.checkpoint import DurableCheckpointIO
 from trainers.run_folder.find import find_checkpoint, require_task_fits
 from worldmodel.agents.latent_mpc import LatentMPC
 
@@ -100,7 +99,7 @@ class Recorder:
                 self._faults += 1
                 self.last_fault = episode.fault
             if episode.decisions:
-                self._writer.write(_trajectory(rows, name=f"seed {episode.seed}"))
+                self._writer.write(Trajectory.from_rows(rows, name=f"seed {episode.seed}"))
                 self._rows += len(rows)
                 self._env_steps += episode.env_steps
                 self._returns.append(episode.total_return)
@@ -119,18 +118,6 @@ class Recorder:
         return {**counts, "faults": self._faults, "return_mean": mean}
 
 
-def _trajectory(rows: Sequence[tuple[Step, NDArray[np.float32]]], *, name: str) -> Trajectory:
-    steps = [step for step, _ in rows]
-    return Trajectory(
-        observation={name: np.stack([step.observation[name] for step in steps]) for name in steps[0].observation},
-        action=np.stack([action for _, action in rows]),
-        reward=np.asarray([step.reward for step in steps], np.float32),
-        terminal=steps[-1].is_terminal,
-        env_steps=np.asarray([step.env_steps for step in steps], np.int32),
-        name=name,
-    )
-
-
 def _policy(pool: Pool, agent: LatentMPC | None, seeds: Sequence[int], clock: Clock) -> Policy:
     """A policy for one round, with a seed for the draws of each episode."""
     if agent is None:
@@ -142,9 +129,7 @@ def _agent(config: dict[str, Any], pool: Pool, checkpoint: Path, policy: str, de
     if policy != "checkpoint":
         config["agent"]["act_with"] = policy
     require_task_fits(checkpoint.resolve().parent.parent, pool.spec, key="model")
-    agent = build_agent(config, pool.spec)
-    load_weights(agent, DurableCheckpointIO().load_checkpoint(checkpoint)["state_dict"])
-    return agent.to(torch.device(device)).eval()
+    return build_trained_agent(config, pool.spec, checkpoint).to(torch.device(device))
 
 
 def _configuration(model: str | None, overrides: Sequence[str]) -> tuple[dict[str, Any], Path | None]:

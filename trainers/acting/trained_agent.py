@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from trainers.build.agent import build_agent, load_weights
-from trainers.command.configuration import BadConfig, override_saved, read_yaml
-from trainers.run_folder.checkpoint import DurableCheckpointIO
+from trainers.build.agent import build_trained_agent
+from trainers.command.configuration import override_saved, read_yaml
 from trainers.run_folder.find import find_checkpoint, read_spec
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.errors import UserError
@@ -122,13 +121,8 @@ def load_agent(run: str | Path, *, device: str = "cpu", overrides: Sequence[str]
     """
     root, checkpoint = find_checkpoint(Path(run), key="run")
     config = override_saved(read_yaml(root / "config.yaml"), overrides)
-    try:
-        spec = read_spec(root)
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise BadConfig(f"run: expected {root / 'spec.json'}, got {error}") from error
-    agent = build_agent(config, spec)
-    load_weights(agent, DurableCheckpointIO().load_checkpoint(checkpoint)["state_dict"])
-    return TrainedAgent(agent.to(device).eval(), spec, seed=seed)
+    spec = read_spec(root, key="run")
+    return TrainedAgent(build_trained_agent(config, spec, checkpoint).to(device), spec, seed=seed)
 
 
 def _fitted(name: str, frames: NDArray[Any], shape: tuple[int, int, int]) -> Frame:

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from trainers.command import registry
+from trainers.run_folder.checkpoint import DurableCheckpointIO
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.capabilities import Epistemic, Members
 from worldmodel.errors import UserError
@@ -51,6 +53,13 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
         plan_precision=options.get("plan_precision", "float32"),  # runs of the past have none
         weights={name: weight for name, weight in options["weights"].items() if weight is not None},
     )
+
+
+def build_trained_agent(config: Config, spec: EnvSpec, checkpoint: Path) -> LatentMPC:
+    """The agent with a checkpoint's weights, in evaluation mode; raises CheckpointDamaged and WeightsDiffer."""
+    agent = build_agent(config, spec)
+    load_weights(agent, DurableCheckpointIO().load_checkpoint(checkpoint)["state_dict"])
+    return agent.eval()
 
 
 def load_weights(agent: LatentMPC, state_dict: Mapping[str, torch.Tensor]) -> None:

@@ -15,7 +15,7 @@ from datamodules.rollout import Episode
 from datamodules.windows import no_window
 from trainers.acting.collect import Collector, damage
 from trainers.acting.collect_async import AsyncCollector
-from trainers.acting.evaluation import promise
+from trainers.acting.return_gap import return_gap
 from trainers.build.agent import build_agent
 from trainers.build.data import build_data, build_replay
 from trainers.build.environments import build_fault_limit, open_pool
@@ -100,7 +100,7 @@ class OnlineLoop(TrainingLoop):
         module.train()
         self._add_updates_for(self.collector.decisions - decisions)
         agent = module.agent
-        metrics = promise(policy.predicted, episodes, discount=agent.discount, horizon=agent.predicted_decisions)
+        metrics = return_gap(policy.predicted, episodes, discount=agent.discount, horizon=agent.predicted_decisions)
         metrics |= distribution_shift(agent, self.replay, first)
         fit_at_once(module, self.replay)
         self._report(episodes, module.latest)

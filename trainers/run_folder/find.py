@@ -57,8 +57,8 @@ def find_checkpoint(path: Path, *, key: str) -> tuple[Path, Path]:
 def require_task_fits(root: Path, spec: EnvSpec, *, key: str) -> None:
     """Raise BadConfig for `key` where a task gives other frames, or takes other actions, than the run learned with."""
     try:
-        trained = read_spec(root)
-    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        trained = read_spec(root, key=key)
+    except BadConfig:
         return  # then the weights' shapes tell
     if trained.observed != spec.observed:
         was, gives = trained.observed, spec.observed
@@ -72,7 +72,9 @@ def require_task_fits(root: Path, spec: EnvSpec, *, key: str) -> None:
         )
 
 
-def read_spec(root: Path) -> EnvSpec:
-    """The environment that a run learned in; raises OSError, ValueError, TypeError, AttributeError or KeyError."""
-    fields = json.loads((root / "spec.json").read_bytes())
-    return EnvSpec.from_json(convert_spec(fields))
+def read_spec(root: Path, *, key: str) -> EnvSpec:
+    """The environment that a run learned in; raises BadConfig for `key` where its spec.json cannot be read."""
+    try:
+        return EnvSpec.from_json(convert_spec(json.loads((root / "spec.json").read_bytes())))
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise BadConfig(f"{key}: expected the run's {root / 'spec.json'}, got {error}") from error

@@ -12,6 +12,7 @@ from tests.conftest import small_agent
 from trainers.acting.agent_policy import AgentPolicy
 from trainers.acting.collect import Collector
 from trainers.acting.evaluation import Evaluator
+from trainers.acting.windows import window_batch
 from trainers.process.clock import Clock
 from trainers.process.distributed import gather_over_ranks, sum_over_ranks
 from trainers.process.interrupt import Interrupted
@@ -111,9 +112,9 @@ def test_evaluation_repeats_and_needs_no_luck(pool):
     again = Evaluator(lambda count: pool, envs=2, seed=0).run(agent, episodes=3)
     assert first.returns == again.returns and first.seeds == again.seeds and len(set(first.seeds)) == 3
     assert (first.env_steps, first.decisions, first.faults) == (15, 15, 0)
-    assert first.frames.shape == (6, 3, 16, 16) and first.predicted.shape == (5,) and first.actions.shape == (6, 2)
+    assert first.filmed.pixels.shape == (6, 3, 16, 16) and first.filmed.action.shape == (6, 2)
     assert first.return_mean == pytest.approx(np.mean(first.returns))
-    assert first.returns[0] == pytest.approx(first.rewards.sum(), rel=1e-6)
+    assert first.returns[0] == pytest.approx(first.filmed.reward.sum(), rel=1e-6)
 
 
 def test_evaluation_opens_as_many_environments_as_it_needs(pool):
@@ -148,10 +149,11 @@ def test_evaluation_can_be_broken_off(pool):
 
 def test_window_of_an_evaluation(pool):
     evaluation = Evaluator(lambda count: pool, envs=1, seed=0).run(small_agent(), episodes=1)
-    batch = evaluation.window(0, 4)
+    assert evaluation.filmed is not None
+    batch = window_batch([(evaluation.filmed, 0, 4)])
     assert batch.pixels.shape == (1, 4, 3, 16, 16) and batch.is_first.tolist() == [[True, False, False, False]]
-    assert torch.equal(batch.action[0], torch.from_numpy(evaluation.actions[:4])) and not batch.action[0, 0].any()
-    assert not evaluation.window(2, 3).is_first.any()
+    assert torch.equal(batch.action[0], torch.from_numpy(evaluation.filmed.action[:4])) and not batch.action[0, 0].any()
+    assert not window_batch([(evaluation.filmed, 2, 5)]).is_first.any()
 
 
 def test_an_episode_starts_empty():

@@ -25,15 +25,15 @@ def test_the_film_is_of_the_first_whole_episode(fault_at):
     evaluation, _ = evaluated(0, envs=1, episodes=2, fault_at=fault_at)
     assert evaluation.faults == 1 and len(evaluation.returns) == 1
     seed = episode_seed(0, EVALUATION_RANK, 0, 1)
-    assert [counting.decode(frame) for frame in evaluation.frames] == [(t, seed % 256) for t in range(STEPS + 1)]
-    assert evaluation.actions.shape == (STEPS + 1, 2) and evaluation.predicted.shape == (STEPS,)
-    assert evaluation.rewards.sum() == pytest.approx(evaluation.returns[0])
+    assert [counting.decode(frame) for frame in evaluation.filmed.pixels] == [(t, seed % 256) for t in range(STEPS + 1)]
+    assert evaluation.filmed.action.shape == (STEPS + 1, 2)
+    assert evaluation.filmed.reward.sum() == pytest.approx(evaluation.returns[0])
 
 
 def test_no_film_where_no_episode_of_it_is_whole(tmp_path):
     evaluation, spec = evaluated(0, envs=2, episodes=2)
     assert evaluation.faults == 1 and len(evaluation.returns) == 1
-    assert evaluation.frames.shape == (0, *spec.pixels) and evaluation.predicted.shape == (0,)
+    assert evaluation.filmed is None
     assert write_pictures(tmp_path, small_agent(), evaluation, spec, name="x") == []
     assert np.isfinite(evaluation.return_mean)
 

@@ -25,7 +25,8 @@ def test_windows_are_cut_evenly_and_know_where_episodes_begin():
     starts = batch.pixels[:, 0, 0, 0, 0].tolist()
     assert starts[0] == 0 and max(starts) == 40 - length
     assert batch.is_first[:, 0].tolist() == [start == 0 for start in starts]
-    assert not batch.is_first[:, 1:].any() and not batch.is_last.any()
+    assert not batch.is_first[:, 1:].any()
+    assert batch.is_last.sum() == batch.is_last[:, -1].sum() == 2  # of both episodes
     # rows follow one another, and the actions are those of the same rows
     assert (batch.pixels[:, 1:, 0, 0, 0].int() - batch.pixels[:, :-1, 0, 0, 0].int() == 1).all()
     assert torch.equal(batch.action[0], torch.from_numpy(episode(40, 0).action[:length]))

@@ -1,7 +1,6 @@
 """A finished run's model, measured on what it was fitted to and on where its plans lead."""
 
 import json
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +9,19 @@ import torch
 from numpy.typing import NDArray
 
 from datamodules.envs.pool import episode_seed
-from datamodules.envs.protocol import Step
 from datamodules.recorded import Recorded
 from datamodules.rollout import play
+from datamodules.trajectory import Trajectory
 from trainers.acting.agent_policy import AgentPolicy
-from trainers.acting.evaluation import EVALUATION_RANK, promise
-from trainers.build.agent import build_agent, load_weights
+from trainers.acting.evaluation import EVALUATION_RANK
+from trainers.acting.return_gap import return_gap
+from trainers.acting.windows import window_batch
+from trainers.build.agent import build_trained_agent
 from trainers.build.environments import open_evaluation_pool
 from trainers.process.clock import Clock
-from trainers.run_folder.checkpoint import DurableCheckpointIO
 from trainers.run_folder.find import find_checkpoint
 from trainers.run_folder.read import Run
 from worldmodel.agents.latent_mpc import LatentMPC
-from worldmodel.interfaces import Batch
 
 EPISODES = 10
 Rows = NDArray[np.float32]
@@ -43,11 +42,9 @@ def measure_final(run: Run) -> dict[str, float]:
 
 def _measured(run: Run) -> dict[str, float]:
     recorded = Recorded(run.run_dir / "replay")
-    agent = build_agent(run.config, recorded.spec)
-    load_weights(agent, DurableCheckpointIO().load_checkpoint(_checkpoint(run))["state_dict"])
-    agent.eval()
-    played, kept = _play(run, agent)
-    own = _windows([row for states in played for row in states])
+    agent = build_trained_agent(run.config, recorded.spec, find_checkpoint(run.run_dir, key="checkpoint")[1])
+    played, gap = _play(run, agent)
+    own = window_batch([(episode, t, t + 2) for episode in played for t in range(len(episode) - 1)])
     fitted = recorded.every(2)
     collected = [recorded.trajectory(number).observation for number in range(recorded.episodes)]
     recorded.close()
@@ -55,15 +52,11 @@ def _measured(run: Run) -> dict[str, float]:
     with torch.no_grad():
         parts = {"error_data": fitted, "error_own": own}
         errors = {name: float(agent.dynamics.one_step_error(agent.embed(b), b)) for name, b in parts.items()}  # type: ignore[attr-defined]
-    return {**errors, "predicted": kept["plan/predicted_return"], "realised": kept["plan/realised_return"]}
+    return {**errors, "predicted": gap["plan/predicted_return"], "realised": gap["plan/realised_return"]}
 
 
-def _checkpoint(run: Run) -> Path:
-    return find_checkpoint(run.run_dir, key="checkpoint")[1]
-
-
-def _play(run: Run, agent: LatentMPC) -> tuple[list[list[tuple[Step, Rows]]], dict[str, float]]:
-    """Every row of the evaluation's episodes, and what was predicted of them."""
+def _play(run: Run, agent: LatentMPC) -> tuple[list[Trajectory], dict[str, float]]:
+    """The evaluation's episodes, and what was predicted of them."""
     seed, rows = run.config["seed"], [[] for _ in range(EPISODES)]  # type: ignore[var-annotated]
     seeds, noise = ([episode_seed(seed, EVALUATION_RANK, use, number) for number in range(EPISODES)] for use in (0, 1))
     policy = AgentPolicy(agent, generators=[torch.Generator().manual_seed(n) for n in noise], clock=Clock())
@@ -74,31 +67,18 @@ def _play(run: Run, agent: LatentMPC) -> tuple[list[list[tuple[Step, Rows]]], di
             dict(enumerate(seeds)),
             on_row=lambda index, step, action: rows[index].append((step, np.array(action, np.float32))),
         )
-    return rows, promise(policy.predicted, episodes, discount=agent.discount, horizon=agent.predicted_decisions)
+    gap = return_gap(policy.predicted, episodes, discount=agent.discount, horizon=agent.predicted_decisions)
+    return [Trajectory.from_rows(of) for of in rows], gap
 
 
-def _windows(rows: list[tuple[Step, Rows]]) -> Batch:
-    """Two rows each, of all rows that follow one another in an episode."""
-    pairs = [(before, after) for before, after in pairwise(rows) if not after[0].is_first]
-    stacked = lambda pick: torch.from_numpy(np.stack([[pick(row) for row in pair] for pair in pairs]))  # noqa: E731
-    return Batch(
-        observation={name: stacked(lambda row, name=name: row[0].observation[name]) for name in rows[0][0].observation},
-        action=stacked(lambda row: row[1]),
-        reward=stacked(lambda row: np.float32(row[0].reward)),
-        is_first=stacked(lambda row: row[0].is_first),
-        is_last=stacked(lambda row: row[0].is_last),
-        is_terminal=stacked(lambda row: row[0].is_terminal),
-    )
-
-
-def _write_episodes(path: Path, agent: LatentMPC, collected: list[Rows], played: list[list[tuple[Step, Rows]]]) -> None:
+def _write_episodes(path: Path, agent: LatentMPC, collected: list[Rows], played: list[Trajectory]) -> None:
     """`collected_state` and `evaluated_state` [n, T, D], NaN after shorter episodes' ends, and `expected` [T, D]: what
     the model makes of the first evaluated episode's first state and its actions."""
-    evaluated = [np.stack([_joined(step.observation) for step, _ in rows]) for rows in played]
-    latent = agent.observe(_windows(played[0][:2])).latent[:, 0]
+    evaluated = [_joined(episode.observation) for episode in played]
+    latent = agent.observe(window_batch([(played[0], 0, 2)])).latent[:, 0]
     expected = [latent]
     with torch.no_grad():
-        for _, action in played[0][1:]:
+        for action in played[0].action[1:]:
             expected.append(agent.dynamics.predict(expected[-1], torch.from_numpy(action)[None]))
     states = torch.cat(expected)[:, : evaluated[0].shape[-1]].numpy()
     np.savez_compressed(

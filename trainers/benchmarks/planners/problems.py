@@ -13,7 +13,7 @@ from torch import Tensor
 from trainers.benchmarks.known_dynamics.pendulum import DAMPING, GRAVITY, INERTIA, LENGTH, MASS, Pendulum
 from trainers.benchmarks.known_dynamics.readout import OwnReward
 from trainers.benchmarks.planners.gru_world import random_world
-from trainers.build.agent import build_agent, load_weights
+from trainers.build.agent import build_trained_agent
 from trainers.build.environments import open_pool
 from worldmodel.distributions import standard_normal
 from worldmodel.interfaces import Noise, Simulator
@@ -133,14 +133,12 @@ def searched(name: str, simulator: Simulator, latents: Float[Tensor, "K D"], *, 
 def trained(folder: Path, *, states: int = 4) -> Problem:
     """A trained agent's model, from latents of an episode that it plays."""
     from trainers.command.configuration import read_yaml
-    from trainers.run_folder.checkpoint import DurableCheckpointIO
     from trainers.run_folder.find import find_checkpoint
 
     root, checkpoint = find_checkpoint(folder, key="checkpoint")
     config, generator = read_yaml(root / "config.yaml"), torch.Generator().manual_seed(0)
     with open_pool(config, 1) as pool:
-        agent = build_agent(config, pool.spec).eval().requires_grad_(False)
-        load_weights(agent, DurableCheckpointIO().load_checkpoint(checkpoint)["state_dict"])
+        agent = build_trained_agent(config, pool.spec, checkpoint).requires_grad_(False)
         step: Any = pool.reset({0: 7})[0]
         carry, latents = agent.initial_carry(1), []
         for _ in range(6 * states):
