@@ -11,6 +11,7 @@ neither view shows, as the effect on an object among many or on a moving camera,
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ _RIDGE, _CENTRE_RIDGE = 1e-2, 3e-3
 # share of the change, and standard errors over folds, that a verdict needs; of the centre's, of the unexplained change
 _LEAST_SHARE, _LEAST_CENTRE_SHARE, _LEAST_T = 0.015, 0.03, 4.0
 
-Rows = NDArray[np.float64]  # [n, features]
+Rows = NDArray[np.floating[Any]]  # [n, features]
 
 
 @dataclass(frozen=True, slots=True)

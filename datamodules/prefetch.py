@@ -1,7 +1,7 @@
 """The next batch, prepared by a thread while the learner computes."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ from torch import Tensor
 from worldmodel.interfaces import Batch
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where batches come from; threads may share it."""
 

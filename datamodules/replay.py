@@ -149,7 +149,7 @@ class Replay(WindowSource):
 
     @synchronized
     @retry_writes
-    def append(self, stream: int, step: Step, action: NDArray[np.float32]) -> None:
+    def append(self, stream: int, step: Step, action: NDArray[Any]) -> None:
         """Store the arrival row of `step`, reached by `action` [A]; raises ReplayRowInvalid, OSError."""
         if not 0 <= stream < len(self._streams):
             raise ReplayRowInvalid(f"stream: expected 0 to {len(self._streams) - 1}, got {stream}")

@@ -3,14 +3,14 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.envs.checks import check_row
 from datamodules.envs.errors import EnvError
-from datamodules.envs.protocol import Fault, Pool, Step
+from datamodules.envs.protocol import Envs, Fault, Step
 from datamodules.observation import Observation, empty
 from worldmodel.spec import EnvSpec
 
@@ -23,6 +23,7 @@ ROUNDING = 1e-6
 OnRow = Callable[[int, Step, NDArray[np.float32]], None]
 
 
+@runtime_checkable
 class Policy(Protocol):
     """Chooses actions for all environments of a pool at once."""
 
@@ -52,7 +53,7 @@ class Episode:
 
 
 def play(
-    pool: Pool,
+    pool: Envs,
     policy: Policy,
     seeds: dict[int, int],
     *,
@@ -84,7 +85,7 @@ def play(
 class _Run:
     """The state of one `play`: who waits for an action, who for an answer, and who has ended."""
 
-    def __init__(self, pool: Pool, order: list[int], on_row: OnRow | None, on_fault: Callable[[Fault], None] | None):
+    def __init__(self, pool: Envs, order: list[int], on_row: OnRow | None, on_fault: Callable[[Fault], None] | None):
         spec, n = pool.spec, len(order)
         self._pool, self._order = pool, order
         self._on_row, self._on_fault = on_row, on_fault
@@ -175,7 +176,7 @@ def _accepted_row(index: int, row: Step | Fault, spec: EnvSpec, *, opens: bool) 
     return row
 
 
-def _accepted(chosen: Actions, place: int, actions: Actions) -> Actions | str:
+def _accepted(chosen: Any, place: int, actions: Actions) -> Actions | str:
     """The action of one row, kept in `actions` [n, A], or why it must not reach an environment."""
     if getattr(chosen, "shape", None) != actions.shape:
         return f"expected shape {actions.shape}, got {getattr(chosen, 'shape', type(chosen).__name__)}"

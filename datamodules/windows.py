@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,6 +122,7 @@ class WindowIndex:
         return self._stream[run], number + self._shift[run]
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Chooses windows; where their bytes are is none of its business.
 

@@ -1,7 +1,7 @@
 """Actions [A] in [-1, 1] as an environment's own: scaled to the bounds of a box, or the index of the largest."""
 
 import math
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from datamodules.envs.errors import BadSpace
 UNLIMITED = 1e6
 
 
+@runtime_checkable
 class Actions(Protocol):
     """How a checked action [A] becomes the environment's own."""
 

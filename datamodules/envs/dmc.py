@@ -72,7 +72,7 @@ def make(
     options["observes_state"] = observe != "pixels"
     if observe == "state":
         return DmcEnv(load, views={}, look="none", **options)
-    chosen = cameras or {"pixels": default_camera(task) if camera is None else camera}
+    chosen: Mapping[str, int | str | None] = cameras or {"pixels": default_camera(task) if camera is None else camera}
     _require("size", size, isinstance(size, int) or set(size) == set(chosen), f"a size for each of {list(chosen)}")
     views = {name: (one, size[name] if isinstance(size, Mapping) else size) for name, one in chosen.items()}
     env = DmcEnv(load, views=views, look=look, **options)

@@ -1,7 +1,7 @@
 """The environment side's records: numpy only, importing this never imports torch."""
 
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,7 @@ class Fault:
     trace: str = field(default="", repr=False, compare=False)
 
 
+@runtime_checkable
 class Env(Protocol):
     """A single environment; every module in this folder with a `make(**kwargs)` returns one.
 
@@ -86,6 +87,7 @@ class Env(Protocol):
         """Free GL contexts and files."""
 
 
+@runtime_checkable
 class Lanes(Protocol):
     """Environments of one spec that a single call steps together, as a module's `make_lanes(*, lanes, ...)` returns."""
 
@@ -104,18 +106,16 @@ class Lanes(Protocol):
         """Free GL contexts and files."""
 
 
-class Pool(Protocol):
-    """Several environments of one spec, advanced together: what `rollout.play` and collectors need.
+@runtime_checkable
+class Envs(Protocol):
+    """Several environments of one spec, advanced together: what `rollout.play` needs.
 
     A failed environment answers with a `Fault` (see pool.py) until it is reset. `reset` and `step` return the rows
     that have arrived: at least one where any was asked for. One that is late may be left out; it comes with the
     answers of a later call, and step({}) waits a little for it. Answering everything at once is always right.
-    notes: as in `Env`.
     """
 
     spec: EnvSpec
-    renderer: str
-    notes: tuple[str, ...]
 
     def reset(self, seeds: dict[int, int]) -> dict[int, Step | Fault]:
         """Open an episode in each environment of {index: seed}."""
@@ -123,13 +123,21 @@ class Pool(Protocol):
     def step(self, actions: dict[int, NDArray[np.float32]]) -> dict[int, Step | Fault]:
         """Advance each environment of {index: action [A]}."""
 
+
+@runtime_checkable
+class Pool(Envs, Protocol):
+    """Environments in worker processes; renderer: the GL driver, notes: as in `Env`."""
+
+    renderer: str
+    notes: tuple[str, ...]
+
     def render(self, index: int, size: int) -> NDArray[np.uint8]:
         """Draw environment `index` as uint8 [size, size, 3]."""
 
     def close(self) -> None:
         """End all workers."""
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Pool":
         """The pool, which is closed at the end."""
 
     def __exit__(self, *_: object) -> None:

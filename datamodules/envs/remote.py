@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _CHUNK = 1 << 12
 
 
+@runtime_checkable
 class HasEnd(Protocol):
     """Rows that say whether no more can be asked of their worker before a reset."""
 

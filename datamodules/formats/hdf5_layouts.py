@@ -13,7 +13,7 @@ import json
 import re
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ from worldmodel.spec import EnvSpec
 CAMERA, SPEC = "image", "worldmodel_spec"
 
 
+@runtime_checkable
 class ReadEpisode(Protocol):
     """Makes an episode of the open file."""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from datamodules.trajectory import Trajectory
 from worldmodel.errors import UserError
@@ -84,6 +84,7 @@ class Notes:
         return [template.format(detail=detail, **sums) for (template, detail), sums in self._amounts.items()]
 
 
+@runtime_checkable
 class Reader(Protocol):
     """Recorded episodes, streamed one at a time: a data set may be larger than memory.
 
@@ -116,6 +117,7 @@ class Reader(Protocol):
         """Free files."""
 
 
+@runtime_checkable
 class Writer(Protocol):
     """Takes episodes one at a time; what was written before a crash stays readable."""
 

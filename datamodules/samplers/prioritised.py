@@ -158,7 +158,7 @@ class SumTree:
         """The weights of leaves [B]."""
         return self._levels[0].reshape(-1)[leaf]
 
-    def set(self, leaf: NDArray[np.int64], weight: NDArray[np.float64] | float) -> None:
+    def set(self, leaf: NDArray[np.int64], weight: NDArray[Any] | float) -> None:
         """Set the weights [B] of leaves [B]; of a leaf that is named twice the last counts."""
         self._levels[0].reshape(-1)[leaf] = weight
         for below, above in zip(self._levels, self._levels[1:], strict=False):

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ def _copy(source: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
     np.positive(source, out=out)
 
 
+@runtime_checkable
 class Frames(Protocol):
     """The newest frames of one stream by row number; capacity: rows that `put` keeps."""
 

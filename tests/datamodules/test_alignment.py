@@ -13,7 +13,7 @@ from datamodules.trajectory import Trajectory
 
 Choose = Callable[[toy.PointEnv, np.random.Generator, SmoothRandom], np.ndarray]
 POLICIES: dict[str, Choose] = {
-    "smooth": lambda env, rng, noise: noise(np.zeros(1), np.zeros(1, bool), np.ones(1, bool))[0],
+    "smooth": lambda env, rng, noise: noise({}, np.zeros(1, bool), np.ones(1, bool))[0],
     "noisy expert": lambda env, rng, noise: np.clip(
         0.5 * toy.optimal_action(env.state) + rng.normal(0, 0.3, 2), -1, 1
     ).astype(np.float32),

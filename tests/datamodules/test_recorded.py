@@ -97,9 +97,8 @@ def test_a_folder_that_is_being_written_is_read_and_left_alone(tmp_path, written
 def constant(tag, rows=50):
     """An episode whose frames and rewards all say its number."""
     episode = trajectory(rows, tag)
-    return replace(
-        episode, observation={"pixels": np.full_like(episode.pixels, tag)}, reward=np.where(np.arange(rows), tag, 0.0)
-    )
+    reward = np.where(np.arange(rows), tag, 0.0).astype(np.float32)
+    return replace(episode, observation={"pixels": np.full_like(episode.pixels, tag)}, reward=reward)
 
 
 def play(replay, tags):

@@ -1,6 +1,6 @@
 """A moving background behind what matters: distractors for studies of generalisation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,9 @@ class Background(Wrapper):
         self._views = colour_views(env, "background")
         sizes = [shape[1:] for shape in env.spec.images.values()]
         self._key = None if key_colour is None else _checked_colour(key_colour)
-        if self._key is None and not hasattr(env, "background_mask"):
+        # an offer of the source, which wrappers hand on: protocol.Env lists them
+        self._tells: Callable[[str], NDArray[np.bool_]] | None = getattr(env, "background_mask", None)
+        if self._key is None and self._tells is None:
             raise BadOption(
                 "visuals.background: expected a source that tells its background (dmc, toy) and no frame_stack or "
                 "resize before it, or a key_colour: [red, green, blue]"
@@ -57,9 +59,10 @@ class Background(Wrapper):
         return seen.reshape(image.shape)
 
     def _mask(self, name: str, views: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        if self._key is None:
-            return self.env.background_mask(name)
-        return (views == self._key[:, None, None]).all(axis=1)
+        if self._key is not None:
+            return (views == self._key[:, None, None]).all(axis=1)
+        assert self._tells is not None
+        return self._tells(name)
 
 
 def _checked_colour(colour: Sequence[int]) -> NDArray[np.uint8]:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from datamodules.formats import uri
-from datamodules.formats.protocol import FormatError
+from datamodules.formats.protocol import FormatError, Reader
 from datamodules.formats.uri import Uri, parse, recognise
+from tests.datamodules.formats.episodes import SPEC
 
 
 @pytest.mark.parametrize(
@@ -66,23 +67,29 @@ def test_content_tells_the_format(tmp_path):
             recognise(tmp_path / name)
 
 
+class Opened(Reader):
+    """What was opened, and with which options."""
+
+
 class Module:
     """A format with every type of option."""
 
     @staticmethod
     def open_reader(path, *, rows=10, scale=1.0, flag=False, task=None):
-        return path, rows, scale, flag, task
+        opened = Opened()
+        opened.options = (path, rows, scale, flag, task)
+        return opened
 
 
 def test_options_take_the_types_of_the_defaults(monkeypatch):
     monkeypatch.setitem(sys.modules, "datamodules.formats.npz", Module)
     opened = uri.open_reader("npz:.?rows=3&scale=1e-2&flag=true&task=12")
-    assert opened == (Path("."), 3, 0.01, True, "12")
+    assert opened.options == (Path("."), 3, 0.01, True, "12")
     for text, named in (("row=3", "rows"), ("rows=x", "expected int"), ("flag=yes", "expected bool")):
         with pytest.raises(FormatError, match=named):
             uri.open_reader(f"npz:.?{text}")
     with pytest.raises(FormatError, match="has open_writer"):
-        uri.open_writer("npz:a", None)
+        uri.open_writer("npz:a", SPEC)
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch):
