@@ -55,7 +55,7 @@ def join_images(spec: EnvSpec, observation: Observation, rows: tuple[int, ...] =
     return np.concatenate([np.empty((*rows, 0), np.uint8), *parts], axis=-1)
 
 
-def shapes_of(observation: Observation) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
+def shapes_of(observation: Observation) -> tuple[dict[str, Any], dict[str, int]]:
     """Images and vectors of an EnvSpec that has what rows [T, ...] show."""
     images = {name: rows.shape[1:] for name, rows in observation.items() if rows.dtype == np.uint8}
     return images, {name: rows.shape[1] for name, rows in observation.items() if name not in images}

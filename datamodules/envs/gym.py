@@ -204,7 +204,8 @@ def spec_of(
         action_repeat=action_repeat,
         episode_steps=episode_steps or known_limit(env, task),
         discrete=actions.discrete,
-        **actions.bounds,
+        action_low=actions.bounds.get("action_low"),
+        action_high=actions.bounds.get("action_high"),
     )
 
 

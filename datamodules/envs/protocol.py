@@ -131,6 +131,10 @@ class Pool(Envs, Protocol):
     renderer: str
     notes: tuple[str, ...]
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Process ids of the workers."""
+
     def render(self, index: int, size: int) -> NDArray[np.uint8]:
         """Draw environment `index` as uint8 [size, size, 3]."""
 

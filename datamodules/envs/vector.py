@@ -14,6 +14,7 @@ takes a reset mask (sync, Disabled); any other one gives the opening that it is 
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -276,11 +277,14 @@ class VectorLanes:
         return {
             lane: self._observer.read(
                 observation[lane] if whole else observation,
-                lambda lane=lane: drawn(frames[lane]).copy(),
+                partial(self._drawn, frames, lane),
                 None if whole else lane,
             )
             for lane in lanes
         }
+
+    def _drawn(self, frames: Any, lane: int) -> NDArray[np.uint8]:
+        return drawn(frames[lane]).copy()
 
     def _observed(self, lane: int) -> Observation:
         images, vectors = self._seen[lane]

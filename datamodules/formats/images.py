@@ -156,7 +156,7 @@ class Film:
             raise
 
     def _require_stream(self) -> None:
-        self._stream = next(iter(self._container.streams.video), None)
+        self._stream: Any = next(iter(self._container.streams.video), None)
         if self._stream is None or self._stream.codec_context is None or not self._stream.time_base:
             raise FormatError(f"{self._name}: expected a video stream of a known codec, got none")
         self.height, self.width = self._stream.codec_context.height, self._stream.codec_context.width

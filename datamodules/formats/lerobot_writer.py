@@ -187,11 +187,11 @@ class LeRobotWriter:
         }
 
     def _stats(self) -> dict[str, Any]:
-        stats = {key: moments.summary() for key, moments in self._moments.items()}
+        stats: dict[str, Any] = {key: moments.summary() for key, moments in self._moments.items()}
         # pictures: one value a channel, [3, 1, 1]
         for name, camera in self._cameras.items():
             summary = self._shades[name].summary()
-            picture = {key: [[[x]] for x in (values * 3)[:3]] for key, values in summary.items()}
+            picture: dict[str, Any] = {key: [[[x]] for x in (values * 3)[:3]] for key, values in summary.items()}
             stats[camera] = {**picture, "count": [self._frames]}
         return stats
 

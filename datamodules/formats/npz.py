@@ -324,7 +324,8 @@ class NpzWriter:
     """One file an episode, each whole or not there; the names sort in the order of writing."""
 
     def __init__(self, folder: Path, *, compress: bool) -> None:
-        self._folder, self._save = folder, np.savez_compressed if compress else np.savez
+        self._folder = folder
+        self._save: Callable[..., None] = np.savez_compressed if compress else np.savez
         # a clock that was set back must not put new episodes before old ones
         self._last = max([_microseconds(path.name) for path in folder.glob("*.npz")], default=0)
 

@@ -129,8 +129,7 @@ def _timed(policy: AgentPolicy, latencies: list[float], should_stop: Callable[[]
 def _summary(played: list[Episode], filmed: Trajectory | None, latencies: list[float]) -> Evaluation:
     """Episodes that a worker's fault cut short are counted, and their returns left out."""
     whole = [e for e in played if e.fault is None]
-    if not whole:
-        fault = played[-1].fault
+    if not whole and (fault := played[-1].fault):
         raise EvaluationFailed(f"every episode was cut short by a fault, the last by {fault.kind}: {fault.message}")
     return Evaluation(
         returns=[e.total_return for e in whole],

@@ -10,8 +10,8 @@ import numpy as np
 
 from datamodules.envs import wire
 from datamodules.envs.pool import EnvPool, episode_seed
-from datamodules.envs.protocol import Fault
-from datamodules.envs.remote import RemoteEnv
+from datamodules.envs.protocol import Fault, Step
+from datamodules.envs.remote import Remote
 from trainers.build.environments import open_pool
 from trainers.command.configuration import load_config
 
@@ -99,7 +99,7 @@ def _supervised(pool: EnvPool, indices: range) -> Round:
     return play
 
 
-def _unsupervised(workers: list[RemoteEnv]) -> Round:
+def _unsupervised(workers: Sequence[Remote[Any, Any, Step]]) -> Round:
     """The same messages and copies of frames, each answer read in turn with no time-out and no check."""
     ends = [worker._end for worker in workers]
     sequences = [worker._sequence for worker in workers]

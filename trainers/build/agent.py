@@ -76,7 +76,7 @@ def _each(options: Config, kind: str, spec: EnvSpec, **facts: Any) -> dict[str, 
     if unknown := set(named) - {*spec.images, *spec.vectors}:
         raise ValueError(f"agent.{kind}s: expected names of {spec.observed}, got {', '.join(unknown)}")
     vector = options.get(f"vector_{kind}", "vector")  # runs of the past have none
-    make = partial(registry.make, package, **facts)
+    make: Callable[..., Any] = partial(registry.make, package, **facts)
     images = {
         name: make(named.get(name, options[kind]), key=f"agent.{kind}", pixels=shape)
         for name, shape in spec.images.items()
