@@ -1,6 +1,6 @@
 """Agents from a configuration."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any

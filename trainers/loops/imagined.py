@@ -59,7 +59,7 @@ def load_model(agent: LatentMPC, state_dict: dict[str, Tensor]) -> None:
     agent.load_state_dict(found, strict=False)
 
 
-def make(*, run: TrainingRun) -> ImaginedLoop:
+def make(*, run: TrainingRun) -> OfflineLoop:
     """A fresh policy on the model at data.model; a run that is resumed has its model in its own checkpoint."""
     config = run.config
 

@@ -204,7 +204,7 @@ def build_offline_loop(
     if data["evaluate"] and config["task"]["source"] is not None:
         _require_task_fits(run, recorded.spec)
         evaluator = run.evaluator(recorded.spec)
-    options = {"imported": imported, "spec": recorded.spec, "evaluator": evaluator}
+    options: dict[str, Any] = {"imported": imported, "spec": recorded.spec, "evaluator": evaluator}
     return kind(run, module, _batches(run, recorded), recorded, _held_out(recorded), **options)
 
 

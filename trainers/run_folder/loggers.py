@@ -73,7 +73,7 @@ def _wandb(config: dict[str, Any], options: dict[str, Any], paths: RunPaths, *, 
         resume="allow",
         group=options["group"],
         tags=list(options["tags"]),
-        mode=mode,
+        mode=mode,  # type: ignore[arg-type] # wandb refuses other words by itself
         dir=str(paths.root),
         config=config,
         settings=wandb.Settings(console="off"),  # a panel that redraws itself is no log

@@ -307,7 +307,7 @@ def fingerprint(module: torch.nn.Module) -> str:
     """SHA-256 of all weights; running statistics are each rank's own until rank 0's are sent with the next update."""
     digest = hashlib.sha256()
     for tensor in module.parameters():
-        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -74,7 +74,7 @@ class WorldModelModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Give restored moments the layout of their weights: fused Adam pairs elements by their place in memory."""
-        optimizer = self.optimizers()
+        optimizer: Any = self.optimizers()
         for name, group in zip(self.parameter_groups(), optimizer.param_groups, strict=True):
             group["lr"], group["eps"] = self.learning_rates[name], self.eps  # the config's, also on a resumed run
         for weight, state in optimizer.state.items():
@@ -84,7 +84,7 @@ class WorldModelModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor | None]:
         """One update; returns the error [B] of each window."""
-        optimizer = self.optimizers()
+        optimizer: Any = self.optimizers()
         loss = self.losses(batch)
         optimizer.zero_grad()
         self.manual_backward(loss.total)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins.environments import LightningEnvironment
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from datamodules.envs.errors import EnvError
 from datamodules.storage.rows import ReplayMismatch
@@ -65,7 +65,7 @@ def train(config: Config, paths: RunPaths) -> dict[str, Any]:
             loop: TrainingLoop = registry.make("trainers.loops", {"name": config["data"]["name"]}, run=run)
             progress.update(**planned(config, loop.spec))
             interrupt = stack.enter_context(run.interrupt)
-            trainer.callbacks.insert(0, loop)
+            trainer.callbacks.insert(0, loop)  # type: ignore[attr-defined] # which Lightning sets in a connector
             csv, axis = CSVMetrics(run_dir=paths.root), loop.axis
             trainer.loggers = build_loggers(config, paths, csv, rank=trainer.global_rank, axis=axis)
             stack.callback(finish, trainer.loggers)
@@ -151,8 +151,8 @@ def _checkpoint(paths: RunPaths, *, rank: int) -> Path | None:
 
 def _trainer(config: Config, paths: RunPaths, progress: RunProgress) -> pl.Trainer:
     """Lightning's Trainer; raises BadConfig for a flag or a value that it does not know."""
-    flags = {"max_epochs": -1, "num_sanity_val_steps": 0, "enable_model_summary": False, "log_every_n_steps": 1}
-    flags |= config["trainer"]
+    flags: dict[str, Any] = {"max_epochs": -1, "num_sanity_val_steps": 0, "enable_model_summary": False}
+    flags |= {"log_every_n_steps": 1, **config["trainer"]}
     known = inspect.signature(pl.Trainer).parameters.keys() - set(OURS)
     for name in flags.keys() - known:
         raise BadConfig(f"trainer.{name}: expected one of {', '.join(sorted(known))}")

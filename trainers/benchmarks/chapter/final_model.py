@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from datamodules.envs.pool import episode_seed
 from datamodules.recorded import Recorded
@@ -90,7 +91,7 @@ def _joined(observation: Any) -> Rows:
     return np.concatenate([*observation.values()], -1)
 
 
-def _padded(name: str, episodes: list[Rows]) -> dict[str, Rows]:
+def _padded(name: str, episodes: list[Rows]) -> dict[str, Any]:
     longest = max(map(len, episodes))
     rows = [np.pad(e, ((0, longest - len(e)), (0, 0)), constant_values=np.nan) for e in episodes]
     return {name: np.stack(rows)}
