@@ -132,6 +132,9 @@ def test_equal_addresses_of_dead_tensors_are_not_shared(tmp_path):
 class Strange:
     """Nothing that a file should hold."""
 
+    def __repr__(self) -> str:
+        return "Strange()"  # names of tests must be equal in all processes
+
 
 @pytest.mark.parametrize(
     "leaf",
