@@ -235,28 +235,25 @@ def _anonymous_memory() -> int:
 
 def _spawn(socket_fd: int, memory_fd: int, mark: str) -> subprocess.Popen[bytes]:
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    single = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
+    settings = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
+    settings |= {MARK: mark, "PYTHONPATH": os.pathsep.join(paths)}
     # -P keeps the working directory off the import path: a run folder may hold any file name
     command = [sys.executable, "-P", "-m", "datamodules.envs.worker", str(socket_fd), str(memory_fd), str(os.getpid())]
     # a signal to the whole group waits until the worker ignores it: the parent decides what it means
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
-        return _popen(command, socket_fd, memory_fd, {**single, MARK: mark, "PYTHONPATH": os.pathsep.join(paths)})
+        return subprocess.Popen(
+            command,
+            pass_fds=(socket_fd, memory_fd),
+            env={**os.environ, **settings},
+            stdin=subprocess.DEVNULL,
+            # signals to the learner's process group reach neither the worker nor what it starts
+            start_new_session=True,
+            # the learner's stdout carries its result line: what an environment prints goes to stderr
+            stdout=2,
+        )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _popen(command: list[str], socket_fd: int, memory_fd: int, settings: dict[str, str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        command,
-        pass_fds=(socket_fd, memory_fd),
-        env={**os.environ, **settings},
-        stdin=subprocess.DEVNULL,
-        # signals to the learner's process group reach neither the worker nor what it starts
-        start_new_session=True,
-        # the learner's stdout carries its result line: what an environment prints goes to stderr
-        stdout=2,
-    )
 
 
 class RemoteEnv(Remote[int, NDArray[np.float32], Step]):

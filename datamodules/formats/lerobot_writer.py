@@ -58,9 +58,9 @@ class LeRobotWriter:
             raise FormatError(f"{root}: expected an empty folder or none, got one with files")
         self._root, self._spec, self._codec, self._fps = root, spec, codec, fps
         self._episodes = self._frames = 0
-        dims = {"action": spec.action_dim, "next.reward": 1}
-        dims |= {key: spec.vectors[name] for name, key in self._vectors.items()}
-        self._moments = {key: Moments(count) for key, count in dims.items()}
+        # numbers of the columns that hold lists
+        self._sizes = {"action": spec.action_dim, **{key: spec.vectors[name] for name, key in self._vectors.items()}}
+        self._moments = {key: Moments(size) for key, size in {**self._sizes, "next.reward": 1}.items()}
         # by channel, in 0..1
         self._shades = {name: Moments(shape[0]) for name, shape in spec.images.items()}
         (root / "meta").mkdir(parents=True, exist_ok=True)
@@ -79,10 +79,8 @@ class LeRobotWriter:
                 images.encode_film(film, trajectory.observation[name], fps=self._fps, codec=self._codec)
         columns = self._columns(trajectory)
         self._write_table(place(DATA_PATH, **place_of), self._table(trajectory, columns))
-        self._moments["action"].add(columns["action"])
-        self._moments["next.reward"].add(columns["next.reward"][:, None])
-        for name, key in self._vectors.items():
-            self._moments[key].add(trajectory.observation[name])
+        for key, moments in self._moments.items():
+            moments.add(columns[key].reshape(len(trajectory), -1))
         for name, shades in self._shades.items():
             for frame in trajectory.observation[name]:
                 shades.add(frame.reshape(len(frame), -1).T / 255)
@@ -112,16 +110,15 @@ class LeRobotWriter:
             "episode_index": np.full(rows, self._episodes),
             "index": self._frames + count,
             "task_index": np.zeros(rows),
+            **{key: trajectory.observation[name] for name, key in self._vectors.items()},
         }
 
     def _table(self, trajectory: Trajectory, columns: dict[str, NDArray[Any]]) -> Any:
         pa = self._pa
         arrays = {key: pa.array(columns[key].astype(kind)) for key, kind in _NUMBERS.items()}
-        flat = pa.array(np.ascontiguousarray(columns["action"]).reshape(-1))
-        arrays["action"] = pa.FixedSizeListArray.from_arrays(flat, self._spec.action_dim)
-        for name, key in self._vectors.items():
-            vector = pa.array(np.ascontiguousarray(trajectory.observation[name]).reshape(-1))
-            arrays[key] = pa.FixedSizeListArray.from_arrays(vector, self._spec.vectors[name])
+        for key, size in self._sizes.items():
+            flat = pa.array(np.ascontiguousarray(columns[key]).reshape(-1))
+            arrays[key] = pa.FixedSizeListArray.from_arrays(flat, size)
         table = pa.table(arrays)
         if self._in_film:
             return table
@@ -136,17 +133,12 @@ class LeRobotWriter:
 
     def _line(self, place_of: dict[str, int], begin: int, rows: int) -> dict[str, list[Any]]:
         line: dict[str, list[Any]] = {"episode_index": [self._episodes], "tasks": [[self._spec.task]], "length": [rows]}
-        parts = [
-            "data",
-            "meta/episodes",
-            *([f"videos/{key}" for key in self._cameras.values()] if self._in_film else []),
-        ]
-        for part in parts:
+        films = [f"videos/{key}" for key in self._cameras.values()] if self._in_film else []
+        for part in ("data", "meta/episodes", *films):
             line[f"{part}/chunk_index"], line[f"{part}/file_index"] = [place_of["chunk"]], [place_of["file"]]
         line["dataset_from_index"], line["dataset_to_index"] = [begin], [begin + rows]
-        for key in self._cameras.values() if self._in_film else ():
-            line[f"videos/{key}/from_timestamp"] = [0.0]
-            line[f"videos/{key}/to_timestamp"] = [rows / self._fps]
+        for film in films:
+            line[f"{film}/from_timestamp"], line[f"{film}/to_timestamp"] = [0.0], [rows / self._fps]
         return line
 
     def _camera(self, name: str) -> dict[str, Any]:
@@ -163,13 +155,10 @@ class LeRobotWriter:
         return camera
 
     def _info(self) -> dict[str, Any]:
-        action = {"dtype": "float32", "shape": [self._spec.action_dim], "names": None}
         cameras = {key: self._camera(name) for name, key in self._cameras.items()}
-        vectors = {
-            key: {"dtype": "float32", "shape": [self._spec.vectors[name]], "names": None}
-            for name, key in self._vectors.items()
-        }
-        numbers = {key: {"dtype": kind, "shape": [1], "names": None} for key, kind in _NUMBERS.items()}
+        kinds = {key: ("float32", size) for key, size in self._sizes.items()}
+        kinds |= {key: (kind, 1) for key, kind in _NUMBERS.items()}
+        numbers = {key: {"dtype": kind, "shape": [size], "names": None} for key, (kind, size) in kinds.items()}
         return {
             "codebase_version": "v3.0",
             "robot_type": None,
@@ -183,7 +172,7 @@ class LeRobotWriter:
             "splits": {"train": f"0:{self._episodes}"},
             "data_path": DATA_PATH,
             "video_path": VIDEO_PATH if self._in_film else None,
-            "features": {**cameras, **vectors, "action": action, **numbers},
+            "features": {**cameras, **numbers},
         }
 
     def _stats(self) -> dict[str, Any]:

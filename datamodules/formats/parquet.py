@@ -140,16 +140,13 @@ def matrix(column: Any, width: int, name: str) -> NDArray[Any]:
     if nested and not hasattr(column, "flatten"):
         raise FormatError(f"{name}: expected numbers, got {column.type}")
     flat = column.flatten() if nested else column
-    if isinstance(flat, list) or not (_is_number(pa, flat.type)) or flat.null_count:
+    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+    if isinstance(flat, list) or flat.null_count or not any(is_kind(flat.type) for is_kind in kinds):
         raise FormatError(f"{name}: expected numbers in each row, got {column.type} with gaps or something else")
     values = flat.to_numpy(zero_copy_only=False)
     if len(values) != len(column) * width:
         raise FormatError(f"{name}: expected {width} values in each row, got {len(values)} in {len(column)} rows")
     return values.reshape(len(column), width)
-
-
-def _is_number(pa: Any, kind: Any) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
 
 
 PAGE_BYTES = 1 << 26
