@@ -2,7 +2,8 @@
 
 Each such module has `open_reader(path, **options) -> Reader` and, where it can be written,
 `open_writer(path, spec, **options) -> Writer`. Options are keyword-only, and their defaults give their types; a default
-that is a dataclass (RowOptions) stands for its fields. Heavy libraries are imported inside these functions.
+that is a dataclass (RowOptions) stands for its fields. Heavy libraries are imported inside these functions. What all
+readers do alike, `episode_reader.EpisodeReader` does.
 """
 
 from collections.abc import Iterator, Sequence
