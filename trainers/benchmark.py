@@ -9,6 +9,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +90,7 @@ def _typed(key: str, text: str | None, default: Any) -> Any:
         raise BadArguments(f"{key}: expected {type(default).__name__}, got {text!r}") from error
 
 
-def command() -> int:
-    """The command in a shell; returns its exit code."""
-    return run(main, usage=usage)
-
+command = partial(run, main, usage=usage)
 
 if __name__ == "__main__":
     sys.exit(command())

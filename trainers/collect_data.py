@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from trainers.command.arguments import Command, Key
@@ -51,10 +52,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     return record(**own, overrides=parsed.overrides)
 
 
-def command() -> int:
-    """The command in a shell; returns its exit code."""
-    return run(main, usage=COMMAND.help())
-
+command = partial(run, main, usage=COMMAND.help())
 
 if __name__ == "__main__":
     sys.exit(command())

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any
 
 from trainers.command.arguments import Command, Key
@@ -64,10 +65,7 @@ def convert(uri: str, out: str) -> dict[str, Any]:
     }
 
 
-def command() -> int:
-    """The command in a shell; returns its exit code."""
-    return run(main, usage=COMMAND.help())
-
+command = partial(run, main, usage=COMMAND.help())
 
 if __name__ == "__main__":
     sys.exit(command())

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from trainers.command.arguments import Command
@@ -54,10 +55,7 @@ def _configuration(words: Sequence[str]) -> dict[str, Any]:
     return load_config(words)
 
 
-def command() -> int:
-    """The command in a shell; returns its exit code."""
-    return run(main, usage=COMMAND.help())
-
+command = partial(run, main, usage=COMMAND.help())
 
 if __name__ == "__main__":
     sys.exit(command())

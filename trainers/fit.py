@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,10 +142,7 @@ def _new_run_dir(title: str) -> Path:
     return Path("runs") / title / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}"
 
 
-def command() -> int:
-    """The command in a shell; returns its exit code."""
-    return run(main, usage=COMMAND.help())
-
+command = partial(run, main, usage=COMMAND.help())
 
 if __name__ == "__main__":
     sys.exit(command())

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     return {"report": str(write_report(root, out=Path(own["out"]) if own["out"] else None)), "run_dir": str(root)}
 
 
-def command() -> int:
-    """The command in a shell; returns its exit code."""
-    return run(main, usage=COMMAND.help())
-
+command = partial(run, main, usage=COMMAND.help())
 
 if __name__ == "__main__":
     sys.exit(command())

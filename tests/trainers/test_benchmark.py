@@ -36,7 +36,7 @@ def test_an_unknown_benchmark_names_the_known_ones() -> None:
         benchmark.main(["speed"])
 
 
-def test_an_unknown_family_names_the_known_ones(tmp_path) -> None:
-    with pytest.raises(BadConfig, match=r"families.*deterministic.*smoothing.*got rssm"):
-        benchmark.main(["models", "families=rssm", f"out={tmp_path / 'models'}"])
+def test_an_unknown_dynamics_names_the_known_ones(tmp_path) -> None:
+    with pytest.raises(BadConfig, match=r"models.*deterministic.*smoothing.*got rssm"):
+        benchmark.main(["models", "models=rssm", f"out={tmp_path / 'models'}"])
     assert not list(tmp_path.iterdir())

@@ -12,7 +12,7 @@ from trainers.acting.evaluation import Evaluation, Evaluator
 from trainers.acting.pictures import write_pictures
 from trainers.build.agent import build_agent, load_weights
 from trainers.build.environments import open_evaluation_pool, require_same_frames
-from trainers.command.configuration import BadConfig, override_saved, read_yaml
+from trainers.command.configuration import BadConfig, override_saved, read_yaml, whole_number
 from trainers.command.entry import silence_advice
 from trainers.command.preflight import check
 from trainers.reporting.tables import show_facts
@@ -44,9 +44,9 @@ def evaluate(
     check(config)
     if config["task"]["source"] is None:
         raise BadConfig("task: expected task=NAME to act in, since the run learned from recordings alone")
-    count, where = _whole(episodes, "episodes"), _device(device)
-    width = min(count, _whole(envs, "envs"))
-    first_seed = int(config["seed"]) if seed is None else _whole(seed, "seed", least=0)
+    count, where = whole_number("episodes", episodes), _device(device)
+    width = min(count, whole_number("envs", envs))
+    first_seed = int(config["seed"]) if seed is None else whole_number("seed", seed, least=0)
     folder, name = _output(root, out)
     weights = DurableCheckpointIO().load_checkpoint(path)["state_dict"]
     results = _evaluate(config, weights, root, folder, name, count, width, first_seed, where)
@@ -108,8 +108,8 @@ def _output(root: Path, out: str | None) -> tuple[Path, str]:
         (folder / ".writable").unlink()
     except OSError as error:
         raise BadConfig(f"out: expected a folder that can be written, got {folder} ({error.strerror})") from error
-    taken = len(list(folder.glob(f"results_{when}*.json")))
-    return folder, f"{when}-{taken + 1}" if taken else when
+    earlier = len(list(folder.glob(f"results_{when}*.json")))
+    return folder, f"{when}-{earlier + 1}" if earlier else when
 
 
 def _device(text: str) -> torch.device:
@@ -119,16 +119,6 @@ def _device(text: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise BadConfig(f"device: expected cpu, cuda or another of this machine's, got {text!r}") from error
     return device
-
-
-def _whole(text: str, key: str, least: int = 1) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = least - 1
-    if number < least:
-        raise BadConfig(f"{key}: expected a whole number of at least {least}, got {text!r}")
-    return number
 
 
 def _results(

@@ -22,7 +22,7 @@ from datamodules.trajectory import Trajectory
 from trainers.acting.agent_policy import AgentPolicy
 from trainers.build.agent import build_trained_agent
 from trainers.build.environments import open_pool
-from trainers.command.configuration import BadConfig, load_config, override_saved, read_yaml
+from trainers.command.configuration import load_config, override_saved, read_yaml, whole_number
 from trainers.command.preflight import check
 from trainers.process.clock import Clock
 from trainers.run_folder.find import find_checkpoint, require_task_fits
@@ -45,8 +45,8 @@ def record(
 ) -> dict[str, Any]:
     """Play and write; returns the counts. Texts are as typed; raises BadConfig, FormatError, OSError and EnvError."""
     start, clock = time.monotonic(), Clock()
-    count, first_seed = _whole(episodes, "episodes"), _whole(seed, "seed", least=0)
-    width = min(count, _whole(envs, "envs"))
+    count, first_seed = whole_number("episodes", episodes), whole_number("seed", seed, least=0)
+    width = min(count, whole_number("envs", envs))
     config, checkpoint = _configuration(model, overrides)
     check(config)
     require_new(out)
@@ -138,9 +138,3 @@ def _configuration(model: str | None, overrides: Sequence[str]) -> tuple[dict[st
         return load_config(overrides), None
     root, checkpoint = find_checkpoint(Path(model), key="model")
     return override_saved(read_yaml(root / "config.yaml"), overrides), checkpoint
-
-
-def _whole(text: str, key: str, least: int = 1) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise BadConfig(f"{key}: expected a whole number of at least {least}, got {text!r}")
-    return int(text)

@@ -52,9 +52,9 @@ def _turn(feed: Feed, update: Callable[[Batch], None], device: torch.device, *, 
     update(batch)
     start = time.perf_counter()
     batch = feed.take().to(device)
-    taken = time.perf_counter()
+    ready = time.perf_counter()
     update(batch)
-    return taken - start, time.perf_counter() - taken
+    return ready - start, time.perf_counter() - ready
 
 
 def _learner(config: dict[str, Any], spec: EnvSpec, device: torch.device) -> Callable[[Batch], None]:

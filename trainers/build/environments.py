@@ -68,6 +68,6 @@ def require_evaluation(config: Config, spec: EnvSpec, *, gpu: int | None = None)
 def require_same_frames(evaluated: EnvSpec, trained: EnvSpec) -> None:
     """Raise ValueError unless an agent that was trained in one environment can act in the other."""
     for fact in ("observed", "action_dim", "action_repeat"):
-        found, expected = getattr(evaluated, fact), getattr(trained, fact)
-        if found != expected:
-            raise ValueError(f"evaluation.visuals: expected {fact} {expected} as in training, got {found}")
+        got, expected = getattr(evaluated, fact), getattr(trained, fact)
+        if got != expected:
+            raise ValueError(f"evaluation.visuals: expected {fact} {expected} as in training, got {got}")

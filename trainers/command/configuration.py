@@ -36,6 +36,13 @@ class BadConfig(UserError, ValueError):
     """The configuration has an unknown key, a wrong name or a value out of range."""
 
 
+def whole_number(key: str, text: str, *, least: int = 1) -> int:
+    """A whole number from the command line; raises BadConfig for `key`."""
+    if not text.isdecimal() or int(text) < least:
+        raise BadConfig(f"{key}: expected a whole number of at least {least}, got {text!r}")
+    return int(text)
+
+
 def groups() -> dict[str, list[str]]:
     """Config groups and the names that each offers."""
     names: dict[str, list[str]] = {}
@@ -123,16 +130,16 @@ def _apply(config: DictConfig, override: Override) -> None:
 def read_yaml(path: Path) -> dict[str, Any]:
     """A configuration saved with a run: values only, nothing in it can name code."""
     try:
-        found = yaml.safe_load(path.read_text())
+        saved = yaml.safe_load(path.read_text())
     except FileNotFoundError as error:
         raise BadConfig(f"{path.parent}: expected a run folder with {path.name}, found none") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BadConfig(f"{path}: expected a configuration, got {' '.join(str(error).split())}") from error
-    if not isinstance(found, dict):
-        raise BadConfig(f"{path}: expected a mapping, got {type(found).__name__}")
-    if missing := sorted({path.parent.name for path in CONFIGS.glob("*/*.yaml")} - found.keys() - ELSEWHERE):
+    if not isinstance(saved, dict):
+        raise BadConfig(f"{path}: expected a mapping, got {type(saved).__name__}")
+    if missing := sorted({path.parent.name for path in CONFIGS.glob("*/*.yaml")} - saved.keys() - ELSEWHERE):
         raise BadConfig(f"{path}: expected the configuration of a run, missing {', '.join(missing)}")
-    return convert_config(found, path=path)
+    return convert_config(saved, path=path)
 
 
 def differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -172,8 +179,8 @@ def _expand(override: str) -> list[str]:
 
 def _quoted(text: str) -> str:
     """Text that the grammar of overrides takes as one string, or as null, as it is; any other in quotes."""
-    found = _parsed(f"key={text}")
-    if found is not None and not found.is_sweep_override() and isinstance(found.value(), str | None):
+    override = _parsed(f"key={text}")
+    if override is not None and not override.is_sweep_override() and isinstance(override.value(), str | None):
         return text
     # the grammar reads backslashes as escapes only before a quote, which here ends with every text
     return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text) + "'"

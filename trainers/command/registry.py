@@ -88,8 +88,8 @@ def _checked(
     try:
         signature.bind(**arguments, **facts)
     except TypeError as error:
-        taken = ", ".join(key for key in signature.parameters if key not in facts)
-        raise UnknownComponent(f"{package}.{name}: {error}; it takes {taken}") from error
+        known = ", ".join(key for key in signature.parameters if key not in facts)
+        raise UnknownComponent(f"{package}.{name}: {error}; it takes {known}") from error
     _require_numbers(f"{key}." if key else f"{package}.{name} ", arguments, signature)
     return build, arguments
 

@@ -52,11 +52,11 @@ class ImaginedLoop(OfflineLoop):
 def load_model(agent: LatentMPC, state_dict: dict[str, Tensor]) -> None:
     """The model's weights of a training checkpoint into an agent, whose policy stays as it is; a ValueError names what
     does not fit."""
-    found = {name.removeprefix("agent."): weight for name, weight in state_dict.items()}
-    found = {name: weight for name, weight in found.items() if name.startswith(MODEL)}
+    weights = {name.removeprefix("agent."): weight for name, weight in state_dict.items()}
+    weights = {name: weight for name, weight in weights.items() if name.startswith(MODEL)}
     mine = {name: weight for name, weight in agent.state_dict().items() if name.startswith(MODEL)}
-    require_fit(mine, found)
-    agent.load_state_dict(found, strict=False)
+    require_fit(mine, weights)
+    agent.load_state_dict(weights, strict=False)
 
 
 def make(*, run: TrainingRun) -> OfflineLoop:

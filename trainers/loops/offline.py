@@ -259,9 +259,9 @@ def _summary(recorded: Recorded, uri: str, imported: Mapping[str, Any], *, lengt
 def _require_task_fits(run: TrainingRun, spec: EnvSpec) -> None:
     """Raise BadConfig where the task that is to be acted in is not what was recorded, before anything is learned."""
     with open_pool(run.config, 1, gpu=run.gpu) as pool:
-        found = pool.spec
+        acted = pool.spec
     for key in ("observed", "action_dim", "action_repeat"):
-        expected, got = getattr(spec, key), getattr(found, key)
+        expected, got = getattr(spec, key), getattr(acted, key)
         if expected != got:
             raise BadConfig(
                 f"task: expected an environment with {key} {expected} as recorded, got {got}; task=none does without"

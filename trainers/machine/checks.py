@@ -57,7 +57,7 @@ def requirements() -> list[Requirement]:
         lines = tomllib.loads(PROJECT.read_text())["project"]["dependencies"]
     else:
         lines = metadata.requires("worldmodel") or []
-    return [found for found in map(Requirement, lines) if found.marker is None]
+    return [requirement for requirement in map(Requirement, lines) if requirement.marker is None]
 
 
 def check_package(name: str, wanted: str) -> Check:
@@ -194,9 +194,9 @@ def rendering_verdict(task: str | None) -> Iterator[Check]:
         yield Check("render", "this task draws without GL")
         return
     backends = dict.fromkeys((*wanted_backends(), *BACKENDS))
-    found = {backend: check_backend(backend, task=task) for backend in backends}
-    yield from found.values()
-    yield verdict(found)
+    checks = {backend: check_backend(backend, task=task) for backend in backends}
+    yield from checks.values()
+    yield verdict(checks)
 
 
 def _capacity(config: Mapping[str, Any]) -> int | str:

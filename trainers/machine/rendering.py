@@ -19,18 +19,18 @@ CHILD = """
 import json, sys, time
 from datamodules.envs.dmc import make
 task, gpu = json.loads(sys.argv[1])
-found = {}
+drawn = {}
 for look in ("fast", "suite"):
     env = make(task=task, look=look, gpu=gpu)
     frame = env.reset(seed=0).pixels
     start = time.perf_counter()
     for _ in range(8):
         env.render(64)
-    found[look + "_ms"] = round((time.perf_counter() - start) / 8 * 1e3, 2)
-    found["blank"] = bool(frame.min() == frame.max())
-    found["renderer"] = env.renderer
+    drawn[look + "_ms"] = round((time.perf_counter() - start) / 8 * 1e3, 2)
+    drawn["blank"] = bool(frame.min() == frame.max())
+    drawn["renderer"] = env.renderer
     env.close()
-print(json.dumps(found))
+print(json.dumps(drawn))
 """
 
 State = Literal["ok", "note", "fail"]
@@ -52,12 +52,12 @@ class Check:
 
 def check_render(task: str = "cartpole_swingup", *, timeout_s: float = TIMEOUT_SECONDS) -> Check:
     """Draw one frame on the backend that training will use: MUJOCO_GL where it is set, else the first that works."""
-    found: dict[str, Check] = {}
+    checks: dict[str, Check] = {}
     for backend in wanted_backends():
-        found[backend] = check_backend(backend, task=task, timeout_s=timeout_s)
-        if found[backend].state == "ok":
+        checks[backend] = check_backend(backend, task=task, timeout_s=timeout_s)
+        if checks[backend].state == "ok":
             break
-    return verdict(found)
+    return verdict(checks)
 
 
 def wanted_backends() -> tuple[str, ...]:
@@ -66,9 +66,9 @@ def wanted_backends() -> tuple[str, ...]:
     return (chosen,) if chosen else BACKENDS
 
 
-def verdict(found: Mapping[str, Check]) -> Check:
+def verdict(checks: Mapping[str, Check]) -> Check:
     """Whether one of the wanted backends draws, from the findings by backend; without one, the fix."""
-    wanted = {backend: found[backend] for backend in wanted_backends() if backend in found}
+    wanted = {backend: checks[backend] for backend in wanted_backends() if backend in checks}
     working = next((backend for backend, check in wanted.items() if check.state == "ok"), None)
     if working:
         return Check("render", f"{working}: {wanted[working].finding}")
@@ -81,13 +81,13 @@ def check_backend(
 ) -> Check:
     """Draw with one GL backend, on GPU number `gpu` if given; a failing backend is a note, training may use another."""
     name = f"render {backend}" + (f" gpu {gpu}" if gpu is not None else "")
-    found = probe(backend, task=task, gpu=gpu, timeout_s=timeout_s)
-    if "error" in found:
-        return Check(name, found["error"], "note")
-    if found["blank"]:
-        return Check(name, f"{found['renderer']} draws a blank frame", "note")
-    times = f"fast {found['fast_ms']:.1f} ms, suite {found['suite_ms']:.1f} ms a frame"
-    return Check(name, f"{times} ({found['renderer']})")
+    drawn = probe(backend, task=task, gpu=gpu, timeout_s=timeout_s)
+    if "error" in drawn:
+        return Check(name, drawn["error"], "note")
+    if drawn["blank"]:
+        return Check(name, f"{drawn['renderer']} draws a blank frame", "note")
+    times = f"fast {drawn['fast_ms']:.1f} ms, suite {drawn['suite_ms']:.1f} ms a frame"
+    return Check(name, f"{times} ({drawn['renderer']})")
 
 
 def probe(backend: str, *, task: str, gpu: int | None = None, timeout_s: float = TIMEOUT_SECONDS) -> dict[str, Any]:

@@ -17,5 +17,5 @@ def tune_allocator() -> bool:
         return False
     settings = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 1 << 26, _MMAP_THRESHOLD: 1 << 30}
     # every one is tried: older glibc refuses the last, which mmap_max=0 makes needless
-    taken = [mallopt(parameter, value) == 1 for parameter, value in settings.items()]
-    return all(taken[:3])
+    accepted = [mallopt(parameter, value) == 1 for parameter, value in settings.items()]
+    return all(accepted[:3])

@@ -19,11 +19,11 @@ class Clock:
 
     @property
     def total(self) -> float:
-        """Seconds since the run began, over all its sessions."""
+        """Seconds since the run began, over every time it was resumed."""
         return self._offset + time.monotonic() - self._start
 
     def begin(self) -> None:
-        """Count from now, on top of earlier sessions: what came before, such as starting other ranks, was set-up."""
+        """Count from now, on top of what a resumed run had; starting other ranks was set-up."""
         self._start = time.monotonic()
 
     @contextmanager
@@ -47,7 +47,7 @@ class Clock:
         return {**self.seconds, "total": self.total}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        """Continue from an earlier session's seconds."""
+        """Continue from a checkpoint's seconds."""
         self.seconds = {name: state[name] for name in PARTS}
         self._offset, self._start = state["total"], time.monotonic()
 

@@ -14,7 +14,7 @@ class Interrupted(Exception):
 
 
 class Interrupt:
-    """Remembers the first signal; a second one of the same kind takes its default course."""
+    """Remembers the first signal; a second one of the same kind goes to the handler that was there before."""
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -33,7 +33,7 @@ class Interrupt:
         if threading.current_thread() is not threading.main_thread():
             return
         for number in SIGNALS:
-            # a signal that came already keeps its default course
+            # a signal that came already stays with that handler
             if number != self.received:
                 self._previous.setdefault(number, signal.getsignal(number))
                 signal.signal(number, self._handle)

@@ -126,7 +126,7 @@ def to_svg(figure: Any, *, title: str, css: str = "chart") -> str:
     assert view is not None
     body = text[text.index(">", text.index("<svg")) + 1 :].replace("xlink:href", "href")
     used = set(re.findall(r"#([\w-]+)", body))
-    body = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", body)
+    body = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", body)
     body = re.sub(r"font(-family)?: [^;\"]*'[^;\"]*", _font_size, body)
     for name, colour in COLOURS.items():
         body = body.replace(colour, f"var(--{name})")
@@ -237,7 +237,7 @@ def _finite(series: Series, *, x_max: float | None) -> Series:
     return Series(series.label, grid, on_grid(series.y), series.colour, low, high, series.style)
 
 
-def _font_size(found: re.Match[str]) -> str:
-    size = re.search(r"[\d.]+px", found[0])
-    weight = "font-weight: 650; " if "bold" in found[0] or "700" in found[0] else ""
+def _font_size(match: re.Match[str]) -> str:
+    size = re.search(r"[\d.]+px", match[0])
+    weight = "font-weight: 650; " if "bold" in match[0] or "700" in match[0] else ""
     return f"{weight}font-size: {size[0]}" if size else ""

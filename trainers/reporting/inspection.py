@@ -19,7 +19,7 @@ from datamodules.formats.assemble import FIRST_REWARD
 from datamodules.formats.protocol import Reader, in_short
 from datamodules.formats.uri import absolute, open_reader, parse
 from datamodules.trajectory import Trajectory
-from trainers.command.configuration import BadConfig
+from trainers.command.configuration import BadConfig, whole_number
 from trainers.run_folder.records import write_json
 from trainers.run_folder.video import newest_image, write_mp4, write_png
 from worldmodel.spec import EnvSpec
@@ -80,21 +80,20 @@ class _Findings:
 
 def inspect(uri: str, *, out: str | None, episodes: str | None) -> dict[str, Any]:
     """Read the data set once (and its first episodes twice); returns what was found. Raises FormatError, OSError."""
-    if episodes is not None and not (episodes.isdecimal() and int(episodes)):
-        raise BadConfig(f"episodes: expected a whole number of at least 1, got {episodes!r}")
+    limit = whole_number("episodes", episodes) if episodes is not None else None
     folder = Path(out).expanduser() if out else Path("inspect") / _name(parse(uri).path.resolve())
     with closing(open_reader(uri)) as reader:
-        found = _read(reader, limit=int(episodes) if episodes else None)
-        if not found.lengths:
+        findings = _read(reader, limit=limit)
+        if not findings.lengths:
             reasons = in_short([problem.reason for problem in reader.problems])
             raise BadConfig(f"{uri}: expected an episode that can be read, got none ({reasons})")
         # the check below reads the first episodes again, and begins a new list
-        found.problems, found.notes = list(map(str, reader.problems)), reader.notes.texts()
+        findings.problems, findings.notes = list(map(str, reader.problems)), reader.notes.texts()
         alignment = _paired(uri, check_alignment(reader.trajectories()), reader.notes.count(FIRST_REWARD) > 0)
-        facts = _facts(uri, reader, found, alignment)
-    files = _write(folder, found, reader.spec)
+        facts = _facts(uri, reader, findings, alignment)
+    files = _write(folder, findings, reader.spec)
     write_json(folder / "findings.json", facts)
-    Console(file=sys.stderr, highlight=False).print(_table(facts, found))
+    Console(file=sys.stderr, highlight=False).print(_table(facts, findings))
     return {**facts, "files": [str(path) for path in files]}
 
 
@@ -106,41 +105,41 @@ def _name(path: Path) -> str:
 def _read(reader: Reader, *, limit: int | None) -> _Findings:
     claimed = len(reader) if limit is None else min(limit, len(reader))
     spread = set(np.linspace(0, max(0, claimed - 1), SHOWN - 2).round().astype(int).tolist())
-    found = _Findings()
+    findings = _Findings()
     for episode in islice(reader.trajectories(), limit):
-        found.add(episode, reader.spec, spread=spread)
-    return found
+        findings.add(episode, reader.spec, spread=spread)
+    return findings
 
 
-def _paired(uri: str, found: Alignment, rewards_depart: bool) -> dict[str, Any]:
+def _paired(uri: str, alignment: Alignment, rewards_depart: bool) -> dict[str, Any]:
     """The check's findings, with what they say of this reading in words."""
     parsed = parse(uri)
     # this project's own files are by arrival, whatever is asked for
     remedy = None if parsed.scheme == "segments" else f"add {'&' if parsed.options else '?'}alignment="
     given = parsed.options.get("actions", parsed.options.get("alignment"))
-    words = found.in_words(given=given, remedy=remedy, rewards_depart=rewards_depart)
-    return {**found.to_json(), "words": words}
+    words = alignment.in_words(given=given, remedy=remedy, rewards_depart=rewards_depart)
+    return {**alignment.to_json(), "words": words}
 
 
-def _facts(uri: str, reader: Reader, found: _Findings, alignment: dict[str, Any]) -> dict[str, Any]:
-    assert found.low is not None and found.high is not None
-    counts, edges = np.histogram(found.returns, BINS)
+def _facts(uri: str, reader: Reader, findings: _Findings, alignment: dict[str, Any]) -> dict[str, Any]:
+    assert findings.low is not None and findings.high is not None
+    counts, edges = np.histogram(findings.returns, BINS)
     return {
         "uri": absolute(uri),
         "task": reader.spec.task,
         "spec": reader.spec.to_json(),
-        "episodes": len(found.lengths),
-        "rows": sum(found.lengths),
-        "env_steps": found.env_steps,
-        "terminated": found.terminal,
-        "lengths": _statistics(found.lengths),
-        "returns": {**_statistics(found.returns), "histogram": {"counts": counts.tolist(), "edges": edges.tolist()}},
-        "action_low": found.low.tolist(),
-        "action_high": found.high.tolist(),
-        "reward_range": list(found.reward),
+        "episodes": len(findings.lengths),
+        "rows": sum(findings.lengths),
+        "env_steps": findings.env_steps,
+        "terminated": findings.terminal,
+        "lengths": _statistics(findings.lengths),
+        "returns": {**_statistics(findings.returns), "histogram": {"counts": counts.tolist(), "edges": edges.tolist()}},
+        "action_low": findings.low.tolist(),
+        "action_high": findings.high.tolist(),
+        "reward_range": list(findings.reward),
         "alignment": alignment,
-        "skipped": len(found.problems),
-        "problems": [*found.problems[:20], *found.notes],
+        "skipped": len(findings.problems),
+        "problems": [*findings.problems[:20], *findings.notes],
     }
 
 
@@ -148,7 +147,7 @@ def _statistics(values: list[Any]) -> dict[str, float]:
     return {"min": float(min(values)), "mean": float(np.mean(values)), "max": float(max(values))}
 
 
-def _table(facts: dict[str, Any], found: _Findings) -> Table:
+def _table(facts: dict[str, Any], findings: _Findings) -> Table:
     table = Table(title=f"{facts['task']}  ({facts['uri']})", show_header=False, title_justify="left")
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
@@ -165,9 +164,9 @@ def _table(facts: dict[str, Any], found: _Findings) -> Table:
     scores = ", ".join(f"{name} {score:.3f}" for name, score in facts["alignment"]["scores"].items())
     table.add_row("alignment", f"[bold]{facts['alignment']['words']}[/bold] ({scores})", end_section=True)
     table.add_row("left out", f"{facts['skipped']:,}" if facts["skipped"] else "nothing")
-    for problem in found.problems[:20]:
+    for problem in findings.problems[:20]:
         table.add_row("", problem)
-    for note in found.notes:
+    for note in findings.notes:
         table.add_row("note", note)
     return table
 
@@ -179,19 +178,19 @@ def _bars(histogram: dict[str, list[float]]) -> str:
     return "\n".join(f"{low:>9.3g} {'█' * -(-int(n) * BAR // int(top))} {n if n else ''}" for low, n in lines)
 
 
-def _write(folder: Path, found: _Findings, spec: EnvSpec) -> list[Path]:
+def _write(folder: Path, findings: _Findings, spec: EnvSpec) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
-    assert found.film is not None
-    paths = [write_png(folder / "episodes.png", _sheet(found))]
-    scale = max(1, -(-192 // found.film.shape[1]))
-    film = found.film.repeat(scale, 1).repeat(scale, 2)
+    assert findings.film is not None
+    paths = [write_png(folder / "episodes.png", _sheet(findings))]
+    scale = max(1, -(-192 // findings.film.shape[1]))
+    film = findings.film.repeat(scale, 1).repeat(scale, 2)
     return [*paths, write_mp4(folder / "best.mp4", film, max(1.0, min(30.0, len(film) / 10)))]
 
 
-def _sheet(found: _Findings) -> NDArray[np.uint8]:
+def _sheet(findings: _Findings) -> NDArray[np.uint8]:
     """A row of frames for each shown episode, from its first to its last, with what it is on the left."""
-    best, worst = found.shown["best"].number, found.shown["worst"].number
-    shown = {one.number: one for one in found.shown.values()}
+    best, worst = findings.shown["best"].number, findings.shown["worst"].number
+    shown = {one.number: one for one in findings.shown.values()}
     order = sorted(shown.values(), key=lambda one: -one.total)
     scale = max(1, -(-SIDE // order[0].frames.shape[1]))
     height, width = (size * scale for size in order[0].frames.shape[1:3])
@@ -203,7 +202,7 @@ def _sheet(found: _Findings) -> NDArray[np.uint8]:
     for row, one in enumerate(order):
         top = 24 + row * (height + gap)
         names = [name for name, number in (("best", best), ("worst", worst)) if number == one.number]
-        lines = (f"episode {one.number}", f"return {one.total:.4g}", f"{found.lengths[one.number]} rows", *names)
+        lines = (f"episode {one.number}", f"return {one.total:.4g}", f"{findings.lengths[one.number]} rows", *names)
         draw.multiline_text((8, top + 6), "\n".join(lines), fill=(20, 20, 20), spacing=6)
         for k, frame in enumerate(one.frames):
             tile = Image.fromarray(frame.repeat(scale, 0).repeat(scale, 1))

@@ -91,8 +91,8 @@ def _hero(run: Run) -> dict[str, str]:
         interval = [run.last("eval/return_ci95_low"), run.last("eval/return_ci95_high")]
     what, error = _held_out_error(run)
     if not is_number(mean):
-        found = {"value": f"{error:.2f}", "note": f"{what} error on held-out episodes"} if error is not None else {}
-        return {"value": "", "note": "", **found}
+        shown = {"value": f"{error:.2f}", "note": f"{what} error on held-out episodes"} if error is not None else {}
+        return {"value": "", "note": "", **shown}
     if isinstance(interval, list | tuple) and len(interval) == 2 and all(is_number(edge) for edge in interval):
         note += f", 95% interval {interval[0]:.0f} to {interval[1]:.0f}"
     note += f", {len(returns)} episodes" if isinstance(returns, list) else ""
@@ -282,10 +282,10 @@ def _pictures(run: Run, prefix: str) -> list[dict[str, str]]:
     """The newest still of a kind and the newest film of it, inside the page; a large film stays beside it."""
     folder, files = run.run_dir / "videos", []
     for kinds in ({".png": "image/png", ".gif": "image/gif"}, {".mp4": "video/mp4"}):
-        found = [path for path in folder.glob(f"{prefix}*") if path.suffix in kinds and path.is_file()]
+        paths = [path for path in folder.glob(f"{prefix}*") if path.suffix in kinds and path.is_file()]
         # Names end with a counter, perhaps without leading zeros, or with "final".
-        found.sort(key=lambda path: (path.stem.endswith("final"), len(path.name), path.name))
-        for path in [path for path in found if path.stat().st_size][-1:]:
+        paths.sort(key=lambda path: (path.stem.endswith("final"), len(path.name), path.name))
+        for path in [path for path in paths if path.stat().st_size][-1:]:
             kind, size = kinds[path.suffix], path.stat().st_size
             inside = kind != "video/mp4" or size < MAX_VIDEO_BYTES
             url = f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}" if inside else ""

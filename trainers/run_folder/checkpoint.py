@@ -76,11 +76,11 @@ def _read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     content = (folder / MANIFEST).read_bytes()
     try:
         manifest = json.loads(content)
-        found, files = manifest["format"], manifest["files"]
+        version, files = manifest["format"], manifest["files"]
         sums = {name: {"sha256": str(files[name]["sha256"]), "size": int(files[name]["size"])} for name in files}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointDamaged(f"{folder / MANIFEST}: expected a manifest, got {error!r}") from error
-    if found != FORMAT:
+    if version != FORMAT:
         raise CheckpointDamaged(f"{folder / MANIFEST}: expected format {FORMAT}, got {found!r}")
     # one spelling only, so that not a single byte of the manifest can change unseen
     if set(sums) != {MODEL, STATE, REST} or content != _canonical({"format": FORMAT, "files": sums}):
@@ -100,9 +100,9 @@ def _read(folder: Path) -> Iterator[tuple[str, bytes]]:
             if size != expected["size"]:
                 raise CheckpointDamaged(f"{path}: expected {expected['size']} bytes, got {size}")
             data = path.read_bytes()
-            found = hashlib.sha256(data).hexdigest()
-            if found != expected["sha256"]:
-                raise CheckpointDamaged(f"{path}: expected SHA-256 {expected['sha256']}, got {found}")
+            digest = hashlib.sha256(data).hexdigest()
+            if digest != expected["sha256"]:
+                raise CheckpointDamaged(f"{path}: expected SHA-256 {expected['sha256']}, got {digest}")
             yield name, data
     except FileNotFoundError as error:
         raise CheckpointDamaged(f"{folder}: expected {Path(error.filename).name}, got no such file") from error

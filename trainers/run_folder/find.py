@@ -48,10 +48,10 @@ def find_checkpoint(path: Path, *, key: str) -> tuple[Path, Path]:
     if (path / "manifest.json").exists():
         return path.resolve().parent.parent, path
     root = find_run(path, key=key)
-    found = newest(root / "checkpoints") if (root / "checkpoints").is_dir() else None
-    if found is None:
+    checkpoint = newest(root / "checkpoints") if (root / "checkpoints").is_dir() else None
+    if checkpoint is None:
         raise BadConfig(f"{key}: expected a run folder with an intact checkpoint, or a checkpoint, got {path}")
-    return root.resolve(), found
+    return root.resolve(), checkpoint
 
 
 def require_task_fits(root: Path, spec: EnvSpec, *, key: str) -> None:

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -18,31 +17,17 @@ class RunFolderReadOnly(UserError):
     """The run folder cannot be written."""
 
 
-@dataclass(frozen=True, slots=True)
 class RunPaths:
-    """The parts of one run folder."""
+    """The parts of one run folder.
 
-    root: Path
+    config: the resolved configuration. checkpoints: folder of checkpoints. videos: folder of films and pictures.
+    faults: what went wrong in environments, with the tracebacks of their own code.
+    """
 
-    @property
-    def config(self) -> Path:
-        """The resolved configuration."""
-        return self.root / "config.yaml"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of checkpoints."""
-        return self.root / "checkpoints"
-
-    @property
-    def videos(self) -> Path:
-        """Folder of films and pictures."""
-        return self.root / "videos"
-
-    @property
-    def faults(self) -> Path:
-        """What went wrong in environments, with the tracebacks of their own code."""
-        return self.root / "faults.log"
+    def __init__(self, root: Path) -> None:
+        self.root, self.config = root, root / "config.yaml"
+        self.checkpoints, self.videos = root / "checkpoints", root / "videos"
+        self.faults = root / "faults.log"
 
     def replay(self, rank: int) -> Path:
         """Folder of a rank's replay shard."""

@@ -86,7 +86,7 @@ def _find(source: Any, name: str) -> Any:
         return None
     if source.get(name) is not None:
         return source[name]
-    return next((found for value in source.values() if (found := _find(value, name)) is not None), None)
+    return next((inner for value in source.values() if (inner := _find(value, name)) is not None), None)
 
 
 def _text(path: Path) -> str:

@@ -24,13 +24,13 @@ def write_json(path: Path, record: dict[str, Any]) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of Python, of the packages that results depend on, and of this project."""
-    found = {"git_commit": git_commit(), "python": platform.python_version()}
+    by_package = {"git_commit": git_commit(), "python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            by_package[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            by_package[name] = "not installed"
+    return by_package
 
 
 def git_commit() -> str:

@@ -140,13 +140,13 @@ def _run_folder(paths: RunPaths, *, owner: bool) -> Iterator[None]:
 
 def _checkpoint(paths: RunPaths, *, rank: int) -> Path | None:
     """Where the run continues; a run that ended before its first checkpoint begins again."""
-    found = newest(paths.checkpoints)
-    if found is None and any(paths.checkpoints.glob("step_*")):
+    checkpoint = newest(paths.checkpoints)
+    if checkpoint is None and any(paths.checkpoints.glob("step_*")):
         raise BadConfig(f"resume: expected an intact checkpoint in {paths.checkpoints}, got damaged ones only")
-    if found is None:
+    if checkpoint is None:
         shutil.rmtree(paths.replay(rank), ignore_errors=True)
         (paths.root / "metrics.csv").unlink(missing_ok=True)
-    return found
+    return checkpoint
 
 
 def _trainer(config: Config, paths: RunPaths, progress: RunProgress) -> pl.Trainer:

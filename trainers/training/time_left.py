@@ -44,7 +44,7 @@ class Status:
 
     @property
     def position(self) -> int:
-        """How far the run is, at most to its end: whole episodes may lead a little further."""
+        """How far the run is, at most to its end: whole episodes may end a little later."""
         position = (self.updates or 0) if self.counts_updates else self.env_steps
         return position if self.total is None else min(position, self.total)
 

@@ -49,7 +49,7 @@ def _shift(runs: Mapping[str, Sequence[Run]]) -> Any:
     """Error by round on data and on own states; and which states these are."""
     figure, (left, right) = new_figure(size=(8.6, 3.6), columns=2, width_ratios=(1.2, 1))
     for version, seeds in runs.items():
-        for name, style, label in (("error/own", "-", "where its plans lead"), ("error/data", ":", "on its data")):
+        for name, style, label in (("error/own", "-", "on its plans' states"), ("error/data", ":", "on its data")):
             steps, errors = _over_seeds(seeds, name)
             if not len(steps):  # one fit, and no episodes of its own but the evaluation's
                 steps, errors = _of_final(seeds, name.replace("/", "_"))
@@ -75,11 +75,11 @@ def _shift(runs: Mapping[str, Sequence[Run]]) -> Any:
 
 def _visited(axes: Any, runs: Mapping[str, Sequence[Run]]) -> None:
     for version in ("0.5", "1.5"):
-        found = np.load(runs[version][0].run_dir / "episodes.npz")
+        saved = np.load(runs[version][0].run_dir / "episodes.npz")
         if version == "0.5":
-            axes.plot(*_phase(found["collected_state"]), ".", ms=2, color=HOUSE["faint"], label="base policy", zorder=3)
+            axes.plot(*_phase(saved["collected_state"]), ".", ms=2, color=HOUSE["faint"], label="base policy", zorder=3)
         label = f"plans of {version}"
-        axes.plot(*_phase(found["evaluated_state"][:3]), ".", ms=2, color=COLOURS[version], label=label, alpha=0.6)
+        axes.plot(*_phase(saved["evaluated_state"][:3]), ".", ms=2, color=COLOURS[version], label=label, alpha=0.6)
     axes.set(xlabel="angle of the pole (0: up)", ylabel="its speed, rad/s", xticks=(-np.pi, 0, np.pi), ylim=(-15, 20))
     axes.set_xticklabels(("-π", "0", "π"))
     axes.set_title("States visited", loc="left")
@@ -92,11 +92,11 @@ def _prediction(runs: Mapping[str, Sequence[Run]]) -> Any:
     """The pole's height as it was, and as each final model expects it from the first state and the actions."""
     figure, rows = new_figure(size=(8.6, 2.6), columns=len(runs), sharey=True)
     for axes, (version, seeds) in zip(rows, runs.items(), strict=True):
-        found = np.load(seeds[0].run_dir / "episodes.npz")
-        seconds = STEP_S * seeds[0].spec["action_repeat"] * np.arange(len(found["expected"]))
+        saved = np.load(seeds[0].run_dir / "episodes.npz")
+        seconds = STEP_S * seeds[0].spec["action_repeat"] * np.arange(len(saved["expected"]))
         shown = seconds <= SHOWN_S
-        expected = np.clip(found["expected"][shown, 1], -1.2, 1.2)
-        axes.plot(seconds[shown], found["evaluated_state"][0, shown, 1], color=COLOURS[version], label="what happened")
+        expected = np.clip(saved["expected"][shown, 1], -1.2, 1.2)
+        axes.plot(seconds[shown], saved["evaluated_state"][0, shown, 1], color=COLOURS[version], label="what happened")
         axes.plot(seconds[shown], expected, "--", color="black", lw=1, label="what the model expects")
         axes.set_title(f"version {version}", loc="left")
         axes.set(xlabel="seconds", ylim=(-1.3, 2.2), yticks=(-1, 0, 1))
@@ -123,9 +123,9 @@ def _replanning(swept: Mapping[str, Mapping[str, Sequence[float]]]) -> Any:
 
 def _over_seeds(runs: Sequence[Run], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Places [n] and values [seeds, n] of a column, of the rows that all seeds have."""
-    found = [run.series(name) for run in runs]
-    rows = min(len(values) for _, values in found)
-    return found[0][0][:rows], np.stack([values[:rows] for _, values in found])
+    series = [run.series(name) for run in runs]
+    rows = min(len(values) for _, values in series)
+    return series[0][0][:rows], np.stack([values[:rows] for _, values in series])
 
 
 def _of_final(runs: Sequence[Run], name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""A finished run's model, measured on what it was fitted to and on where its plans lead."""
+"""A finished run's model, measured on what it was fitted to and on the states that its plans visit."""
 
 import json
 from pathlib import Path

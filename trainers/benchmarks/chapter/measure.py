@@ -49,7 +49,7 @@ def row(version: str, name: str, runs: Sequence[Run]) -> dict[str, Any]:
     predicted, realised: of plans, over their horizon.
     """
     results, final = [run.results for run in runs], [measure_final(run) for run in runs]
-    returns = [float(found["return_mean"]) for found in results]
+    returns = [float(result["return_mean"]) for result in results]
     rounds = [run.series("error/own")[1] for run in runs]
     first = [errors[0] if len(errors) else own["error_own"] for errors, own in zip(rounds, final, strict=True)]
     return {
@@ -62,7 +62,7 @@ def row(version: str, name: str, runs: Sequence[Run]) -> dict[str, Any]:
         **{key: float(np.mean([of[key] for of in final])) for key in final[0]},
         "env_steps": results[0]["env_steps"],
         "updates": results[0]["updates"],
-        "seconds": float(np.mean([found["seconds"] for found in results])),
+        "seconds": float(np.mean([result["seconds"] for result in results])),
     }
 
 

@@ -16,14 +16,14 @@ def version_runs(names: Sequence[str], root: Path, *, seeds: int, overrides: Seq
 
     Raises BadConfig, before anything is run, where a folder in `root` holds a run with other settings.
     """
-    asked = {
+    settings = {
         (name, seed): [f"experiment=chapter/{name}", f"seed={seed}", *overrides]
         for name in names
         for seed in range(seeds)
     }
-    for (name, seed), words in asked.items():
+    for (name, seed), words in settings.items():
         require_same_run(root / f"{name}_{seed}", words)
-    return {name: [_finished(root / f"{name}_{seed}", asked[name, seed]) for seed in range(seeds)] for name in names}
+    return {name: [_finished(root / f"{name}_{seed}", settings[name, seed]) for seed in range(seeds)] for name in names}
 
 
 def replanning(runs: Sequence[Run], every: Sequence[int], *, episodes: int) -> dict[str, list[float]]:

@@ -1,4 +1,4 @@
-"""Every family of dynamics, learned from one data set: open-loop reward error, and the return of planning with it."""
+"""Every dynamics, learned from one data set: open-loop reward error, and the return of planning with it."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from trainers.benchmarks.shared.options import names
 from trainers.command.configuration import groups, load_config
 
 OPTIONS = {
-    "families": "deterministic,gaussian,rssm_gaussian,rssm_categorical,smoothing,ensemble",
+    "models": "deterministic,gaussian,rssm_gaussian,rssm_categorical,smoothing,ensemble",
     "uri": "",
     "out": "runs/models",
     "updates": 1000,
@@ -32,14 +32,14 @@ LEARNER = (
 
 
 def measure(
-    overrides: list[str], *, families: str, uri: str, out: str, updates: int, episodes: int, collected: int
+    overrides: list[str], *, models: str, uri: str, out: str, updates: int, episodes: int, collected: int
 ) -> dict[str, Any]:
-    """A row for each family, from runs in `out` that go on where they were stopped.
+    """A row for each of `models`, names of dynamics, from runs in `out` that go on where they were stopped.
 
     uri: recorded episodes of the task, by default `collected` ones that are played once. episodes: of the evaluation.
     Files: models.txt, models.csv and models.svg in `out`.
     """
-    chosen = names("families", families, groups()["dynamics"])
+    chosen = names("models", models, groups()["dynamics"])
     root = Path(out)
     root.mkdir(parents=True, exist_ok=True)
     arguments = [*LEARNER, *overrides]

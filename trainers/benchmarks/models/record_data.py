@@ -1,4 +1,4 @@
-"""The data set that every family of dynamics learns from: aimless, exploring and good episodes of one task."""
+"""The data set that every dynamics learns from: aimless, exploring and good episodes of one task."""
 
 import shutil
 from contextlib import closing

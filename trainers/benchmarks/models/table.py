@@ -1,4 +1,4 @@
-"""The families' rows as text, CSV and a drawing."""
+"""The rows of every dynamics as text, CSV and a drawing."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from trainers.acting.held_out import STEPS
 from trainers.reporting.charts import COLOURS, new_figure, save
 from trainers.reporting.tables import as_text, write_csv
 
-COLUMNS = ("family", "updates", "reward", *(f"reward_{step}" for step in STEPS), "return", "update_ms")
+COLUMNS = ("dynamics", "updates", "reward", *(f"reward_{step}" for step in STEPS), "return", "update_ms")
 DOTS = ("run", "second", "third")
 
 
@@ -25,12 +25,12 @@ def drawing(rows: Sequence[dict[str, Any]]) -> Any:
     size = (9.0, 1.2 + 0.32 * len(rows))
     figure, (errors, returns) = new_figure(size=size, columns=2, sharey=True, width_ratios=(1.1, 1))
     for step, colour in zip(STEPS, DOTS, strict=True):
-        shown = [(row[f"reward_{step}"], row["family"]) for row in rows if row[f"reward_{step}"] is not None]
+        shown = [(row[f"reward_{step}"], row["dynamics"]) for row in rows if row[f"reward_{step}"] is not None]
         errors.scatter(*zip(*shown, strict=True) if shown else ((), ()), color=COLOURS[colour], label=f"{step} ahead")
     for row in rows:
-        returns.scatter(row["returns"], [row["family"]] * len(row["returns"]), color=COLOURS["reference"], s=16)
+        returns.scatter(row["returns"], [row["dynamics"]] * len(row["returns"]), color=COLOURS["reference"], s=16)
         if row["return"] is not None:
-            returns.scatter([row["return"]], [row["family"]], color=COLOURS["run"])
+            returns.scatter([row["return"]], [row["dynamics"]], color=COLOURS["run"])
     errors.set(title="open-loop reward error, share of variance (1: the mean)", xlim=(0, None))
     returns.set(title="return of planning: episodes and mean", xlim=(0, None))
     errors.invert_yaxis()

@@ -18,14 +18,14 @@ def require_same_run(folder: Path, words: Sequence[str], *, free: Collection[str
     free: dotted keys that may differ, since the run can be continued with other values. Drawing that was left to the
     machine may have come out either way.
     """
-    asked = _leaves(load_config(list(words)))
+    wanted = _leaves(load_config(list(words)))
     if not _begun(folder):
         return
     saved = _leaves(read_yaml(folder / "config.yaml"))
-    if asked.get("task.env.look") == "auto":
+    if wanted.get("task.env.look") == "auto":
         free = [*free, "task.env.look"]
-    for key in sorted({*saved, *asked} - {*PLACES, *free}):
-        require_same(key, saved.get(key, "nothing"), asked.get(key, "nothing"), folder)
+    for key in sorted({*saved, *wanted} - {*PLACES, *free}):
+        require_same(key, saved.get(key, "nothing"), wanted.get(key, "nothing"), folder)
 
 
 def require_same(key: str, before: Any, now: Any, folder: Path) -> None:
@@ -37,8 +37,8 @@ def require_same(key: str, before: Any, now: Any, folder: Path) -> None:
 def finished(folder: Path) -> dict[str, Any] | None:
     """The results of a run that was played to its end."""
     path = folder / "results.json"
-    found = json.loads(path.read_text()) if path.exists() else {}
-    return found if found.get("status") == "finished" else None
+    results = json.loads(path.read_text()) if path.exists() else {}
+    return results if results.get("status") == "finished" else None
 
 
 def play(folder: Path, words: Sequence[str], *, renewed: Sequence[str] = ()) -> dict[str, Any]:
@@ -46,10 +46,10 @@ def play(folder: Path, words: Sequence[str], *, renewed: Sequence[str] = ()) -> 
 
     Raises KeyboardInterrupt where it was stopped.
     """
-    found = fit.main([*([f"resume={folder}"] if _begun(folder) else [*words, f"run_dir={folder}"]), *renewed])
-    if found.get("exit_code"):
+    results = fit.main([*([f"resume={folder}"] if _begun(folder) else [*words, f"run_dir={folder}"]), *renewed])
+    if results.get("exit_code"):
         raise KeyboardInterrupt
-    return found
+    return results
 
 
 def _begun(folder: Path) -> bool:
@@ -58,8 +58,8 @@ def _begun(folder: Path) -> bool:
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Values by dotted key."""
-    found: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for name, value in tree.items():
         inner = _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-        found |= inner
-    return found
+        leaves |= inner
+    return leaves

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from trainers.command.configuration import BadConfig
+from trainers.command.configuration import BadConfig, whole_number
 
 
 def names(key: str, text: str, known: Collection[str]) -> list[str]:
@@ -15,7 +15,4 @@ def names(key: str, text: str, known: Collection[str]) -> list[str]:
 
 def numbers(key: str, text: str) -> list[int]:
     """Whole numbers of at least 1 with commas between them; raises BadConfig for any other text."""
-    parts = text.split(",")
-    if not all(part.isdecimal() and int(part) for part in parts):
-        raise BadConfig(f"{key}: expected whole numbers of at least 1 with commas between them, got {text!r}")
-    return [int(part) for part in parts]
+    return [whole_number(key, part) for part in text.split(",")]

@@ -4,9 +4,9 @@ import re
 from trainers.benchmarks.models import table
 
 
-def row(family, error, mean):
+def row(dynamics, error, mean):
     errors = {"reward": error, "reward_1": error, "reward_5": 2 * error, "reward_15": None}
-    return {"family": family, "updates": 7, **errors, "return": mean, "returns": [mean] * 2, "update_ms": 1.0}
+    return {"dynamics": dynamics, "updates": 7, **errors, "return": mean, "returns": [mean] * 2, "update_ms": 1.0}
 
 
 ROWS = [row("gaussian", 0.25, 400.0), row("deterministic", 0.5, 100.0)]

@@ -65,7 +65,7 @@ def test_a_batch_has_a_row_of_its_own_and_peers_that_take_one() -> None:
 
 @pytest.mark.parametrize("given", ["batches=0", "batches=two", "candidates="])
 def test_numbers_that_are_none_are_refused(given: str) -> None:
-    with pytest.raises(BadConfig, match=f"{given.split('=')[0]}: expected whole numbers"):
+    with pytest.raises(BadConfig, match=f"{given.split('=')[0]}: expected a whole number"):
         benchmark.main(["planners", "problems=quadratic", given])
 
 
