@@ -1,4 +1,4 @@
-"""Benchmarks print what they promise; their figures are not tested, machines differ."""
+"""Benchmarks print what they say they do; their figures are not tested, machines differ."""
 
 import pytest
 
@@ -19,7 +19,7 @@ SMALL = ["experiment=smoke", "repeats=2"]
         ("prefetch", [*SMALL, "rows=600"], {"wait_share", "update_and_wait_ms"}),
     ],
 )
-def test_results_hold_the_promised_figures(what: str, arguments: list[str], keys: set[str]) -> None:
+def test_results_hold_the_named_figures(what: str, arguments: list[str], keys: set[str]) -> None:
     result = benchmark.main([what, *arguments])
     assert keys <= result.keys()
     assert all(result[key] for key in keys)

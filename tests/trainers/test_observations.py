@@ -54,8 +54,8 @@ def test_it_trains_and_is_evaluated(kind: str, tmp_path: Path) -> None:
     assert losses == {f"loss/{name}" for name in decoded}
     for name in losses:
         assert np.isfinite(metrics[name][-1]) or np.isfinite(metrics[name][~np.isnan(metrics[name])]).all()
-    receipt = evaluate.main([f"checkpoint={tmp_path / 'run'}", "episodes=1", "device=cpu"])
-    assert receipt["returns"] == results["returns"]
+    evaluated = evaluate.main([f"checkpoint={tmp_path / 'run'}", "episodes=1", "device=cpu"])
+    assert evaluated["returns"] == results["returns"]
     films = {path.name for path in (tmp_path / "run" / "videos").glob("open_loop_final*.mp4")}
     assert len(films) == {"joints": 1, "cameras": 2, "state": 0}[kind.split()[-1]]
 

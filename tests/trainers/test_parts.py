@@ -41,11 +41,11 @@ def test_a_run_of_parts_from_outside_is_continued_and_evaluated(runs, tmp_path):
     assert saved["parts"] == [str(OUTSIDE)] and saved["planner"]["name"] == "halving"
     resumed = runs.fit(f"resume={folder}", "task.env_steps=60")
     assert resumed.wait() == 0, resumed.err.read_text()
-    receipt = evaluate.main([f"checkpoint={folder}", "episodes=1", "planner.horizon=2"])
+    evaluated = evaluate.main([f"checkpoint={folder}", "episodes=1", "planner.horizon=2"])
     assert (
-        receipt["planner"]["name"] == "halving"
-        and receipt["planner"]["horizon"] == 2
-        and 0 < receipt["return_mean"] < 50
+        evaluated["planner"]["name"] == "halving"
+        and evaluated["planner"]["horizon"] == 2
+        and 0 < evaluated["return_mean"] < 50
     )
 
 

@@ -49,7 +49,17 @@ def evaluate(
     first_seed = int(config["seed"]) if seed is None else whole_number("seed", seed, least=0)
     folder, name = _output(root, out)
     weights = DurableCheckpointIO().load_checkpoint(path)["state_dict"]
-    results = _evaluate(config, weights, root, folder, name, count, width, first_seed, where)
+    with open_evaluation_pool(config, width) as pool:
+        if config["evaluation"].get("visuals") is not None:
+            require_same_frames(pool.spec, read_spec(root, key="evaluation.visuals"))
+        require_task_fits(root, pool.spec, key="checkpoint")
+        agent = build_agent(config, pool.spec)
+        load_weights(agent, weights)
+        agent = agent.to(where).eval()
+        evaluation = Evaluator(lambda _: pool, envs=width, seed=first_seed).run(agent, episodes=count)
+        pictures = write_pictures(folder, agent, evaluation, pool.spec, name=name)
+        results = _results(config, evaluation, pool.spec, first_seed, device=where, envs=width)
+    results |= {"files": [str(path) for path in pictures]}
     results |= {"checkpoint": str(path), "seconds": round(time.monotonic() - start, 1)}
     results |= {"run_dir": str(root), "results_file": str(folder / f"results_{name}.json")}
     write_json(Path(results["results_file"]), {**results, "config": config, "versions": versions()})
@@ -59,44 +69,19 @@ def evaluate(
 
 def _show(results: dict[str, Any]) -> None:
     """The results for a person, on standard error."""
-    interval, ms = results["return_ci95"], results.get("decision_ms")
+    interval, ms = results["return_ci95"], results["decision_ms"]
     between = f"{interval[0]:.1f} to {interval[1]:.1f}" if interval else "none below four episodes"
-    faults = f", {results['faults']} more cut short by faults" if results.get("faults") else ""
+    faults = f", {results['faults']} more cut short by faults" if results["faults"] else ""
     rows = {
         "return": f"{results['return_mean']:.1f} mean of {results['episodes']} episodes{faults}",
         "95% interval": f"{between} (over episodes of this one agent, not over training seeds)",
         "middle half": f"{results['return_iqm']:.1f} mean",
         "lowest, highest": f"{min(results['returns']):.1f}, {max(results['returns']):.1f}",
-        "a decision": f"{ms['p50']:.1f} ms in the median, {ms['p95']:.1f} at most in 95%" if ms else "",
+        "a decision": f"{ms['p50']:.1f} ms in the median, {ms['p95']:.1f} at most in 95%",
         "computed on": f"{results['device']}, {results['envs_per_decision']} environments at once",
         "written to": results["results_file"],
     }
     show_facts(results["task"], rows)
-
-
-def _evaluate(
-    config: dict[str, Any],
-    weights: dict[str, torch.Tensor],
-    root: Path,
-    folder: Path,
-    name: str,
-    count: int,
-    width: int,
-    seed: int,
-    where: torch.device,
-) -> dict[str, Any]:
-    """What was measured, and the films of it."""
-    with open_evaluation_pool(config, width) as pool:
-        if config["evaluation"].get("visuals") is not None:
-            require_same_frames(pool.spec, read_spec(root, key="evaluation.visuals"))
-        require_task_fits(root, pool.spec, key="checkpoint")
-        agent = build_agent(config, pool.spec)
-        load_weights(agent, weights)
-        agent = agent.to(where).eval()
-        evaluation = Evaluator(lambda _: pool, envs=width, seed=seed).run(agent, episodes=count)
-        pictures = write_pictures(folder, agent, evaluation, pool.spec, name=name)
-        results = _results(config, evaluation, pool.spec, seed, device=where, envs=width)
-    return {**results, "files": [str(p) for p in pictures]}
 
 
 def _output(root: Path, out: str | None) -> tuple[Path, str]:
@@ -124,20 +109,24 @@ def _device(text: str) -> torch.device:
 def _results(
     config: dict[str, Any], evaluation: Evaluation, spec: EnvSpec, seed: int, *, device: torch.device, envs: int
 ) -> dict[str, Any]:
+    """Returns of the episodes whose starts come from `seed`, `envs` of them side by side; and by what agent."""
     milliseconds = np.asarray(evaluation.decision_ms)
-    facts = evaluation_facts(
-        config,
-        evaluation.returns,
-        seeds=evaluation.seeds,
-        seed=seed,
-        env_steps=evaluation.env_steps,
-        decisions=evaluation.decisions,
-        envs=envs,
-        device=device,
-        action_repeat=spec.action_repeat,
-    )
     return {
-        **facts,
+        "task": config["task"]["name"],
+        "return_mean": evaluation.return_mean,
+        "return_ci95": mean_ci95(evaluation.returns),
+        "return_iqm": iqm(evaluation.returns),
+        "returns": evaluation.returns,
+        "episodes": len(evaluation.returns),
+        "episode_seeds": evaluation.seeds,
+        "seed": seed,
+        "env_steps": evaluation.env_steps,
+        "decisions": evaluation.decisions,
+        "envs_per_decision": envs,
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "planner": config["planner"],
+        "action_repeat": spec.action_repeat,
         "faults": evaluation.faults,
         "decision_ms": {q: float(np.percentile(milliseconds, p)) for q, p in (("p50", 50), ("p95", 95), ("p99", 99))},
         "act_with": config["agent"]["act_with"],
@@ -145,36 +134,4 @@ def _results(
         "look": spec.look,
         "backend": spec.backend,
         "visuals": dict(spec.visuals),
-    }
-
-
-def evaluation_facts(
-    config: dict[str, Any],
-    returns: Sequence[float],
-    *,
-    seeds: Sequence[int],
-    seed: int,
-    env_steps: int,
-    decisions: int,
-    envs: int,
-    device: torch.device,
-    action_repeat: int,
-) -> dict[str, Any]:
-    """Returns of episodes opened by `seeds`, which come from `seed`, `envs` of them side by side; and by what agent."""
-    return {
-        "task": config["task"]["name"],
-        "return_mean": float(np.mean(returns)),
-        "return_ci95": mean_ci95(returns),
-        "return_iqm": iqm(returns),
-        "returns": list(returns),
-        "episodes": len(returns),
-        "episode_seeds": list(seeds),
-        "seed": seed,
-        "env_steps": env_steps,
-        "decisions": decisions,
-        "envs_per_decision": envs,
-        "device": str(device),
-        "threads": torch.get_num_threads(),
-        "planner": config["planner"],
-        "action_repeat": action_repeat,
     }

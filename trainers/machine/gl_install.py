@@ -6,9 +6,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from trainers.machine.rendering import FIXES, Check, wanted_backends
+from trainers.machine.rendering import FIXES, PACKAGES, Check, wanted_backends
 
-PACKAGES = {"egl": ("libegl1", "libgl1-mesa-dri"), "osmesa": ("libosmesa6",)}
 STDERR = 2  # apt-get's own words are no part of a command's result
 ABSENT = ("cannot be loaded", "Cannot initialize")  # no library, or one without a driver
 PRESENT = ("hangs", "killed by signal", "blank frame")  # a driver that fails is not mended by another package

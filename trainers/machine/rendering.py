@@ -10,10 +10,8 @@ from typing import Any, Literal
 
 BACKENDS = ("egl", "osmesa")
 TIMEOUT_SECONDS = 30.0
-FIXES = {
-    "egl": "sudo apt-get update && sudo apt-get install -y libegl1 libgl1-mesa-dri",
-    "osmesa": "sudo apt-get update && sudo apt-get install -y libosmesa6",
-}
+PACKAGES = {"egl": ("libegl1", "libgl1-mesa-dri"), "osmesa": ("libosmesa6",)}
+FIXES = {name: f"sudo apt-get update && sudo apt-get install -y {' '.join(PACKAGES[name])}" for name in BACKENDS}
 # The environment's own code draws, so that what is measured is what training will use.
 CHILD = """
 import json, sys, time

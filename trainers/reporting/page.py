@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from datamodules.storage.durable import write_atomic
 from trainers.command.configuration import BadConfig
 from trainers.reporting.charts import Series, line_chart, short, thin, to_svg
 from trainers.reporting.published_curves import Curve, published_curves
-from trainers.run_folder.read import Run, is_number, read_run
+from trainers.run_folder.read import Run, is_number, leaves, read_run
 
 TIME_PARTS = ("env", "plan", "wait", "update", "evaluation", "rest")
 COUNTERS = ("env_steps", "decisions", "updates")
@@ -261,7 +261,9 @@ def _facts(run: Run) -> list[tuple[str, str]]:
 
 
 def _versions(run: Run) -> list[tuple[str, str]]:
-    versions = [(name.replace("_", " "), _plain(value)) for name, value in _leaves(run.versions) if name != "device"]
+    versions = [
+        (name.replace("_", " "), _plain(value)) for name, value in leaves(run.versions).items() if name != "device"
+    ]
     return [(name, value) for name, value in versions if value]
 
 
@@ -297,14 +299,6 @@ def _pictures(run: Run, prefix: str) -> list[dict[str, str]]:
 def _counter(run: Run, name: str) -> float | None:
     value = run.results.get(name)
     return float(value) if is_number(value) else run.last(name)
-
-
-def _leaves(source: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for name, value in source.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _plain(value: Any) -> str:

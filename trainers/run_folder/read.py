@@ -81,6 +81,14 @@ def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values of nested mappings by dotted key."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
 def _find(source: Any, name: str) -> Any:
     if not isinstance(source, Mapping):
         return None

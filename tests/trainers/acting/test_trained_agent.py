@@ -33,9 +33,9 @@ def played(agent, seed):
 
 
 def test_it_acts_as_well_as_the_evaluation_says(finished, agent):
-    receipt = evaluate.main([f"checkpoint={finished}", "episodes=2", "agent.act_with=actor"])
+    evaluated = evaluate.main([f"checkpoint={finished}", "episodes=2", "agent.act_with=actor"])
     actor = load_agent(finished, overrides=["agent.act_with=actor"])
-    for seed, expected in zip(receipt["episode_seeds"], receipt["returns"], strict=True):
+    for seed, expected in zip(evaluated["episode_seeds"], evaluated["returns"], strict=True):
         assert played(actor, seed) == pytest.approx(expected, abs=1e-4)  # the actor's mode needs no noise
     assert played(agent, 3) == played(agent, 3)
 

@@ -134,9 +134,9 @@ def test_a_named_task_is_acted_in(runs, finished, tmp_path):
     columns = read_metrics(tmp_path / "run" / "metrics.csv")
     assert columns["updates"][np.isfinite(columns["eval/return_mean"])].tolist() == [4, 8]
     # and is what the run can be evaluated in later
-    receipt = runs.start("evaluate", f"checkpoint={tmp_path / 'run'}", "episodes=1", "planner.iterations=1")
-    assert receipt.wait() == 0, receipt.err.read_text()
-    assert receipt.results()["task"] == "toy_point"
+    evaluated = runs.start("evaluate", f"checkpoint={tmp_path / 'run'}", "episodes=1", "planner.iterations=1")
+    assert evaluated.wait() == 0, evaluated.err.read_text()
+    assert evaluated.results()["task"] == "toy_point"
 
 
 @pytest.mark.parametrize(
@@ -189,6 +189,6 @@ def test_imagination_moves_the_policy_and_never_the_model(runs, finished, tmp_pa
     assert resumed.wait() == 0, resumed.err.read_text()
     again = checkpoint(folder)["state_dict"]
     assert all(torch.equal(again[name], weight) for name, weight in before.items() if "dynamics" in name)
-    receipt = runs.start("evaluate", f"checkpoint={folder}", "episodes=1", "agent.act_with=actor")
-    assert receipt.wait() == 0, receipt.err.read_text()
-    assert receipt.results()["act_with"] == "actor"
+    evaluated = runs.start("evaluate", f"checkpoint={folder}", "episodes=1", "agent.act_with=actor")
+    assert evaluated.wait() == 0, evaluated.err.read_text()
+    assert evaluated.results()["act_with"] == "actor"

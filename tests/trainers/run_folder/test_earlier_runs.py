@@ -22,8 +22,8 @@ def run(tmp_path: Path) -> Path:
 
 def test_it_is_evaluated_with_the_returns_that_it_had(run: Path) -> None:
     before = json.loads((run / "results.json").read_bytes())["returns"]
-    receipt = evaluate.main([f"checkpoint={run}", "episodes=2", "device=cpu"])
-    assert receipt["returns"] == pytest.approx(before, abs=1e-4)
+    evaluated = evaluate.main([f"checkpoint={run}", "episodes=2", "device=cpu"])
+    assert evaluated["returns"] == pytest.approx(before, abs=1e-4)
 
 
 def test_it_goes_on_where_it_stopped(run: Path) -> None:

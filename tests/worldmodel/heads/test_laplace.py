@@ -102,7 +102,7 @@ def test_scores_are_those_of_rewards_with_kappa_times_their_std() -> None:
     assert (total > 0).all()
 
 
-def test_a_plan_without_kappa_is_the_search_s_own_and_others_promise_more_or_less() -> None:
+def test_a_plan_without_kappa_is_the_search_s_own_and_others_predict_more_or_less() -> None:
     agent = confident()
     agent.losses(random_batch())
     options = {"horizon": 3, "candidates": 16, "elites": 4, "iterations": 2}

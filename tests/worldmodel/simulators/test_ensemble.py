@@ -103,8 +103,8 @@ def test_noise_has_its_member_s_std() -> None:
     assert state[0, :20_000].std().item() == pytest.approx(0.5, rel=0.02)
 
 
-class Promises:
-    """s' = what member m promises for an action: a regression of rewards."""
+class Regressions:
+    """s' = what member m predicts for an action: a regression of rewards."""
 
     latent_dim = noisy_dims = 1
 
@@ -141,11 +141,11 @@ def test_a_single_model_s_planner_exploits_an_outlier_and_the_ensemble_s_does_no
     reward[-1] = 3.0
     weight = torch.ones(6, 42)
     weight[::2, -1] = 0.0
-    ensemble, single = Promises(6), Promises(1)
+    ensemble, single = Regressions(6), Regressions(1)
     ensemble.fit(action, reward, weight)
     single.fit(action, reward, torch.ones(1, 42))
 
-    def chosen(members: Promises, kappa: float) -> float:
+    def chosen(members: Regressions, kappa: float) -> float:
         world = EnsembleSimulator(simulator=Flat(), ensemble=members, particles=members.members, kappa=kappa)
         planner = CEM(horizon=1, candidates=100, elites=5, iterations=5)
         with torch.no_grad():
@@ -198,7 +198,7 @@ def test_every_search_plans_over_members_wherever_they_are_from(name: str, searc
 
 
 @pytest.mark.parametrize("name", ["laplace", "variational"])
-def test_what_draws_of_weights_disagree_on_lowers_a_careful_planner_s_promise(name: str) -> None:
+def test_what_draws_of_weights_disagree_on_lowers_a_careful_planner_s_value(name: str) -> None:
     agent = small_agent(name).eval()
     torch.nn.init.normal_(agent.reward.net[-1].weight)
     options = {"horizon": 3, "candidates": 16, "elites": 4, "iterations": 2, "particles": 3}

@@ -1,12 +1,13 @@
 """Runs that a benchmark keeps in folders: refused where they are other ones, else begun, gone on with, or read."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from trainers import fit
 from trainers.command.configuration import BadConfig, load_config, read_yaml
+from trainers.run_folder.read import leaves
 
 # where a run lies, which says nothing of what it is
 PLACES = ("run_dir", "resume")
@@ -18,10 +19,10 @@ def require_same_run(folder: Path, words: Sequence[str], *, free: Collection[str
     free: dotted keys that may differ, since the run can be continued with other values. Drawing that was left to the
     machine may have come out either way.
     """
-    wanted = _leaves(load_config(list(words)))
+    wanted = leaves(load_config(list(words)))
     if not _begun(folder):
         return
-    saved = _leaves(read_yaml(folder / "config.yaml"))
+    saved = leaves(read_yaml(folder / "config.yaml"))
     if wanted.get("task.env.look") == "auto":
         free = [*free, "task.env.look"]
     for key in sorted({*saved, *wanted} - {*PLACES, *free}):
@@ -54,12 +55,3 @@ def play(folder: Path, words: Sequence[str], *, renewed: Sequence[str] = ()) -> 
 
 def _begun(folder: Path) -> bool:
     return (folder / "config.yaml").exists()
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values by dotted key."""
-    leaves: dict[str, Any] = {}
-    for name, value in tree.items():
-        inner = _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-        leaves |= inner
-    return leaves

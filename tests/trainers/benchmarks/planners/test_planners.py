@@ -1,4 +1,4 @@
-"""What the planners' benchmark promises: the workload's size, known optima, a row for each planner."""
+"""What the planners' benchmark shows: the workload's size, known optima, a row for each planner."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def test_the_plain_peer_finds_the_optimum() -> None:
     assert problem.gap(0, plan) < 1e-2
 
 
-def test_every_planner_has_a_row_with_the_promised_keys(tmp_path: Path) -> None:
+def test_every_planner_has_a_row_with_the_same_keys(tmp_path: Path) -> None:
     options = ["problems=quadratic", "peers=plain,bare", "candidates=8", "iterations=2", "repeats=1", f"out={tmp_path}"]
     rows = benchmark.main(["planners", *options])["rows"]
     assert [row["planner"] for row in rows] == [*PLANNERS, "peer:plain", "peer:bare"]
