@@ -130,20 +130,20 @@ def _spread(share: float, among: int) -> list[int]:
 
 def _without(content: Content, episodes: Collection[int]) -> Content:
     """Content without the spans of these numbers, counted over all streams."""
-    kept, first = [], 0
+    spans_left, first = [], 0
     for spans in content.spans:
-        kept.append(spans[[first + i not in episodes for i in range(len(spans))]])
+        spans_left.append(spans[[first + i not in episodes for i in range(len(spans))]])
         first += len(spans)
-    return replace(content, spans=tuple(kept))
+    return replace(content, spans=tuple(spans_left))
 
 
 def _ranks(folder: Path) -> list[Path]:
     if (folder / HEADER).is_file() or any(folder.glob("stream_*")):
         return [folder]
-    found = sorted(path for path in folder.glob("rank_*") if path.is_dir())
-    if not found:
+    ranks = sorted(path for path in folder.glob("rank_*") if path.is_dir())
+    if not ranks:
         raise ReplayMismatch(f"{folder}: expected {HEADER} or rank_*/{HEADER}, got neither")
-    return found
+    return ranks
 
 
 def _one_spec(folders: Sequence[Path], specs: Sequence[EnvSpec]) -> EnvSpec:
@@ -166,9 +166,9 @@ class _Log:
         self.bytes = sum(len(whole) for whole in self.maps.values())
 
     def _hold(self, paths: Sequence[Path]) -> dict[Path, Source]:
-        held = [retry(partial(FileSnapshot, path, resident=self._resident)) for path in paths]
-        self.maps = {file.path: file.whole for file in held}
-        return {file.path: partial(retry, file.read) for file in held}
+        snapshots = [retry(partial(FileSnapshot, path, resident=self._resident)) for path in paths]
+        self.maps = {file.path: file.whole for file in snapshots}
+        return {file.path: partial(retry, file.read) for file in snapshots}
 
 
 class _Reader:
@@ -186,8 +186,8 @@ class _Reader:
         self.damaged_blocks = counters.damaged_blocks + log.reader.broken_manifests
         self.lost_rows = counters.lost_rows
 
-    def _take(self, found: StoredBlock, path: Path) -> None:
-        block, expected = found.block, self._next_row
+    def _take(self, stored: StoredBlock, path: Path) -> None:
+        block, expected = stored.block, self._next_row
         self._next_row = block.next_row
         if block.first_row != expected:
             self.stream.interrupt()
@@ -195,7 +195,7 @@ class _Reader:
         if block.kind is Kind.DROP:
             block = replace(block, rows=first_row - self._here(block.first_row - block.rows))
         self._numbers.append((block.first_row, first_row))
-        self.stream.visit(replace(block, first_row=first_row), path, found.begin)
+        self.stream.visit(replace(block, first_row=first_row), path, stored.begin)
 
     def _here(self, number: int) -> int:
         """Which row here is the log's row `number`, or the next after it where that one is lost."""

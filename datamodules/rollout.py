@@ -213,6 +213,6 @@ class SmoothRandom:
         """Actions [n, A] that do not look at what is observed."""
         for row in np.flatnonzero(ready):
             fresh = self._std * self._rngs[row].standard_normal(self._noise.shape[1])
-            kept, new = (0.0, 1.0) if is_first[row] else (self._smoothing, np.sqrt(1 - self._smoothing**2))
-            self._noise[row] = kept * self._noise[row] + new * fresh
+            old_share, new_share = (0.0, 1.0) if is_first[row] else (self._smoothing, np.sqrt(1 - self._smoothing**2))
+            self._noise[row] = old_share * self._noise[row] + new_share * fresh
         return np.clip(self._noise, -1, 1).astype(np.float32)

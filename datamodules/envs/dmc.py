@@ -191,12 +191,11 @@ class DmcEnv:
         """Hold an action [A] in [-1, 1] for action_repeat control steps and sum rewards; raises BadAction, NotReset."""
         require_open(self._open)
         control = self._middle + self._half * checked_action(action, action_dim=self.spec.action_dim)
-        held = hold(self.env, control, self.spec.action_repeat, self.spec.episode_steps - self._control_steps)
-        self._control_steps += held.env_steps
-        self._open = not held.is_last
-        return Step(
-            self._observed(held.observation), held.reward, False, held.is_last, held.is_terminal, held.env_steps
-        )
+        row = hold(self.env, control, self.spec.action_repeat, self.spec.episode_steps - self._control_steps)
+        self._control_steps += row.env_steps
+        self._open = not row.is_last
+        flags = (False, row.is_last, row.is_terminal)
+        return Step(self._observed(row.observation), row.reward, *flags, row.env_steps)
 
     def render(self, size: int) -> NDArray[np.uint8]:
         """Draw the present state as uint8 [size, size, 3] in the same look, for videos; raises BadOption."""

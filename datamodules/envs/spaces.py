@@ -117,15 +117,15 @@ def choose_observer(
     if observe == STATE and not read:
         raise BadSpace(f"observation: expected numbers for observe=state, got {space}")
     plain = image_key is not None or (len(images) == 1 and not read)
-    found: dict[str, ImageReader | None] = {"pixels" if plain else _name(p, "pixels"): r for p, r in images.items()}
-    if not found and observe != STATE:
-        found = {"pixels": None}
+    chosen: dict[str, ImageReader | None] = {"pixels" if plain else _name(p, "pixels"): r for p, r in images.items()}
+    if not chosen and observe != STATE:
+        chosen = {"pixels": None}
     names = {_name(path, STATE): reader for path, reader in read.items()}
-    if clash := found.keys() & names.keys():
+    if clash := chosen.keys() & names.keys():
         raise BadOption(f"observe: expected other names of vectors than of images, got {sorted(clash)}")
     # what is drawn by default looks at the world, not at the observation: nothing is left out of a view
-    unread = [] if None in found.values() and observe == "auto" else [*(parts.keys() - images.keys() - read.keys())]
-    return Observer(found, names, _notes(sorted(unread), parts))
+    unread = [] if None in chosen.values() and observe == "auto" else [*(parts.keys() - images.keys() - read.keys())]
+    return Observer(chosen, names, _notes(sorted(unread), parts))
 
 
 def _named(

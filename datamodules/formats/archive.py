@@ -57,8 +57,8 @@ class Archive:
                 infos = archive.infolist()
             refuse_above(limits.members, len(infos), f"{self.name}: members")
             keys = _keys(self.name, infos)
-            asked = sum(info.file_size for info in infos)
-            require_unpacked(self.name, unpacked=asked, packed=len(content), limits=limits)
+            nbytes = sum(info.file_size for info in infos)
+            require_unpacked(self.name, unpacked=nbytes, packed=len(content), limits=limits)
             _refuse_overlap(self.name, infos)
             view = memoryview(content)
             self.members = {key: _member(f"{self.name} {key}", view, info, limits) for key, info in keys.items()}
@@ -130,9 +130,9 @@ def _member(name: str, content: memoryview, info: zipfile.ZipInfo, limits: Limit
     elif info.compress_size != info.file_size:
         raise HostileFile(f"{name}: expected as many bytes stored as declared, got {len(packed)}, {info.file_size}")
     shape, dtype, fortran, skip = _npy_header(name, bytes(head))
-    asked = require_array(name, shape, dtype.itemsize, limits=limits)
-    if skip + asked != info.file_size:
-        raise HostileFile(f"{name}: expected {info.file_size - skip} bytes of array, got shape {shape} of {asked}")
+    nbytes = require_array(name, shape, dtype.itemsize, limits=limits)
+    if skip + nbytes != info.file_size:
+        raise HostileFile(f"{name}: expected {info.file_size - skip} bytes of array, got shape {shape} of {nbytes}")
     return Member(shape, dtype, fortran, info, skip, packed)
 
 

@@ -163,14 +163,14 @@ def find_fields(keys: Collection[str], *, terminal_key: str = "") -> dict[str, s
     Raises:
         FormatError: where `terminal_key` names a key that is not there.
     """
-    found = {field: next((name for name in names if name in keys), "") for field, names in FIELDS.items()}
+    stored_as = {field: next((name for name in names if name in keys), "") for field, names in FIELDS.items()}
     if terminal_key == "none":
-        found |= {"is_terminal": "", "done": "", "discount": ""}
+        stored_as |= {"is_terminal": "", "done": "", "discount": ""}
     elif terminal_key:
         if terminal_key not in keys:
             raise FormatError(f"terminal_key: expected one of {', '.join(sorted(keys)[:20])}, got {terminal_key!r}")
-        found |= {"is_terminal": terminal_key, "done": "", "discount": ""}
-    return {field: key for field, key in found.items() if key}
+        stored_as |= {"is_terminal": terminal_key, "done": "", "discount": ""}
+    return {field: key for field, key in stored_as.items() if key}
 
 
 @dataclass(frozen=True, slots=True)
@@ -436,10 +436,10 @@ class Assembler:
         return EnvSpec(task, images, dims, repeat, steps, discrete=discrete, vectors=vectors)
 
 
-def _one_hot(name: str, taken: NDArray[Any], count: int, first: int) -> NDArray[np.float32]:
-    if taken.dtype.kind not in "biu":
-        raise FormatError(f"{name}: expected integers [T], got {taken.dtype} {taken.shape}")
-    index = taken.astype(np.int64) - first
+def _one_hot(name: str, chosen: NDArray[Any], count: int, first: int) -> NDArray[np.float32]:
+    if chosen.dtype.kind not in "biu":
+        raise FormatError(f"{name}: expected integers [T], got {chosen.dtype} {chosen.shape}")
+    index = chosen.astype(np.int64) - first
     if len(index) and not 0 <= index.min() <= index.max() < count:
         raise FormatError(f"{name}: expected {count} actions, got {index.min()}..{index.max()}")
     return np.eye(count, dtype=np.float32)[index]

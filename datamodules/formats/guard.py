@@ -46,10 +46,10 @@ class Limits:
 LIMITS = Limits()
 
 
-def refuse_above(limit: int, asked: int, name: str) -> None:
+def refuse_above(limit: int, amount: int, name: str) -> None:
     """Raise HostileFile where `asked` is more than `limit`; name: of the file and of what is counted."""
-    if asked > limit:
-        raise HostileFile(f"{name}: expected at most {limit}, got {asked}")
+    if amount > limit:
+        raise HostileFile(f"{name}: expected at most {limit}, got {amount}")
 
 
 def require_unpacked(name: str, *, unpacked: int, packed: int, limits: Limits = LIMITS) -> None:
@@ -63,9 +63,9 @@ def require_array(name: str, shape: Sequence[int], itemsize: int, *, limits: Lim
     """The bytes of an array of this shape; refuses too many, in integers that cannot overflow."""
     if any(length < 0 for length in shape):
         raise HostileFile(f"{name}: expected no negative lengths, got shape {tuple(shape)}")
-    asked = itemsize * math.prod(int(length) for length in shape)
-    refuse_above(limits.episode_bytes, asked, f"{name}: bytes of shape {tuple(shape)}")
-    return asked
+    amount = itemsize * math.prod(int(length) for length in shape)
+    refuse_above(limits.episode_bytes, amount, f"{name}: bytes of shape {tuple(shape)}")
+    return amount
 
 
 def require_image(name: str, width: int, height: int, *, limits: Limits = LIMITS) -> None:

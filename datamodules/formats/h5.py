@@ -87,9 +87,9 @@ def read(dataset: Any, name: str, rows: slice | None = None) -> NDArray[Any]:
         _require_plain(h5py, dataset, name)
         count = dataset.shape[0] if dataset.shape else 1
         begin, end, _ = (rows or slice(None)).indices(count)
-        asked = require_array(name, (max(0, end - begin), *dataset.shape[1:]), dataset.dtype.itemsize)
-        if asked and dataset.size * dataset.dtype.itemsize == asked:
-            require_unpacked(name, unpacked=asked, packed=dataset.id.get_storage_size())
+        nbytes = require_array(name, (max(0, end - begin), *dataset.shape[1:]), dataset.dtype.itemsize)
+        if nbytes and dataset.size * dataset.dtype.itemsize == nbytes:
+            require_unpacked(name, unpacked=nbytes, packed=dataset.id.get_storage_size())
         _require_chunks(dataset, name)
         return np.asarray(dataset[begin:end] if dataset.shape else dataset[()])
 
@@ -165,17 +165,17 @@ def only_picture(group: Any, name: str, *, axes: tuple[int, ...], depth: int = 1
         FormatError: where there are none or several; names what there is.
     """
     leaves = list(_leaves(group, name, "", depth))
-    found = [
+    pictures = [
         path
         for path, leaf in leaves
         if (leaf.dtype == np.uint8 and leaf.ndim in axes)
         or (floats and leaf.dtype.kind == "f" and leaf.ndim == 4)
         or _is_encoded(leaf)
     ]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        what = f"{', '.join(found)}: say ?image_key={found[0]}, or several as a,b"
+    if len(pictures) == 1:
+        return pictures[0]
+    if pictures:
+        what = f"{', '.join(pictures)}: say ?image_key={pictures[0]}, or several as a,b"
     else:
         others = ", ".join(f"{path} {leaf.dtype} {leaf.shape}".strip() for path, leaf in leaves)
         scale = any(leaf.dtype.kind == "f" and leaf.ndim == 4 for _, leaf in leaves)

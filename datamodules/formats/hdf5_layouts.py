@@ -83,14 +83,14 @@ class Groups:
         label = f"{self._name} {demo}"
         group = h5.member(self._file, f"data/{demo}", label)
         keys = h5.names(group, label)
-        found = find_fields(keys, terminal_key=self._terminal_key)
+        key_of = find_fields(keys, terminal_key=self._terminal_key)
         observations = h5.member(group, "obs", label)
         floats = assembler.convention.image_scale > 0
         cameras = self._selection.keys or [h5.only_picture(observations, f"{label} obs", axes=(4,), floats=floats)]
-        fields: dict[str, Any] = {"action": self._values(group, found.get("action", "actions"), label)}
+        fields: dict[str, Any] = {"action": self._values(group, key_of.get("action", "actions"), label)}
         for field in ("reward", "env_steps"):
-            if field in found:
-                fields[field] = self._values(group, found[field], label)
+            if field in key_of:
+                fields[field] = self._values(group, key_of[field], label)
         closes = assembler.convention.departs and next((key for key in ("final_obs", "next_obs") if key in keys), None)
         films = []
         for camera in cameras:
@@ -98,17 +98,18 @@ class Groups:
             later = h5.member(group, f"{closes}/{camera}", label) if closes else None
             films.append(_with_last(film, later, f"{label} {closes}") if closes else film)
         fields |= self._selection.fields(dict(zip(cameras, films, strict=True)))
-        if "is_terminal" in found:
-            ends = self._values(group, found["is_terminal"], label).reshape(-1)
+        if "is_terminal" in key_of:
+            ends = self._values(group, key_of["is_terminal"], label).reshape(-1)
             if len(ends) == 1 < len(fields["action"]):  # one for the episode
                 ends = np.append(np.zeros(len(fields["action"]) - 1, np.bool_), ends != 0)
             fields["is_terminal"] = ends
-        used = {found[field] for field in ("action", "reward", "env_steps", "is_terminal") if field in found}
-        unread = {*keys} - {*used, "obs", "next_obs", "final_obs", *(found.values() if "is_terminal" in found else ())}
+        used = {key_of[field] for field in ("action", "reward", "env_steps", "is_terminal") if field in key_of}
+        used |= {*key_of.values()} if "is_terminal" in key_of else set()
+        unread = {*keys} - {*used, "obs", "next_obs", "final_obs"}
         seen = {f"obs/{each.split('/')[0]}" for each in cameras}
         unread |= {f"obs/{key}" for key in h5.names(observations, label)} - seen
-        if found.get("done") in unread:
-            unread = unread - {found["done"]} | {f"{found['done']} (terminations with terminal_key={found['done']})"}
+        if key_of.get("done") in unread:
+            unread = unread - {key_of["done"]} | {f"{key_of['done']} (terminations with terminal_key={key_of['done']})"}
         return assembler.trajectory(label, fields, unread=unread)
 
     def _values(self, group: Any, key: str, label: str) -> NDArray[Any]:
@@ -127,18 +128,18 @@ class Table:
     def episodes(self) -> list[Episode]:
         """In the order of their rows; raises FormatError."""
         name, images = self._name, self._selection.keys or [key for key in FIELDS["pixels"] if key in self._keys][:1]
-        found = find_fields(self._keys, terminal_key=self._terminal_key)
-        ends = {"step_type", "is_first", "is_terminal", "is_last", "truncated", "done"} & found.keys()
-        if not images or not set(images) <= set(self._keys) or not ends or "action" not in found:
+        key_of = find_fields(self._keys, terminal_key=self._terminal_key)
+        ends = {"step_type", "is_first", "is_terminal", "is_last", "truncated", "done"} & key_of.keys()
+        if not images or not set(images) <= set(self._keys) or not ends or "action" not in key_of:
             expected = " or ".join(self._selection.keys or FIELDS["pixels"])
             raise FormatError(
                 f"{name}: expected data/demo_*, or {expected} with action and step_type, is_first or an array that "
                 f"marks ends, got {self._keys[:20]}"
             )
-        flags = {key: self._values(found[key], name) for key in FLAGS if key in found}
+        flags = {key: self._values(key_of[key], name) for key in FLAGS if key in key_of}
         rows = (getattr(h5.member(self._file, images[0], name), "shape", None) or (0,))[0]
         pieces, terminal = split(name, flags, rows)
-        keys = {"pixels": images, "found": found, "flags": flags}
+        keys = {"pixels": images, "key_of": key_of, "flags": flags}
         return [
             Episode(
                 f"{name} rows {piece.rows.start} to {piece.rows.stop - 1}",
@@ -152,21 +153,21 @@ class Table:
         return h5.read(h5.member(self._file, key, label), f"{label} {key}", rows)
 
     def _read(self, piece: Piece, terminal: NDArray[np.bool_], keys: Any, assembler: Assembler) -> Trajectory:
-        label, found = f"{self._name} rows {piece.rows.start} to {piece.rows.stop - 1}", keys["found"]
+        label, key_of = f"{self._name} rows {piece.rows.start} to {piece.rows.stop - 1}", keys["key_of"]
         fields: dict[str, Any] = {"is_terminal": terminal}
         films = [h5.member(self._file, key, label) for key in keys["pixels"]]
         seen = [h5.read_images(film, f"{label} {film.name}", piece.rows) for film in films]
         fields |= self._selection.fields(dict(zip(keys["pixels"], seen, strict=True)))
         for field in ("action", "reward", "env_steps"):
-            if field in found:
-                fields[field] = self._values(found[field], label, piece.rows)
-        trajectory = assembler.trajectory(label, fields, unread={*self._keys} - {*found.values(), *keys["pixels"]})
+            if field in key_of:
+                fields[field] = self._values(key_of[field], label, piece.rows)
+        trajectory = assembler.trajectory(label, fields, unread={*self._keys} - {*key_of.values(), *keys["pixels"]})
         if not piece.begins:
             assembler.notes.add(BEGINS_INSIDE)
         if not piece.ends:
             assembler.notes.add(ENDS_INSIDE)
-        if "done" in found and not {"is_terminal", "discount"} & found.keys():
-            assembler.notes.add(DONE, detail=found["done"], terminations=bool(terminal.any()))
+        if "done" in key_of and not {"is_terminal", "discount"} & key_of.keys():
+            assembler.notes.add(DONE, detail=key_of["done"], terminations=bool(terminal.any()))
         return trajectory
 
 

@@ -171,17 +171,17 @@ class Film:
 
     def at(self, start: float, *, fps: float, count: int) -> Iterator[NDArray[np.uint8]]:
         """The frames [h, w, 3] at start, start + 1 / fps, ... seconds; raises FormatError where one is missing."""
-        found = 0
+        shown = 0
         for frame in self._decode(start):
             index = -1 if frame.time is None else round((frame.time - start) * fps)
-            if index > found:
+            if index > shown:
                 break
-            if index == found:
+            if index == shown:
                 yield self._pixels(frame)
-                found += 1
-            if found == count:
+                shown += 1
+            if shown == count:
                 return
-        raise FormatError(f"{self._name}: expected a frame at {start + found / fps:.3f} s, got none")
+        raise FormatError(f"{self._name}: expected a frame at {start + shown / fps:.3f} s, got none")
 
     def _decode(self, start: float | None = None) -> Iterator[Any]:
         with reading(f"{self._name}: expected frames, got", self._errors):

@@ -50,8 +50,8 @@ class ReplayFolder:
         """Compare the header with what this process writes, or write it; returns the format that was found."""
         content = {**self._mine, "capacity": capacity}
         try:
-            found = retry((self.path / HEADER).read_bytes)
-            header = _parse(found)
+            stored = retry((self.path / HEADER).read_bytes)
+            header = _parse(stored)
             require_same(header, {**self._mine, "format": header["format"]})
             return int(header["format"])
         except FileNotFoundError:
@@ -133,15 +133,15 @@ def _parse(data: bytes) -> dict[str, Any]:
     return {**header, "spec": spec}
 
 
-def require_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Raise ReplayMismatch naming the first key of `expected` that `found` has otherwise."""
+def require_same(stored: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Raise ReplayMismatch naming the first key of `expected` that `stored` has otherwise."""
     for key, value in expected.items():
-        if key in ("action_low", "action_high") and None in (found.get(key), value):
+        if key in ("action_low", "action_high") and None in (stored.get(key), value):
             continue  # folders of the past do not know them
         # these count as a whole: what is in them, nothing else, and their order
         if isinstance(value, dict) and key not in ("visuals", "images", "vectors"):
-            require_same(found.get(key, {}), value)
-        elif key == "streams" and found.get(key) != value:
-            raise ReplayMismatch(f"data.envs: expected {found.get(key)} as stored there, got {value}")
-        elif json.dumps(found.get(key)) != json.dumps(value):
-            raise ReplayMismatch(f"{key}: expected {value}, got {found.get(key)}")
+            require_same(stored.get(key, {}), value)
+        elif key == "streams" and stored.get(key) != value:
+            raise ReplayMismatch(f"data.envs: expected {stored.get(key)} as stored there, got {value}")
+        elif json.dumps(stored.get(key)) != json.dumps(value):
+            raise ReplayMismatch(f"{key}: expected {value}, got {stored.get(key)}")

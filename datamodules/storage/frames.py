@@ -191,8 +191,8 @@ class MappedFrames:
 
     def settle(self) -> None:
         """Unmap what no block lies in: a torn segment is set aside, and the next one takes its name."""
-        held = {path for path, _ in self._places}
-        self._maps = {path: whole for path, whole in self._maps.items() if path in held}
+        in_use = {path for path, _ in self._places}
+        self._maps = {path: whole for path, whole in self._maps.items() if path in in_use}
 
     def forget_before(self, row: int) -> None:
         """Forget whole blocks, and unmap the files that none is left of."""

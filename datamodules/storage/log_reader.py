@@ -54,10 +54,10 @@ class Segment:
         """Bytes up to the end of the last block."""
         return self.entries[-1].end if self.entries else 0
 
-    def enter(self, found: StoredBlock) -> None:
+    def enter(self, stored: StoredBlock) -> None:
         """Add the next block."""
-        block = found.block
-        self.entries.append(Entry(block.number, block.first_row, block.next_row, found.end, found.crc))
+        block = stored.block
+        self.entries.append(Entry(block.number, block.first_row, block.next_row, stored.end, stored.crc))
 
 
 def segment_paths(folder: Path) -> list[Path]:
@@ -72,8 +72,8 @@ def later(paths: Sequence[Path], *, read: Read = Path.read_bytes) -> dict[Path, 
 
 def is_regular(path: Path) -> bool:
     """Whether a segment can be this log's: a file of its own, of a possible size; raises FileNotFoundError."""
-    found = path.lstat()
-    return stat.S_ISREG(found.st_mode) and found.st_size <= LARGEST_BYTES
+    stored = path.lstat()
+    return stat.S_ISREG(stored.st_mode) and stored.st_size <= LARGEST_BYTES
 
 
 def number_of(path: Path) -> int:
@@ -124,15 +124,15 @@ class LogReader:
             self.broken_manifests += expected
             return None
         try:
-            found = parse_manifest(data)
+            stored = parse_manifest(data)
         except ChecksumMismatch:
             self.broken_manifests += 1
             return None
-        if self._paths and found[0].blocks < number_of(self._paths[-1]):
+        if self._paths and stored[0].blocks < number_of(self._paths[-1]):
             # a segment is begun after a manifest that names all blocks before it
             self.broken_manifests += 1
             return None
-        return found[0]
+        return stored[0]
 
     def read(self, visit: Visit) -> list[Segment]:
         """Hand every intact block to `visit`; returns the segments, oldest first."""
@@ -151,15 +151,15 @@ class LogReader:
             return b""
         content = self._sources[path]()
         segment.bytes = len(content)
-        for found in intact_blocks(content):
+        for stored in intact_blocks(content):
             if not any(earlier.entries for earlier in self.segments):
-                self.counters.blocks, self.counters.rows = found.block.number, found.block.first_row
-            begin = found.begin - HEADER_BYTES
+                self.counters.blocks, self.counters.rows = stored.block.number, stored.block.first_row
+            begin = stored.begin - HEADER_BYTES
             segment.rubble += [(end, begin)] if begin > end else []
-            end = found.end
-            if self.counters.accepts(found.block):
-                segment.enter(found)
-                visit(found, path)
+            end = stored.end
+            if self.counters.accepts(stored.block):
+                segment.enter(stored)
+                visit(stored, path)
         if end < len(content):
             segment.rubble.append((end, len(content)))
         return content[end:]

@@ -94,7 +94,7 @@ class SegmentLog:
         """
         self.close()
         reader = LogReader(self.folder, manifest_expected=self._manifest_expected, take=partial(later, read=read))
-        segments = reader.read(lambda found, path: visit(found.block, path, found.begin))
+        segments = reader.read(lambda stored, path: visit(stored.block, path, stored.begin))
         self._counters, self._first = reader.counters, reader.first
         self._broken_manifests += reader.broken_manifests
         self._segments = move_damaged(self.folder, segments, torn=reader.torn)
@@ -208,8 +208,8 @@ class SegmentLog:
 
     def rolls_back_to(self, blocks: int, crc: int) -> bool:
         """Whether the block before number `blocks` is the one with this CRC (or is missing, so none can tell)."""
-        found = [e.crc for s in self._segments for e in s.entries if e.number == blocks - 1]
-        return not found or found[0] == crc
+        stored = [e.crc for s in self._segments for e in s.entries if e.number == blocks - 1]
+        return not stored or stored[0] == crc
 
     def rollback(self, blocks: int) -> None:
         """Drop every block numbered `blocks` or higher, newest segment first; call `recover` afterwards."""
@@ -256,19 +256,19 @@ def move_damaged(folder: Path, segments: Sequence[Segment], *, torn: bool) -> li
     torn: the bytes after the newest segment's last block are an unfinished write. Empty files are removed. Safe to
     repeat after a crash. Raises OSError.
     """
-    kept = []
+    readable = []
     for segment in segments:
         unfinished = torn and segment is segments[-1]
         rubble = segment.rubble[:-1] if unfinished else segment.rubble
         if segment.entries:
-            kept.append(segment)
+            readable.append(segment)
             for begin, end in rubble:
                 _copy(folder, segment.path, begin, end)
         elif rubble:
             segment.path.replace(_place(folder, segment.path.name))
         else:
             segment.path.unlink()
-    return kept
+    return readable
 
 
 def _copy(folder: Path, path: Path, begin: int, end: int) -> None:
