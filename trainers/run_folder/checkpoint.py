@@ -81,7 +81,7 @@ def _read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointDamaged(f"{folder / MANIFEST}: expected a manifest, got {error!r}") from error
     if version != FORMAT:
-        raise CheckpointDamaged(f"{folder / MANIFEST}: expected format {FORMAT}, got {found!r}")
+        raise CheckpointDamaged(f"{folder / MANIFEST}: expected format {FORMAT}, got {version!r}")
     # one spelling only, so that not a single byte of the manifest can change unseen
     if set(sums) != {MODEL, STATE, REST} or content != _canonical({"format": FORMAT, "files": sums}):
         raise CheckpointDamaged(f"{folder / MANIFEST}: expected the manifest as it was written, got an altered one")
