@@ -11,7 +11,7 @@ import torch
 from datamodules.envs.protocol import Step
 from datamodules.prefetch import Feed
 from datamodules.replay import Replay
-from trainers.benchmarks.shared.timing import synthetic_spec
+from trainers.benchmarks.shared.timing import synthetic_spec, training_step
 from trainers.build.agent import build_agent
 from trainers.build.module import build_module
 from trainers.command.configuration import load_config
@@ -26,7 +26,8 @@ def measure(overrides: list[str], *, repeats: int, rows: int) -> dict[str, Any]:
     config = load_config(overrides)
     spec, data = synthetic_spec(config, action_dim=1), config["data"]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    update = _learner(config, spec, device)
+    module = build_module(config, build_agent(config, spec).to(device))
+    update = training_step(config, module, device)
     replay = _filled(spec, rows)
     seconds = np.zeros((2, 2, repeats + 3))
     feeds = [Feed(replay, batch=data["batch"], length=data["length"]) for _ in range(2)]
@@ -55,23 +56,6 @@ def _turn(feed: Feed, update: Callable[[Batch], None], device: torch.device, *, 
     ready = time.perf_counter()
     update(batch)
     return ready - start, time.perf_counter() - ready
-
-
-def _learner(config: dict[str, Any], spec: EnvSpec, device: torch.device) -> Callable[[Batch], None]:
-    """One update on a batch, finished when it returns."""
-    agent = build_agent(config, spec).to(device)
-    module = build_module(config, agent)
-    optimizer = module.configure_optimizers()
-
-    def update(batch: Batch) -> None:
-        loss = agent.losses(batch)
-        optimizer.zero_grad()
-        loss.total.backward()
-        module.apply_gradients(optimizer)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-
-    return update
 
 
 def _filled(spec: EnvSpec, rows: int) -> Replay:

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from trainers.benchmarks.shared.timing import alternate, median_ms, random_batch, synthetic_spec
+from trainers.benchmarks.shared.timing import alternate, median_ms, random_batch, synthetic_spec, training_step
 from trainers.build.agent import build_agent
 from trainers.build.module import build_module
 from trainers.command.configuration import load_config
@@ -19,20 +19,9 @@ def measure(overrides: list[str], *, repeats: int, shapes: str) -> dict[str, Any
     config = load_config(overrides)
     spec = synthetic_spec(config, action_dim=6 if shapes == "planet" else 1)
     agent = build_agent(config, spec)
-    module = build_module(config, agent)
-    optimizer = module.configure_optimizers()
+    update = training_step(config, build_module(config, agent), torch.device("cpu"))
     batch = random_batch(spec, config["data"]["batch"], config["data"]["length"])
-    bf16 = str(config["trainer"]["precision"]).startswith("bf16")
-
-    def update(_: int) -> None:
-        # as Lightning runs a step: all of it within autocast, without the cache of cast weights
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16, cache_enabled=False):
-            loss = agent.losses(batch)
-            optimizer.zero_grad()
-            loss.total.backward()
-        module.apply_gradients(optimizer)
-
-    seconds, _ = alternate(update, lambda k: None, repeats)
+    seconds, _ = alternate(lambda _: update(batch), lambda k: None, repeats)
     return {
         "update_ms": median_ms(seconds),
         "params": sum(p.numel() for p in agent.parameters() if p.requires_grad),

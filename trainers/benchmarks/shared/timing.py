@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from trainers.training.module import WorldModelModule
 from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec
 
@@ -31,6 +32,24 @@ def synthetic_spec(config: dict[str, Any], *, action_dim: int) -> EnvSpec:
     """What the configured task would draw, without opening it."""
     size, repeat = config["task"]["env"].get("size", 64), config["task"]["env"].get("action_repeat", 1)
     return EnvSpec("synthetic", {"pixels": (3, size, size)}, action_dim, repeat, 1000)
+
+
+def training_step(config: dict[str, Any], module: WorldModelModule, device: torch.device) -> Callable[[Batch], None]:
+    """One update of the module's agent on a batch, as Lightning runs it, finished when it returns."""
+    optimizer = module.configure_optimizers()
+    bf16 = str(config["trainer"]["precision"]).startswith("bf16")
+
+    def update(batch: Batch) -> None:
+        # all of it within autocast, without the cache of cast weights
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
+            loss = module.agent.losses(batch)
+            optimizer.zero_grad()
+            loss.total.backward()
+        module.apply_gradients(optimizer)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return update
 
 
 def random_batch(spec: EnvSpec, batch: int, length: int) -> Batch:
