@@ -10,8 +10,10 @@ from jaxtyping import install_import_hook
 
 import tests.strict_types
 
-# every call in worldmodel is checked against its annotations, shapes too; before the first import of it
-install_import_hook("worldmodel", f"{tests.strict_types.__name__}.check")
+# every call is checked against its annotations, shapes too; before the first import. Not so environments and formats,
+# which are given whatever a configuration or a file says and refuse it by themselves
+STORES = [f"datamodules.{name}" for name in ("storage", "samplers", "windows", "trajectory", "replay", "recorded")]
+install_import_hook(["worldmodel", *STORES], f"{tests.strict_types.__name__}.check")
 
 from datamodules import parts  # noqa: E402
 from tests.rigs import PARTS  # noqa: E402
