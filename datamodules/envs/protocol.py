@@ -1,5 +1,6 @@
 """The environment side's records: numpy only, importing this never imports torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -67,12 +68,8 @@ class Fault:
 class Env(Protocol):
     """A single environment; every module in this folder with a `make(**kwargs)` returns one.
 
-    It may offer more: `render(size)`, the scene as uint8 [size, size, 3] for videos, where it can draw one;
-    `background_mask(image)`, bool [V, h, w], where the V pictures of its last image of that name show background;
-    `use_cameras(ids)`, which replaces the cameras that its only image is made of, changing its shape;
-    `state_fingerprint()`, bytes that differ between states that must look different (rounded, where a state is
-    continuous), by which frozen frames are found; `notes`, sentences on what it has decided or left out that a user
-    would want to know.
+    It may offer more: a source takes up Renders, NamesRenderer, TellsBackground, ChoosesCameras, FingerprintsState or
+    Notes, below, by having their members; whoever uses one asks with isinstance, of a wrapped environment `source_of`.
     """
 
     spec: EnvSpec
@@ -85,6 +82,52 @@ class Env(Protocol):
 
     def close(self) -> None:
         """Free GL contexts and files."""
+
+
+@runtime_checkable
+class Renders(Protocol):
+    """A source that can draw its scene for videos."""
+
+    def render(self, size: int) -> NDArray[np.uint8]:
+        """Draw the present state as uint8 [size, size, 3]."""
+
+
+@runtime_checkable
+class NamesRenderer(Protocol):
+    """A source that draws through a GL driver, by whose name it goes."""
+
+    renderer: str
+
+
+@runtime_checkable
+class TellsBackground(Protocol):
+    """A source that knows which pixels show background."""
+
+    def background_mask(self, image: str) -> NDArray[np.bool_]:
+        """Where the V pictures of its last image of that name show background, [V, h, w]."""
+
+
+@runtime_checkable
+class ChoosesCameras(Protocol):
+    """A source whose only image can be made of other cameras."""
+
+    def use_cameras(self, ids: Sequence[int | str]) -> None:
+        """Replace its cameras by these (indices or names), which changes the image's shape."""
+
+
+@runtime_checkable
+class FingerprintsState(Protocol):
+    """A source in which frozen frames can be found."""
+
+    def state_fingerprint(self) -> bytes:
+        """Bytes that differ between states that must look different (rounded, where a state is continuous)."""
+
+
+@runtime_checkable
+class Notes(Protocol):
+    """A source, or lanes, with sentences on what it has decided or left out that a user would want to know."""
+
+    notes: tuple[str, ...]
 
 
 @runtime_checkable
@@ -126,7 +169,7 @@ class Envs(Protocol):
 
 @runtime_checkable
 class Pool(Envs, Protocol):
-    """Environments in worker processes; renderer: the GL driver, notes: as in `Env`."""
+    """Environments in worker processes; renderer: the GL driver or "none", notes: as in `Notes`."""
 
     renderer: str
     notes: tuple[str, ...]

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.envs.errors import BadOption, EnvError, UnknownSource
-from datamodules.envs.protocol import Env, Lanes, Step
+from datamodules.envs.protocol import Env, Lanes, Notes, Step
 from datamodules.parts import extend
 from worldmodel.spec import EnvSpec
 
@@ -152,6 +152,7 @@ class SeenLanes:
         self._rows = [_Lane(lanes.spec) for _ in range(count)]
         self._envs = [see(row) for row in self._rows]
         self.spec = self._envs[0].spec
+        self.notes: tuple[str, ...] = lanes.notes if isinstance(lanes, Notes) else ()
         if self.spec.action_repeat != lanes.spec.action_repeat:
             raise BadOption("visuals.action_repeat: expected none with lanes, task.env.action_repeat repeats")
 

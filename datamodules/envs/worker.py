@@ -21,20 +21,23 @@ from datamodules.envs import wire
 from datamodules.envs.checks import check_row
 from datamodules.envs.errors import BlankFrame, EnvError, FrozenFrame, to_fields
 from datamodules.envs.processes import guard, leave_signals
-from datamodules.envs.protocol import Env, Lanes, Step
+from datamodules.envs.protocol import Env, FingerprintsState, Lanes, NamesRenderer, Notes, Renders, Step
 from datamodules.envs.sources import open_env, open_lanes
+from datamodules.envs.wrapper import Wrapper, source_of
 from datamodules.observation import Observation
 
 
 class FrameWatch:
     """Counts frames of one constant colour in a row, and the states that went by while every image stayed the same.
 
-    blank_frames, frozen_frames: how many are too many, 0 for never. Frozen frames need the environment's
-    `state_fingerprint()`; without it they are not looked for, since a world may stand still.
+    blank_frames, frozen_frames: how many are too many, 0 for never. Frozen frames need a source that
+    FingerprintsState; without it they are not looked for, since a world may stand still.
     """
 
-    def __init__(self, env: Any, *, blank_frames: int, frozen_frames: int) -> None:
-        self._fingerprint = getattr(env, "state_fingerprint", None) if frozen_frames else None
+    def __init__(self, source: Env | None, *, blank_frames: int, frozen_frames: int) -> None:
+        self._fingerprint = (
+            source.state_fingerprint if frozen_frames and isinstance(source, FingerprintsState) else None
+        )
         self._blank_frames, self._frozen_frames = blank_frames, frozen_frames
         self._blank: dict[str, int] = {}
         self._states: set[bytes] = set()
@@ -122,14 +125,15 @@ class Server:
             view[...] = step.observation[name]
 
     def _render(self, sequence: int, lane: int, size: int) -> wire.Reply:
-        frame = self._draw(lane, size) if hasattr(self._env, "render") else self._enlarged(lane, size)
+        frame = self._draw(lane, size)
         if frame.shape != (size, size, 3) or frame.dtype != np.uint8:
             raise EnvError(f"render: expected uint8 {(size, size, 3)}, got {frame.dtype} {frame.shape}")
         self._frame[: frame.size] = frame.ravel()
         return wire.Reply(sequence, wire.DONE)
 
     def _draw(self, lane: int, size: int) -> NDArray[np.uint8]:
-        return self._env.render(size)
+        source = source_of(self._env)
+        return source.render(size) if isinstance(source, Renders) else self._enlarged(lane, size)
 
     def _enlarged(self, lane: int, size: int) -> NDArray[np.uint8]:
         # environments without a camera show their last observation, nearest neighbour
@@ -194,8 +198,13 @@ def _serve(end: socket.socket, memory_fd: int, config: dict) -> None:
         _show(error)
         end.sendall(wire.Reply(0, wire.FAILED, text=json.dumps(to_fields(error))).pack())
         return
-    ready = {"spec": env.spec.to_json(), "renderer": getattr(env, "renderer", "none"), "pid": os.getpid()}
-    ready["notes"] = list(getattr(env, "notes", ()))
+    source = source_of(env) if isinstance(env, Wrapper) else env
+    ready = {
+        "spec": env.spec.to_json(),
+        "renderer": source.renderer if isinstance(source, NamesRenderer) else "none",
+        "pid": os.getpid(),
+        "notes": list(source.notes) if isinstance(source, Notes) else [],
+    }
     size = wire.memory_size(env.spec, len(watches))
     os.ftruncate(memory_fd, size)
     with mmap.mmap(memory_fd, size) as memory:
@@ -222,7 +231,7 @@ def _open(config: dict) -> tuple[Env | Lanes, list[FrameWatch]]:
     numbers = {name: config[name] for name in ("blank_frames", "frozen_frames")}
     if not config["lanes"]:
         env = open_env(**which)
-        watches = [FrameWatch(env, **numbers)]
+        watches = [FrameWatch(source_of(env), **numbers)]
         watches[0].first(env.reset(config["seed"]).observation)
         return env, watches
     lanes = open_lanes(**which, lanes=config["lanes"])

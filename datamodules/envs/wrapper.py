@@ -1,29 +1,21 @@
 """An environment around an environment: what every visual option is made of."""
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.envs.errors import BadOption
-from datamodules.envs.protocol import Env, Step
-
-# what an environment may offer beyond the protocol and a wrapper hands on, so it exists exactly where it did
-OFFERS = ("render", "renderer", "background_mask", "state_fingerprint", "notes")
+from datamodules.envs.protocol import Env, Step, TellsBackground
 
 
 class Wrapper:
     """The wrapped environment with other frames; an option overrides `_begin`, `_see` or what it changes."""
 
-    hides: tuple[str, ...] = ()  # offers that no longer fit the frames of this wrapper
+    hides_background = False  # whether the source's background mask no longer fits the frames of this wrapper
 
     def __init__(self, env: Env) -> None:
         self.env, self.spec = env, env.spec
-
-    def __getattr__(self, name: str) -> Any:
-        if name in OFFERS and name not in self.hides:
-            return getattr(self.env, name)
-        raise AttributeError(f"{type(self).__name__} has no {name!r}")
 
     def reset(self, seed: int) -> Step:
         """Open the episode of `seed`."""
@@ -49,6 +41,22 @@ class Wrapper:
         for name in self.env.spec.images:
             step.observation[name] = self._see(name, step.observation[name], opens=step.is_first)
         return step
+
+
+def source_of(env: Env) -> Env:
+    """The environment within all wrappers, which has what a source may offer beyond `Env`."""
+    while isinstance(env, Wrapper):
+        env = env.env
+    return env
+
+
+def background_of(env: Env) -> Callable[[str], NDArray[np.bool_]] | None:
+    """The source's `background_mask`, where it has one that fits the frames of `env`."""
+    while isinstance(env, Wrapper):
+        if env.hides_background:
+            return None
+        env = env.env
+    return env.background_mask if isinstance(env, TellsBackground) else None
 
 
 def colour_views(env: Env, option: str) -> dict[str, int]:

@@ -60,6 +60,7 @@ class Evaluator:
     def __init__(self, open_pool: Callable[[int], Pool], *, envs: int, seed: int) -> None:
         self._open_pool, self._envs, self._seed = open_pool, envs, seed
         self._pool: Pool | None = None
+        self._width = 0  # how many environments the pool has
 
     def run(
         self,
@@ -96,9 +97,9 @@ class Evaluator:
             self._pool = None
 
     def _pool_of(self, width: int) -> Pool:
-        if self._pool is None or len(self._pool.pids) < width:
+        if self._pool is None or self._width < width:
             self.close()
-            self._pool = self._open_pool(width)
+            self._pool, self._width = self._open_pool(width), width
         return self._pool
 
 

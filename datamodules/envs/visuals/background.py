@@ -1,6 +1,6 @@
 """A moving background behind what matters: distractors for studies of generalisation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from datamodules.envs.backdrops.clips import Clips, Playback
 from datamodules.envs.backdrops.waves import Waves
 from datamodules.envs.errors import BadOption
 from datamodules.envs.protocol import Env, Step
-from datamodules.envs.wrapper import Wrapper, colour_views
+from datamodules.envs.wrapper import Wrapper, background_of, colour_views
 
 # keeps these draws apart from those that other options make from the same seed
 _STREAM = 2
@@ -28,8 +28,7 @@ class Background(Wrapper):
         self._views = colour_views(env, "background")
         sizes = [shape[1:] for shape in env.spec.images.values()]
         self._key = None if key_colour is None else _checked_colour(key_colour)
-        # an offer of the source, which wrappers hand on: protocol.Env lists them
-        self._tells: Callable[[str], NDArray[np.bool_]] | None = getattr(env, "background_mask", None)
+        self._tells = background_of(env)
         if self._key is None and self._tells is None:
             raise BadOption(
                 "visuals.background: expected a source that tells its background (dmc, toy) and no frame_stack or "

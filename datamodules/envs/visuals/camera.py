@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from datamodules.envs.errors import BadOption
-from datamodules.envs.protocol import Env
+from datamodules.envs.protocol import ChoosesCameras, Env
 
 
 def make(env: Env, *, ids: Sequence[int | str]) -> Env:
@@ -12,7 +12,7 @@ def make(env: Env, *, ids: Sequence[int | str]) -> Env:
     The source draws them itself, so this option comes first. Videos by `render` show the first camera. Raises
     BadOption for a source without cameras, and for an unknown camera with those that there are.
     """
-    if not hasattr(env, "use_cameras"):
+    if not isinstance(env, ChoosesCameras):
         raise BadOption("visuals.camera: expected a source with cameras (dmc) and no option before it")
     if isinstance(ids, str) or not isinstance(ids, Sequence) or not ids:
         raise BadOption(f"visuals.camera.ids: expected a list of cameras, got {ids!r}")

@@ -16,7 +16,7 @@ class FrameStack(Wrapper):
     The replay stores each stack: `count` times the memory.
     """
 
-    hides = ("background_mask",)
+    hides_background = True
 
     def __init__(self, env: Env, *, count: int = 3) -> None:
         super().__init__(env)

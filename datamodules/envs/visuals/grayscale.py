@@ -14,7 +14,7 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 class Grayscale(Wrapper):
     """Luma of the frame's V RGB images, [V, h, w]."""
 
-    hides = ("background_mask",)
+    hides_background = True
 
     def __init__(self, env: Env) -> None:
         super().__init__(env)

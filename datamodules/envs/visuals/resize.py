@@ -17,7 +17,7 @@ class Resize(Wrapper):
     The sides are scaled each for itself: a frame that is not square is squeezed.
     """
 
-    hides = ("background_mask",)
+    hides_background = True
 
     def __init__(self, env: Env, *, size: int = 64) -> None:
         super().__init__(env)

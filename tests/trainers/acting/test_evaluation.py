@@ -41,3 +41,21 @@ def test_no_film_where_no_episode_of_it_is_whole(tmp_path):
 def test_an_evaluation_without_a_whole_episode_says_why():
     with pytest.raises(EvaluationFailed, match="on purpose"):
         evaluated(None, envs=2, episodes=2, fault_at=1)
+
+
+def test_a_pool_is_opened_anew_for_more_environments_only():
+    """The width counts, not the processes: a VectorPool has one for all its lanes."""
+    widths = []
+
+    class OneWorker(EnvPool):
+        pids = (1,)
+
+    def opened(width):
+        widths.append(width)
+        return OneWorker(source="counting", kwargs={"episode_steps": 2}, count=width)
+
+    evaluator = Evaluator(opened, envs=3, seed=0)
+    for episodes in (2, 2, 1, 5, 3):
+        evaluator.run(small_agent(), episodes=episodes)
+    evaluator.close()
+    assert widths == [2, 3]

@@ -9,6 +9,7 @@ import numpy as np
 
 from datamodules.envs.errors import BadOption
 from datamodules.envs.sources import open_env
+from datamodules.envs.wrapper import background_of, source_of
 
 TASK = {"task": "cartpole_swingup", "size": 48, "look": "fast"}
 
@@ -16,12 +17,13 @@ TASK = {"task": "cartpole_swingup", "size": 48, "look": "fast"}
 def rows(visuals: dict, *, seed: int = 3, **kwargs: object) -> dict[str, np.ndarray]:
     """Eight frames of one episode, and their masks where the options hand them on."""
     env = open_env(source="dmc", kwargs={**TASK, **kwargs}, visuals=visuals)
-    frames, masks = [env.reset(seed).pixels], [env.background_mask()]
+    tells = background_of(env)
+    frames, masks = [env.reset(seed).pixels], [tells("pixels")]
     for action in np.linspace(-1, 1, 7 * env.spec.action_dim).reshape(7, -1):
         frames.append(env.step(action.astype(np.float32)).pixels)
-        masks.append(env.background_mask())
+        masks.append(tells("pixels"))
     facts = {"frames": np.stack(frames), "masks": np.stack(masks), "shape": np.array(env.spec.pixels)}
-    facts["film"] = env.render(48)
+    facts["film"] = source_of(env).render(48)
     env.close()
     return facts
 

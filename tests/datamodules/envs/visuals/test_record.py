@@ -1,13 +1,16 @@
 """Visual options on their way: order, the record of them, workers, and what a replay or a run does with it."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from datamodules.envs.errors import BadOption, UnknownSource
 from datamodules.envs.pool import EnvPool
-from datamodules.envs.sources import open_env, visual_names
+from datamodules.envs.protocol import Renders
+from datamodules.envs.sources import SeenLanes, open_env, visual_names
+from datamodules.envs.wrapper import background_of, source_of
 from datamodules.replay import Replay, ReplayMismatch
 from worldmodel.spec import EnvSpec
 
@@ -44,12 +47,31 @@ def test_workers_see_through_the_same_options_and_render_the_scene():
         assert pool.spec == here.spec and list(pool.spec.visuals) == list(visuals)
         np.testing.assert_array_equal(pool.reset({0: 4})[0].pixels, here.reset(4).pixels)
         np.testing.assert_array_equal(pool.step({0: ZERO})[0].pixels, here.step(ZERO).pixels)
-        np.testing.assert_array_equal(pool.render(0, 100), here.render(100))
+        np.testing.assert_array_equal(pool.render(0, 100), source_of(here).render(100))
 
 
 def test_a_source_without_render_has_none_in_a_wrapper():
-    assert not hasattr(open_env(source="counting", kwargs={}, visuals={"frame_stack": {}}), "render")
-    assert hasattr(opened({"frame_stack": {}}), "render")
+    assert not isinstance(source_of(open_env(source="counting", kwargs={}, visuals={"frame_stack": {}})), Renders)
+    assert isinstance(source_of(opened({"frame_stack": {}})), Renders)
+
+
+def test_a_background_mask_is_there_until_the_frames_are_of_another_form():
+    assert background_of(opened({"colour_jitter": {}, "time_limit": {"env_steps": 9}}))("pixels").shape == (1, 32, 32)
+    for name in ("frame_stack", "grayscale", "resize"):
+        assert background_of(opened({name: {}, "time_limit": {"env_steps": 9}})) is None
+    assert background_of(open_env(source="counting", kwargs={})) is None
+
+
+def test_lanes_keep_their_notes_behind_visual_options():
+    class Lanes(SimpleNamespace):
+        def nothing(self, *_):
+            raise AssertionError
+
+        reset = step = render = close = nothing
+
+    for notes in (("a view was chosen",), ()):
+        assert SeenLanes(Lanes(spec=opened({}).spec, notes=notes), 2, lambda env: env).notes == notes
+    assert SeenLanes(Lanes(spec=opened({}).spec), 2, lambda env: env).notes == ()
 
 
 def test_a_bad_option_crosses_the_process_as_its_own_type():

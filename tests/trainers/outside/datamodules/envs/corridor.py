@@ -30,7 +30,7 @@ class Corridor:
     def state_fingerprint(self):
         return np.float64(self.place).tobytes()
 
-    def background_mask(self):
+    def background_mask(self, image):
         return np.zeros((1, *self.spec.pixels[1:]), bool)
 
     def close(self):
