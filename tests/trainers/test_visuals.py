@@ -99,4 +99,4 @@ def test_a_checkpoint_is_evaluated_through_other_visuals(trained, runs, refused)
 
 def test_a_run_does_not_go_on_with_other_visuals(trained, refused):
     line = refused(fit.main, f"resume={trained}", "task.visuals.action_repeat.count=1", "task.env_steps=80")
-    assert line.startswith("ReplayMismatch: visuals: expected") and "action_repeat" in line
+    assert line.startswith("BadConfig: visuals: expected") and "task.visuals.action_repeat: expected None" in line

@@ -6,12 +6,25 @@ from trainers import evaluate, fit
 from trainers.build.agent import build_agent
 from trainers.build.module import build_module
 from trainers.command import configuration
-from trainers.command.configuration import TASK_KINDS, BadConfig, groups, load_config, override_saved, task_names
+from trainers.command.configuration import (
+    CONFIGS,
+    TASK_KINDS,
+    BadConfig,
+    groups,
+    load_config,
+    override_saved,
+    task_names,
+)
 from trainers.command.preflight import check
 from worldmodel.spec import EnvSpec
 
-# some files are templates, not choices
-CHOICES = [(group, name) for group, names in groups().items() for name in names if name not in TASK_KINDS]
+# some files are templates, not choices, and parts of the tests are not shipped
+CHOICES = [
+    (group, name)
+    for group, names in groups().items()
+    for name in names
+    if name not in TASK_KINDS and (CONFIGS / group / f"{name}.yaml").exists()
+]
 
 
 STATES = ["agent=state_mpc", "objective=none", "dynamics=state_mlp", "policy=none"]
