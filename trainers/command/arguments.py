@@ -87,7 +87,7 @@ class Command:
         for key, option in self.keys.items():
             if option.required and not own[key]:
                 raise BadArguments(f"{key}: expected {self._form(key)}, got none; see --help")
-        return Arguments(own, frozenset(arguments) & self.switches.keys(), overrides)
+        return Arguments(own, frozenset(self.switches).intersection(arguments), overrides)
 
     def help(self) -> str:
         """What --help prints."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 STORED_DTYPES = frozenset(
@@ -87,7 +88,7 @@ class Packer:
         return path
 
 
-def _from_numpy(value: np.ndarray[Any, Any], path: str) -> Tensor:
+def _from_numpy(value: NDArray[Any], path: str) -> Tensor:
     if value.dtype.kind not in "biufc" or not value.dtype.isnative:
         raise TypeError(f"{path}: expected an array of numbers in native byte order, got {value.dtype}")
     try:

@@ -7,6 +7,7 @@ import torch
 import yaml
 
 from datamodules.online import ENDLESS, OnlineData
+from tests.conftest import random_batch
 from trainers.build.agent import build_agent, require_fit
 from trainers.build.data import build_data, build_replay
 from trainers.build.module import build_module
@@ -216,18 +217,23 @@ def test_a_batch_is_shared_out_over_the_ranks(config, tmp_path):
 
 
 def test_batches_are_drawn_when_they_are_asked_for():
-    drawn = []
+    drawn, batches = [], [random_batch(2, 3) for _ in range(3)]
 
     class Source:
-        def sample(self, *size):
-            drawn.append(size)
-            return len(drawn)
+        def sample(self, batch, length):
+            drawn.append((batch, length))
+            return batches[len(drawn) - 1]
+
+        def count_rows(self, length):
+            raise AssertionError
+
+        feedback = cursor = rewind = count_rows
 
     data = OnlineData(Source(), batch=2, length=3)
     loader = data.train_dataloader()
     windows = iter(loader)
-    assert drawn == [] and next(windows) == 1 and drawn == [(2, 3)] and next(windows) == 2
-    assert next(iter(loader)) == 3  # a new epoch of Lightning's goes on
+    assert drawn == [] and next(windows) is batches[0] and drawn == [(2, 3)] and next(windows) is batches[1]
+    assert next(iter(loader)) is batches[2]  # a new epoch of Lightning's goes on
     # Lightning adds the lengths of all ranks up in 64 bits
     assert len(loader) == ENDLESS and ENDLESS * 4096 < 2**63
     for wrong, name in (({"batch": 0, "length": 3}, "data.batch"), ({"batch": 1, "length": 1}, "data.length")):
