@@ -48,7 +48,7 @@ def _require(key: str, *, expected: object, got: object) -> None:
         raise ReplayRowInvalid(f"{key}: expected {expected}, got {got}")
 
 
-def check_row(spec: EnvSpec, step: Step, action: NDArray[np.float32]) -> None:
+def check_row(spec: EnvSpec, step: Step, action: NDArray[Any]) -> None:
     """Raise ReplayRowInvalid for a row of another shape, with a non-finite value, or with impossible flags."""
     if wrong := misfit(spec, step.observation):
         raise ReplayRowInvalid(wrong)

@@ -63,7 +63,7 @@ class Stream:
         """Runs of rows that can be sampled, [n, 2] (start, stop)."""
         return self._spans.live(self.tail)
 
-    def append(self, step: Step, action: NDArray[np.float32]) -> None:
+    def append(self, step: Step, action: NDArray[Any]) -> None:
         """Store one arrival row; raises ReplayRowInvalid, or OSError when its block cannot be written."""
         check_row(self.spec, step, action)
         if step.is_first == self.is_open:
@@ -80,7 +80,7 @@ class Stream:
         self.is_open = not step.is_last
         self.episodes += step.is_last
 
-    def _place(self, step: Step, action: NDArray[np.float32]) -> None:
+    def _place(self, step: Step, action: NDArray[Any]) -> None:
         # the oldest row is overwritten now, whatever happens to the write that follows
         self.tail = max(self.tail, self.written + 1 - self.ring)
         self.frames.put(self.written, join_images(self.spec, step.observation))

@@ -18,13 +18,13 @@ from worldmodel.interfaces import Batch
 
 OPTIONS = {"transitions": 1_000_000, "rows": 12_000, "seed": 0}
 STREAMS, BATCH, LENGTH, ROUNDS, FLUSH_ROWS = 3, 50, 20, 4, 20
-SAMPLERS = "datamodules.samplers"
+SAMPLERS, PACKAGE = ("prioritised", "recent", "uniform"), "datamodules.samplers"
 
 
 def measure(overrides: list[str], *, transitions: int, rows: int, seed: int) -> dict[str, Any]:
     """`transitions` of each sampler from each storage, from rings of `rows` rows that turned more than twice."""
     found: dict[str, dict[str, dict[str, int]]] = {}
-    for name in registry.component_names(SAMPLERS):
+    for name in SAMPLERS:
         with tempfile.TemporaryDirectory(prefix="samples_") as folder:
             found[name] = _sample(name, Path(folder), transitions=transitions, rows=rows, seed=seed)
     cells = [cell for storages in found.values() for cell in storages.values()]
@@ -84,7 +84,7 @@ def _compare(
 
 
 def _sampler(name: str, seed: int) -> Any:
-    return registry.make(SAMPLERS, {"name": name}, seed=seed)
+    return registry.make(PACKAGE, {"name": name}, seed=seed)
 
 
 def _learn(source: Replay | Recorded, batch: Batch) -> None:
