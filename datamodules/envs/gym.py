@@ -259,7 +259,7 @@ class GymEnv:
 
 def resized(spec: EnvSpec, images: Mapping[str, NDArray[np.uint8]]) -> Observation:
     """Images [h, w, C] as a spec has them, [C, size, size]."""
-    return {name: area_resized(image.transpose(2, 0, 1), spec.images[name][1]) for name, image in images.items()}
+    return {name: area_resized(image.transpose(2, 0, 1), *spec.images[name][1:]) for name, image in images.items()}
 
 
 def first_image(images: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:

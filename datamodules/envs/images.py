@@ -55,22 +55,22 @@ class ImageReader:
         return np.rint(values / self.scale).astype(np.uint8)
 
 
-def area_resized(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Frames [C, size, size]: the mean over the covered area where they shrink, the nearest pixel where they grow.
+def area_resized(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Frames [C, height, width]: the mean over the covered area where they shrink, the nearest pixel where they grow.
 
     The sides are scaled each for itself: a frame that is not square is squeezed.
     """
     from PIL import Image
 
-    if pixels.shape[1:] == (size, size):
+    if pixels.shape[1:] == (height, width):
         return np.ascontiguousarray(pixels)
-    return np.stack([np.asarray(Image.fromarray(c).resize((size, size), Image.Resampling.BOX)) for c in pixels])
+    return np.stack([np.asarray(Image.fromarray(c).resize((width, height), Image.Resampling.BOX)) for c in pixels])
 
 
 def as_colour(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """An image [h, w, C] as uint8 [size, size, 3]: its last three channels, or its last one as grey."""
     newest = image[..., -3:] if image.shape[-1] >= 3 else image[..., -1:].repeat(3, axis=-1)
-    return np.ascontiguousarray(area_resized(newest.transpose(2, 0, 1), size).transpose(1, 2, 0))
+    return np.ascontiguousarray(area_resized(newest.transpose(2, 0, 1), size, size).transpose(1, 2, 0))
 
 
 def leaves(space: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:

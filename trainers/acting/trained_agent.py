@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
+from datamodules.envs.images import area_resized
 from trainers.build.agent import build_trained_agent
 from trainers.command.configuration import override_saved, read_yaml
 from trainers.run_folder.find import find_checkpoint, read_spec
@@ -131,16 +131,7 @@ def _fitted(name: str, frames: NDArray[Any], shape: tuple[int, int, int]) -> Fra
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != channels:
         kind = f"{frames.dtype} {list(frames.shape[1:])}"
         raise BadInput(f"{name}: expected uint8 [height, width, {channels}], got {kind}")
-    if frames.shape[1:3] != (height, width):
-        frames = np.stack([_resized(frame, height, width) for frame in frames])
-    return np.ascontiguousarray(frames.transpose(0, 3, 1, 2))
-
-
-def _resized(frame: Frame, height: int, width: int) -> Frame:
-    planes = [
-        Image.fromarray(frame[..., i]).resize((width, height), Image.Resampling.BOX) for i in range(frame.shape[2])
-    ]
-    return np.stack([np.asarray(plane) for plane in planes], -1)
+    return np.stack([area_resized(frame.transpose(2, 0, 1), height, width) for frame in frames])
 
 
 def _checked(name: str, rows: NDArray[Any], size: int) -> NDArray[np.float32]:

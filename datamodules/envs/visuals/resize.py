@@ -25,7 +25,7 @@ class Resize(Wrapper):
         self.spec = replace(env.spec, images={n: (shape[0], size, size) for n, shape in env.spec.images.items()})
 
     def _see(self, name: str, image: NDArray[np.uint8], *, opens: bool) -> NDArray[np.uint8]:
-        return area_resized(image, self.spec.images[name][1])
+        return area_resized(image, *self.spec.images[name][1:])
 
 
 make = Resize

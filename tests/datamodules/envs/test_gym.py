@@ -183,8 +183,10 @@ def test_shrinking_takes_the_mean_of_the_area():
     pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 32), np.uint8)
     mean = pixels.reshape(2, 16, 4, 16, 2).mean((2, 4))
     # rounded once along each axis
-    np.testing.assert_allclose(area_resized(pixels, 16), mean, atol=1.01)
-    np.testing.assert_array_equal(area_resized(pixels[:, :16, :16], 32), pixels[:, :16, :16].repeat(2, 1).repeat(2, 2))
+    np.testing.assert_allclose(area_resized(pixels, 16, 16), mean, atol=1.01)
+    np.testing.assert_array_equal(
+        area_resized(pixels[:, :16, :16], 32, 32), pixels[:, :16, :16].repeat(2, 1).repeat(2, 2)
+    )
 
 
 def test_actions_reach_both_bounds_of_a_box():
