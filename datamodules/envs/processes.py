@@ -57,11 +57,14 @@ def _outlive(child: int, private: Sequence[int]) -> NoReturn:
         os.close(descriptor)
     signal.signal(END, lambda *_: os.kill(child, signal.SIGKILL))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [END])
-    while True:
-        pid, status = os.wait()  # orphans that end are taken on the way
-        if pid == child:
-            break
-    signal.signal(END, signal.SIG_IGN)
+    ended = status = 0
+    while ended != child:  # orphans that end are taken on the way
+        result = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        assert result is not None
+        ended = result.si_pid
+        if ended == child:
+            signal.signal(END, lambda *_: None)  # before its process id is free: END would meet nobody, or another
+        status = os.waitpid(ended, 0)[1]
     with contextlib.suppress(ChildProcessError):  # until there is none
         while True:
             for orphan in _children():

@@ -1,8 +1,38 @@
+import signal
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
-from datamodules.envs.processes import spawn
+from datamodules.envs.processes import END, spawn
+
+ROOT = Path(__file__).parents[3]
+ENDING = """
+import os, subprocess
+from datamodules.envs.processes import guard
+guard(os.getppid())
+program = subprocess.Popen(["sleep", "60"], start_new_session=True)
+print(program.pid, flush=True)
+os._exit(0)  # by itself, while the guardian is told to end it
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans are told by Linux alone")
+def test_a_guardian_that_is_told_to_end_a_worker_that_has_ended_takes_its_programs_along():
+    for _ in range(20):
+        command = [sys.executable, "-c", ENDING]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as guardian:
+            program = int(guardian.stdout.readline())
+            limit = time.monotonic() + 20
+            while guardian.poll() is None and time.monotonic() < limit:
+                guardian.send_signal(END)
+            guardian.kill()
+            assert guardian.stderr.read() == b""
+            assert guardian.wait() in (0, -signal.SIGKILL)
+        assert not Path(f"/proc/{program}").exists()
 
 
 @pytest.mark.parametrize("error", [OSError, RuntimeError, SystemExit])
