@@ -20,6 +20,7 @@ install_import_hook(["worldmodel", *STORES], f"{tests.strict_types.__name__}.che
 from datamodules import parts  # noqa: E402
 from tests.rigs import PARTS  # noqa: E402
 from trainers.command import registry  # noqa: E402
+from worldmodel.actors.squashed_normal import SquashedNormalActor  # noqa: E402
 from worldmodel.agents.latent_mpc import LatentMPC  # noqa: E402
 from worldmodel.decoders.patch import PatchDecoder  # noqa: E402
 from worldmodel.encoders.patch import PatchEncoder  # noqa: E402
@@ -27,7 +28,7 @@ from worldmodel.heads.scalar import ScalarHead  # noqa: E402
 from worldmodel.interfaces import Batch  # noqa: E402
 from worldmodel.observations import ObservationDecoder, ObservationEncoder, ObservationNorm, PixelNorm  # noqa: E402
 from worldmodel.planners.cem import CEM  # noqa: E402
-from worldmodel.policies.actor import Actor  # noqa: E402
+from worldmodel.policies import PolicySpec  # noqa: E402
 from worldmodel.policies.backprop import BackpropImagination  # noqa: E402
 
 PIXELS = (3, 16, 16)
@@ -107,7 +108,7 @@ def small_dynamics(name: str, embed_dim: int, kind: type | None = None) -> torch
 def small_agent(
     name: str = "rssm_gaussian",
     *,
-    imagination: bool = True,
+    policy: bool = True,
     objective: str = "reconstruction",
     kind: type | None = None,
     **options: object,
@@ -119,7 +120,13 @@ def small_agent(
     chosen = {"name": objective, **OBJECTIVES[objective]}
     tied = registry.make("worldmodel.objectives", chosen, encoder=encoder, dynamics=dynamics)
     painter = PatchDecoder(latent_dim=dynamics.latent_dim, pixels=PIXELS, channels=(8, 8)) if tied.decodes else None
-    value = ScalarHead(scale=100.0, **sizes)
+    spec = PolicySpec(
+        latent_dim=dynamics.latent_dim,
+        action_dim=A,
+        discount=0.99,
+        build_actor=lambda options: SquashedNormalActor(action_dim=A, **sizes),
+        build_value=lambda inputs: ScalarHead(scale=100.0, latent_dim=inputs, hidden=16),
+    )
     return LatentMPC(
         norm=ObservationNorm({"pixels": PixelNorm(PIXELS)}),
         encoder=encoder,
@@ -127,9 +134,8 @@ def small_agent(
         objective=tied,
         dynamics=dynamics,
         reward=ScalarHead(scale=1.0, **sizes),
-        imagination=BackpropImagination(value=value, horizon=3, starts=8) if imagination else None,
-        actor=Actor(latent_dim=dynamics.latent_dim, action_dim=A, hidden=16) if imagination else None,
-        planner=CEM(horizon=3, candidates=16, elites=4, iterations=2, policy_candidates=4 if imagination else 0),
+        policy=BackpropImagination(spec=spec, horizon=3, starts=8) if policy else None,
+        planner=CEM(horizon=3, candidates=16, elites=4, iterations=2, policy_candidates=4 if policy else 0),
         action_dim=A,
         discount=0.99,
         **{"unroll": 2 if name == "deterministic" else 0, **options},

@@ -63,7 +63,7 @@ def test_losses_fall_on_one_batch() -> None:
 
 
 def test_rewards_of_a_reset_row_do_not_train() -> None:
-    agent = small_agent(imagination=False)
+    agent = small_agent(policy=False)
     batch = random_batch()
     torch.manual_seed(5)
     before = agent.losses(batch).metrics["loss/reward"]
@@ -113,15 +113,15 @@ class Sprung(DeterministicDynamics):
 
 
 def test_a_part_may_have_losses_of_any_name_and_weigh_them_itself() -> None:
-    agent = small_agent("deterministic", imagination=False)
+    agent = small_agent("deterministic", policy=False)
     plain, batch = agent.weights, random_batch()
-    agent = small_agent("deterministic", imagination=False, kind=Sprung)
+    agent = small_agent("deterministic", policy=False, kind=Sprung)
     torch.manual_seed(1)
     loss = agent.losses(batch)
     terms = {name.removeprefix("loss/"): value for name, value in loss.metrics.items()}
     assert terms.keys() >= {"spring", "damper"} and plain.keys() == agent.weights.keys() - {"spring"}
     torch.testing.assert_close(loss.total, sum({"damper": 1.0, **agent.weights}[k] * v for k, v in terms.items()))
-    heavier = small_agent("deterministic", imagination=False, kind=Sprung, weights={"damper": 3.0, "spring": 0.0})
+    heavier = small_agent("deterministic", policy=False, kind=Sprung, weights={"damper": 3.0, "spring": 0.0})
     assert heavier.weights == {**agent.weights, "damper": 3.0, "spring": 0.0}
 
 
@@ -153,7 +153,7 @@ def test_without_a_whole_stack_there_is_nothing_to_learn_from() -> None:
 
 
 def test_a_smoother_is_unrolled_from_what_its_filter_knows() -> None:
-    agent, batch = small_agent("smoothing", imagination=False, unroll=2), random_batch(B=4, T=5)
+    agent, batch = small_agent("smoothing", policy=False, unroll=2), random_batch(B=4, T=5)
     torch.manual_seed(0)
     told = agent.losses(batch).metrics["loss/consistency"]
     torch.manual_seed(0)

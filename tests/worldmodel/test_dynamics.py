@@ -77,14 +77,14 @@ def test_every_loss_reaches_every_weight_and_no_other(name: str) -> None:
     agent = small_agent(name)
     getattr(agent.dynamics, "filter", agent.dynamics).free_nats = 0.0  # below the floor the KL trains nothing
     # heads start at zero, where no gradient passes them: move them as the first updates would
-    for head in (agent.reward, agent.imagination.value, agent.imagination.slow_value.module):
+    for head in (agent.reward, agent.policy.value, agent.policy.slow_value.module):
         torch.nn.init.normal_(head.net[-1].weight, std=0.1)
     agent.losses(random_batch()).total.backward()
     for group, weights in agent.parameter_groups().items():
         for weight in weights:
             assert weight.grad is not None and weight.grad.isfinite().all(), group
             assert weight.grad.abs().sum() > 0, (group, weight.shape)
-    assert all(weight.grad is None for weight in agent.imagination.slow_value.parameters())
+    assert all(weight.grad is None for weight in agent.policy.slow_value.parameters())
 
 
 def test_the_policy_loss_leaves_the_model_alone() -> None:
@@ -95,7 +95,7 @@ def test_the_policy_loss_leaves_the_model_alone() -> None:
     agent.losses(batch).total.backward()
     with_policy = [w.grad.clone() for w in agent.parameter_groups()["model"]]
     agent.zero_grad()
-    agent.imagination = None
+    agent.policy = None
     torch.manual_seed(1)
     agent.losses(batch).total.backward()
     for one, other in zip(with_policy, agent.parameter_groups()["model"], strict=True):

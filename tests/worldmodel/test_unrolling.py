@@ -60,7 +60,7 @@ def test_a_model_that_only_predicts_misses_by_half_the_squared_distance() -> Non
 
 
 def test_the_objective_adds_the_rows_beyond_the_first() -> None:
-    agent, batch = small_agent(objective="overshooting", imagination=False), random_batch()
+    agent, batch = small_agent(objective="overshooting", policy=False), random_batch()
     seen = agent._see(batch)
     torch.manual_seed(5)
     losses = agent.objective.losses(agent, Seen(batch, seen.embed, seen.belief))

@@ -15,6 +15,7 @@ from worldmodel.capabilities import Epistemic, Members
 from worldmodel.errors import UserError
 from worldmodel.objectives import Objective
 from worldmodel.observations import ObservationDecoder, ObservationEncoder, ObservationNorm, PixelNorm, VectorNorm
+from worldmodel.policies import PolicyLearner, PolicySpec
 from worldmodel.spec import EnvSpec
 
 Config = Mapping[str, Any]
@@ -30,7 +31,7 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
     if "filter" in model:
         registry.check("worldmodel.dynamics", model["filter"], **facts)
     dynamics = registry.make("worldmodel.dynamics", model, key="dynamics", **facts)
-    actor, imagination = _build_policy(config, spec, dynamics.latent_dim)
+    policy = _build_policy(config, spec, dynamics.latent_dim)
     objective: Objective = registry.make(
         "worldmodel.objectives", config["objective"], key="objective", encoder=encoder, dynamics=dynamics
     )
@@ -42,8 +43,7 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
         objective=objective,
         dynamics=dynamics,
         reward=reward,
-        imagination=imagination,
-        actor=actor,
+        policy=policy,
         planner=_build_planner(config, dynamics=dynamics, reward=reward),
         action_dim=spec.action_dim,
         discount=options["discount"],
@@ -103,18 +103,30 @@ def _build_head(config: Config, latent_dim: int, *, scale: float) -> Any:
     return registry.make("worldmodel.heads", options, key="agent.heads", latent_dim=latent_dim, scale=scale)
 
 
-def _build_policy(config: Config, spec: EnvSpec, latent_dim: int) -> tuple[Any, Any]:
-    options = dict(config["policy"])
-    if options["name"] is None:
-        return None, None
-    sizes = {"name": "actor", **options.pop("actor", {})}
-    facts = {"latent_dim": latent_dim, "action_dim": spec.action_dim}
-    actor = registry.make("worldmodel.policies", sizes, key="policy.actor", **facts)
+def _build_policy(config: Config, spec: EnvSpec, latent_dim: int) -> PolicyLearner | None:
+    if config["policy"]["name"] is None:
+        return None
     discount = config["agent"]["discount"]
     if not 0 < discount < 1:
         raise ValueError(f"agent.discount: expected a number in (0, 1), got {discount}")
-    value = _build_head(config, latent_dim, scale=spec.action_repeat / (1 - discount))
-    return actor, registry.make("worldmodel.policies", options, key="policy", value=value)
+
+    def build_actor(options: Config) -> Any:
+        options = {"name": "squashed_normal", **options}
+        facts = {"latent_dim": latent_dim, "action_dim": spec.action_dim}
+        return registry.make("worldmodel.actors", options, key="policy.actor", **facts)
+
+    return registry.make(  # type: ignore[no-any-return]
+        "worldmodel.policies",
+        config["policy"],
+        key="policy",
+        spec=PolicySpec(
+            latent_dim=latent_dim,
+            action_dim=spec.action_dim,
+            discount=discount,
+            build_actor=build_actor,
+            build_value=lambda inputs: _build_head(config, inputs, scale=spec.action_repeat / (1 - discount)),
+        ),
+    )
 
 
 def _build_planner(config: Config, *, dynamics: Any, reward: Any) -> Any:

@@ -12,13 +12,13 @@ from trainers.command import registry
 from trainers.command.registry import BadOption, UnknownComponent
 from worldmodel.spec import EnvSpec
 
-# options that are not the part's: the agent's own, which a choice of dynamics sets, and the actor beside a policy
-_FACTS = {"embed_dim", "action_dim", "encoder", "dynamics", "value"}  # what no option can say
+# options that are not the part's: the agent's own, which a choice of dynamics sets
+_FACTS = {"embed_dim", "action_dim", "encoder", "dynamics", "spec"}  # what no option can say
 _GROUPS: dict[str, tuple[str, set[str]]] = {
     "planner": ("worldmodel.planners", set()),
     "dynamics": ("worldmodel.dynamics", {"unroll", "kl"}),
     "objective": ("worldmodel.objectives", set()),
-    "policy": ("worldmodel.policies", {"actor"}),
+    "policy": ("worldmodel.policies", set()),
 }
 
 

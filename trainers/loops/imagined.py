@@ -39,7 +39,7 @@ class PolicyModule(WorldModelModule):
         """Of value and policy."""
         with torch.no_grad():
             belief = self.agent.observe(batch)
-        return self.agent.imagined_losses(belief)
+        return self.agent.policy_losses(batch, belief)
 
 
 class ImaginedLoop(OfflineLoop):

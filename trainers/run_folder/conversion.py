@@ -5,8 +5,9 @@ from typing import Any
 
 from worldmodel.errors import UserError
 
-# of config.yaml and of checkpoints; 1 is what had no number (commit dbaaab1 and before)
-FORMAT = 2
+# of config.yaml and of checkpoints; 1 is what had no number (commit dbaaab1 and before), 2 had the actor beside its
+# learner
+FORMAT = 3
 
 # the loops' keys among a checkpoint's callbacks, which were their classes' names
 _LOOPS = ("Algorithm26", "Offline", "Imagined", "Ladder")
@@ -18,6 +19,9 @@ _WEIGHTS = {
     "agent.decoder.": "agent.decoder.parts.0.",
     "agent.objective.encoder.module.": "agent.objective.encoder.module.parts.0.",
 }
+
+
+_WEIGHTS_2 = {"agent.actor.": "agent.policy.actor.", "agent.imagination.": "agent.policy."}
 
 
 class FormatUnknown(UserError):
@@ -50,7 +54,9 @@ def convert_checkpoint(checkpoint: Mapping[str, Any], *, path: object) -> dict[s
         if any(name in callbacks for name in _LOOPS):
             converted["callbacks"] = {"loop" if name in _LOOPS else name: part for name, part in callbacks.items()}
         if "agent.pixels.mean" in weights:
-            converted["state_dict"] = {_weight(name): weight for name, weight in weights.items()}
+            converted["state_dict"] = _renamed(weights, _WEIGHTS)
+    if version < 3 and "state_dict" in converted:
+        converted["state_dict"] = _renamed(converted["state_dict"], _WEIGHTS_2)
     return converted
 
 
@@ -71,11 +77,14 @@ def _from_1(config: dict[str, Any]) -> None:
         config["agent"] = agent
 
 
-def _weight(name: str) -> str:
-    for before, now in _WEIGHTS.items():
-        if name.startswith(before):
-            return now + name.removeprefix(before)
-    return name
+def _renamed(weights: Mapping[str, Any], prefixes: Mapping[str, str]) -> dict[str, Any]:
+    def now(name: str) -> str:
+        for before, after in prefixes.items():
+            if name.startswith(before):
+                return after + name.removeprefix(before)
+        return name
+
+    return {now(name): weight for name, weight in weights.items()}
 
 
 def _require_known(version: Any, path: object) -> int:

@@ -18,8 +18,7 @@ from worldmodel.heads import Head
 from worldmodel.interfaces import Batch, Belief, Carry, Decision, Dynamics, Loss, Noise, Observation, Planner
 from worldmodel.objectives import Model, Objective, Seen
 from worldmodel.observations import ObservationDecoder, ObservationEncoder, ObservationNorm
-from worldmodel.policies.actor import Actor
-from worldmodel.policies.backprop import BackpropImagination
+from worldmodel.policies import LatentRows, PolicyLearner
 from worldmodel.simulators.latent import LatentSimulator, frozen
 from worldmodel.unrolling import open_loop_losses
 
@@ -35,7 +34,6 @@ class LatentMPC(Model):
         encoder: normalised observations [B T ...] to embeddings [B T E].
         dynamics: filter and prior over latents [B T D].
         reward: reads rewards off latents.
-        actor: the policy; None without one.
         planner: acts through the learned world.
         action_dim: A, action dimensions.
         discount: per decision, in (0, 1].
@@ -43,7 +41,7 @@ class LatentMPC(Model):
         decoder: None with one that decodes nothing.
         unroll: rows predicted open-loop from every row, whose latents and rewards must match; 0 leaves that to the
             KL.
-        imagination: trains the value and the actor; None is the chapter's version, which plans on rewards alone.
+        policy: actor, value, and how they learn; None is the chapter's version, which plans on rewards alone.
         act_with: "planner", or "actor" to act without looking ahead.
         replan: actions of a plan that are executed before the next one; the planner's horizon is open loop.
         plan_precision: "float32", or "bfloat16" for the products of what planners roll out.
@@ -62,8 +60,7 @@ class LatentMPC(Model):
         objective: Objective,
         dynamics: nn.Module,
         reward: Head,
-        imagination: BackpropImagination | None,
-        actor: Actor | None,
+        policy: PolicyLearner | None,
         planner: Planner,
         action_dim: int,
         discount: float,
@@ -74,14 +71,14 @@ class LatentMPC(Model):
         weights: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         super().__init__()
-        if act_with not in ("planner", "actor") or (act_with == "actor" and actor is None):
-            raise ValueError(f"act_with: expected 'planner', or 'actor' with an actor, got {act_with!r}")
+        if act_with not in ("planner", "actor") or (act_with == "actor" and policy is None):
+            raise ValueError(f"act_with: expected 'planner', or 'actor' with a policy, got {act_with!r}")
         if not 1 <= replan <= planner.horizon:
             raise ValueError(f"agent.replan: expected 1 to planner.horizon={planner.horizon}, got {replan}")
         assert objective.decodes == (decoder is not None), objective
         self.norm, self.encoder, self.decoder, self.reward = norm, encoder, decoder, reward
         self.dynamics: Dynamics = dynamics  # type: ignore[assignment]
-        self.imagination, self.actor, self.planner = imagination, actor, planner
+        self.policy, self.planner = policy, planner
         self.action_dim, self.discount, self.replan = action_dim, discount, replan
         self.objective, self.unroll, self.act_with = objective, unroll, act_with
         parts = [part.loss_weights for part in (dynamics, objective) if isinstance(part, WeightedLosses)]
@@ -90,12 +87,11 @@ class LatentMPC(Model):
 
     def simulator(self) -> LatentSimulator:
         """The learned world, as planners and policies see it."""
-        value = None if self.imagination is None else self.imagination.slow_value.module
         return LatentSimulator(
             dynamics=self.dynamics,
             reward=self.reward,
-            value=value,
-            actor=self.actor,
+            value=None if self.policy is None else self.policy.planning_value,
+            actor=None if self.policy is None else self.policy.actor,
             action_dim=self.action_dim,
             discount=self.discount,
             precision=self.plan_precision,
@@ -104,35 +100,31 @@ class LatentMPC(Model):
     @property
     def predicted_decisions(self) -> int | None:
         """Decisions that a predicted return is about: the planner's horizon, None where a value continues it."""
-        return self.planner.horizon if self.imagination is None else None
+        return self.planner.horizon if self.policy is None or self.policy.planning_value is None else None
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Weights by the loss that trains them: "model", and with imagination "actor" and "value"."""
+        """Weights by the loss that trains them: "model", and with a policy "actor" and "value"."""
         parts: list[Any] = [self.encoder, self.decoder, self.reward, self.dynamics, self.objective]
         model = [weight for part in parts if part is not None for weight in part.parameters()]
         groups = {"model": [weight for weight in model if weight.requires_grad]}
-        if self.imagination is not None and self.actor is not None:
-            groups |= {"actor": [*self.actor.parameters()], "value": [*self.imagination.value.parameters()]}
-        return groups
+        return groups if self.policy is None else groups | self.policy.parameter_groups()
 
     # --- learning -------------------------------------------------------------------------------------------------
 
     def losses(self, batch: Batch) -> Loss:
-        """Algorithm 26, line 3, and Algorithm 27 in imagination: one sum whose parts train disjoint weights."""
+        """Algorithm 26, line 3, and what the policy learns: one sum whose parts train disjoint weights."""
         seen = self._see(batch)
         model = self._model_loss(seen)
-        if self.imagination is None or self.actor is None:
+        if self.policy is None:
             return model
-        imagined = self.imagined_losses(seen.belief)
-        return Loss(model.total + imagined.total, {**model.metrics, **imagined.metrics}, model.error)
+        policy = self.policy_losses(batch, seen.belief)
+        return Loss(model.total + policy.total, {**model.metrics, **policy.metrics}, model.error)
 
-    def imagined_losses(self, belief: Belief) -> Loss:
-        """Algorithm 27 from every row of a belief: of value and actor alone, the model is not moved."""
-        assert self.imagination is not None and self.actor is not None
+    def policy_losses(self, batch: Batch, belief: Belief) -> Loss:
+        """Of actor and value alone, from a batch and what was inferred from it: the model is not moved."""
+        assert self.policy is not None
         with frozen(self.dynamics, self.reward):  # type: ignore[arg-type]
-            start = belief.select(belief.latent.detach())
-            policy, value = self.imagination.losses(self.simulator(), self.actor, start)
-        return Loss(total=policy + value.total, metrics=value.metrics)
+            return self.policy.losses(self.simulator(), LatentRows.of(batch, belief))
 
     def fit_at_once(self, batch: Batch) -> None:
         """Let the dynamics take what they need from all transitions at once, where they do: before a round of updates.
@@ -184,8 +176,8 @@ class LatentMPC(Model):
     def after_step(self) -> None:
         """Bring slow copies along; call after every optimiser step."""
         self.objective.follow(self)
-        if self.imagination is not None:
-            self.imagination.follow()
+        if self.policy is not None:
+            self.policy.follow()
 
     # --- acting ---------------------------------------------------------------------------------------------------
 
@@ -247,8 +239,8 @@ class LatentMPC(Model):
 
     def _decide(self, latent: Tensor, warm: Tensor, generator: Noise) -> tuple[Tensor, Tensor, Tensor]:
         simulator = self.simulator()
-        if self.act_with == "actor" and self.actor is not None:
-            return self.actor.mode(latent), warm, simulator.value(latent)
+        if self.act_with == "actor" and self.policy is not None:
+            return self.policy.actor.mode(latent), warm, simulator.value(latent)
         plan = self.planner.plan(simulator, latent, warm=warm, generator=generator)
         return plan.action, plan.mean, plan.value
 

@@ -1,0 +1,109 @@
+"""How a policy is learned in a model: one file a method, each a `PolicyLearner`."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from worldmodel.actors import Policy
+from worldmodel.heads import Head
+from worldmodel.interfaces import Batch, Belief, Loss
+from worldmodel.simulators.latent import LatentSimulator
+
+
+@dataclass(frozen=True, slots=True)
+class Transitions:
+    """Steps within episodes, one a row."""
+
+    latent: Float[Tensor, "R D"]
+    action: Float[Tensor, "R A"]
+    reward: Float[Tensor, "R"]  # that arrived with next_latent
+    continues: Float[Tensor, "R"]  # 0 where next_latent is terminal, else 1: values bootstrap across a truncation
+    next_latent: Float[Tensor, "R D"]
+
+
+@dataclass(frozen=True, slots=True)
+class LatentRows:
+    """Recorded windows and the latents that the model inferred for them, without gradients."""
+
+    batch: Batch
+    belief: Belief
+
+    @classmethod
+    def of(cls, batch: Batch, belief: Belief) -> "LatentRows":
+        """The rows of a belief about a batch, cut off from its graph."""
+        detached = {name: rows.detach() for name, rows in belief.statistics.items()}
+        return cls(batch, Belief(belief.latent.detach(), belief.carry.detach(), detached, belief.valid))
+
+    def starts(self) -> Float[Tensor, "R D"]:
+        """The latents of all valid rows."""
+        return self.belief.select(self.belief.latent)
+
+    def transitions(self) -> Transitions:
+        """The steps between neighbouring valid rows of one episode."""
+        batch, latent = self.batch, self.belief.latent
+        inside: Bool[Tensor, "B T"] = ~batch.is_first[:, 1:]
+        if self.belief.valid is not None:
+            inside = inside & self.belief.valid[:, :-1]
+        return Transitions(
+            latent=latent[:, :-1][inside],
+            action=batch.action[:, 1:][inside],
+            reward=batch.reward[:, 1:][inside],
+            continues=(~batch.is_terminal[:, 1:][inside]).to(batch.reward.dtype),
+            next_latent=latent[:, 1:][inside],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySpec:
+    """What a learner is built from.
+
+    Args:
+        latent_dim: D, numbers of a latent.
+        action_dim: A, action dimensions.
+        discount: per decision, in (0, 1).
+        build_actor: options of `policy.actor` to a policy over latents.
+        build_value: number of inputs to a head whose numbers have the scale of a return, as `agent.heads` has it.
+    """
+
+    latent_dim: int
+    action_dim: int
+    discount: float
+    build_actor: Callable[[Mapping[str, Any]], nn.Module]
+    build_value: Callable[[int], Head]
+
+
+class PolicyLearner(nn.Module, ABC):
+    """One choice of the config group `policy`; its `make` takes `spec`, a PolicySpec, and options of its own.
+
+    Attributes:
+        actor: the policy that planners are seeded with, and that acts alone with agent.act_with=actor.
+        planning_value: latents [*R D] to the return that follows [*R], which planners add after their horizon; None
+            for planning on rewards alone.
+    """
+
+    actor: Policy
+    planning_value: nn.Module | None
+
+    @abstractmethod
+    def losses(self, simulator: LatentSimulator, rows: LatentRows) -> Loss:
+        """What to minimise for actor and values; the model's weights are frozen, gradients may flow through it.
+
+        Args:
+            simulator: the learned world, with this learner's actor and planning value.
+            rows: recorded windows with their latents.
+
+        Returns:
+            A total whose parts train disjoint weights, and what to log.
+        """
+
+    @abstractmethod
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Weights by the name of their learning rate: "actor", "value", or both."""
+
+    def follow(self) -> None:
+        """Move what follows slowly; called after every optimiser step."""
+        return

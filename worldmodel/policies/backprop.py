@@ -3,23 +3,28 @@
 The pathwise gradient of λ-returns; Hafner et al., Dream to Control (2020), equations 4 to 8.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.heads import Head
+from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.interfaces import Dynamics, Loss
 from worldmodel.limits import require_number, require_whole
 from worldmodel.nets import SlowCopy
-from worldmodel.policies.actor import Actor
+from worldmodel.policies import LatentRows, PolicyLearner, PolicySpec
 from worldmodel.simulators.latent import LatentSimulator
 
 
-class BackpropImagination(nn.Module):
+class BackpropImagination(PolicyLearner):
     """Imagines rollouts of the actor from replayed latents and returns the losses of actor and value.
 
     Args:
-        value: the head that learns the return.
+        spec: what actor and value are built from.
+        actor: options of the actor.
         horizon: decisions imagined.
         starts: at most so many replayed latents are continued per update.
         mix: λ.
@@ -32,7 +37,8 @@ class BackpropImagination(nn.Module):
     def __init__(
         self,
         *,
-        value: Head,
+        spec: PolicySpec,
+        actor: Mapping[str, Any] = MappingProxyType({}),
         horizon: int = 8,
         starts: int = 96,
         mix: float = 0.95,
@@ -43,13 +49,19 @@ class BackpropImagination(nn.Module):
         require_number(slow_rate=slow_rate, above=0, most=1)
         super().__init__()
         self.horizon, self.starts, self.mix, self.entropy = horizon, starts, mix, entropy
-        self.value, self.slow_value = value, SlowCopy(value, rate=slow_rate)
+        self.actor: SquashedNormalActor = spec.build_actor(actor)  # type: ignore[assignment]
+        self.value = spec.build_value(spec.latent_dim)
+        self.slow_value = SlowCopy(self.value, rate=slow_rate)
         self.register_buffer("spread", torch.ones(()))
 
-    def losses(self, simulator: LatentSimulator, actor: Actor, latent: Float[Tensor, "R D"]) -> tuple[Tensor, Loss]:
-        """The actor's loss (a scalar) and the value's loss with metrics, from detached latents."""
-        latent = self._subsample(latent)
-        states, rewards, log_probs = self._imagine(simulator, actor, latent)
+    @property
+    def planning_value(self) -> nn.Module:  # type: ignore[override]
+        """The slow copy of the value."""
+        return self.slow_value.module
+
+    def losses(self, simulator: LatentSimulator, rows: LatentRows) -> Loss:
+        """The actor's loss, minus its imagined returns, and the value's."""
+        states, rewards, log_probs = self._imagine(simulator, self._subsample(rows.starts()))
         values = self.slow_value.module(states[1:])
         returns = lambda_return(rewards, values, discount=simulator.discount, mix=self.mix)
         self._track_spread(returns.detach())
@@ -60,7 +72,11 @@ class BackpropImagination(nn.Module):
             "policy/imagined_return": returns.detach().mean(),
             "loss/value": value_loss.detach(),
         }
-        return actor_loss, Loss(total=value_loss, metrics=metrics)
+        return Loss(actor_loss + value_loss, metrics)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """The actor's weights and the value's."""
+        return {"actor": [*self.actor.parameters()], "value": [*self.value.parameters()]}
 
     def follow(self) -> None:
         """Let the target value follow; call after every optimiser step."""
@@ -71,13 +87,13 @@ class BackpropImagination(nn.Module):
             return latent
         return latent[torch.randperm(latent.shape[0], device=latent.device)[: self.starts]]
 
-    def _imagine(self, simulator: LatentSimulator, actor: Actor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _imagine(self, simulator: LatentSimulator, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """States [H+1 R D], rewards [H R] and log π [H R] of the actor's rollouts."""
         dynamics = simulator.dynamics
         assert isinstance(dynamics, Dynamics), dynamics
         states, log_probs = [state], []
         for _ in range(self.horizon):
-            action, log_prob = actor(state)
+            action, log_prob = self.actor(state)
             state = dynamics.imagine(state, action)
             states.append(state)
             log_probs.append(log_prob)

@@ -8,11 +8,11 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from worldmodel.actors import Policy
 from worldmodel.capabilities import Epistemic, HasRollout, ScoresSequences
 from worldmodel.heads import Head
 from worldmodel.interfaces import Noise, Predictor
 from worldmodel.interfaces import Simulator as SimulatorProtocol
-from worldmodel.policies.actor import Actor
 from worldmodel.simulators._packed_scorer import Scorer
 
 
@@ -32,7 +32,7 @@ class LatentSimulator:
         dynamics: Predictor,
         reward: Head,
         value: nn.Module | None,
-        actor: Actor | None,
+        actor: Policy | None,
         action_dim: int,
         discount: float,
         precision: torch.dtype = torch.float32,

@@ -196,7 +196,7 @@ def test_weights_must_fit():
 def test_an_agent_without_policy_plans_on_rewards_alone():
     config = load_config(["experiment=smoke", "policy=none"])
     agent = build_agent(config, SPEC)
-    assert agent.imagination is None and agent.actor is None and agent.planner.policy_candidates == 0
+    assert agent.policy is None and agent.planner.policy_candidates == 0
     assert set(agent.parameter_groups()) == {"model"}
 
 

@@ -42,3 +42,13 @@ def test_a_spec_of_then_loads():
     fields = {"task": "x", "pixels": [3, 16, 16], "action_dim": 2, "action_repeat": 1, "episode_steps": 50}
     spec = EnvSpec.from_json(convert_spec({**fields, "renderer": "llvmpipe"}))
     assert spec.pixels == (3, 16, 16) and EnvSpec.from_json(spec.to_json()) == spec
+
+
+def test_an_actor_of_then_is_part_of_its_learner():
+    weights = {"agent.actor.net.0.weight": 1, "agent.imagination.slow_value.module.x": 2, "agent.reward.net.0.bias": 3}
+    converted = convert_checkpoint({"format": 2, "state_dict": weights}, path="x")["state_dict"]
+    assert converted == {
+        "agent.policy.actor.net.0.weight": 1,
+        "agent.policy.slow_value.module.x": 2,
+        "agent.reward.net.0.bias": 3,
+    }

@@ -76,7 +76,7 @@ def test_a_batch_s_report_has_both_uncertainties_of_the_reward() -> None:
 def test_a_reward_s_posterior_takes_in_the_rows_that_arrived_in_training() -> None:
     """Not a reset's, and not those that are predicted open-loop; values have nothing to add."""
     agent, batch = confident(unroll=2), random_batch(first=3)
-    value = agent.imagination.value = LaplaceHead(latent_dim=agent.dynamics.latent_dim, scale=1.0, hidden=16)
+    value = agent.policy.value = LaplaceHead(latent_dim=agent.dynamics.latent_dim, scale=1.0, hidden=16)
     agent.losses(batch)
     assert agent.reward.posterior.seen == 3 * 6 and value.posterior.seen == 0
     agent.eval().losses(batch)

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from worldmodel.actors.squashed_normal import SquashedNormalActor as Actor
 from worldmodel.dynamics._packed_rollout import State
 from worldmodel.dynamics.rssm_gaussian import GaussianRSSM
 from worldmodel.heads.scalar import ScalarHead
 from worldmodel.heads.two_hot import TwoHotHead
-from worldmodel.policies.actor import Actor
 from worldmodel.simulators import _packed_scorer as scorer
 from worldmodel.simulators.latent import LatentSimulator, score, score_by_steps
 

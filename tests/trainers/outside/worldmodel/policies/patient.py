@@ -1,16 +1,17 @@
-"""Backpropagation through the model with a discounted share of the policy's loss."""
+"""Backpropagation through the model with a share of its loss."""
 
+from worldmodel.interfaces import Loss
 from worldmodel.policies.backprop import BackpropImagination
 
 
 class Patient(BackpropImagination):
-    def __init__(self, *, value, patience: float = 0.5):
-        super().__init__(value=value, horizon=3, starts=16)
+    def __init__(self, *, spec, patience: float = 0.5):
+        super().__init__(spec=spec, horizon=3, starts=16)
         self.patience = patience
 
-    def losses(self, simulator, actor, latent):
-        policy, value = super().losses(simulator, actor, latent)
-        return policy * self.patience, value
+    def losses(self, simulator, rows):
+        loss = super().losses(simulator, rows)
+        return Loss(loss.total * self.patience, loss.metrics)
 
 
 make = Patient

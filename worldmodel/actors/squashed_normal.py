@@ -10,7 +10,7 @@ from worldmodel.limits import require_whole
 from worldmodel.nets import mlp
 
 
-class Actor(nn.Module):
+class SquashedNormalActor(nn.Module):
     """A perceptron from latents to the mean and std of u, with a = tanh(u).
 
     mean_bound keeps |mean u| below it, so that a saturated policy can still learn its way back.
@@ -54,4 +54,4 @@ class Actor(nn.Module):
         return torch.tanh(mean + std * noise)
 
 
-make = Actor
+make = SquashedNormalActor
