@@ -140,6 +140,7 @@ class Plan:
     action: Float[Tensor, "B A"]  # what to do now, finite and in [-1, 1]
     mean: Float[Tensor, "B H A"]  # the whole plan: the next call's warm start after a shift
     value: Float[Tensor, "B"]  # the return that the model predicts for this plan, -inf where it is not finite
+    std: Float[Tensor, "B H A"] | None = None  # of the Gaussian that the search ended with; None where it had none
 
 
 @dataclass(frozen=True, slots=True)

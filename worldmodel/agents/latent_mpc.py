@@ -206,12 +206,8 @@ class LatentMPC(Model):
         observation: by name, images uint8 [B c h w] and vectors float32 [B d].
         Rows with is_first start blank. noise_std is the exploration noise added to the action, then clipped.
         """
-        blank = is_first[:, None]
-        last = torch.where(blank, 0.0, carry.action)
-        embed = self.encoder(self.norm({name: rows[:, None] for name, rows in observation.items()}))
-        belief = self.dynamics.observe(embed, last[:, None], blank, carry.belief, sample=False)
+        belief, warm = self.perceive(observation, is_first, carry)
         latent = belief.latent[:, 0]
-        warm = torch.where(blank[..., None], torch.nan, carry.plan)
         if self.replan == 1:
             action, plan, value = self._decide(latent, warm, generator)
             executed = carry.executed
@@ -222,8 +218,24 @@ class LatentMPC(Model):
         if noise_std:
             noise = standard_normal(*action.shape, generator=generator, device=action.device)
             action = (action + noise_std * noise).clamp(-1, 1)
-        shifted = torch.cat([plan[:, 1:], plan[:, -1:]], 1)
-        return Decision(action, Carry(belief.carry, action, shifted, executed), value)
+        return Decision(action, Carry(belief.carry, action, shifted(plan), executed), value)
+
+    def perceive(
+        self, observation: Observation, is_first: Bool[Tensor, "B"], carry: Carry
+    ) -> tuple[Belief, Float[Tensor, "B H A"]]:
+        """Algorithm 26, line 5, before the plan: what is held to be true now, and the plan to start from.
+
+        Args:
+            observation, is_first, carry: as in `act`.
+
+        Returns:
+            A belief of one row, and the last plan, NaN in rows with is_first.
+        """
+        blank = is_first[:, None]
+        last = torch.where(blank, 0.0, carry.action)
+        embed = self.encoder(self.norm({name: rows[:, None] for name, rows in observation.items()}))
+        belief = self.dynamics.observe(embed, last[:, None], blank, carry.belief, sample=False)
+        return belief, torch.where(blank[..., None], torch.nan, carry.plan)
 
     def _continue(self, latent: Tensor, warm: Tensor, fresh: Tensor, generator: Noise) -> tuple[Tensor, Tensor, Tensor]:
         """New plans for the rows that are due one; the others execute what is left of theirs."""
@@ -243,6 +255,11 @@ class LatentMPC(Model):
             return self.policy.actor.mode(latent), warm, simulator.value(latent)
         plan = self.planner.plan(simulator, latent, warm=warm, generator=generator)
         return plan.action, plan.mean, plan.value
+
+
+def shifted(plan: Float[Tensor, "B H A"]) -> Float[Tensor, "B H A"]:
+    """A plan as it is one decision later, its last action twice."""
+    return torch.cat([plan[:, 1:], plan[:, -1:]], 1)
 
 
 def _precision(name: str) -> torch.dtype:

@@ -4,7 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -78,6 +78,14 @@ class Problem:
         return None if actions is None else actions.nan_to_num(0.0).clamp(-1, 1)
 
 
+class Found(NamedTuple):
+    """What a search ends with, as in `interfaces.Plan`; others than those that refit a Gaussian leave `std` out."""
+
+    mean: Float[Tensor, "B H A"]
+    value: Float[Tensor, "B"]
+    std: Float[Tensor, "B H A"] | None = None
+
+
 @dataclass(kw_only=True, eq=False)
 class Search(ABC):
     """A planner whose `search` finds actions; `plan` is the same for all.
@@ -98,7 +106,7 @@ class Search(ABC):
         require_whole(horizon=self.horizon, iterations=self.iterations)
 
     @abstractmethod
-    def search(self, problem: Problem) -> tuple[Float[Tensor, "B H A"], Float[Tensor, "B"]]:
+    def search(self, problem: Problem) -> Found | tuple[Float[Tensor, "B H A"], Float[Tensor, "B"]]:
         """Actions, finite and within bounds, and the return that the model predicts for them."""
 
     def plan(
@@ -125,5 +133,6 @@ class Search(ABC):
             iterations=self.iterations if iterations is None else iterations,
             timer=Deadline(deadline, latent.device),
         )
-        mean, value = self.search(problem)
-        return Plan(action=mean[:, 0], mean=mean, value=torch.where(usable & value.isfinite(), value, -torch.inf))
+        found = Found(*self.search(problem))
+        value = torch.where(usable & found.value.isfinite(), found.value, -torch.inf)
+        return Plan(action=found.mean[:, 0], mean=found.mean, value=value, std=found.std)

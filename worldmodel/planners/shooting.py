@@ -11,7 +11,7 @@ from torch import Tensor
 from worldmodel.distributions import standard_normal
 from worldmodel.interfaces import Noise
 from worldmodel.limits import require_whole
-from worldmodel.planners.search import Problem, Search
+from worldmodel.planners.search import Found, Problem, Search
 from worldmodel.simulators.latent import score
 
 
@@ -95,7 +95,7 @@ class Shooting(Search):
         return standard_normal(*shape, generator=generator, device=device)
 
     @torch.no_grad()
-    def search(self, problem: Problem) -> tuple[Float[Tensor, "B H A"], Float[Tensor, "B"]]:
+    def search(self, problem: Problem) -> Found:
         """Algorithm 21."""
         policy = pool = self._policy(problem)
         proposal = self.first(problem, policy)
@@ -107,7 +107,7 @@ class Shooting(Search):
                 best = best.joined(pool.best(self.remembered)).best(self.remembered)
             proposal = self.refit(proposal, pool)
             pool = self._keep(pool, policy)
-        return self._execute(problem, proposal, best)
+        return Found(*self._execute(problem, proposal, best), std=proposal.std)
 
     def _policy(self, problem: Problem) -> Scored | None:
         """The policy's sequences, scored once: they are the same in every iteration."""

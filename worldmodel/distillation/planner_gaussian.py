@@ -1,0 +1,39 @@
+"""A policy learned from the Gaussian that a planner's search ended with."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodel.distributions import Moments, gaussian_kl
+from worldmodel.interfaces import Plan
+
+LEAST_STD = 0.1  # of targets: an action is rarely worth more precision, and 1 / std² weighs its error
+
+
+@dataclass(frozen=True, slots=True)
+class PlannerTarget:
+    """What a planner would do now, and within which spread its search found no difference."""
+
+    mean: Float[Tensor, "*R A"]
+    std: Float[Tensor, "*R A"]
+
+    @classmethod
+    def of(cls, plan: Plan, *, least_std: float = LEAST_STD) -> "PlannerTarget":
+        """The plan's first action; `least_std` bounds its std below and stands for it where a search has none."""
+        std = torch.full_like(plan.action, least_std) if plan.std is None else plan.std[:, 0].clamp_min(least_std)
+        return cls(plan.action, std)
+
+
+def planner_kl(policy: Moments, target: PlannerTarget) -> Float[Tensor, "*R"]:
+    """KL(π || planner) in action space, in nats: the policy's error weighs by how sure the planner is.
+
+    Both are diagonal Gaussians over actions in [-1, 1] whose samples are clipped, not squashed, as in Wang et al.,
+    Bootstrapped Model Predictive Control (2025).
+
+    Args:
+        policy: mean and std [*R A].
+        target: of the same rows.
+    """
+    return gaussian_kl(policy, (target.mean.detach(), target.std.detach()))
