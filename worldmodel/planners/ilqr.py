@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.func import jacrev, vmap
 
 from worldmodel.interfaces import Simulator
 from worldmodel.limits import require_whole
 from worldmodel.planners._box_qp import solve_box_qp, solve_free
+from worldmodel.planners.derivatives import discounts, expand
 from worldmodel.planners.lqr import Gains, cost_to_go
 from worldmodel.planners.search import Problem, Search
 
@@ -29,15 +29,6 @@ class _Path:
     states: Tensor
     actions: Tensor
     total: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class _Expansion:
-    """Derivatives along a path: f_x, f_u [B H n n+A] and those of the cost of every arrival [B H n], [B H n n]."""
-
-    transition: Tensor
-    slope: Tensor
-    curvature: Tensor
 
 
 @dataclass(kw_only=True, eq=False)
@@ -109,38 +100,14 @@ class ILQR(Search):
 
     def _path(self, simulator: Simulator, states: Tensor, actions: Tensor) -> _Path:
         rewards = simulator.reward(states[:, 1:])
-        total = rewards @ self._weights(simulator, rewards) + simulator.discount**self.horizon * simulator.value(
-            states[:, -1]
-        )
+        total = rewards @ discounts(
+            simulator, self.horizon, rewards
+        ) + simulator.discount**self.horizon * simulator.value(states[:, -1])
         return _Path(states, actions, torch.where(total.isfinite(), total, -torch.inf))
-
-    def _weights(self, simulator: Simulator, like: Tensor) -> Float[Tensor, "H"]:
-        return simulator.discount ** torch.arange(self.horizon, dtype=like.dtype, device=like.device)
-
-    def _expand(self, simulator: Simulator, path: _Path) -> _Expansion:
-        n = path.states.shape[-1]
-
-        def step(z: Tensor) -> Tensor:
-            return simulator.step(z[None, :n], z[None, n:])[0]
-
-        def reward(x: Tensor) -> Tensor:
-            return -simulator.reward(x[None])[0]
-
-        def value(x: Tensor) -> Tensor:
-            return -simulator.value(x[None])[0]
-
-        z = torch.cat([path.states[:, :-1], path.actions], -1)
-        arrivals, weights = path.states[:, 1:], self._weights(simulator, path.states)
-        slope = vmap(vmap(jacrev(reward)))(arrivals) * weights[:, None]
-        curvature = vmap(vmap(jacrev(jacrev(reward))))(arrivals) * weights[:, None, None]
-        last, discount = arrivals[:, -1], simulator.discount**self.horizon
-        slope[:, -1] += discount * vmap(jacrev(value))(last)
-        curvature[:, -1] += discount * vmap(jacrev(jacrev(value)))(last)
-        return _Expansion(vmap(vmap(jacrev(step)))(z).nan_to_num(), slope.nan_to_num(), _psd(curvature.nan_to_num()))
 
     def _backward(self, simulator: Simulator, path: _Path, damping: Tensor) -> tuple[list[Gains], Tensor]:
         """Gains of every step, and the improvement that the quadratic model promises for a full step."""
-        along = self._expand(simulator, path)
+        along = expand(simulator, path.states, path.actions)
         n = path.states.shape[-1]
         eye = torch.eye(n, dtype=path.states.dtype, device=path.states.device)
         V, v = torch.zeros_like(along.curvature[:, -1]), torch.zeros_like(along.slope[:, -1])
@@ -185,12 +152,6 @@ class ILQR(Search):
         all_paths = self._path(simulator, torch.stack(states, 1), torch.stack(actions, 1))
         choice = all_paths.total.view(B, count).argmax(1) + count * torch.arange(B, device=state.device)
         return _Path(all_paths.states[choice], all_paths.actions[choice], all_paths.total[choice])
-
-
-def _psd(matrix: Float[Tensor, "B H n n"]) -> Float[Tensor, "B H n n"]:
-    """The nearest positive semidefinite matrices."""
-    values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
-    return (vectors * values.clamp_min(0)[..., None, :]) @ vectors.mT
 
 
 def _where(choice: Bool[Tensor, "B"], one: Tensor, two: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.conftest import DYNAMICS, small_agent
+from worldmodel.planners.derivatives import expand
 from worldmodel.planners.gradient import GradientShooting
 from worldmodel.planners.ilqr import ILQR
 from worldmodel.planners.lqr import infinite_horizon, regulator
@@ -136,7 +137,7 @@ def test_derivatives_through_every_latent_model_are_those_of_finite_differences(
     def expanded(kind: torch.dtype) -> tuple[Tensor, Tensor]:
         simulator, start = agent.to(kind).simulator(), z.to(kind)
         path = planner._rollout(simulator, start[:, :n], start[:, n:].view(1, 2, A))
-        along = planner._expand(simulator, path)
+        along = expand(simulator, path.states, path.actions)
         return along.transition[0, 0].double(), along.slope[0, 0].double()
 
     with torch.no_grad():

@@ -1,0 +1,78 @@
+"""Local models around trajectories: from a global model's derivatives, and from samples with these as the prior."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodel.interfaces import Simulator
+from worldmodel.local_models.linear_gaussian import LinearGaussianDynamics
+from worldmodel.local_models.quadratic_cost import QuadraticCost
+from worldmodel.local_models.regression import LinearRegression
+from worldmodel.planners.derivatives import expand
+
+
+def linearise(
+    simulator: Simulator,
+    states: Float[Tensor, "B points n"],
+    controls: Float[Tensor, "B H A"],
+    *,
+    noise: Float[Tensor, "n n"],
+    control_cost: float = 0.0,
+) -> tuple[LinearGaussianDynamics, QuadraticCost]:
+    """The global model to first order and its rewards to second order around paths of H + 1 points, in float64.
+
+    Args:
+        simulator: the global model.
+        states, controls: the paths.
+        noise: covariance of the model's one-step error.
+        control_cost: of ½ |u|² at every step, discounted as rewards are.
+    """
+    B, H, A = controls.shape
+    n = states.shape[-1]
+    along = expand(simulator, states, controls)
+    after = simulator.step(states[:, :-1].flatten(0, 1), controls.flatten(0, 1)).unflatten(0, (B, H))
+    F, x, after = along.transition.double(), states.double(), after.double()
+    z = torch.cat([x[:, :-1], controls.double()], -1)
+    dynamics = LinearGaussianDynamics(F, after - _apply(F, z), noise.double().expand(B, H, n, n))
+    curvature = along.curvature.double()
+    slope = along.slope.double() - _apply(curvature, x[:, 1:])
+    cost = QuadraticCost(F.new_zeros(B, H, n + A, n + A), F.new_zeros(B, H, n + A), curvature[:, -1], slope[:, -1])
+    cost.curvature[:, 1:, :n, :n], cost.slope[:, 1:, :n] = curvature[:, :-1], slope[:, :-1]
+    price = control_cost * simulator.discount ** torch.arange(H).to(F)
+    cost.curvature[:, :, n:, n:] = price[:, None, None] * torch.eye(A).to(F)
+    return dynamics, cost
+
+
+def fit_dynamics(
+    prior: LinearGaussianDynamics,
+    states: Float[Tensor, "B N points n"],
+    controls: Float[Tensor, "B N H A"],
+    *,
+    spread: Float[Tensor, "m"],
+    strength: float,
+) -> LinearGaussianDynamics:
+    """Time-varying dynamics from N trajectories of every start, by Bayesian linear regression at every step.
+
+    Args:
+        prior: the global model, linearised.
+        states, controls: the trajectories, of H + 1 and H points.
+        spread: stds of states and controls for which the global model is known: how far its slopes may be trusted.
+        strength: how many samples the global model weighs.
+
+    Returns:
+        The posterior's mean, with the mean of its noise.
+    """
+    z = torch.cat([states[:, :, :-1], controls], -1).double().transpose(1, 2)  # [B H N m]
+    centre = z.mean(2)
+    inputs = torch.cat([z - centre[:, :, None], torch.ones_like(z[..., :1])], -1)
+    mean = torch.cat([prior.F, (_apply(prior.F, centre) + prior.f)[..., None]], -1)
+    moment = torch.diag(torch.cat([spread.double().square(), spread.new_ones(1).double()]))
+    moment = moment.expand(*mean.shape[:2], *moment.shape)
+    known = LinearRegression.prior(mean, moment, prior.noise, strength=strength)
+    belief = known.posterior(inputs, states[:, :, 1:].double().transpose(1, 2))
+    F, offset = belief.mean[..., :-1], belief.mean[..., -1]
+    return LinearGaussianDynamics(F, offset - _apply(F, centre), belief.noise())
+
+
+def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
+    return (matrix @ vector[..., None])[..., 0]
