@@ -1,14 +1,21 @@
 """Collectives over the ranks of a run."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import distributed
 
 
+def rank_count() -> int:
+    """How many ranks learn together."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
 def sum_over_ranks(numbers: list[int]) -> list[int]:
     """Elementwise sums over all ranks; the numbers themselves without a process group."""
-    if not (distributed.is_available() and distributed.is_initialized()):
+    if rank_count() == 1:
         return numbers
     device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
     total = torch.tensor(numbers, dtype=torch.int64, device=device)
@@ -18,14 +25,46 @@ def sum_over_ranks(numbers: list[int]) -> list[int]:
 
 def gather_over_ranks(value: Any) -> list[Any]:
     """Every rank's value in rank order, on every rank."""
-    if not (distributed.is_available() and distributed.is_initialized()):
+    ranks = rank_count()
+    if ranks == 1:
         return [value]
-    gathered: list[Any] = [None] * distributed.get_world_size()
+    gathered: list[Any] = [None] * ranks
     distributed.all_gather_object(gathered, value)
     return gathered
 
 
 def broadcast_from_rank_zero(tensor: torch.Tensor) -> None:
     """Overwrite a tensor with rank 0's."""
-    if distributed.is_available() and distributed.is_initialized():
+    if rank_count() > 1:
         distributed.broadcast(tensor, src=0)
+
+
+def average_over_ranks(tensors: Sequence[torch.Tensor]) -> None:
+    """Overwrite float tensors with their means over all ranks, in one collective.
+
+    Sums are of float64: what is the same on all ranks stays as it is, to the bit.
+    """
+    ranks = rank_count()
+    if ranks == 1 or not tensors:
+        return
+    flat = torch.cat([tensor.detach().flatten().double() for tensor in tensors])
+    distributed.all_reduce(flat)
+    flat /= ranks
+    for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(mean.view_as(tensor))
+
+
+def mean_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The mean of each metric over the ranks that have it; called on all ranks."""
+    gathered = gather_over_ranks(dict(metrics))
+    if len(gathered) == 1:
+        return dict(metrics)
+    names = dict.fromkeys(name for rank in gathered for name in rank)
+    return {name: float(np.mean([rank[name] for rank in gathered if name in rank])) for name in names}
+
+
+def rank_seed(seed: int, rank: int) -> int:
+    """The seed of a rank's own noise: `seed` itself on rank 0, and no rank's is that of another run's rank."""
+    if rank == 0:
+        return seed
+    return int(np.random.SeedSequence([seed, rank]).generate_state(1, np.uint64)[0])

@@ -10,10 +10,16 @@ import pytorch_lightning as pl
 import torch
 
 from datamodules.online import OnlineData
-from trainers.acting.evaluation import Evaluator
+from trainers.acting.evaluation import Evaluation, Evaluator
 from trainers.acting.pictures import write_pictures
 from trainers.process.clock import resident_mb
-from trainers.process.distributed import broadcast_from_rank_zero, gather_over_ranks, sum_over_ranks
+from trainers.process.distributed import (
+    broadcast_from_rank_zero,
+    gather_over_ranks,
+    mean_metrics,
+    rank_seed,
+    sum_over_ranks,
+)
 from trainers.process.interrupt import Interrupted
 from trainers.run_folder.checkpoint import prune
 from trainers.run_folder.loggers import log_films
@@ -121,7 +127,7 @@ class TrainingLoop(pl.Callback):
             self._continue(self._resumed)
         else:
             # the ranks were given the same weights, which they need, and with them the same noise
-            torch.manual_seed(torch.initial_seed() + self.run.rank)
+            torch.manual_seed(rank_seed(torch.initial_seed(), self.run.rank))
         if self.run.trainer.is_global_zero:  # nothing can refuse the run any more
             device, renderer = self.run.device_name, self.renderer
             write_records(self.run.paths, self.run.config, self.spec, device=device, renderer=renderer)
@@ -163,7 +169,7 @@ class TrainingLoop(pl.Callback):
         self.save()
         prints = gather_over_ranks(fingerprint(module))
         if len(set(prints)) > 1:
-            raise RanksDiverged(f"weights: expected the same on all ranks, got SHA-256 {prints}")
+            raise RanksDiverged(f"weights and statistics: expected the same on all ranks, got SHA-256 {prints}")
 
     def stop_if_asked(self) -> None:
         """Save and raise Interrupted on all ranks where a signal asked one of them to stop."""
@@ -195,17 +201,24 @@ class TrainingLoop(pl.Callback):
             Interrupted: on all ranks, after saving, where a signal asks to stop.
         """
         self.run.progress.update(phase="evaluate")
-        done = True
+        played, evaluation = True, None
         if self.run.trainer.is_global_zero and episodes and self.evaluator is not None:
             self.module.eval()
             with self.module.clock.measure("evaluation"), own_random(self.module.device):
-                done = self._play(self.evaluator, episodes, final=final)
+                evaluation = self._play(self.evaluator, episodes)
+            played = evaluation is not None
             self.module.train()
+        returns = None if evaluation is None else evaluation.returns
         # rank 0's word for all: ranks that disagree on what comes next wait for each other for ever
-        done, self.final_returns = gather_over_ranks((done, self.final_returns))[0]
-        if done:
+        played, returns = gather_over_ranks((played, returns))[0]
+        if played:
             every = self.options["every"]
             self.next_evaluation = (self.position // every + 1) * every
+        if returns is not None:
+            self.final_returns = returns if final else self.final_returns
+            self.log_row({} if evaluation is None else evaluation.metrics)
+        if evaluation is not None:
+            self._film(evaluation, name="final" if final else f"{self.position:09d}")
         self.stop_if_asked()
 
     def evaluate_finally(self) -> None:
@@ -213,27 +226,29 @@ class TrainingLoop(pl.Callback):
         if self.evaluator is not None and self.final_returns is None:
             self.evaluate(self.options["final_episodes"], final=True)
 
-    def _play(self, evaluator: Evaluator, episodes: int, *, final: bool) -> bool:
-        """Whether it was played to its end."""
-        module, stop = self.module, self.run.interrupt.is_set
+    def _play(self, evaluator: Evaluator, episodes: int) -> Evaluation | None:
+        """None where a signal broke it off."""
         try:
-            evaluation = evaluator.run(module.agent, episodes=episodes, clock=module.clock, should_stop=stop)
+            return evaluator.run(
+                self.module.agent, episodes=episodes, clock=self.module.clock, should_stop=self.run.interrupt.is_set
+            )
         except Interrupted:
-            return False
-        name = "final" if final else f"{self.position:09d}"
-        pictures = write_pictures(self.run.paths.videos, module.agent, evaluation, self.spec, name=name)
-        if final:
-            self.final_returns = evaluation.returns
+            return None
+
+    def _film(self, evaluation: Evaluation, *, name: str) -> None:
         self.run.progress.update(eval_return=evaluation.return_mean)
-        self.log_row(evaluation.metrics)
+        with self.module.clock.measure("evaluation"), own_random(self.module.device):
+            self.module.eval()
+            pictures = write_pictures(self.run.paths.videos, self.module.agent, evaluation, self.spec, name=name)
+            self.module.train()
         log_films(self.run.trainer.loggers, pictures, axis=self.axis, position=self.position)
-        return True
 
     def log_row(self, metrics: dict[str, float]) -> None:
-        """One row: counters, means over the updates since the last row, times and `metrics`."""
+        """One row: counters, means over the updates since the last row, times and `metrics`; called on all ranks."""
         module = self.module
+        means = mean_metrics({**module.drain_metrics(), **metrics})
         row = {**self.counters, "updates": module.updates, "seconds": module.clock.total}
-        row |= {**module.drain_metrics(), **metrics, **module.clock.split(), "skipped_updates": module.skipped}
+        row |= {**means, **module.clock.split(), "skipped_updates": module.skipped}
         row["memory/resident_mb"] = resident_mb()
         for logger in self.run.trainer.loggers:
             logger.log_metrics(row, step=self.position)
@@ -304,9 +319,9 @@ def fit_normalisers(module: WorldModelModule, rows: Batch) -> None:
 
 
 def fingerprint(module: torch.nn.Module) -> str:
-    """SHA-256 of all weights; running statistics are each rank's own until rank 0's are sent with the next update."""
+    """SHA-256 of all weights and of what is measured as they are learned."""
     digest = hashlib.sha256()
-    for tensor in module.parameters():
+    for tensor in module.state_dict().values():
         digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

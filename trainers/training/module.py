@@ -9,6 +9,7 @@ from torch import Tensor
 
 from trainers.build.agent import require_fit
 from trainers.process.clock import Clock
+from trainers.process.distributed import average_over_ranks, rank_count
 from trainers.run_folder.conversion import FORMAT
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.capabilities import CountsRows
@@ -89,9 +90,16 @@ class WorldModelModule(pl.LightningModule):
         optimizer.zero_grad()
         self.manual_backward(loss.total)
         norms = self.apply_gradients(optimizer)
+        if rank_count() > 1:  # DDP sends buffers before its first forward alone, under manual optimisation
+            average_over_ranks([*self.running_statistics().values()])
         self.updates += 1
         self._accumulate(loss.metrics, norms)
         return {"error": loss.error}
+
+    def running_statistics(self) -> dict[str, Tensor]:
+        """What the agent measures as it learns, such as the spread of returns: no weights, but saved with them."""
+        saved = self.state_dict().keys()
+        return {name: rows for name, rows in self.named_buffers() if name in saved and rows.is_floating_point()}
 
     def apply_gradients(self, optimizer: torch.optim.Optimizer) -> list[Tensor]:
         """Clip and step unless a gradient is not finite; the gradient norm of each group before clipping."""
@@ -108,7 +116,8 @@ class WorldModelModule(pl.LightningModule):
 
     def drain_metrics(self) -> dict[str, float]:
         """Means over the updates since the last call: one synchronisation with the device, not one per update."""
-        means = {name: float(total) / self._count for name, total in self._sums.items()}
+        totals = torch.stack([*self._sums.values()]).tolist() if self._sums else []
+        means = {name: total / self._count for name, total in zip(self._sums, totals, strict=True)}
         self._sums, self._count = {}, 0
         self.latest = means or self.latest
         return means
@@ -150,5 +159,6 @@ class WorldModelModule(pl.LightningModule):
             **{f"grad_norm/{name}": n for name, n in zip(self.parameter_groups(), norms, strict=True)},
         }
         for name, number in named.items():
+            number = number.float()  # not in bfloat16, whose sums stop growing after a hundred
             self._sums[name] = self._sums[name] + number if name in self._sums else number
         self._count += 1

@@ -15,6 +15,8 @@ from trainers.training.loop import fingerprint
 from worldmodel.spec import EnvSpec
 
 DDP = ("trainer.devices=2", "trainer.strategy=ddp")
+# a posterior over the reward is made of each rank's own rows
+MEASURED = ("agent.heads.name=laplace",)
 SPEC = EnvSpec(task="toy_point", images={"pixels": (3, 16, 16)}, action_dim=2, action_repeat=1, episode_steps=20)
 
 
@@ -36,7 +38,7 @@ def start_apart(runs, *arguments):
 def trained(runs, toy, tmp_path_factory):
     """Two ranks, launched by the command that a user types."""
     folder = tmp_path_factory.mktemp("ddp") / "run"
-    run = runs.cli("trainers.fit", *toy, *DDP, f"run_dir={folder}", OMP_NUM_THREADS="1")
+    run = runs.cli("trainers.fit", *toy, *DDP, *MEASURED, f"run_dir={folder}", OMP_NUM_THREADS="1")
     assert run.wait() == 0, run.err.read_text()
     return run, folder
 
@@ -81,11 +83,18 @@ def test_diverged_weights_are_seen():
     assert fingerprint(first) != fingerprint(second)
 
 
+def test_diverged_statistics_are_seen():
+    first, second = torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)
+    assert fingerprint(first) == fingerprint(second)
+    second.running_mean[0] += 1e-7
+    assert fingerprint(first) != fingerprint(second)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_both_and_the_run_resumes(runs, toy, trained, tmp_path, gone, number):
     folder = tmp_path / "run"
     endless = ["task.env_steps=100000"] if number == signal.SIGINT else []
-    first, second = start_apart(runs, *toy, *DDP, f"run_dir={folder}", *endless)
+    first, second = start_apart(runs, *toy, *DDP, *MEASURED, f"run_dir={folder}", *endless)
     first.wait_for_rows(folder, 2 if endless else 1)
     first.send(number)
     assert first.wait() == 128 + number, first.err.read_text()
