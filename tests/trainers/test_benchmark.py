@@ -25,6 +25,15 @@ def test_results_hold_the_named_figures(what: str, arguments: list[str], keys: s
     assert all(result[key] for key in keys)
 
 
+def test_dyna_s_table_and_picture(tmp_path) -> None:
+    result = benchmark.main(
+        ["dyna", "seeds=1", "step_size=1", "episodes=2", "steps=40", f"out={tmp_path / 'dyna.svg'}"]
+    )
+    assert [row["path"] for row in result["rows"]] == [14.0] * 4
+    assert result["real_steps_ratio"] > 5 and result["backups_ratio"] > 5
+    assert "<svg" in (tmp_path / "dyna.svg").read_text()
+
+
 def test_planet_shapes_have_planet_s_size() -> None:
     """Kaixhin/PlaNet has 5,130,220 parameters with six actions; LayerNorm and one-product gates move that a little."""
     result = benchmark.main(["update", "shapes=planet", "repeats=1", "data.batch=1", "data.length=2"])
