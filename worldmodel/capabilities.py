@@ -31,6 +31,13 @@ class CountsRows(Protocol):
         """Take note of how many different rows batches can come from."""
 
 
+@runtime_checkable
+class HoldsSamples(Protocol):
+    """A module whose buffers are samples, of which ranks have no mean: all of them go on with rank 0's."""
+
+    samples_of_rank_zero: bool
+
+
 # --- of dynamics --------------------------------------------------------------------------------------------------
 
 

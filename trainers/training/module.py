@@ -9,10 +9,10 @@ from torch import Tensor
 
 from trainers.build.agent import require_fit
 from trainers.process.clock import Clock
-from trainers.process.distributed import average_over_ranks, rank_count
+from trainers.process.distributed import average_over_ranks, broadcast_from_rank_zero, rank_count
 from trainers.run_folder.conversion import FORMAT
 from worldmodel.agents.latent_mpc import LatentMPC
-from worldmodel.capabilities import CountsRows
+from worldmodel.capabilities import CountsRows, HoldsSamples
 from worldmodel.errors import UserError
 from worldmodel.interfaces import Batch, Loss
 
@@ -92,14 +92,21 @@ class WorldModelModule(pl.LightningModule):
         norms = self.apply_gradients(optimizer)
         if rank_count() > 1:  # DDP sends buffers before its first forward alone, under manual optimisation
             average_over_ranks([*self.running_statistics().values()])
+            for rows in self.samples().values():
+                broadcast_from_rank_zero(rows)
         self.updates += 1
         self._accumulate(loss.metrics, norms)
         return {"error": loss.error}
 
     def running_statistics(self) -> dict[str, Tensor]:
         """What the agent measures as it learns, such as the spread of returns: no weights, but saved with them."""
-        saved = self.state_dict().keys()
-        return {name: rows for name, rows in self.named_buffers() if name in saved and rows.is_floating_point()}
+        others = self.state_dict().keys() - self.samples().keys()
+        return {name: rows for name, rows in self.named_buffers() if name in others and rows.is_floating_point()}
+
+    def samples(self) -> dict[str, Tensor]:
+        """What the agent keeps from one update to the next without being a mean of anything."""
+        holders = [name for name, part in self.named_modules() if isinstance(part, HoldsSamples)]
+        return {name: rows for name, rows in self.named_buffers() if name.rpartition(".")[0] in holders}
 
     def apply_gradients(self, optimizer: torch.optim.Optimizer) -> list[Tensor]:
         """Clip and step unless a gradient is not finite; the gradient norm of each group before clipping."""

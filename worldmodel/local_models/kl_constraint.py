@@ -11,6 +11,7 @@ from worldmodel.local_models.linear_gaussian import (
     Gaussian,
     LinearGaussianDynamics,
     LinearGaussianPolicy,
+    choose,
     forward_pass,
     policy_kl,
 )
@@ -98,13 +99,9 @@ def _divergence(
     return torch.where(kl.isfinite(), kl, torch.inf)
 
 
-def _choose(choice: Tensor, one: ConstrainedPolicy, two: ConstrainedPolicy) -> ConstrainedPolicy:
-    def pick(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(choice.view(-1, *[1] * (a.ndim - 1)), a, b)
-
-    policy = LinearGaussianPolicy(
-        pick(one.policy.K, two.policy.K),
-        pick(one.policy.k, two.policy.k),
-        pick(one.policy.covariance, two.policy.covariance),
+def _choose(starts: Tensor, one: ConstrainedPolicy, two: ConstrainedPolicy) -> ConstrainedPolicy:
+    return ConstrainedPolicy(
+        choose(starts, one.policy, two.policy),
+        torch.where(starts, one.kl, two.kl),
+        torch.where(starts, one.eta, two.eta),
     )
-    return ConstrainedPolicy(policy, pick(one.kl, two.kl), pick(one.eta, two.eta))

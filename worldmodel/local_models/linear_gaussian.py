@@ -7,7 +7,7 @@ Everything is batched over starts and meant for float64.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -36,8 +36,23 @@ class LinearGaussianPolicy:
 
     def sample(self, state: Float[Tensor, "B N n"], noise: Float[Tensor, "B N A"], t: int) -> Float[Tensor, "B N A"]:
         """Controls of step t from standard normal noise."""
-        root = torch.linalg.cholesky(self.covariance[:, t])
+        root = cholesky(self.covariance[:, t])
         return state @ self.K[:, t].mT + self.k[:, t, None] + noise @ root.mT
+
+    def where_finite(self, other: "LinearGaussianPolicy") -> "LinearGaussianPolicy":
+        """This policy, the other one for starts of which it is not finite."""
+        parts = (self.K, self.k, self.covariance)
+        finite = torch.stack([x.flatten(1).isfinite().all(1) for x in parts]).all(0)
+        return choose(finite, self, other)
+
+
+def choose(starts: Bool[Tensor, "B"], one: LinearGaussianPolicy, two: LinearGaussianPolicy) -> LinearGaussianPolicy:
+    """The first for starts that are marked, the second for others."""
+
+    def pick(a: Tensor, b: Tensor) -> Tensor:
+        return torch.where(starts.view(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return LinearGaussianPolicy(pick(one.K, two.K), pick(one.k, two.k), pick(one.covariance, two.covariance))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +99,16 @@ def policy_kl(p: LinearGaussianPolicy, q: LinearGaussianPolicy, states: StateMar
     Summed over t it is the divergence of whole trajectories: the dynamics cancel.
     """
     mean, covariance = states.mean[:, :-1], states.covariance[:, :-1]
-    root = torch.linalg.cholesky(q.covariance)
+    root = cholesky(q.covariance)
     K, k = p.K - q.K, p.k - q.k
     shift = (K @ mean[..., None])[..., 0] + k
     second = p.covariance + K @ covariance @ K.mT + shift[..., None] * shift[..., None, :]
     trace = torch.cholesky_solve(second, root).diagonal(dim1=-2, dim2=-1).sum(-1)
     log_volume = 2 * root.diagonal(dim1=-2, dim2=-1).log().sum(-1) - torch.linalg.slogdet(p.covariance)[1]
     return 0.5 * (trace - p.k.shape[-1] + log_volume)
+
+
+def cholesky(matrix: Float[Tensor, "*R A A"]) -> Float[Tensor, "*R A A"]:
+    """Lower triangular roots; NaN, not an error, of matrices that are not positive definite."""
+    root, failed = torch.linalg.cholesky_ex(matrix)
+    return torch.where((failed > 0)[..., None, None], torch.nan, root)

@@ -1,10 +1,9 @@
 """The linear-quadratic regulator with entropy: the stochastic policy that is optimal for cost minus entropy."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.local_models.linear_gaussian import LinearGaussianDynamics, LinearGaussianPolicy
+from worldmodel.local_models.linear_gaussian import LinearGaussianDynamics, LinearGaussianPolicy, cholesky
 from worldmodel.local_models.quadratic_cost import QuadraticCost
 from worldmodel.planners.lqr import cost_to_go
 
@@ -28,18 +27,13 @@ def max_ent_lqr(dynamics: LinearGaussianDynamics, cost: QuadraticCost) -> Linear
         F, f = dynamics.F[:, t], dynamics.f[:, t]
         Q = cost.curvature[:, t] + F.mT @ V @ F
         q = cost.slope[:, t] + _apply(F.mT, _apply(V, f) + v)
-        root = _cholesky(Q[:, n:, n:])
+        root = cholesky(Q[:, n:, n:])
         K = -torch.cholesky_solve(Q[:, n:, :n], root)
         k = -torch.cholesky_solve(q[:, n:, None], root)[..., 0]
         gains = cost_to_go(Q, q, K, k)
         V, v = gains.V, gains.v
         steps.append((K, k, torch.cholesky_inverse(root)))
     return LinearGaussianPolicy(*(torch.stack(parts[::-1], 1) for parts in zip(*steps, strict=True)))
-
-
-def _cholesky(matrix: Float[Tensor, "B A A"]) -> Float[Tensor, "B A A"]:
-    root, failed = torch.linalg.cholesky_ex(matrix)
-    return torch.where((failed > 0)[:, None, None], torch.nan, root)
 
 
 def _apply(matrix: Tensor, vector: Tensor) -> Tensor:

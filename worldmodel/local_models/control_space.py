@@ -1,0 +1,118 @@
+"""A simulator in controls that know no bounds, u, of which the bounded action is a function."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodel.capabilities import HasDynamics
+from worldmodel.distributions import Moments
+from worldmodel.interfaces import Dynamics, Noise, Simulator
+from worldmodel.local_models.linear_gaussian import LinearGaussianPolicy
+
+
+class ControlSpace:
+    """The simulator of whoever plans with Gaussian controls.
+
+    A squashed policy's KL is that of its controls: both are squashed by the same function.
+
+    Args:
+        simulator: takes actions in [-1, 1].
+        to_action: of a control, tanh for squashed policies.
+    """
+
+    def __init__(self, simulator: Simulator, to_action: Callable[[Tensor], Tensor] = torch.tanh) -> None:
+        self.simulator, self.to_action = simulator, to_action
+        self.action_dim, self.discount = simulator.action_dim, simulator.discount
+
+    def step(self, latent: Float[Tensor, "R D"], action: Float[Tensor, "R A"]) -> Float[Tensor, "R D"]:
+        """The mean of the next latent after a control."""
+        return self.simulator.step(latent, self.to_action(action))
+
+    def imagine(self, latent: Float[Tensor, "R D"], control: Float[Tensor, "R A"]) -> Float[Tensor, "R D"]:
+        """A sample of the next latent, where the dynamics are a distribution."""
+        dynamics = self.simulator.dynamics if isinstance(self.simulator, HasDynamics) else None
+        if isinstance(dynamics, Dynamics):
+            return dynamics.imagine(latent, self.to_action(control))
+        return self.step(latent, control)
+
+    def reward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
+        """The reward that arrives with a latent."""
+        return self.simulator.reward(latent)
+
+    def value(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
+        """The return that follows a latent."""
+        return self.simulator.value(latent)
+
+    def propose(self, latent: Float[Tensor, "R D"], generator: Noise) -> Float[Tensor, "R A"] | None:
+        """There is no policy over controls."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Sampled trajectories, N of every start."""
+
+    states: Float[Tensor, "B N points n"]
+    controls: Float[Tensor, "B N H A"]
+
+
+# states [B N n], standard normal noise [B N A] and the step to controls [B N A]
+Act = Callable[[Tensor, Tensor, int], Tensor]
+
+
+def of_network(moments: Callable[[Tensor], Moments]) -> Act:
+    """The controls of a network, of whose moments `moments` tells."""
+
+    def act(states: Tensor, noise: Tensor, _: int) -> Tensor:
+        mean, std = moments(states)
+        return mean + std * noise
+
+    return act
+
+
+def of_controllers(policy: LinearGaussianPolicy) -> Act:
+    """The controls of local policies."""
+
+    def act(states: Tensor, noise: Tensor, t: int) -> Tensor:
+        return policy.sample(states.double(), noise.double(), t)
+
+    return act
+
+
+def roll_out(
+    world: ControlSpace,
+    start: Float[Tensor, "B n"],
+    act: Act,
+    *,
+    samples: int,
+    horizon: int,
+) -> Paths:
+    """Imagine `samples` trajectories from every start.
+
+    Args:
+        world: where.
+        start: x[0].
+        act: chooses the controls.
+        samples: N.
+        horizon: H.
+    """
+    B = len(start)
+    state = start[:, None].expand(-1, samples, -1)
+    states, controls = [state], []
+    for t in range(horizon):
+        noise = torch.randn(B, samples, world.action_dim, dtype=start.dtype, device=start.device)
+        controls.append(act(state, noise, t).to(start.dtype))
+        after = world.imagine(state.flatten(0, 1), controls[-1].flatten(0, 1))
+        state = after.unflatten(0, (B, samples))
+        states.append(state)
+    return Paths(torch.stack(states, 2), torch.stack(controls, 2))
+
+
+def mean_return(world: ControlSpace, paths: Paths) -> Float[Tensor, ""]:
+    """Discounted return, without what follows the last state, mean over all trajectories."""
+    rewards = world.reward(paths.states[:, :, 1:])
+    weights = world.discount ** torch.arange(rewards.shape[-1], dtype=rewards.dtype, device=rewards.device)
+    return (rewards * weights).sum(-1).mean()

@@ -1,0 +1,176 @@
+"""Guided policy search (Algorithm 30, with the sign of line 4 corrected): local controllers teach the policy.
+
+Levine and Koltun, Guided Policy Search (2013); Levine and Abbeel, Learning Neural Network Policies with Guided Policy
+Search under Unknown Dynamics (2014); for segments Zhang, Kahn, Levine and Abbeel, Learning Deep Control Policies for
+Autonomous Aerial Vehicles with MPC-Guided Policy Search (2016).
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from worldmodel.actors.squashed_normal import SquashedNormalActor
+from worldmodel.interfaces import Loss
+from worldmodel.limits import require_number, require_whole
+from worldmodel.local_models.control_space import (
+    ControlSpace,
+    Paths,
+    mean_return,
+    of_controllers,
+    of_network,
+    roll_out,
+)
+from worldmodel.local_models.controllers import LocalControllers
+from worldmodel.local_models.global_policy import linearise_policy
+from worldmodel.local_models.kl_constraint import constrain_kl
+from worldmodel.local_models.linear_gaussian import Gaussian, forward_pass, policy_kl
+from worldmodel.local_models.local_problem import Recorded, local_problem
+from worldmodel.local_models.teachers import Teachers
+from worldmodel.policies import LatentRows, PolicyLearner, PolicySpec
+from worldmodel.simulators.latent import LatentSimulator
+
+
+class GuidedPolicySearch(PolicyLearner):
+    """Improves linear-Gaussian controllers from replayed latents in imagination, and fits the actor to them.
+
+    One iteration: sample trajectories of every controller, fit local dynamics to them, improve the controllers within
+    a bound on their KL at minus λ log π of cost, and `updates` steps of the actor towards them. λ, per start, doubles
+    where a controller is further than twice `agreement_kl` from the policy and halves where it is nearer than half.
+
+    Episodes are long, so this is MPC-GPS: a controller is solved for a segment of `horizon` decisions from a replayed
+    latent, not for a whole episode, and the first `segment` of them teach; after `iterations` other latents follow.
+    Actor and controllers are Gaussians of controls u, the action is tanh(u): the encoder is read by both, so the
+    policy acts on pixels.
+
+    Args:
+        spec: what the actor is built from.
+        actor: options of the actor.
+        horizon: H, decisions of a controller.
+        segment: its first decisions, which teach; at most H.
+        starts: controllers at a time.
+        samples: trajectories of each per iteration.
+        iterations: of the same controllers.
+        updates: of the actor in an iteration.
+        strength: samples that the learned model weighs against theirs.
+        control_cost: of ½ |u|² of a decision, in reward.
+        temperature: what a nat of a controller's entropy is worth, in reward.
+        limit: nats per decision that a controller may move in an iteration.
+        agreement: first λ, what a nat between controller and policy costs, in reward.
+        agreement_kl: nats per decision between them that λ aims at; 0 leaves λ as it is.
+
+    Raises:
+        ValueError: for an option out of its range, or an actor without moments.
+    """
+
+    to_action: Callable[[Tensor], Tensor] = staticmethod(torch.tanh)
+    done: Tensor
+    report: Tensor
+
+    def __init__(
+        self,
+        *,
+        spec: PolicySpec,
+        actor: Mapping[str, Any] = MappingProxyType({}),
+        horizon: int = 10,
+        segment: int = 6,
+        starts: int = 8,
+        samples: int = 4,
+        iterations: int = 4,
+        updates: int = 4,
+        strength: float = 10.0,
+        control_cost: float = 0.01,
+        temperature: float = 0.02,
+        limit: float = 1.0,
+        agreement: float = 0.02,
+        agreement_kl: float = 0.5,
+    ) -> None:
+        require_whole(horizon=horizon, starts=starts, samples=samples, iterations=iterations, updates=updates)
+        require_whole(segment=segment, most=horizon)
+        require_number(strength=strength, temperature=temperature, limit=limit, above=0)
+        require_number(control_cost=control_cost, agreement=agreement, agreement_kl=agreement_kl, least=0)
+        super().__init__()
+        self.horizon, self.samples, self.iterations, self.updates = horizon, samples, iterations, updates
+        self.strength, self.control_cost, self.temperature = strength, control_cost, temperature
+        self.limit, self.agreement, self.agreement_kl = limit, agreement, agreement_kl
+        self.actor: SquashedNormalActor = spec.build_actor(actor)  # type: ignore[assignment]
+        self.planning_value = None
+        sizes = {"starts": starts, "latent_dim": spec.latent_dim, "action_dim": spec.action_dim}
+        self.controllers = LocalControllers(horizon=horizon, **sizes)
+        self.teachers = Teachers(samples=samples, steps=segment, **sizes)
+        self.register_buffer("done", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("report", torch.zeros(4))
+
+    def losses(self, simulator: LatentSimulator, rows: LatentRows) -> Loss:
+        """The actor's KL from the controllers; they are improved before every `updates`-th of these."""
+        turn, rest = divmod(int(self.done), self.updates)
+        if rest == 0:
+            with torch.no_grad():
+                self._iterate(ControlSpace(simulator, self.to_action), rows, fresh=turn % self.iterations == 0)
+        self.done += 1
+        loss = self.teachers.loss(self.actor.moments(self.teachers.states))
+        names = ("local_return", "kl_step", "kl_global", "lambda")
+        metrics = {f"policy/{name}": number for name, number in zip(names, self.report.clone(), strict=True)}
+        return Loss(loss, {"loss/actor": loss.detach(), **metrics})
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """The actor's weights."""
+        return {"actor": [*self.actor.parameters()]}
+
+    # --- one iteration --------------------------------------------------------------------------------------------
+
+    def _iterate(self, world: ControlSpace, rows: LatentRows, *, fresh: bool) -> None:
+        steps = rows.transitions()
+        recorded = Recorded.of(world.simulator.step(steps.latent, steps.action), steps.next_latent, steps.latent)
+        paths = self._open(world, rows.starts()) if fresh else self._roll_out(world)
+        before, price = self.controllers.policy, self.controllers.price
+        dynamics, cost = local_problem(world, paths, recorded, strength=self.strength, control_cost=self.control_cost)
+        policy = linearise_policy(
+            self.actor.moments, paths.states[:, :, :-1], spread=recorded.spread, strength=self.strength
+        )
+        if fresh:
+            before, price = policy, torch.full_like(price, self.agreement)
+            self.controllers.take(before, price)
+        start = Gaussian.point(self.controllers.start)
+        away = policy_kl(before, policy, forward_pass(dynamics, before, start)).mean(1)
+        if not fresh:
+            price = self._adapted(price, away)
+        found = constrain_kl(
+            dynamics,
+            cost,
+            before,
+            start,
+            limit=self.limit * self.horizon,
+            temperature=self.temperature,
+            attractors=[(policy, price)],
+        )
+        self.controllers.take(found.policy, price)
+        paths = self._roll_out(world)
+        self.teachers.take(self.controllers.policy, paths, price)
+        numbers = [mean_return(world, paths), found.kl.mean() / self.horizon, away.mean(), price.mean()]
+        self.report.copy_(torch.stack([number.to(self.report) for number in numbers]))
+
+    def _open(self, world: ControlSpace, latents: Float[Tensor, "R D"]) -> Paths:
+        """Trajectories of the policy from other starts."""
+        chosen = torch.randint(len(latents), (len(self.controllers.start),), device=latents.device)
+        self.controllers.start.copy_(latents[chosen])
+        act = of_network(self.actor.moments)
+        return roll_out(world, latents[chosen], act, samples=self.samples, horizon=self.horizon)
+
+    def _roll_out(self, world: ControlSpace) -> Paths:
+        """Trajectories of the controllers."""
+        start, act = self.controllers.start.to(self.teachers.states), of_controllers(self.controllers.policy)
+        return roll_out(world, start, act, samples=self.samples, horizon=self.horizon)
+
+    def _adapted(self, price: Float[Tensor, "B"], away: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+        """λ, twice as large where controller and policy are far from each other, half where they are near."""
+        if not self.agreement_kl:
+            return price
+        price = torch.where(away > 2 * self.agreement_kl, 2 * price, price)
+        return torch.where(away < 0.5 * self.agreement_kl, 0.5 * price, price).clamp(1e-8, 1e8)
+
+
+make = GuidedPolicySearch
