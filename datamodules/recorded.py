@@ -32,8 +32,9 @@ class Recorded(WindowSource):
     A run may go on there, and go back: what was there stays as it was, later rows are not seen. seed: of the windows
     drawn, where no sampler is given. holdout: share of the episodes, evenly spread in their order, of which no window
     is drawn.
-    rows, episodes, env_steps: what is stored; the pieces of an episode that lost rows count as episodes. lengths:
-    rows of each episode [episodes]. held_out: numbers of the episodes held out. damaged_blocks, lost_rows: left out.
+    rows, episodes, env_steps: what is stored; the pieces of an episode that lost rows count as episodes. terminates:
+    whether any of them ends by termination. lengths: rows of each episode [episodes]. held_out: numbers of the
+    episodes held out. damaged_blocks, lost_rows: left out.
     damage_limit: share of all rows that may be lost.
     Raises ReplayMismatch where there is no such folder or their specs differ, ReplayDamaged, and OSError.
     """
@@ -85,6 +86,7 @@ class Recorded(WindowSource):
         self._content = _without(content, set(self.held_out))
         self.lengths = np.array([stop - start for _, start, stop in self._spans], np.int64)
         self.episodes = len(self._spans)
+        self.terminates = any(readers[i].ends_by_termination(stop) for i, _, stop in self._spans)
         self.env_steps = sum(readers[i].env_steps(start, stop) for i, start, stop in self._spans)
 
     def _current(self) -> Content:
@@ -205,6 +207,10 @@ class _Reader:
             return after
         log_row, row = self._numbers[i - 1]
         return min(row + number - log_row, after)
+
+    def ends_by_termination(self, stop: int) -> bool:
+        """Whether the row before `stop` is terminal."""
+        return bool(self._table["is_terminal"][stop - 1])
 
     def env_steps(self, start: int, stop: int) -> int:
         """Control steps of the rows [start, stop)."""

@@ -144,6 +144,16 @@ class ScoresSequences(Protocol):
 
 
 @runtime_checkable
+class Terminates(Protocol):
+    """A simulator that knows whether, and where, episodes end by termination."""
+
+    terminates: bool
+
+    def continues(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
+        """The probability that an episode goes on after a latent; 1 everywhere unless it `terminates`."""
+
+
+@runtime_checkable
 class HasDynamics(Protocol):
     """A simulator that is made of dynamics and heads."""
 

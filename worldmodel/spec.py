@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-_BOUNDS = ("action_low", "action_high")
+# facts that may not be known
+_OPTIONAL = ("action_low", "action_high", "terminates")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class EnvSpec:
         vectors: how many numbers every vector has, by name, in the order in which they are stored.
         action_low, action_high: what -1 and 1 become in the environment's own units, for each action dimension; None
             where actions are discrete or the bounds are not known.
+        terminates: whether an episode can end by termination, before its time is over; None where that is not known.
     """
 
     task: str
@@ -42,6 +44,7 @@ class EnvSpec:
     vectors: Mapping[str, int] = field(default_factory=dict)
     action_low: tuple[float, ...] | None = None
     action_high: tuple[float, ...] | None = None
+    terminates: bool | None = None
 
     @property
     def episode_decisions(self) -> int:
@@ -72,8 +75,8 @@ class EnvSpec:
         return sizes["pixels"] if list(sizes) == ["pixels"] else ", ".join(f"{n} {size}" for n, size in sizes.items())
 
     def agrees(self, other: "EnvSpec") -> bool:
-        """Whether both say the same, the order of names included; bounds that one does not know are left out."""
-        unknown = [key for key in _BOUNDS if getattr(self, key) is None or getattr(other, key) is None]
+        """Whether both say the same, the order of names included; what one does not know is left out."""
+        unknown = [key for key in _OPTIONAL if getattr(self, key) is None or getattr(other, key) is None]
         mine, others = ({**asdict(spec), **dict.fromkeys(unknown)} for spec in (self, other))
         return json.dumps(mine) == json.dumps(others)
 
@@ -86,6 +89,6 @@ class EnvSpec:
         """Restore a spec written by `to_json`, or by a version that knew no image but `pixels`."""
         given = dict(fields)
         images = {"pixels": given.pop("pixels")} if "pixels" in given else given.pop("images")
-        bounds = {key: given[key] for key in _BOUNDS if given.get(key) is not None}
+        bounds = {key: given[key] for key in ("action_low", "action_high") if given.get(key) is not None}
         given |= {key: tuple(map(float, bound)) for key, bound in bounds.items()}
         return cls(**given, images={name: tuple(shape) for name, shape in images.items()})

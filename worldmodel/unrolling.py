@@ -3,12 +3,13 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from worldmodel.capabilities import SamplesPrior, UnrollStarts
 from worldmodel.distributions import Statistics, categorical_kl, gaussian_kl
 from worldmodel.heads import Head
+from worldmodel.heads.continuation import ContinuationHead
 from worldmodel.interfaces import Batch, Belief, Dynamics, Predictor
 
 
@@ -29,7 +30,7 @@ def unroll(
     return torch.stack(predictions, 2)
 
 
-def later_rows(rows: Float[Tensor, "B T *F"], *, steps: int) -> Float[Tensor, "B L K *F"]:
+def later_rows(rows: Shaped[Tensor, "B T *F"], *, steps: int) -> Shaped[Tensor, "B L K *F"]:
     """What `unroll`'s entries predict: rows t + 1 to t + K of each of the first T - K rows."""
     windows = rows[:, 1:].unfold(1, steps, 1)  # [B L *F K]
     return windows.movedim(-1, 2)
@@ -43,15 +44,25 @@ def open_loop_losses(
     *,
     target: Float[Tensor, "B T D"],
     steps: int,
+    continuation: ContinuationHead | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
-    """What `unroll` of `steps` rows misses: `consistency`, squared distance to the targets, and `unrolled_reward`."""
+    """What `unroll` of `steps` rows misses: `consistency`, squared distance to the targets, and `unrolled_reward`.
+
+    With a continuation head, `unrolled_continuation` as well.
+    """
     # a model that acts from other latents than it learns with must keep its ground from those
     starts = dynamics.starts(belief) if isinstance(dynamics, UnrollStarts) else belief.latent
     predicted = unroll(dynamics, starts, batch.action, steps=steps)
-    return {
+    losses = {
         "consistency": belief.mean(latent_consistency(predicted, target)),
         "unrolled_reward": belief.mean(reward.loss(predicted, later_rows(batch.reward, steps=steps))),
     }
+    if continuation is not None:
+        ends = later_rows(batch.is_terminal, steps=steps)
+        losses["unrolled_continuation"] = belief.mean(
+            continuation.rows_loss(predicted, ends, rows=batch.reward.shape[1])
+        )
+    return losses
 
 
 def latent_consistency(predicted: Float[Tensor, "B L K D"], latent: Float[Tensor, "B T D"]) -> Float[Tensor, "B L K"]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from datamodules.envs import gl
 from datamodules.envs.checks import checked_action, require_open
-from datamodules.envs.dmc_tasks import hold, own_loader, random_of, step_limit
+from datamodules.envs.dmc_tasks import hold, may_terminate, own_loader, random_of, step_limit
 from datamodules.envs.errors import BadOption, UnknownTask
 from datamodules.envs.import_path import is_import_path
 from datamodules.envs.protocol import Step
@@ -175,6 +175,7 @@ class DmcEnv:
             backend=gl.choose_backend(gpu=None) if views else "none",
             action_low=tuple((self._middle - self._half).tolist()),
             action_high=tuple((self._middle + self._half).tolist()),
+            terminates=may_terminate(self.env),
         )
 
     def reset(self, seed: int) -> Step:

@@ -53,6 +53,13 @@ def step_limit(env: Any) -> float:
     return seconds if math.isinf(seconds) else math.ceil(seconds / env.control_timestep() - 1e-6)
 
 
+def may_terminate(env: Any) -> bool:
+    """Whether the task ends episodes itself, by its own version of what never does so (of the suite lqr alone)."""
+    asked = (getattr(type(env.task), name, None) for name in ("get_termination", "should_terminate_episode"))
+    inherited = ("dm_control.rl.control", "dm_control.composer.task")
+    return any(ends is not None and ends.__module__ not in inherited for ends in asked)
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """What came of a control that was held: the last observation, the sum of rewards, and the control steps taken."""

@@ -206,6 +206,7 @@ def spec_of(
         discrete=actions.discrete,
         action_low=actions.bounds.get("action_low"),
         action_high=actions.bounds.get("action_high"),
+        terminates=True,  # any of them may, and none says so
     )
 
 

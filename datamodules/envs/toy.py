@@ -84,6 +84,7 @@ class PointEnv:
             action_dim=2,
             action_repeat=action_repeat,
             episode_steps=episode_steps,
+            terminates=False,
         )
         self.speed, self.random_goal = speed, random_goal
         self.state = start(0)

@@ -136,7 +136,7 @@ def _parse(data: bytes) -> dict[str, Any]:
 def require_same(stored: dict[str, Any], expected: dict[str, Any]) -> None:
     """Raise ReplayMismatch naming the first key of `expected` that `stored` has otherwise."""
     for key, value in expected.items():
-        if key in ("action_low", "action_high") and None in (stored.get(key), value):
+        if key in ("action_low", "action_high", "terminates") and None in (stored.get(key), value):
             continue  # folders of the past do not know them
         # these count as a whole: what is in them, nothing else, and their order
         if isinstance(value, dict) and key not in ("visuals", "images", "vectors"):

@@ -39,5 +39,7 @@ def test_pixels_are_the_only_image_and_nothing_else() -> None:
 def test_unknown_bounds_agree_and_another_order_does_not() -> None:
     assert SPEC.agrees(replace(SPEC, action_low=None, action_high=None))
     assert not SPEC.agrees(replace(SPEC, action_low=(-1.0, 0.1)))
+    ends, goes_on = (replace(SPEC, terminates=terminates) for terminates in (True, False))
+    assert SPEC.agrees(ends) and not ends.agrees(goes_on)
     assert not SPEC.agrees(replace(SPEC, images=dict(reversed(SPEC.images.items()))))
     assert not SPEC.agrees(replace(SPEC, vectors={"state": 7}))

@@ -40,13 +40,15 @@ class HeldOut:
     def measure(self, agent: LatentMPC) -> dict[str, float]:
         """`image`, `vector` and `reward` while every row is seen; `image_k` and so on k decisions after the last one
         seen, open-loop; `still_k` for comparison: the last seen images shown instead. Rewards alone where nothing is
-        decoded; where there are several images or vectors, their mean."""
+        decoded; where there are several images or vectors, their mean. `continuation`, nats, where episodes can end."""
         device = next(agent.parameters()).device
         batch = self.batch.to(device)
         latent = agent.observe(batch, sample=False).latent
         arrived = ~batch.is_first
         rewards = batch.reward[arrived]
         error = {"reward": (agent.reward(latent)[arrived] - rewards).square().mean() / rewards.var()}
+        if agent.continuation is not None:
+            error["continuation"] = agent.continuation.loss(latent, (~batch.is_terminal).float()).mean()
         blind = open_loop(agent, batch, context=self.context)
         for step in self.steps:
             row = self.context + step - 1

@@ -13,6 +13,7 @@ from trainers.run_folder.checkpoint import DurableCheckpointIO
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.capabilities import Epistemic, Members
 from worldmodel.errors import UserError
+from worldmodel.heads.continuation import ContinuationHead
 from worldmodel.objectives import Objective
 from worldmodel.observations import ObservationDecoder, ObservationEncoder, ObservationNorm, PixelNorm, VectorNorm
 from worldmodel.policies import PolicyLearner, PolicySpec
@@ -52,6 +53,7 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
         replan=options.get("replan", 1),
         plan_precision=options.get("plan_precision", "float32"),  # runs of the past have none
         weights={name: weight for name, weight in options["weights"].items() if weight is not None},
+        continuation=_build_continuation(options, spec, dynamics.latent_dim),  # last: others draw the same numbers
     )
 
 
@@ -101,6 +103,17 @@ def _build_decoder(options: Config, spec: EnvSpec, latent_dim: int) -> Observati
 def _build_head(config: Config, latent_dim: int, *, scale: float) -> Any:
     options = {"name": "scalar", **config["agent"]["heads"]}  # runs of the past have no name here
     return registry.make("worldmodel.heads", options, key="agent.heads", latent_dim=latent_dim, scale=scale)
+
+
+def _build_continuation(options: Config, spec: EnvSpec, latent_dim: int) -> ContinuationHead | None:
+    """The head where it is asked for; by itself where episodes can end, or where that is not known."""
+    chosen = options.get("continuation", False)  # runs of the past have none
+    if chosen not in (True, False, "auto"):
+        raise ValueError(f"agent.continuation: expected auto, true or false, got {chosen!r}")
+    if not (spec.terminates is not False if chosen == "auto" else chosen):
+        return None
+    sizes = {name: size for name, size in options["heads"].items() if name in ("hidden", "layers")}
+    return ContinuationHead(latent_dim=latent_dim, **sizes)
 
 
 def _build_policy(config: Config, spec: EnvSpec, latent_dim: int) -> PolicyLearner | None:

@@ -17,7 +17,7 @@ from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.interfaces import Batch, Loss
 from worldmodel.spec import EnvSpec
 
-MODEL = ("norm.", "encoder.", "decoder.", "dynamics.", "reward.", "objective.")
+MODEL = ("norm.", "encoder.", "decoder.", "dynamics.", "reward.", "objective.", "continuation.")
 
 
 class PolicyModule(WorldModelModule):

@@ -1,6 +1,7 @@
 """The loop of a run that learns from recorded episodes."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -199,12 +200,13 @@ def build_offline_loop(
     """
     config, data = run.config, run.config["data"]
     recorded, imported = _open(run, data_uri(data["uri"]))
-    module = build_module(recorded.spec)
+    spec = replace(recorded.spec, terminates=recorded.terminates)
+    module = build_module(spec)
     evaluator = None
     if data["evaluate"] and config["task"]["source"] is not None:
         _require_task_fits(run, recorded.spec)
         evaluator = run.evaluator(recorded.spec)
-    options: dict[str, Any] = {"imported": imported, "spec": recorded.spec, "evaluator": evaluator}
+    options: dict[str, Any] = {"imported": imported, "spec": spec, "evaluator": evaluator}
     return kind(run, module, _batches(run, recorded), recorded, _held_out(recorded), **options)
 
 

@@ -130,6 +130,9 @@ class TrainingLoop(pl.Callback):
             torch.manual_seed(rank_seed(torch.initial_seed(), self.run.rank))
         if self.run.trainer.is_global_zero:  # nothing can refuse the run any more
             device, renderer = self.run.device_name, self.renderer
+            agent = self.run.config["agent"]
+            if "continuation" in agent:  # what was decided, so that the weights fit whatever another environment says
+                agent["continuation"] = self.module.agent.continuation is not None
             write_records(self.run.paths, self.run.config, self.spec, device=device, renderer=renderer)
         try:
             yield from self.algorithm()

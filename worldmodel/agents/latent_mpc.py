@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from worldmodel.capabilities import FitsAtOnce, FitsPosterior, ReportsBelief, ReportsLatent, WeightedLosses
 from worldmodel.distributions import standard_normal
 from worldmodel.heads import Head
+from worldmodel.heads.continuation import ContinuationHead
 from worldmodel.interfaces import Batch, Belief, Carry, Decision, Dynamics, Loss, Noise, Observation, Planner
 from worldmodel.objectives import Model, Objective, Seen
 from worldmodel.observations import ObservationDecoder, ObservationEncoder, ObservationNorm
@@ -23,7 +24,10 @@ from worldmodel.simulators.latent import LatentSimulator, frozen
 from worldmodel.unrolling import open_loop_losses
 
 # of the agent's own terms; parts bring those of theirs, and what nobody names weighs 1
-LOSS_WEIGHTS = {"reward": 500.0, "consistency": 10.0, "unrolled_reward": 500.0}
+LOSS_WEIGHTS = {
+    **{"reward": 500.0, "consistency": 10.0, "unrolled_reward": 500.0},
+    **{"continuation": 5.0, "unrolled_continuation": 5.0},
+}
 
 
 class LatentMPC(Model):
@@ -41,6 +45,7 @@ class LatentMPC(Model):
         decoder: None with one that decodes nothing.
         unroll: rows predicted open-loop from every row, whose latents and rewards must match; 0 leaves that to the
             KL.
+        continuation: whether an episode goes on after a latent; None where episodes never end by termination.
         policy: actor, value, and how they learn; None is the chapter's version, which plans on rewards alone.
         act_with: "planner", or "actor" to act without looking ahead.
         replan: actions of a plan that are executed before the next one; the planner's horizon is open loop.
@@ -69,6 +74,7 @@ class LatentMPC(Model):
         replan: int = 1,
         plan_precision: str = "float32",
         weights: Mapping[str, float] = MappingProxyType({}),
+        continuation: ContinuationHead | None = None,
     ) -> None:
         super().__init__()
         if act_with not in ("planner", "actor") or (act_with == "actor" and policy is None):
@@ -78,7 +84,7 @@ class LatentMPC(Model):
         assert objective.decodes == (decoder is not None), objective
         self.norm, self.encoder, self.decoder, self.reward = norm, encoder, decoder, reward
         self.dynamics: Dynamics = dynamics  # type: ignore[assignment]
-        self.policy, self.planner = policy, planner
+        self.continuation, self.policy, self.planner = continuation, policy, planner
         self.action_dim, self.discount, self.replan = action_dim, discount, replan
         self.objective, self.unroll, self.act_with = objective, unroll, act_with
         parts = [part.loss_weights for part in (dynamics, objective) if isinstance(part, WeightedLosses)]
@@ -94,6 +100,7 @@ class LatentMPC(Model):
             actor=None if self.policy is None else self.policy.actor,
             action_dim=self.action_dim,
             discount=self.discount,
+            continuation=self.continuation,
             precision=self.plan_precision,
         )
 
@@ -104,7 +111,7 @@ class LatentMPC(Model):
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Weights by the loss that trains them: "model", and with a policy "actor" and "value"."""
-        parts: list[Any] = [self.encoder, self.decoder, self.reward, self.dynamics, self.objective]
+        parts: list[Any] = [self.encoder, self.decoder, self.reward, self.dynamics, self.objective, self.continuation]
         model = [weight for part in parts if part is not None for weight in part.parameters()]
         groups = {"model": [weight for weight in model if weight.requires_grad]}
         return groups if self.policy is None else groups | self.policy.parameter_groups()
@@ -123,7 +130,8 @@ class LatentMPC(Model):
     def policy_losses(self, batch: Batch, belief: Belief) -> Loss:
         """Of actor and value alone, from a batch and what was inferred from it: the model is not moved."""
         assert self.policy is not None
-        with frozen(self.dynamics, self.reward):  # type: ignore[arg-type]
+        world: list[Any] = [self.dynamics, self.reward, self.continuation]
+        with frozen(*(part for part in world if part is not None)):
             return self.policy.losses(self.simulator(), LatentRows.of(batch, belief))
 
     def fit_at_once(self, batch: Batch) -> None:
@@ -154,6 +162,8 @@ class LatentMPC(Model):
         arrived = (~batch.is_first).float()  # a reset brings no reward
         reward = self.reward.loss(belief.latent, batch.reward) * arrived
         terms = {"reward": reward, **self.dynamics.losses(belief, batch)}
+        if self.continuation is not None:
+            terms["continuation"] = self.continuation.rows_loss(belief.latent, batch.is_terminal, rows=T)
         if isinstance(self.reward, FitsPosterior) and self.training:
             counts = arrived if belief.valid is None else arrived * belief.valid
             self.reward.condition(belief.latent, batch.reward, counts)
@@ -161,8 +171,15 @@ class LatentMPC(Model):
         assert set(shapes.values()) == {(B, T)}, shapes
         means = {**self.objective.losses(self, seen), **{name: belief.mean(term) for name, term in terms.items()}}
         if self.unroll and not self.objective.looks_ahead:
-            target = belief.latent
-            means |= open_loop_losses(self.dynamics, self.reward, belief, batch, target=target, steps=self.unroll)
+            means |= open_loop_losses(
+                self.dynamics,
+                self.reward,
+                belief,
+                batch,
+                target=belief.latent,
+                steps=self.unroll,
+                continuation=self.continuation,
+            )
         total = torch.stack([self.weights.get(name, 1.0) * mean for name, mean in means.items()]).sum()
         metrics = {f"loss/{name}": mean.detach() for name, mean in means.items()}
         if isinstance(self.dynamics, ReportsBelief):

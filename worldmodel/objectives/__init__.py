@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.heads import Head
+from worldmodel.heads.continuation import ContinuationHead
 from worldmodel.interfaces import Batch, Belief, Dynamics
 from worldmodel.observations import ObservationDecoder, ObservationEncoder, ObservationNorm
 
@@ -43,6 +44,7 @@ class Model(nn.Module):
     decoder: ObservationDecoder | None
     dynamics: Dynamics
     reward: Head
+    continuation: ContinuationHead | None  # None where episodes never end by termination
 
 
 class Objective(nn.Module, ABC):

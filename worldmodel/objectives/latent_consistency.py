@@ -33,9 +33,17 @@ class LatentConsistency(Objective):
         self.steps = steps
 
     def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:
-        """`consistency` and `unrolled_reward`."""
+        """`consistency`, `unrolled_reward`, and `unrolled_continuation` where episodes can end."""
         belief, steps = seen.belief, self.steps
-        return open_loop_losses(model.dynamics, model.reward, belief, seen.batch, target=belief.latent, steps=steps)
+        return open_loop_losses(
+            model.dynamics,
+            model.reward,
+            belief,
+            seen.batch,
+            target=belief.latent,
+            steps=steps,
+            continuation=model.continuation,
+        )
 
 
 make = LatentConsistency

@@ -38,9 +38,17 @@ class SlowConsistency(Objective):
         self.encoder, self.dynamics = SlowCopy(encoder, rate=rate), SlowCopy(dynamics, rate=rate)
 
     def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:
-        """`consistency` and `unrolled_reward`."""
+        """`consistency`, `unrolled_reward`, and `unrolled_continuation` where episodes can end."""
         target, belief, steps = self.targets(model, seen), seen.belief, self.steps
-        return open_loop_losses(model.dynamics, model.reward, belief, seen.batch, target=target, steps=steps)
+        return open_loop_losses(
+            model.dynamics,
+            model.reward,
+            belief,
+            seen.batch,
+            target=target,
+            steps=steps,
+            continuation=model.continuation,
+        )
 
     @torch.no_grad()
     def targets(self, model: Model, seen: Seen) -> Float[Tensor, "B T D"]:

@@ -17,6 +17,7 @@ from worldmodel.distributions import uniform
 from worldmodel.interfaces import Noise, Simulator
 from worldmodel.limits import require_whole
 from worldmodel.planners.search import Problem, Search
+from worldmodel.simulators.survival import continuation, may_end
 
 
 @dataclass(slots=True)
@@ -26,6 +27,7 @@ class Tree:
     Args:
         missing: discounted steps between the ends of the paths through an edge and the horizon.
         steps: of a node from the root [B M].
+        continues: probability that the episode goes on after a node [B M]; None where none ends.
     """
 
     latent: Tensor
@@ -37,6 +39,7 @@ class Tree:
     returns: Tensor
     missing: Tensor
     steps: Tensor
+    continues: Tensor | None
 
     def mean_reward(self) -> Tensor:
         """Of the nodes [B], 0 for the trees whose nodes have values of their own.
@@ -105,6 +108,7 @@ class GumbelMCTS(Search):
             returns=latent.new_zeros(B, M, K),
             missing=latent.new_zeros(B, M, K),
             steps=latent.new_zeros(B, M),
+            continues=latent.new_ones(B, M) if may_end(simulator) else None,
         )
         tree.latent[:, 0], tree.value[:, 0] = latent, _sound(simulator.value(latent))
         tree.actions[:, 0] = self._sample(simulator, latent, problem.generator)
@@ -146,7 +150,11 @@ class GumbelMCTS(Search):
         new = tree.children[rows, last, taken] < 0
         state = simulator.step(tree.latent[rows, last], tree.actions[rows, last, taken])
         reward = simulator.reward(state)
+        goes_on = continuation(simulator, state)
         broken = ~(state.isfinite().all(-1) & reward.isfinite())
+        if tree.continues is not None and goes_on is not None:
+            broken = broken | ~goes_on.isfinite()
+            tree.continues[:, number] = torch.where(broken, 1.0, goes_on)
         state = torch.where(broken[:, None], 0.0, state)
         tree.latent[:, number], tree.reward[:, number] = state, torch.where(broken, _WORST, reward)
         tree.value[:, number] = torch.where(broken, 0.0, _sound(simulator.value(state)))
@@ -200,9 +208,12 @@ class GumbelMCTS(Search):
         total, missing = tree.value[rows, leaf], self._left(tree.steps[rows, leaf], simulator.discount)
         for node, edge, on_path in reversed(path):
             child = tree.children[rows, node, edge].clamp_min(0)
-            longer = tree.reward[rows, child] + simulator.discount * total
+            discount: float | Tensor = simulator.discount
+            if tree.continues is not None:
+                discount = discount * tree.continues[rows, child]
+            longer = tree.reward[rows, child] + discount * total
             total = torch.where(on_path, longer.clamp(_WORST, -_WORST), total)
-            missing = torch.where(on_path, simulator.discount * missing, missing)
+            missing = torch.where(on_path, discount * missing, missing)
             tree.visits[rows, node, edge] += on_path
             tree.missing[rows, node, edge] += torch.where(on_path, missing, 0.0)
             tree.returns[rows, node, edge] += torch.where(on_path, total, 0.0)

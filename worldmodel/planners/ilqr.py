@@ -16,6 +16,7 @@ from worldmodel.planners._box_qp import solve_box_qp, solve_free
 from worldmodel.planners.derivatives import discounts, expand
 from worldmodel.planners.lqr import Gains, cost_to_go
 from worldmodel.planners.search import Problem, Search
+from worldmodel.simulators.survival import SurvivalSimulator, may_end
 
 _STEPS = 0.5 ** torch.arange(11)
 _ACCEPTED = 1e-4  # of the improvement that the quadratic model promises
@@ -64,6 +65,9 @@ class ILQR(Search):
         simulator = problem.simulator
         with torch.inference_mode(False), torch.no_grad():
             start = problem.latent.clone()
+            if may_end(simulator):
+                simulator = SurvivalSimulator(simulator)
+                start = simulator.start(start)
             path = self._rollout(simulator, start, self._first(problem))
             damping = start.new_full((len(start),), self.damping)
             for _ in problem.rounds(range(problem.iterations)):

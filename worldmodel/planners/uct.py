@@ -16,6 +16,7 @@ from worldmodel.distributions import uniform
 from worldmodel.interfaces import Noise, Simulator
 from worldmodel.limits import require_number, require_whole
 from worldmodel.planners.search import Problem, Search
+from worldmodel.simulators.survival import continuation
 
 MAX_ACTIONS = 512
 
@@ -95,6 +96,7 @@ class UCT(Search):
         node, state = torch.zeros_like(rows), latent
         inside = torch.ones_like(rows, dtype=torch.bool)
         edges, rewards = [], []
+        discounts: list[float | Tensor] = []
         for depth in range(self.horizon):
             draw = uniform(len(rows), len(choices), generator=generator, device=latent.device)
             edge = self._select(tree, rows, node, depth, draw)
@@ -104,12 +106,14 @@ class UCT(Search):
             edges.append((node, edge, inside))
             state = simulator.step(state, action)
             rewards.append(simulator.reward(state))
+            goes_on = continuation(simulator, state)
+            discounts.append(simulator.discount if goes_on is None else simulator.discount * goes_on)
             child = tree.children[rows, node, edge]
             grows = inside & (child < 0) & (depth + 1 < self.horizon)
             tree.children[rows[grows], node[grows], edge[grows]] = number
             inside = inside & (child >= 0)
             node = torch.where(inside, child, node)
-        self._back_up(simulator, tree, rows, edges, rewards, simulator.value(state))
+        self._back_up(tree, rows, edges, rewards, discounts, simulator.value(state))
 
     def _select(self, tree: _Tree, rows: Tensor, node: Tensor, depth: int, draw: Tensor) -> Tensor:
         """argmax Q/N + 2C √(2 ln N_parent / N); unvisited actions first, in random order."""
@@ -137,17 +141,17 @@ class UCT(Search):
 
     def _back_up(
         self,
-        simulator: Simulator,
         tree: _Tree,
         rows: Tensor,
         edges: list[tuple[Tensor, Tensor, Tensor]],
         rewards: list[Tensor],
+        discounts: list[float | Tensor],
         value: Tensor,
     ) -> None:
         """Add the discounted return from every edge of the path to that edge."""
         following, steps = value, []
-        for reward in reversed(rewards):
-            following = reward + simulator.discount * following
+        for reward, discount in zip(reversed(rewards), reversed(discounts), strict=True):
+            following = reward + discount * following
             steps.append(following)
         for depth, ((node, edge, inside), total) in enumerate(zip(edges, reversed(steps), strict=True)):
             sound, low, high = total.isfinite(), tree.low[:, depth], tree.high[:, depth]

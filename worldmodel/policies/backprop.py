@@ -8,10 +8,10 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.actors.squashed_normal import SquashedNormalActor
+from worldmodel.imagination import endings, lambda_return
 from worldmodel.interfaces import Dynamics, Loss
 from worldmodel.limits import require_number, require_whole
 from worldmodel.nets import SlowCopy
@@ -63,10 +63,11 @@ class BackpropImagination(PolicyLearner):
         """The actor's loss, minus its imagined returns, and the value's."""
         states, rewards, log_probs = self._imagine(simulator, self._subsample(rows.starts()))
         values = self.slow_value.module(states[1:])
-        returns = lambda_return(rewards, values, discount=simulator.discount, mix=self.mix)
+        ends = endings(simulator, states)
+        returns = lambda_return(rewards, values, discount=ends.discount, mix=self.mix)
         self._track_spread(returns.detach())
-        actor_loss = -(returns / self.spread).mean() + self.entropy * log_probs.mean()
-        value_loss = self.value.loss(states[:-1].detach(), returns.detach()).mean()
+        actor_loss = -ends.mean(returns / self.spread) + self.entropy * ends.mean(log_probs)
+        value_loss = ends.mean(self.value.loss(states[:-1].detach(), returns.detach()))
         metrics = {
             "policy/entropy": -log_probs.detach().mean(),
             "policy/imagined_return": returns.detach().mean(),
@@ -106,22 +107,6 @@ class BackpropImagination(PolicyLearner):
         low, high = torch.quantile(returns.flatten(), torch.tensor([0.05, 0.95], device=returns.device))
         span = (high - low).clamp_min(1.0)
         self.spread.lerp_(torch.where(span.isfinite(), span, self.spread), 0.01)  # one bad update must not stay
-
-
-def lambda_return(
-    reward: Float[Tensor, "H R"], value: Float[Tensor, "H R"], *, discount: float, mix: float
-) -> Float[Tensor, "H R"]:
-    """λ-returns of imagined rollouts, G[t] = r[t] + γ((1-λ) v[t] + λ G[t+1]) with G[H] = v[H-1].
-
-    reward[t] and value[t] belong to the latent that arrives at imagined step t, so G[t] is the return of the latent
-    before it. mix is λ in [0, 1]. Sutton and Barto, Reinforcement Learning (2018), equation 12.2.
-    """
-    returns = []
-    following = value[-1]
-    for t in reversed(range(reward.shape[0])):
-        following = reward[t] + discount * ((1 - mix) * value[t] + mix * following)
-        returns.append(following)
-    return torch.stack(returns[::-1])
 
 
 make = BackpropImagination

@@ -17,11 +17,19 @@ class Scorer:
     """J of action sequences by a `Rollout` and the heads' perceptrons, products in `precision`, sums in float32."""
 
     def __init__(
-        self, *, rollout: Rollout, reward: Head, value: nn.Module | None, discount: float, precision: torch.dtype
+        self,
+        *,
+        rollout: Rollout,
+        reward: Head,
+        value: nn.Module | None,
+        continuation: Head | None = None,
+        discount: float,
+        precision: torch.dtype,
     ) -> None:
         self._rollout, self._discount, self._precision = rollout, discount, precision
         self._reward = _Reader(reward, precision)
         self._value = None if value is None else _Reader(value, precision)
+        self._continues = None if continuation is None else _Reader(continuation, precision)
 
     def __call__(self, latent: Float[Tensor, "B D"], actions: Float[Tensor, "B N H A"]) -> Float[Tensor, "B N"]:
         """The return of every candidate."""
@@ -33,15 +41,22 @@ class Scorer:
         R, by_time = B * N, actions.permute(2, 0, 1, 3).reshape(H, B * N, A)
         group = min(H, max(1, STATES // R))
         states = torch.empty(group, R, latent.shape[1], dtype=self._precision, device=latent.device)
-        total = torch.zeros(R, device=latent.device)
+        total, alive = torch.zeros(R, device=latent.device), None
+        if self._continues is not None:
+            alive = torch.ones(1, R, device=latent.device)
         for k, _ in enumerate(self._rollout(latent, by_time, states)):
             slot = k % group
             if slot == group - 1 or k == H - 1:
-                rewards = self._reward(states[: slot + 1].flatten(0, 1)).view(slot + 1, R)
+                arrivals = states[: slot + 1].flatten(0, 1)
+                rewards = self._reward(arrivals).view(slot + 1, R)
+                if self._continues is not None and alive is not None:
+                    alive = torch.cat([alive, self._continues(arrivals).view(slot + 1, R)]).cumprod(0)
+                    rewards, alive = alive[:-1] * rewards, alive[-1:]
                 total += self._weights(k - slot, rewards) @ rewards
         last = states[(H - 1) % group]
         if self._value is not None:
-            total += self._discount**H * self._value(last)
+            value = self._value(last)
+            total += self._discount**H * (value if alive is None else alive[0] * value)
         total += 0 * last.sum(-1, dtype=total.dtype)  # ReLU hides a state that is not finite
         return total.view(B, N)
 

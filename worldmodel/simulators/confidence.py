@@ -5,6 +5,7 @@ from torch import Tensor
 
 from worldmodel.capabilities import Confident
 from worldmodel.interfaces import Noise
+from worldmodel.simulators.survival import continuation, may_end
 
 
 class ConfidenceSimulator:
@@ -13,6 +14,7 @@ class ConfidenceSimulator:
     def __init__(self, simulator: Confident, *, kappa: float) -> None:
         self.simulator, self.kappa = simulator, kappa
         self.action_dim, self.discount = simulator.action_dim, simulator.discount
+        self.terminates = may_end(simulator)
 
     def step(self, latent: Float[Tensor, "R D"], action: Float[Tensor, "R A"]) -> Float[Tensor, "R D"]:
         """The simulator's."""
@@ -25,6 +27,11 @@ class ConfidenceSimulator:
     def value(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
         """The simulator's."""
         return self.simulator.value(latent)
+
+    def continues(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
+        """The simulator's."""
+        continues = continuation(self.simulator, latent)
+        return latent.new_ones(latent.shape[:-1]) if continues is None else continues
 
     def propose(self, latent: Float[Tensor, "R D"], generator: Noise) -> Float[Tensor, "R A"] | None:
         """The simulator's."""

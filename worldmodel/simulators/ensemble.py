@@ -10,6 +10,7 @@ from torch import Tensor
 
 from worldmodel.capabilities import Members
 from worldmodel.interfaces import Noise, Readout
+from worldmodel.simulators.survival import continuation, may_end
 from worldmodel.uncertainty.members import disagreement
 
 _STEPS = 64  # of common random numbers, after which they repeat
@@ -19,7 +20,8 @@ class EnsembleSimulator:
     """Particles of every latent, each stepped by a member: J = mean over particles + kappa · std of their returns.
 
     All candidates meet the same members and noise. A state [R S] is made by `start`; it holds the particles, their
-    returns so far, the number of steps and the last reward.
+    returns so far, the number of steps and the last reward; where episodes can end, also the probability that each
+    particle's is under way, by which what it earns counts.
 
     Args:
         simulator: reads rewards, values and proposals off latents; its own step is not used.
@@ -49,7 +51,8 @@ class EnsembleSimulator:
             raise ValueError(f"particles: expected a multiple of {ensemble.members} members, got {particles}")
         self.simulator, self.ensemble, self.particles = simulator, ensemble, particles
         self.resample, self.kappa, self.bonus = resample, kappa, bonus
-        self.action_dim, self.discount = simulator.action_dim, simulator.discount
+        self.action_dim, self.discount, self._ends = simulator.action_dim, simulator.discount, may_end(simulator)
+        self._last_reward = -1 - (particles if self._ends else 0)
         generator = torch.Generator().manual_seed(seed)
         self._order = torch.rand(_STEPS, particles, generator=generator).argsort(1)
         size = (_STEPS, particles, ensemble.latent_dim)
@@ -57,27 +60,37 @@ class EnsembleSimulator:
 
     def start(self, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B S"]:
         """All particles at a latent, nothing earned yet."""
-        return torch.cat([latent.repeat(1, self.particles), latent.new_zeros(len(latent), self.particles + 2)], -1)
+        B, P = len(latent), self.particles
+        nothing = latent.new_zeros(B, P + 2)
+        alive = [latent.new_ones(B, P)] if self._ends else []
+        return torch.cat([latent.repeat(1, P), nothing, *alive], -1)
 
     def step(self, state: Float[Tensor, "R S"], action: Float[Tensor, "R A"]) -> Float[Tensor, "R S"]:
         """Every particle by its member; the reward is the mean over particles, and the bonus."""
-        latent, earned, count, _ = self._parts(state)
+        latent, earned, count, _, alive = self._parts(state)
         after = self._advance(latent, action, count)
         rewards = self.simulator.reward(after)
+        if alive is not None:
+            rewards = alive * rewards
         earned = earned + self.discount**count * rewards
         reward = rewards.mean(-1, keepdim=True)
         if self.bonus:
-            reward = reward + self.bonus * self._disagreement(latent.mean(-2), action)[:, None]
-        return torch.cat([after.flatten(1), earned, count + 1, reward], -1)
+            bonus = self.bonus * self._disagreement(latent.mean(-2), action)[:, None]
+            reward = reward + (bonus if alive is None else alive.mean(-1, keepdim=True) * bonus)
+        continues = continuation(self.simulator, after)
+        still = [] if alive is None or continues is None else [alive * continues]
+        return torch.cat([after.flatten(1), earned, count + 1, reward, *still], -1)
 
     def reward(self, state: Float[Tensor, "*R S"]) -> Float[Tensor, "*R"]:
         """What arrived with the last step."""
-        return state[..., -1]
+        return state[..., self._last_reward]
 
     def value(self, state: Float[Tensor, "*R S"]) -> Float[Tensor, "*R"]:
         """The mean of the particles' values, and kappa times the spread of their whole returns, which are over here."""
-        latent, earned, count, _ = self._parts(state)
+        latent, earned, count, _, alive = self._parts(state)
         values, weight = self.simulator.value(latent), self.discount**count
+        if alive is not None:
+            values = alive * values
         returns = earned + weight * values
         if not self.resample:  # the spread of what members expect, without the noise within a member
             returns = returns.unflatten(-1, (self.ensemble.members, -1)).mean(-1)
@@ -88,11 +101,11 @@ class EnsembleSimulator:
         """The policy's action in the mean of the particles."""
         return self.simulator.propose(self._parts(state)[0].mean(-2), generator)
 
-    def _parts(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Particles [*R P D], their returns [*R P], steps done [*R 1] and the last reward [*R 1]."""
+    def _parts(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+        """Particles [*R P D], their returns [*R P], steps done and the last reward [*R 1], probabilities [*R P]."""
         P, D = self.particles, self.ensemble.latent_dim
-        latent, earned, count, reward = state.split([P * D, P, 1, 1], -1)
-        return latent.unflatten(-1, (P, D)), earned, count, reward
+        latent, earned, count, reward, *alive = state.split([P * D, P, 1, 1, *([P] if self._ends else [])], -1)
+        return latent.unflatten(-1, (P, D)), earned, count, reward, alive[0] if alive else None
 
     def _advance(self, latent: Tensor, action: Tensor, count: Tensor) -> Tensor:
         R, P, D = latent.shape

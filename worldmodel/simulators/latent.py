@@ -14,13 +14,14 @@ from worldmodel.heads import Head
 from worldmodel.interfaces import Noise, Predictor
 from worldmodel.interfaces import Simulator as SimulatorProtocol
 from worldmodel.simulators._packed_scorer import Scorer
+from worldmodel.simulators.survival import continuation, survival
 
 
 class LatentSimulator:
     """Dynamics and heads composed into a simulator in latent space.
 
     discount is per decision. Without a value head, value is zero (the chapter's planner, rewards alone); without an
-    actor, nothing is proposed.
+    actor, nothing is proposed; without a continuation head, episodes never end.
 
     Args:
         precision: of the products in `returns`, whose weights are those of its first call.
@@ -35,8 +36,10 @@ class LatentSimulator:
         actor: Policy | None,
         action_dim: int,
         discount: float,
+        continuation: Head | None = None,
         precision: torch.dtype = torch.float32,
     ) -> None:
+        self.terminates, self._continuation = continuation is not None, continuation
         self.dynamics, self._reward, self._value, self._actor = dynamics, reward, value, actor
         self.action_dim, self.discount, self.precision = action_dim, discount, precision
         self._scorer: Scorer | None = None
@@ -60,6 +63,11 @@ class LatentSimulator:
         """The discounted return that follows a latent."""
         return latent.new_zeros(latent.shape[:-1]) if self._value is None else self._value(latent)
 
+    def continues(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
+        """The probability that an episode goes on after a latent."""
+        head = self._continuation
+        return latent.new_ones(latent.shape[:-1]) if head is None else head(latent)
+
     def propose(self, latent: Float[Tensor, "R D"], generator: Noise) -> Float[Tensor, "R A"] | None:
         """A sample of the actor, or None without one."""
         return None if self._actor is None else self._actor.sample(latent, generator=generator)
@@ -78,6 +86,7 @@ class LatentSimulator:
                 rollout=self.dynamics.rollout(self.precision),
                 reward=self._reward,
                 value=self._value,
+                continuation=self._continuation,
                 discount=self.discount,
                 precision=self.precision,
             )
@@ -88,6 +97,8 @@ def score(
     simulator: SimulatorProtocol, latent: Float[Tensor, "B D"], actions: Float[Tensor, "B N H A"]
 ) -> Float[Tensor, "B N"]:
     """Discounted return of every candidate: Σ γ^k r_k + γ^H v(s_H)  (equation 5.2.5's J).
+
+    Where episodes can end, r_k counts times the probability to be under way when it arrives, v times that to go on.
 
     Where no gradients are wanted and the simulator has a way of its own, `returns`, that is taken.
     """
@@ -110,9 +121,14 @@ def score_by_steps(
     for k in range(H):
         state = simulator.step(state, by_time[k])
         states.append(state)
-    rewards = simulator.reward(torch.stack(states))
+    arrivals = torch.stack(states)
+    rewards, value = simulator.reward(arrivals), simulator.value(state)
+    continues = continuation(simulator, arrivals)
+    if continues is not None:
+        before, after = survival(continues)
+        rewards, value = before * rewards, after * value
     weights = simulator.discount ** torch.arange(H, device=latent.device, dtype=rewards.dtype)
-    total = weights @ rewards + simulator.discount**H * simulator.value(state)
+    total = weights @ rewards + simulator.discount**H * value
     return rearrange(total, "(B N) -> B N", B=B)
 
 

@@ -61,6 +61,7 @@ def terminated() -> dict[str, np.ndarray]:
     env.step(np.ones(1, np.float32))
     facts = {"flags": np.array([row.is_last, row.is_terminal]), "env_steps": np.array(row.env_steps)}
     facts |= {"controls": np.array([moved, env.env.physics.control()[0]]), "limit": np.array(env.spec.episode_steps)}
+    facts["terminates"] = np.array([env.spec.terminates, dmc.make(task="cartpole_swingup", size=SIZE).spec.terminates])
     env.close()
     return facts
 

@@ -76,6 +76,7 @@ def _dims(task):
 def test_termination_is_reported_and_stops_the_repeat(facts):
     assert facts["lqr/flags"].tolist() == [True, True]
     assert facts["lqr/env_steps"] == 1
+    assert facts["lqr/terminates"].tolist() == [True, False]
     assert facts["lqr/limit"] == dmc.ENDLESS_STEPS
 
 

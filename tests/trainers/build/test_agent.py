@@ -1,5 +1,6 @@
 import copy
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -48,6 +49,33 @@ def module_of(config, **options):
     module.optimizers = lambda: optimizer
     module.manual_backward = lambda loss: loss.backward()
     return module
+
+
+@pytest.mark.parametrize(
+    ("terminates", "chosen", "learned"),
+    [
+        *[(True, "auto", True), (False, "auto", False), (None, "auto", True)],
+        *[(True, False, False), (False, True, True), (True, None, False)],
+    ],
+)
+def test_where_episodes_can_end_a_head_learns_it_and_nothing_else_changes(config, terminates, chosen, learned):
+    options = {key: value for key, value in config["agent"].items() if key != "continuation"}
+    chosen = {} if chosen is None else {"continuation": chosen}  # as in runs of the past
+    built = []
+    for agent_options, ends in ((options | chosen, terminates), (options, False)):
+        torch.manual_seed(0)
+        built.append(build_agent({**config, "agent": agent_options}, replace(SPEC, terminates=ends)))
+    agent, plain = built
+    assert (agent.continuation is not None) is learned and plain.continuation is None
+    weights = agent.state_dict()
+    assert all(torch.equal(weight, weights[name]) for name, weight in plain.state_dict().items())
+    names = {name.partition(".")[0] for name in weights.keys() - plain.state_dict().keys()}
+    assert names == ({"continuation"} if learned else set())
+
+
+def test_a_word_that_says_nothing_of_continuation_is_refused(config):
+    with pytest.raises(ValueError, match=r"agent.continuation: expected auto, true or false, got 'maybe'"):
+        build_agent({**config, "agent": {**config["agent"], "continuation": "maybe"}}, SPEC)
 
 
 def test_one_update_trains_every_group(config):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from worldmodel.policies.backprop import lambda_return
+from worldmodel.imagination import lambda_return
 
 
 def n_step(reward: torch.Tensor, value: torch.Tensor, t: int, n: int, discount: float) -> float:

@@ -7,6 +7,7 @@ from torch import Tensor
 from worldmodel.actors.squashed_normal import SquashedNormalActor as Actor
 from worldmodel.dynamics._packed_rollout import State
 from worldmodel.dynamics.rssm_gaussian import GaussianRSSM
+from worldmodel.heads.continuation import ContinuationHead
 from worldmodel.heads.scalar import ScalarHead
 from worldmodel.heads.two_hot import TwoHotHead
 from worldmodel.simulators import _packed_scorer as scorer
@@ -15,12 +16,16 @@ from worldmodel.simulators.latent import LatentSimulator, score, score_by_steps
 A, H, N, B = 2, 7, 11, 3
 
 
-def world(head=ScalarHead, *, with_value: bool = True, precision: torch.dtype = torch.float32) -> LatentSimulator:
+def world(
+    head=ScalarHead, *, with_value: bool = True, mortal: bool = False, precision: torch.dtype = torch.float32
+) -> LatentSimulator:
     """Every weight is moved, gains and shifts of norms too."""
     torch.manual_seed(0)
     dynamics = GaussianRSSM(embed_dim=4, action_dim=A, deterministic=24, stochastic=5, hidden=16)
     reward, value = (head(latent_dim=29, scale=scale, hidden=16) for scale in (2.0, 50.0))
-    for module in (dynamics, reward, value):
+    continuation = ContinuationHead(latent_dim=29, hidden=16)
+    torch.nn.init.ones_(continuation.net[-1].bias)
+    for module in (dynamics, reward, value, continuation):
         for parameter in module.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
     return LatentSimulator(
@@ -31,6 +36,7 @@ def world(head=ScalarHead, *, with_value: bool = True, precision: torch.dtype = 
         action_dim=A,
         discount=0.97,
         precision=precision,
+        continuation=continuation.requires_grad_(False) if mortal else None,
     )
 
 
@@ -41,17 +47,18 @@ def inputs() -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("head", [ScalarHead, TwoHotHead])
 @pytest.mark.parametrize("with_value", [True, False])
-def test_returns_are_those_of_single_steps(head: type, with_value: bool) -> None:
-    simulator, (latent, actions) = world(head, with_value=with_value), inputs()
+@pytest.mark.parametrize("mortal", [False, True])
+def test_returns_are_those_of_single_steps(head: type, with_value: bool, mortal: bool) -> None:
+    simulator, (latent, actions) = world(head, with_value=with_value, mortal=mortal), inputs()
     expected = score_by_steps(simulator, latent, actions)
-    assert expected.std(1).min() > 0.05  # actions matter
+    assert expected.std(1).min() > 0.03  # actions matter
     with torch.no_grad():
         torch.testing.assert_close(score(simulator, latent, actions), expected, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize(("rows", "states"), [(1, 1), (B, 2 * B), (4 * B, 10_000), (10_000, 3)])
 def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch, rows: int, states: int) -> None:
-    simulator, (latent, actions) = world(), inputs()
+    simulator, (latent, actions) = world(mortal=True), inputs()
     with torch.inference_mode():
         whole = simulator.returns(latent, actions)
         monkeypatch.setattr(scorer, "ROWS", rows)

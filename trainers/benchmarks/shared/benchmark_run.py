@@ -25,6 +25,8 @@ def require_same_run(folder: Path, words: Sequence[str], *, free: Collection[str
     saved = leaves(read_yaml(folder / "config.yaml"))
     if wanted.get("task.env.look") == "auto":
         free = [*free, "task.env.look"]
+    if wanted.get("agent.continuation") == "auto":
+        free = [*free, "agent.continuation"]
     for key in sorted({*saved, *wanted} - {*PLACES, *free}):
         require_same(key, saved.get(key, "nothing"), wanted.get(key, "nothing"), folder)
 

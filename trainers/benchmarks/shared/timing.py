@@ -31,7 +31,7 @@ def median_ms(seconds: Any) -> float:
 def synthetic_spec(config: dict[str, Any], *, action_dim: int) -> EnvSpec:
     """What the configured task would draw, without opening it."""
     size, repeat = config["task"]["env"].get("size", 64), config["task"]["env"].get("action_repeat", 1)
-    return EnvSpec("synthetic", {"pixels": (3, size, size)}, action_dim, repeat, 1000)
+    return EnvSpec("synthetic", {"pixels": (3, size, size)}, action_dim, repeat, 1000, terminates=False)
 
 
 def training_step(config: dict[str, Any], module: WorldModelModule, device: torch.device) -> Callable[[Batch], None]:

@@ -1,0 +1,36 @@
+"""The probability that an episode goes on: where it starts, what it minimises, and what windows do to its mean."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from worldmodel.heads.continuation import ContinuationHead
+
+
+def test_it_begins_with_ends_that_are_rare_everywhere() -> None:
+    head = ContinuationHead(latent_dim=3, hidden=8)
+    torch.testing.assert_close(head(torch.randn(5, 3)), torch.full((5,), 4.0).sigmoid())
+
+
+def test_the_loss_is_the_cross_entropy_of_what_it_says() -> None:
+    head = ContinuationHead(latent_dim=3, hidden=8)
+    torch.nn.init.normal_(head.net[-1].weight)
+    latent, ended = torch.randn(50, 3), torch.rand(50) < 0.5
+    expected = F.binary_cross_entropy(head(latent), (~ended).float(), reduction="none")
+    torch.testing.assert_close(head.loss(latent, (~ended).float()), expected, rtol=1e-4, atol=1e-5)
+    weight = torch.where(ended, 7.0, 1.0)
+    torch.testing.assert_close(head.rows_loss(latent, ended, rows=7), weight * expected, rtol=1e-4, atol=1e-5)
+
+
+def test_over_all_windows_of_an_episode_the_best_constant_is_the_true_hazard() -> None:
+    rows, length = 6, 400
+    ended = torch.arange(length) == length - 1
+    windows = ended.unfold(0, rows, 1)
+    head = ContinuationHead(latent_dim=1, hidden=4)
+    with torch.no_grad():
+        loss = head.rows_loss(torch.zeros(*windows.shape, 1), windows, rows=rows)
+        weight = torch.where(windows, rows, 1).sum()
+    # a constant p minimises -(W - w) log p - w log(1 - p) at 1 - p = w / W, and the terminal row's weight is `rows`
+    hazard = rows / weight
+    assert loss.shape == windows.shape
+    assert hazard.item() == pytest.approx(1 / length, rel=0.05)

@@ -1,0 +1,52 @@
+"""Whether an episode goes on after a latent, as a logistic regression."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from worldmodel.heads import Head
+from worldmodel.limits import require_whole
+from worldmodel.nets import mlp, zero_last
+
+_FIRST_LOGIT = 4.0  # episodes seem to go on, with 0.98, before anything is learned: ends are rare
+
+
+class ContinuationHead(Head):
+    """The probability that the episode goes on after a latent, 1 - p(terminal | s).
+
+    Args:
+        latent_dim: D, numbers of a latent.
+        hidden: width of the hidden layers.
+        layers: number of hidden layers.
+    """
+
+    def __init__(self, *, latent_dim: int, hidden: int = 200, layers: int = 2) -> None:
+        require_whole(hidden=hidden, layers=layers)
+        super().__init__()
+        self.net = zero_last(mlp(latent_dim, hidden, layers, 1))
+        last = self.net[-1]
+        assert isinstance(last, nn.Linear), last
+        nn.init.constant_(last.bias, _FIRST_LOGIT)
+
+    def read(self, outputs: Float[Tensor, "*R 1"]) -> Float[Tensor, "*R"]:
+        """The probability, in [0, 1]."""
+        return outputs.squeeze(-1).float().sigmoid()
+
+    def rows_loss(
+        self, latent: Float[Tensor, "*R D"], is_terminal: Bool[Tensor, "*R"], *, rows: int
+    ) -> Float[Tensor, "*R"]:
+        """`loss` of the rows of windows, in which a terminal row counts as often as others.
+
+        A row within an episode lies in as many windows as a window has rows, its last row in one of them.
+
+        Args:
+            latent: of the rows.
+            is_terminal: whether an episode ended there by termination.
+            rows: of a window.
+        """
+        return torch.where(is_terminal, float(rows), 1.0) * self.loss(latent, (~is_terminal).float())
+
+    def loss(self, latent: Float[Tensor, "*R D"], target: Float[Tensor, "*R"]) -> Float[Tensor, "*R"]:
+        """The cross-entropy in nats; the target is 0 where the row is terminal, else 1."""
+        return F.binary_cross_entropy_with_logits(self.net(latent).squeeze(-1).float(), target, reduction="none")
