@@ -47,6 +47,9 @@ EXTRA = {
     "inspect_data": (),
     "fit resume": ("task.env_steps=151",),
     "evaluate": ("episodes=1", "planner.candidates=8", "planner.elites=2"),
+    "distill": (
+        *("env_steps=50", "rounds=1", "reanalyse=0", "updates=2", "batch=2", "length=4", "envs=1", "episodes=1"),
+    ),
     "benchmark env": ("task=toy_point", "repeats=60"),
     "benchmark update": ("data.batch=1", "data.length=2", "repeats=1"),
     "benchmark act": ("repeats=1",),

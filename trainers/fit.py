@@ -103,6 +103,10 @@ def _anywhere(config: dict[str, Any]) -> dict[str, Any]:
 
 def _resumed(root: Path, arguments: Sequence[str]) -> tuple[dict[str, Any], Path]:
     saved = read_yaml(root / "config.yaml")
+    if saved["data"]["name"] == "distilled":
+        raise BadConfig(
+            f"resume: expected a run of trainers.fit, got a student; trainers.distill resume={root} continues it"
+        )
     others = [text for text in arguments if not text.startswith(("resume=", "run_dir="))]
     config = override_saved(saved, others) | {"resume": str(root)}
     for key in ("devices", "num_nodes"):

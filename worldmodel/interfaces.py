@@ -302,20 +302,8 @@ class Decision(NamedTuple):
 
 
 @runtime_checkable
-class Agent(Protocol):
-    """What trainers drive: one that learns from batches and acts on what environments show."""
-
-    action_dim: int
-    discount: float
-
-    def parameter_groups(self) -> Mapping[str, list[torch.nn.Parameter]]:
-        """Weights by the loss that trains them; every group has a learning rate of its own."""
-
-    def losses(self, batch: Batch) -> Loss:
-        """What an update minimises."""
-
-    def after_step(self) -> None:
-        """Bring along what follows the weights; called after every optimiser step."""
+class Acts(Protocol):
+    """What evaluation, collection and deployment drive: one that acts on what environments show, planning or not."""
 
     def initial_carry(self, batch: int) -> Carry:
         """What to remember before the first decision of `batch` environments."""
@@ -341,3 +329,20 @@ class Agent(Protocol):
         Returns:
             Actions, what to remember, and the predicted return.
         """
+
+
+@runtime_checkable
+class Agent(Acts, Protocol):
+    """What trainers drive: one that also learns from batches."""
+
+    action_dim: int
+    discount: float
+
+    def parameter_groups(self) -> Mapping[str, list[torch.nn.Parameter]]:
+        """Weights by the loss that trains them; every group has a learning rate of its own."""
+
+    def losses(self, batch: Batch) -> Loss:
+        """What an update minimises."""
+
+    def after_step(self) -> None:
+        """Bring along what follows the weights; called after every optimiser step."""

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from datamodules.observation import Observation
 from trainers.process.clock import Clock
-from worldmodel.agents.latent_mpc import LatentMPC
-from worldmodel.interfaces import Carry
+from worldmodel.interfaces import Acts, Carry
 
 
 class AgentPolicy:
@@ -22,7 +21,7 @@ class AgentPolicy:
     """
 
     def __init__(
-        self, agent: LatentMPC, *, generators: Sequence[torch.Generator], clock: Clock, noise_std: float = 0.0
+        self, agent: Acts, *, generators: Sequence[torch.Generator], clock: Clock, noise_std: float = 0.0
     ) -> None:
         self._agent, self._clock, self._noise_std = agent, clock, noise_std
         self._generators, self._bystander = list(generators), torch.Generator()
@@ -36,7 +35,7 @@ class AgentPolicy:
         carry, device = self._carry, self._carry.belief.device
         with self._clock.measure("plan"), torch.inference_mode():
             if is_first.any():  # an episode that ended in NaN leaves nothing to the next one
-                carry = _choose(torch.from_numpy(is_first).to(device), self._agent.initial_carry(len(ready)), carry)
+                carry = choose(torch.from_numpy(is_first).to(device), self._agent.initial_carry(len(ready)), carry)
             decision = self._agent.act(
                 {name: torch.from_numpy(rows).to(device) for name, rows in observation.items()},
                 torch.from_numpy(is_first).to(device),
@@ -47,12 +46,12 @@ class AgentPolicy:
             )
             self._carry = decision.carry
             if not ready.all():
-                self._carry = _choose(torch.from_numpy(ready).to(device), decision.carry, carry)
+                self._carry = choose(torch.from_numpy(ready).to(device), decision.carry, carry)
             self.predicted.append(decision.predicted_return.float().cpu().numpy())
             return decision.action.float().cpu().numpy()
 
 
-def _choose(rows: Tensor, chosen: Carry, other: Carry) -> Carry:
+def choose(rows: Tensor, chosen: Carry, other: Carry) -> Carry:
     """One carry's rows [n] where they are marked, another's elsewhere."""
 
     def pick(a: Tensor, b: Tensor) -> Tensor:

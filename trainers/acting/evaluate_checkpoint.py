@@ -10,8 +10,8 @@ import torch
 
 from trainers.acting.evaluation import Evaluation, Evaluator
 from trainers.acting.pictures import write_pictures
-from trainers.build.agent import build_agent, load_weights
 from trainers.build.environments import open_evaluation_pool, require_same_frames
+from trainers.build.trained import with_weights
 from trainers.command.configuration import BadConfig, override_saved, read_yaml, whole_number
 from trainers.command.entry import silence_advice
 from trainers.command.preflight import check
@@ -53,9 +53,7 @@ def evaluate(
         if config["evaluation"].get("visuals") is not None:
             require_same_frames(pool.spec, read_spec(root, key="evaluation.visuals"))
         require_task_fits(root, pool.spec, key="checkpoint")
-        agent = build_agent(config, pool.spec)
-        load_weights(agent, weights)
-        agent = agent.to(where).eval()
+        agent = with_weights(config, pool.spec, weights).to(where)
         evaluation = Evaluator(lambda _: pool, envs=width, seed=first_seed).run(agent, episodes=count)
         pictures = write_pictures(folder, agent, evaluation, pool.spec, name=name)
         results = _results(config, evaluation, pool.spec, first_seed, device=where, envs=width)

@@ -18,7 +18,7 @@ from trainers.acting.agent_policy import AgentPolicy
 from trainers.process.clock import Clock
 from trainers.process.interrupt import Interrupted
 from trainers.run_folder.statistics import evaluation_metrics
-from worldmodel.agents.latent_mpc import LatentMPC
+from worldmodel.interfaces import Acts
 
 EVALUATION_RANK = 2**31  # no training rank has it: evaluation starts are never trained on
 
@@ -64,7 +64,7 @@ class Evaluator:
 
     def run(
         self,
-        agent: LatentMPC,
+        agent: Acts,
         *,
         episodes: int,
         clock: Clock | None = None,

@@ -16,7 +16,7 @@ from trainers.run_folder.video import (
     write_png,
 )
 from worldmodel.agents.latent_mpc import LatentMPC
-from worldmodel.interfaces import Batch
+from worldmodel.interfaces import Acts, Batch
 from worldmodel.openloop import open_loop
 from worldmodel.spec import EnvSpec
 
@@ -24,8 +24,8 @@ CONTEXT_ROWS = 5
 IMAGINED_ROWS = 25
 
 
-def write_pictures(folder: Path, agent: LatentMPC, evaluation: Evaluation, spec: EnvSpec, *, name: str) -> list[Path]:
-    """A film and a strip of the evaluation's filmed episode, and of the model's open-loop prediction of it."""
+def write_pictures(folder: Path, agent: Acts, evaluation: Evaluation, spec: EnvSpec, *, name: str) -> list[Path]:
+    """A film and a strip of the evaluation's filmed episode, and of what an agent with a model predicts open-loop."""
     episode = evaluation.filmed
     if episode is None or not spec.images:  # every episode that could be filmed was cut short by a fault
         return []
@@ -36,6 +36,8 @@ def write_pictures(folder: Path, agent: LatentMPC, evaluation: Evaluation, spec:
         write_mp4(folder / f"evaluation_{name}.mp4", frames, fps),
         write_png(folder / f"evaluation_{name}.png", filmstrip(frames, columns=10)),
     ]
+    if not isinstance(agent, LatentMPC):
+        return paths
     rows = min(CONTEXT_ROWS + IMAGINED_ROWS, len(episode))
     window, context = window_batch([(episode, 0, rows)]), min(CONTEXT_ROWS, rows - 1)
     return paths + write_open_loop(folder, agent, window, spec, context=context, name=name, fps=fps)

@@ -20,13 +20,13 @@ from datamodules.formats.uri import absolute, open_writer, require_new
 from datamodules.rollout import Episode, Policy, SmoothRandom, play
 from datamodules.trajectory import Trajectory
 from trainers.acting.agent_policy import AgentPolicy
-from trainers.build.agent import build_trained_agent
 from trainers.build.environments import open_pool
+from trainers.build.trained import build_trained
 from trainers.command.configuration import load_config, override_saved, read_yaml, whole_number
 from trainers.command.preflight import check
 from trainers.process.clock import Clock
 from trainers.run_folder.find import find_checkpoint, require_task_fits
-from worldmodel.agents.latent_mpc import LatentMPC
+from worldmodel.interfaces import Acts
 
 RECORDING_RANK = 2**31 + 1  # no rank that trains or evaluates has it: its episodes are nobody else's
 SECONDS_A_LINE = 5.0
@@ -118,18 +118,18 @@ class Recorder:
         return {**counts, "faults": self._faults, "return_mean": mean}
 
 
-def _policy(pool: Pool, agent: LatentMPC | None, seeds: Sequence[int], clock: Clock) -> Policy:
+def _policy(pool: Pool, agent: Acts | None, seeds: Sequence[int], clock: Clock) -> Policy:
     """A policy for one round, with a seed for the draws of each episode."""
     if agent is None:
         return SmoothRandom(pool.spec, rngs=[np.random.default_rng(seed) for seed in seeds])
     return AgentPolicy(agent, generators=[torch.Generator().manual_seed(seed) for seed in seeds], clock=clock)
 
 
-def _agent(config: dict[str, Any], pool: Pool, checkpoint: Path, policy: str, device: str) -> LatentMPC:
+def _agent(config: dict[str, Any], pool: Pool, checkpoint: Path, policy: str, device: str) -> Acts:
     if policy != "checkpoint":
         config["agent"]["act_with"] = policy
     require_task_fits(checkpoint.resolve().parent.parent, pool.spec, key="model")
-    return build_trained_agent(config, pool.spec, checkpoint).to(torch.device(device))
+    return build_trained(config, pool.spec, checkpoint).to(torch.device(device))
 
 
 def _configuration(model: str | None, overrides: Sequence[str]) -> tuple[dict[str, Any], Path | None]:

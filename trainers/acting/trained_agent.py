@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.envs.images import area_resized
-from trainers.build.agent import build_trained_agent
+from trainers.build.trained import build_trained
 from trainers.command.configuration import override_saved, read_yaml
 from trainers.run_folder.find import find_checkpoint, read_spec
 from worldmodel.agents.latent_mpc import LatentMPC
+from worldmodel.agents.student import Student
 from worldmodel.errors import UserError
 from worldmodel.interfaces import Carry
 from worldmodel.spec import EnvSpec
@@ -34,7 +35,7 @@ class TrainedAgent:
         seed: of the planner's noise; equal observations after equal resets give equal actions.
     """
 
-    def __init__(self, agent: LatentMPC, spec: EnvSpec, *, seed: int = 0) -> None:
+    def __init__(self, agent: LatentMPC | Student, spec: EnvSpec, *, seed: int = 0) -> None:
         self.agent, self.spec, self.seed = agent, spec, seed
         self.reset()
 
@@ -122,7 +123,7 @@ def load_agent(run: str | Path, *, device: str = "cpu", overrides: Sequence[str]
     root, checkpoint = find_checkpoint(Path(run), key="run")
     config = override_saved(read_yaml(root / "config.yaml"), overrides)
     spec = read_spec(root, key="run")
-    return TrainedAgent(build_trained_agent(config, spec, checkpoint).to(device), spec, seed=seed)
+    return TrainedAgent(build_trained(config, spec, checkpoint).to(device), spec, seed=seed)
 
 
 def _fitted(name: str, frames: NDArray[Any], shape: tuple[int, int, int]) -> Frame:

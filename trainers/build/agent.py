@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainers.command import registry
 from trainers.run_folder.checkpoint import DurableCheckpointIO
@@ -25,7 +25,7 @@ Config = Mapping[str, Any]
 def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
     """The agent with freshly initialised weights for an environment's spec."""
     options = config["agent"]
-    encoder = ObservationEncoder(_each(options, "encoder", spec))
+    encoder = ObservationEncoder(build_each(options, "encoder", spec))
     agents = ("unroll", "kl")  # the agent's own, which a choice of dynamics sets
     model = {key: value for key, value in config["dynamics"].items() if key not in agents}
     facts = {"embed_dim": encoder.embed_dim, "action_dim": spec.action_dim}
@@ -38,7 +38,7 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
     )
     reward = _build_head(config, dynamics.latent_dim, scale=float(spec.action_repeat))
     return LatentMPC(
-        norm=_build_norm(options, spec),
+        norm=build_norm(options, spec),
         encoder=encoder,
         decoder=_build_decoder(options, spec, dynamics.latent_dim) if objective.decodes else None,
         objective=objective,
@@ -64,7 +64,7 @@ def build_trained_agent(config: Config, spec: EnvSpec, checkpoint: Path) -> Late
     return agent.eval()
 
 
-def load_weights(agent: LatentMPC, state_dict: Mapping[str, torch.Tensor]) -> None:
+def load_weights(agent: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None:
     """Weights of a training checkpoint into an agent; a ValueError names what does not fit."""
     prefix = "agent."
     weights = {name.removeprefix(prefix): w for name, w in state_dict.items() if name.startswith(prefix)}
@@ -72,7 +72,7 @@ def load_weights(agent: LatentMPC, state_dict: Mapping[str, torch.Tensor]) -> No
     agent.load_state_dict(weights)
 
 
-def _each(options: Config, kind: str, spec: EnvSpec, **facts: Any) -> dict[str, Any]:
+def build_each(options: Config, kind: str, spec: EnvSpec, **facts: Any) -> dict[str, Any]:
     """The encoder or decoder of every observation: `agent.<kind>s` by its name, else that of images or of vectors."""
     package, named = f"worldmodel.{kind}s", options.get(f"{kind}s", {})
     if unknown := set(named) - {*spec.images, *spec.vectors}:
@@ -90,14 +90,14 @@ def _each(options: Config, kind: str, spec: EnvSpec, **facts: Any) -> dict[str, 
     return images | vectors
 
 
-def _build_norm(options: Config, spec: EnvSpec) -> ObservationNorm:
+def build_norm(options: Config, spec: EnvSpec) -> ObservationNorm:
     measured = options.get("vector_norm", "statistics") == "statistics"
     vectors = {name: VectorNorm(size, measured=measured) for name, size in spec.vectors.items()}
     return ObservationNorm({**{name: PixelNorm(shape) for name, shape in spec.images.items()}, **vectors})
 
 
 def _build_decoder(options: Config, spec: EnvSpec, latent_dim: int) -> ObservationDecoder:
-    return ObservationDecoder(_each(options, "decoder", spec, latent_dim=latent_dim), vectors=[*spec.vectors])
+    return ObservationDecoder(build_each(options, "decoder", spec, latent_dim=latent_dim), vectors=[*spec.vectors])
 
 
 def _build_head(config: Config, latent_dim: int, *, scale: float) -> Any:

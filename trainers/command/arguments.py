@@ -15,17 +15,22 @@ class BadArguments(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key of a command's own. Several names may mean it; required ones have no default."""
+    """A key of a command's own. Several names may mean it; required ones have no default.
+
+    several: every value counts, and one may be a list, `[a,b]` or `a,b`.
+    """
 
     help: str
     default: str | None = None
     required: bool = False
     aliases: tuple[str, ...] = ()
+    several: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """What was typed: a text for each own key (its default where it was not), switches, and what else is a key."""
+    """What was typed: a text for each own key, a list for one of several (its default where it was not), switches, and
+    what else is a key."""
 
     own: dict[str, Any]
     switches: frozenset[str]
@@ -64,7 +69,7 @@ class Command:
         Raises:
             BadArguments: names the first word that is wrong, or the key that is missing.
         """
-        own: dict[str, Any] = {key: option.default for key, option in self.keys.items()}
+        own: dict[str, Any] = {key: [] if option.several else option.default for key, option in self.keys.items()}
         names = {alias: key for key, option in self.keys.items() for alias in (key, *option.aliases)}
         overrides, words, given = list[str](), 0, 0  # of the key that a word means
         for text in arguments:
@@ -75,7 +80,9 @@ class Command:
                 continue
             if key is None and self._is_word(text):
                 key, value, words = self.first, text, words + 1
-            if key is not None:
+            if key is not None and self.keys[key].several:
+                own[key] += [at_home(part.strip()) for part in value.strip("[]").split(",") if part.strip()]
+            elif key is not None:
                 given += key == self.first
                 if words and given > 1:
                     raise BadArguments(f"{key}: expected one, got {own[key]!r} and {value!r}; see --help")

@@ -12,7 +12,17 @@ from trainers.command.configuration import load_config
 from trainers.command.entry import run
 from trainers.run_folder.find import data_uri, find_checkpoint, find_run
 
-COMMANDS = ("fit", "evaluate", "report", "doctor", "benchmark", "collect_data", "inspect_data", "convert_data")
+COMMANDS = (
+    "fit",
+    "evaluate",
+    "distill",
+    "report",
+    "doctor",
+    "benchmark",
+    "collect_data",
+    "inspect_data",
+    "convert_data",
+)
 EXAMPLE = Command(
     name="example",
     summary="Does something.",

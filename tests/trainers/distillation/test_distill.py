@@ -1,0 +1,144 @@
+"""The command: one teacher, two teachers, a stop and a resume, and what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from trainers import collect_data, distill, evaluate, fit, load_agent, report
+from trainers.distillation import dagger
+from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
+from trainers.run_folder.read_metrics import read_metrics
+
+SMALL = ("env_steps=80", "rounds=2", "reanalyse=20", "updates=8", "batch=4", "length=6", "envs=2", "episodes=4")
+
+
+@pytest.fixture(scope="module")
+def student(finished, tmp_path_factory):
+    """A run of one teacher: its folder and results."""
+    root = tmp_path_factory.mktemp("student") / "run"
+    return root, distill.main([str(finished), *SMALL, f"run_dir={root}"])
+
+
+def weights(root):
+    return DurableCheckpointIO().load_checkpoint(newest(Path(root) / "checkpoints"))["state_dict"]
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_results(student, finished):
+    root, results = student
+    taught = evaluate.main([f"checkpoint={finished}", "episodes=4", "envs=2", f"out={root.parent / 'teacher'}"])
+    assert results["teacher_return"] == pytest.approx(taught["return_mean"])
+    assert results["teacher_ci95"] == pytest.approx(list(taught["return_ci95"]))
+    low, high = results["student_ci95"]
+    assert low <= results["student_return"] <= high and results["run_dir"] == str(root)
+    assert 0 < results["student_ms"] < results["teacher_ms"] and results["student_params"] > 0
+    assert results["env_steps"] == results["decisions"] == 80
+    assert results["labels"] == 80 + 2 * 21  # an episode of 21 rows from the replay in each round
+    assert json.loads((root / "results.json").read_text())["student_return"] == results["student_return"]
+    metrics = read_metrics(root / "metrics.csv")
+    assert len(metrics["held_out/student"]) == 2 and np.isfinite(metrics["held_out/student"]).all()
+    assert metrics["eval/return_mean"][-1] == pytest.approx(results["student_return"], rel=1e-6)
+    lines = (root / "distillation.csv").read_text().splitlines()
+    assert [line.split(",")[:2] for line in lines[1:]] == [["toy_point", "teacher"], ["toy_point", "student"]]
+
+
+def test_other_commands_take_the_student(student, tmp_path):
+    root, results = student
+    copied = tmp_path / "run"
+    shutil.copytree(root, copied)
+    evaluated = evaluate.main([str(copied), "episodes=4", "envs=2"])
+    assert evaluated["return_mean"] == pytest.approx(results["student_return"], rel=1e-5)
+    assert evaluated["files"] and all(Path(path).stat().st_size for path in evaluated["files"])
+    recorded = collect_data.main(
+        [
+            "policy=checkpoint",
+            f"model={copied}",
+            "episodes=1",
+            f"out=npz:{tmp_path / 'data'}",
+        ]
+    )
+    assert recorded["env_steps"] == 20
+    agent = load_agent(copied)
+    action = agent.act(np.zeros((16, 16, 3), np.uint8))
+    assert action.shape == (2,) and (np.abs(action) <= 1).all()
+    assert Path(report.main([str(copied)])["report"]).stat().st_size
+
+
+def test_a_run_that_was_stopped_continues_as_if_it_had_not_been(student, finished, tmp_path, monkeypatch):
+    root, results = student
+    stopped, learn, rounds = tmp_path / "run", dagger.Dagger._learn, []
+
+    def stop_in_the_second(self):
+        rounds.append(self.progress.round)
+        if len(rounds) == 2:
+            self._interrupt.received = 2
+            self._raise_if_stopped()
+        learn(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dagger.Dagger, "_learn", stop_in_the_second)
+        partial = distill.main([str(finished), *SMALL, f"run_dir={stopped}"])
+    assert partial == {"status": "interrupted", "run_dir": str(stopped), "exit_code": 130}
+    continued = distill.main([f"resume={stopped}"])
+    assert continued["student_return"] == results["student_return"] and continued["labels"] == results["labels"]
+    assert same(weights(stopped), weights(root))
+    whole, again = (read_metrics(folder / "metrics.csv") for folder in (root, stopped))
+    for name in ("env_steps", "updates", "held_out/student", "loss/student"):
+        np.testing.assert_array_equal(whole[name], again[name])
+
+
+def test_two_teachers_give_one_student_of_both_tasks(finished, tmp_path):
+    other, root = tmp_path / "other", tmp_path / "both"
+    fit.main(
+        [
+            "experiment=smoke",
+            "task.env_steps=40",
+            "task.env.episode_steps=20",
+            "evaluation.final_episodes=1",
+            "task.env.size=32",
+            "agent.encoder.channels=[8,16]",
+            "data.update_ratio=0.02",
+            "data.seed_episodes=1",
+            f"run_dir={other}",
+            "trainer.accelerator=cpu",
+        ]
+    )
+    results = distill.main([f"checkpoint=[{finished},{other}]", *SMALL, "rounds=1", "env_steps=20", f"run_dir={root}"])
+    assert results["task"] == ["toy_point", "toy_point-2"]
+    for name in ("teacher_return", "teacher_ci95", "student_return", "student_ci95", "teacher_ms", "student_ms"):
+        assert len(results[name]) == 2, name
+    for number, folder in enumerate((root, root / "tasks" / "toy_point-2")):
+        evaluated = evaluate.main([str(folder), "episodes=4", "envs=2"])
+        assert evaluated["return_mean"] == pytest.approx(results["student_return"][number], rel=1e-5)
+        assert load_agent(folder).spec.pixels == ((3, 16, 16), (3, 32, 32))[number]
+
+
+def test_refused(refused, finished, student, tmp_path):
+    root = student[0]
+    cases = {
+        (): ("checkpoint", "got neither"),
+        ("/no/such/run",): ("checkpoint", "/no/such/run"),
+        (str(finished), "student.size=huge"): ("student.size", "small, medium, large", "'huge'"),
+        (str(finished), "student.sise=small"): ("did you mean student.size",),
+        (str(finished), "rounds=0"): ("rounds", "at least 1", "'0'"),
+        (str(finished), "teacher_share=1.5"): ("teacher_share", "at most 1", "'1.5'"),
+        (str(finished), "learning_rate=0"): ("learning_rate", "above 0", "'0'"),
+        (str(finished), "length=2"): ("length", "student.stack=3", "2"),
+        (str(finished), "device=abacus"): ("device", "'abacus'"),
+        (str(finished), f"run_dir={root}"): ("run_dir", f"resume={root}"),
+        (str(root),): ("checkpoint", "expected agents that plan", str(root)),
+        (f"resume={finished}",): ("resume", "expected a run of trainers.distill", str(finished)),
+        (f"resume={root}", "rounds=3"): ("resume", "no other key", "rounds=3"),
+    }
+    for arguments, parts in cases.items():
+        line = refused(distill.main, *arguments)
+        assert "\n" not in line and all(part in line for part in parts), (arguments, line)
+    line = refused(fit.main, f"resume={root}")
+    assert f"trainers.distill resume={root} continues it" in line, line

@@ -1,0 +1,71 @@
+"""Students from a configuration, which names the tasks that they were taught."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from trainers.build.agent import build_each, build_norm
+from worldmodel.agents.student import Student, TaskInput, reading
+from worldmodel.observations import ObservationEncoder
+from worldmodel.spec import EnvSpec
+
+Config = Mapping[str, Any]
+
+# of an encoder's channels over its teacher's, and the width of the layers behind it
+SIZES = {"small": (0.5, 128), "medium": (1.0, 256), "large": (2.0, 512)}
+SEEN_BY = ("encoder", "vector_encoder", "encoders", "vector_norm")  # the keys of an agent that say how it sees
+
+
+def student_options(teachers: list[tuple[Config, EnvSpec]], *, size: str, stack: int) -> dict[str, Any]:
+    """The `agent` of a student's configuration.
+
+    Args:
+        teachers: configuration and environment of each, in the order of the tasks' numbers.
+        size: a name of SIZES.
+        stack: frames that the student sees.
+    """
+    share, width = SIZES[size]
+    first = teachers[0][0]["agent"]
+    return {
+        "name": "student",
+        "act_with": "actor",
+        "discount": first["discount"],
+        "explore_std": first["explore_std"],
+        "task": 0,
+        "stack": stack,
+        "features": width,
+        "hidden": width,
+        "layers": 2,
+        "tasks": [
+            {"spec": spec.to_json(), **_narrowed({k: v for k, v in config["agent"].items() if k in SEEN_BY}, share)}
+            for config, spec in teachers
+        ],
+    }
+
+
+def build_student(config: Config) -> Student:
+    """The student with freshly initialised weights; tasks whose observations have the same form share an encoder."""
+    options = config["agent"]
+    shared: dict[str, tuple[ObservationEncoder, nn.Module]] = {}
+    tasks = []
+    for task in options["tasks"]:
+        spec = EnvSpec.from_json(task["spec"])
+        form = json.dumps([dict(spec.images), dict(spec.vectors), {k: task[k] for k in SEEN_BY if k in task}])
+        if form not in shared:
+            encoder = ObservationEncoder(build_each(task, "encoder", spec))
+            shared[form] = encoder, reading(encoder.embed_dim, options["features"], stack=options["stack"])
+        tasks.append(TaskInput(build_norm(task, spec), *shared[form], action_dim=spec.action_dim))
+    sizes = {key: options[key] for key in ("features", "hidden", "layers", "stack", "discount", "task")}
+    return Student(tasks, **sizes)
+
+
+def _narrowed(options: Any, share: float) -> Any:
+    """The options of encoders with `share` of their channels, at least 4."""
+    if not isinstance(options, Mapping):
+        return options
+    return {
+        key: [max(4, round(share * n)) for n in value] if key == "channels" else _narrowed(value, share)
+        for key, value in options.items()
+    }

@@ -1,0 +1,71 @@
+"""A small pixels-to-action policy from agents that plan: `python -m trainers.distill runs/cartpole_swingup/x`."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from trainers.command.arguments import Command
+from trainers.command.configuration import BadConfig
+from trainers.command.entry import run
+from trainers.distillation.options import KEYS, Options
+
+COMMAND = Command(
+    name="distill",
+    summary=(
+        "Teaches a small policy from observations to actions what planners do: rounds of episodes that teacher and "
+        "student share, every decision of which the teacher's planner labels, and of the teacher's replayed episodes. "
+        "The student's run folder is an ordinary one: evaluate, report, collect_data and load_agent take it."
+    ),
+    keys=KEYS,
+    first="checkpoint",
+    word="RUN ...",
+    notes="""  runs/cartpole_swingup/x student.size=small rounds=8
+  runs/toy_point/x runs/cartpole_swingup/y                one student of both tasks, tasks/<name> is the second's folder
+  resume=runs/cartpole_swingup-student/z                  continue where it stopped""",
+)
+
+
+def main(arguments: Sequence[str]) -> dict[str, Any]:
+    """Distil planners into a student; returns the results that are printed as the last line."""
+    own = COMMAND.parse(arguments).own
+    if own["resume"]:
+        _refuse_others(arguments)
+        root = Path(own["resume"])
+    elif not own["checkpoint"]:
+        raise BadConfig("checkpoint: expected a run folder that teaches, or resume=RUN, got neither; see --help")
+    else:
+        options = Options.typed(own)
+        root = Path(own["run_dir"] or _new_run_dir(own["checkpoint"]))
+        if (root / "config.yaml").exists():
+            raise BadConfig(f"run_dir: {root} holds a run already; resume={root} continues it")
+    # torch takes seconds to load: what is wrong on the command line is answered before
+    from trainers.distillation.run import distill, saved_options
+
+    if own["resume"]:
+        options = saved_options(root)
+    return distill(options, root.resolve(), resumed=bool(own["resume"]))
+
+
+def _refuse_others(arguments: Sequence[str]) -> None:
+    others = [text for text in arguments if not text.startswith("resume=")]
+    if others:
+        raise BadConfig(f"resume: expected no other key, since the run has its own options, got {' '.join(others)}")
+
+
+def _new_run_dir(checkpoints: Sequence[str]) -> Path:
+    from trainers.command.configuration import read_yaml, run_title
+    from trainers.run_folder.find import find_run
+
+    titles = [run_title(read_yaml(find_run(Path(path), key="checkpoint") / "config.yaml")) for path in checkpoints]
+    folder = Path("runs") / f"{'+'.join(dict.fromkeys(titles))}-student"
+    return folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}"
+
+
+command = partial(run, main, usage=COMMAND.help())
+
+if __name__ == "__main__":
+    sys.exit(command())

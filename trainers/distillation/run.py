@@ -1,0 +1,135 @@
+"""One distillation, from checked options to its results."""
+
+import os
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainers.acting.pictures import write_pictures
+from trainers.build.environments import open_pool
+from trainers.build.student import build_student
+from trainers.command.configuration import BadConfig, read_yaml
+from trainers.command.entry import silence_advice
+from trainers.distillation.dagger import Dagger
+from trainers.distillation.measure import decision_ms, parameters, row_of, table
+from trainers.distillation.options import Options
+from trainers.distillation.student_folder import student_config, write_task_folders
+from trainers.distillation.teachers import load_teachers
+from trainers.process.interrupt import Interrupt, Interrupted
+from trainers.reporting.page import write_report
+from trainers.run_folder.find import require_task_fits
+from trainers.run_folder.paths import RunPaths
+from trainers.run_folder.records import write_json, write_records
+
+
+def distill(options: Options, root: Path, *, resumed: bool) -> dict[str, Any]:
+    """Play, label, learn, measure; returns the results, which are also in the student's run folder `root`.
+
+    Raises:
+        BadConfig: names what cannot be.
+        EnvError: an environment that cannot be opened.
+    """
+    silence_advice()
+    torch.set_flush_denormal(True)
+    _require_device(options.device)
+    teachers, paths = load_teachers(options.checkpoint, device=options.device), RunPaths(root)
+    with ExitStack() as stack:
+        pools = [stack.enter_context(open_pool(teacher.config, options.envs)) for teacher in teachers]
+        for teacher, pool in zip(teachers, pools, strict=True):
+            require_task_fits(teacher.root, pool.spec, key="checkpoint")
+        config = student_config(teachers, options, paths)
+        torch.manual_seed(options.seed)
+        student = build_student(config)
+        for part, teacher in zip(student.tasks, teachers, strict=True):
+            part.norm.load_state_dict(teacher.agent.norm.state_dict())  # type: ignore[union-attr]
+        paths.create()
+        stack.callback(os.close, paths.lock())
+        interrupt = stack.enter_context(Interrupt())
+        if not resumed:
+            write_records(paths, config, teachers[0].spec, device=options.device, renderer=pools[0].renderer)
+        dagger = Dagger(options, paths, teachers, pools, student.to(options.device), interrupt)
+        finished = False
+        with suppress(Interrupted):
+            dagger.run()
+            finished = True
+        if not finished:
+            dagger.say(f"stopped; python -m trainers.distill resume={root} continues")
+            code = 128 + (interrupt.received or 0)
+            return {"status": "interrupted", "run_dir": str(root), "exit_code": code}
+        return _finish(dagger, config)
+
+
+def saved_options(root: Path) -> Options:
+    """Of the run that a folder holds; raises BadConfig where it holds none of this command's."""
+    record = read_yaml(root / "config.yaml").get("distillation")
+    if not isinstance(record, dict):
+        raise BadConfig(f"resume: expected a run of trainers.distill, got {root}")
+    return Options.saved(record)
+
+
+def _finish(dagger: Dagger, config: dict[str, Any]) -> dict[str, Any]:
+    """The run folders of other tasks, films, the table, the page, and what the command prints."""
+    student, progress = dagger.student, dagger.progress
+    folders = write_task_folders(dagger.paths, config, dagger.teachers, student, progress=progress.position)
+    rows = []
+    for task, (teacher, evaluation) in enumerate(zip(dagger.teachers, dagger.evaluations, strict=True)):
+        student.task = task
+        write_pictures(folders[task].videos, student, evaluation, teacher.spec, name="final")
+        best, episode = progress.teacher_returns[task], dagger.labels[task].episodes[-1]
+        times = decision_ms([teacher.agent, student], episode, device=dagger.options.device)
+        sizes, both = [parameters(teacher.agent), parameters(student)], [best, evaluation.returns]
+        for policy, returns, ms, size in zip(("teacher", "student"), both, times, sizes, strict=True):
+            row = row_of(returns, best=best, ms=ms, parameters=size)
+            rows.append({"task": teacher.name, "policy": policy, **row})
+    student.task = 0
+    dagger.say(table(rows, dagger.paths.root))
+    results = _results(dagger, rows)
+    for folder in folders:
+        write_json(folder.root / "results.json", {**results, "run_dir": str(folder.root)})
+    return {**results, "report": str(write_report(dagger.paths.root))}
+
+
+def _results(dagger: Dagger, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of one task numbers, of several lists in the order of the checkpoints."""
+    several = len(dagger.teachers) > 1
+
+    def of(policy: str, *names: str) -> Any:
+        columns = [
+            [row[name] for name in names] if len(names) > 1 else row[names[0]]
+            for row in rows
+            if row["policy"] == policy
+        ]
+        return columns if several else columns[0]
+
+    progress, names = dagger.progress, [teacher.name for teacher in dagger.teachers]
+    return {
+        "task": names if several else names[0],
+        "status": "finished",
+        "teacher_return": of("teacher", "return"),
+        "teacher_ci95": of("teacher", "ci95_low", "ci95_high"),
+        "student_return": of("student", "return"),
+        "student_ci95": of("student", "ci95_low", "ci95_high"),
+        "share": of("student", "share"),
+        "teacher_ms": of("teacher", "decision_ms"),
+        "student_ms": of("student", "decision_ms"),
+        "teacher_params": of("teacher", "parameters"),
+        "student_params": parameters(dagger.student),
+        "episodes": dagger.options.episodes,
+        "labels": sum(labels.decisions for labels in dagger.labels),
+        "env_steps": progress.env_steps,
+        "decisions": progress.decisions,
+        "updates": progress.updates,
+        "rounds": progress.round,
+        "seconds": round(progress.seconds, 1),
+        "seed": dagger.options.seed,
+        "run_dir": str(dagger.paths.root),
+    }
+
+
+def _require_device(text: str) -> None:
+    try:
+        torch.empty(1, device=torch.device(text))
+    except (RuntimeError, AssertionError) as error:
+        raise BadConfig(f"device: expected cpu, cuda or another of this machine's, got {text!r}") from error

@@ -1,0 +1,64 @@
+"""The agents that teach, each with its task, from their run folders, which stay as they are."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainers.build.agent import build_trained_agent
+from trainers.command.configuration import BadConfig, override_saved, read_yaml, run_title
+from trainers.command.preflight import check
+from trainers.run_folder.find import find_checkpoint, read_spec
+from worldmodel.agents.latent_mpc import LatentMPC
+from worldmodel.spec import EnvSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """A trained agent that plans.
+
+    Args:
+        name: of its task, told apart from others of the same task by a number.
+        root: its run folder.
+        checkpoint: whose weights it has.
+        config: of its run.
+        spec: the environment that it learned in.
+        agent: in evaluation mode.
+    """
+
+    name: str
+    root: Path
+    checkpoint: Path
+    config: dict[str, Any]
+    spec: EnvSpec
+    agent: LatentMPC
+
+    @property
+    def replay(self) -> Path | None:
+        """What it learned from, where its run folder still has it."""
+        folder = self.root / "replay"
+        return folder if any(folder.glob("rank_*/stream_*")) else None
+
+
+def load_teachers(paths: Sequence[str], *, device: str) -> list[Teacher]:
+    """The agents of run folders or checkpoints; raises BadConfig for one that has no task or does not plan."""
+    found = [find_checkpoint(Path(path), key="checkpoint") for path in paths]
+    saved = [read_yaml(root / "config.yaml") for root, _ in found]
+    parts = list(dict.fromkeys(folder for config in saved for folder in config.get("parts") or []))
+    teachers: list[Teacher] = []
+    for (root, checkpoint), own in zip(found, saved, strict=True):
+        config = override_saved(own, [f"parts={json.dumps(parts)}"])
+        check(config)
+        if config["agent"]["name"] == "student":
+            raise BadConfig(f"checkpoint: expected agents that plan, got the student {root}")
+        if config["task"]["source"] is None:
+            raise BadConfig(
+                f"checkpoint: expected a run with a task to act in, got {root}, which knows recordings alone"
+            )
+        spec = read_spec(root, key="checkpoint")
+        name = run_title(config).replace("/", "_").replace(":", "_")
+        again = sum(teacher.name.split("-")[0] == name for teacher in teachers)
+        agent = build_trained_agent(config, spec, checkpoint).to(device)
+        teachers.append(Teacher(f"{name}-{again + 1}" if again else name, root, checkpoint, config, spec, agent))
+    return teachers

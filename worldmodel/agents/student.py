@@ -1,0 +1,175 @@
+"""A small policy from observations straight to actions, taught by agents that plan, for one task or several."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from worldmodel.distillation.planner_gaussian import PlannerTarget, planner_kl
+from worldmodel.distributions import Moments, standard_normal
+from worldmodel.dynamics.stack import carried, stack
+from worldmodel.interfaces import Batch, Carry, Decision, Loss, Noise, Observation
+from worldmodel.limits import require_number, require_whole
+from worldmodel.nets import mlp
+from worldmodel.observations import ObservationEncoder, ObservationNorm
+
+
+class TaskInput(nn.Module):
+    """What of a student belongs to one task: how it is seen, and how many actions it has.
+
+    Args:
+        norm: makes the task's observations numbers of unit scale.
+        encoder: normalised observations [B T ...] to embeddings [B T E]; tasks that look alike can share one.
+        read: the stacked embeddings [B T kE] to features [B T F], shared as the encoder is.
+        action_dim: A, the task's action dimensions.
+    """
+
+    def __init__(self, norm: ObservationNorm, encoder: ObservationEncoder, read: nn.Module, *, action_dim: int) -> None:
+        super().__init__()
+        self.norm, self.encoder, self.read, self.action_dim = norm, encoder, read, action_dim
+
+
+class Student(nn.Module):
+    """N(tanh(m), σ) over actions from the last k frames and the last action: nothing is filtered or planned.
+
+    A frame is embedded once and remembered; a few of them show what velocity is. All tasks share what follows, which
+    is told the task, and of the outputs a task reads as many as it has actions.
+
+    Args:
+        tasks: one or several; the layers behind them are shared.
+        features: F, outputs of every task's `read`.
+        hidden: width of the shared layers.
+        layers: how many there are.
+        stack: k, frames that are seen.
+        discount: per decision, of the teachers.
+        task: number of the task that `act` acts in.
+        min_std, max_std: bounds of σ.
+
+    Raises:
+        ValueError: for an option out of its range.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[TaskInput],
+        *,
+        features: int,
+        hidden: int = 256,
+        layers: int = 2,
+        stack: int = 3,
+        discount: float = 0.99,
+        task: int = 0,
+        min_std: float = 0.05,
+        max_std: float = 1.0,
+    ) -> None:
+        require_whole(hidden=hidden, layers=layers, stack=stack)
+        require_whole(task=task, least=0, most=len(tasks) - 1)
+        require_number(min_std=min_std, above=0, most=max_std)
+        super().__init__()
+        self.tasks = nn.ModuleList(tasks)
+        self.stack, self.discount, self.task = stack, discount, task
+        self.min_std, self.max_std = min_std, max_std
+        self.most_actions = max(one.action_dim for one in tasks)
+        self.net = mlp(features + self.most_actions + len(tasks), hidden, layers, 2 * self.most_actions)
+
+    @property
+    def action_dim(self) -> int:
+        """Of the task that `act` acts in."""
+        return self._input(self.task).action_dim
+
+    def moments(
+        self,
+        observation: Observation,
+        action: Float[Tensor, "B T A"],
+        is_first: Bool[Tensor, "B T"],
+        carry: Float[Tensor, "B C"],
+        *,
+        task: int,
+    ) -> tuple[Moments, Float[Tensor, "B C"], Bool[Tensor, "B T"]]:
+        """The policy at every row of windows of one task.
+
+        Args:
+            observation: by name, [B T ...].
+            action: that led to each row; ignored where an episode opens.
+            is_first: rows that open an episode.
+            carry: what the last call returned, zeros where nothing is known.
+            task: its number.
+
+        Returns:
+            Mean and std [B T A], the carry, and the rows of which all k frames were seen.
+        """
+        part = self._input(task)
+        embed = part.encoder(part.norm(observation))
+        stacked, carry, complete = stack(embed, is_first, carry, count=self.stack)
+        last = torch.where(is_first[..., None], 0.0, action)
+        last = F.pad(last, (0, self.most_actions - last.shape[-1]))
+        which = F.one_hot(torch.tensor(task, device=last.device), len(self.tasks)).to(last.dtype)
+        inputs = torch.cat([part.read(stacked), last, which.expand(*last.shape[:-1], -1)], -1)
+        mean, raw = (half[..., : part.action_dim] for half in self.net(inputs).float().chunk(2, -1))
+        return (torch.tanh(mean), self.min_std + (self.max_std - self.min_std) * torch.sigmoid(raw)), carry, complete
+
+    def losses(self, batch: Batch, target: PlannerTarget, *, task: int) -> Loss:
+        """KL to the planner's Gaussian per action dimension, over rows that have a target and all their frames.
+
+        Args:
+            batch: windows of one task; rewards are not read.
+            target: [B T A], NaN where nothing was planned.
+            task: its number.
+        """
+        blank = self._blank(len(batch.reward), task)
+        policy, _, complete = self.moments(batch.observation, batch.action, batch.is_first, blank, task=task)
+        counts = complete & target.mean.isfinite().all(-1)
+        goal = PlannerTarget(*(torch.where(counts[..., None], x, 1.0) for x in (target.mean, target.std)))
+        weight = counts.to(policy[0].dtype) / counts.sum().clamp_min(1)
+        kl = (planner_kl(policy, goal) * weight).sum() / goal.mean.shape[-1]
+        error = ((policy[0] - goal.mean).square().mean(-1) * weight).sum().sqrt()
+        return Loss(kl, {"loss/student": kl.detach(), "student/error": error.detach()})
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """All weights, those that tasks share once."""
+        return {"student": [*self.parameters()]}
+
+    # --- acting ---------------------------------------------------------------------------------------------------
+
+    def initial_carry(self, batch: int) -> Carry:
+        """What to remember before the first decision of `batch` environments."""
+        blank = self._blank(batch, self.task)
+        actions = blank.new_zeros(batch, self.action_dim)
+        executed = torch.ones(batch, dtype=torch.int64, device=blank.device)
+        return Carry(belief=blank, action=actions, plan=actions[:, None][:, :0], executed=executed)
+
+    @torch.no_grad()
+    def act(
+        self,
+        observation: Observation,
+        is_first: Bool[Tensor, "B"],
+        carry: Carry,
+        *,
+        noise_std: float = 0.0,
+        generator: Noise = None,
+    ) -> Decision:
+        """The policy's mean, as `interfaces.Acts.act` has it, 0 where it is not finite; no return is predicted."""
+        rows = {name: part[:, None] for name, part in observation.items()}
+        seen = rows, carry.action[:, None], is_first[:, None], carry.belief
+        (mean, _), belief, _ = self.moments(*seen, task=self.task)
+        action = mean[:, 0].nan_to_num(0.0)
+        if noise_std:
+            noise = standard_normal(*action.shape, generator=generator, device=action.device)
+            action = (action + noise_std * noise).clamp(-1, 1)
+        unknown = action.new_full((len(action),), torch.nan)
+        return Decision(action, Carry(belief, action, carry.plan, carry.executed), unknown)
+
+    def _input(self, task: int) -> TaskInput:
+        return cast(TaskInput, self.tasks[task])
+
+    def _blank(self, batch: int, task: int) -> Tensor:
+        like = next(self.parameters())
+        return like.new_zeros(batch, carried(self._input(task).encoder.embed_dim, self.stack))
+
+
+def reading(embed_dim: int, features: int, *, stack: int) -> nn.Sequential:
+    """The layer that a task's stacked embeddings go through."""
+    return nn.Sequential(nn.Linear(stack * embed_dim, features), nn.LayerNorm(features), nn.SiLU())
