@@ -122,6 +122,7 @@ def _build_policy(config: Config, spec: EnvSpec, latent_dim: int) -> PolicyLearn
     discount = config["agent"]["discount"]
     if not 0 < discount < 1:
         raise ValueError(f"agent.discount: expected a number in (0, 1), got {discount}")
+    return_scale = spec.action_repeat / (1 - discount)
 
     def build_actor(options: Config) -> Any:
         options = {"name": "squashed_normal", **options}
@@ -137,7 +138,9 @@ def _build_policy(config: Config, spec: EnvSpec, latent_dim: int) -> PolicyLearn
             action_dim=spec.action_dim,
             discount=discount,
             build_actor=build_actor,
-            build_value=lambda inputs: _build_head(config, inputs, scale=spec.action_repeat / (1 - discount)),
+            build_value=lambda inputs: _build_head(config, inputs, scale=return_scale),
+            return_scale=return_scale,
+            discrete=spec.discrete,
         ),
     )
 

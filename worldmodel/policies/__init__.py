@@ -67,6 +67,8 @@ class PolicySpec:
         discount: per decision, in (0, 1).
         build_actor: options of `policy.actor` to a policy over latents.
         build_value: number of inputs to a head whose numbers have the scale of a return, as `agent.heads` has it.
+        return_scale: that scale, the action repeat over 1-γ.
+        discrete: the environment takes the index of an action's largest entry.
     """
 
     latent_dim: int
@@ -74,6 +76,8 @@ class PolicySpec:
     discount: float
     build_actor: Callable[[Mapping[str, Any]], nn.Module]
     build_value: Callable[[int], Head]
+    return_scale: float = 1.0
+    discrete: bool = False
 
 
 class PolicyLearner(nn.Module, ABC):

@@ -1,5 +1,7 @@
 """Discounted returns of many candidates, in chunks of rows that stay near the processor."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -27,9 +29,9 @@ class Scorer:
         precision: torch.dtype,
     ) -> None:
         self._rollout, self._discount, self._precision = rollout, discount, precision
-        self._reward = _Reader(reward, precision)
-        self._value = None if value is None else _Reader(value, precision)
-        self._continues = None if continuation is None else _Reader(continuation, precision)
+        self._reward = _reader(reward, precision)
+        self._value = None if value is None else _reader(value, precision)
+        self._continues = None if continuation is None else _reader(continuation, precision)
 
     def __call__(self, latent: Float[Tensor, "B D"], actions: Float[Tensor, "B N H A"]) -> Float[Tensor, "B N"]:
         """The return of every candidate."""
@@ -65,12 +67,9 @@ class Scorer:
         return self._discount**steps
 
 
-class _Reader:
-    """A head by its perceptron in a precision, read in float32."""
-
-    def __init__(self, head: nn.Module, precision: torch.dtype) -> None:
-        assert isinstance(head, Head), head
-        self._net, self._read = Perceptron(head.net, precision), head.read
-
-    def __call__(self, latent: Float[Tensor, "R D"]) -> Float[Tensor, "R"]:
-        return self._read(self._net(latent))
+def _reader(head: nn.Module, precision: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """A head by its perceptron in a precision, read in float32; whatever else reads latents, as it is."""
+    if not isinstance(head, Head):
+        return lambda latent: head(latent.float())
+    net, read = Perceptron(head.net, precision), head.read
+    return lambda latent: read(net(latent))

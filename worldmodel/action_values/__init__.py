@@ -1,0 +1,64 @@
+"""Values Q(z, a) of finitely many actions: which actions those are, and networks that value all of them at once."""
+
+from abc import ABC, abstractmethod
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+
+@runtime_checkable
+class ActionSet(Protocol):
+    """Finitely many actions, as one choice out of `choices` in each of `groups` that do not depend on each other."""
+
+    groups: int
+    choices: int
+
+    def weights(self, action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R groups choices"]:
+        """How much of every choice is in any action of [-1, 1]: at least 0, with sum 1 in each group."""
+
+    def action(self, index: Int64[Tensor, "*R groups"]) -> Float[Tensor, "*R A"]:
+        """The action that is chosen."""
+
+
+class DiscreteQ(nn.Module, ABC):
+    """Q(z, a) = mean over groups of Q_g(z, a_g); of actions between choices, linear in `ActionSet.weights`.
+
+    A maximum over the choices is one over all actions: what is linear in every dimension is largest at a corner.
+    """
+
+    actions: ActionSet
+
+    @abstractmethod
+    def forward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R groups choices"]:
+        """The values of all choices, in the unit of returns."""
+
+    @abstractmethod
+    def loss(
+        self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"], target: Float[Tensor, "*R"]
+    ) -> Float[Tensor, "*R"]:
+        """What to minimise so that Q(z, a) becomes the target, which is in the unit of returns."""
+
+    def choose(self, latent: Float[Tensor, "*R D"]) -> Int64[Tensor, "*R groups"]:
+        """The best choice of each group."""
+        return self(latent).argmax(-1)  # type: ignore[no-any-return]
+
+    def at(self, latent: Float[Tensor, "*R D"], index: Int64[Tensor, "*R groups"]) -> Float[Tensor, "*R"]:
+        """The value of what is chosen."""
+        return self(latent).gather(-1, index.unsqueeze(-1)).squeeze(-1).mean(-1)  # type: ignore[no-any-return]
+
+    def of(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R"]:
+        """The value of any action in [-1, 1]."""
+        return (self(latent) * self.actions.weights(action)).sum(-1).mean(-1)  # type: ignore[no-any-return]
+
+
+class BestValue(nn.Module):
+    """max_a Q(z, a), which planners add after their horizon."""
+
+    def __init__(self, q: DiscreteQ) -> None:
+        super().__init__()
+        self.q = q
+
+    def forward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
+        """The value of the best action."""
+        return self.q(latent).amax(-1).mean(-1)  # type: ignore[no-any-return]

@@ -1,0 +1,99 @@
+"""Model-free learners of a policy and its action values, which Dyna feeds with recorded and imagined rows."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from worldmodel.actor_critics.q_ensemble import QEnsemble
+from worldmodel.actors.squashed_normal import SquashedNormalActor
+from worldmodel.nets import SlowCopy
+from worldmodel.policies import PolicySpec
+from worldmodel.simulators.latent import frozen
+
+Metrics = Mapping[str, Tensor]
+
+
+class ActorCritic(nn.Module, ABC):
+    """A stochastic actor, an ensemble of Q(z, a) and its slow copy; what the actor is after is a subclass's.
+
+    Args:
+        spec: what it is built from.
+        actor: the policy.
+        members: M, networks of the ensemble.
+        slow_rate: how fast the slow copy follows, per update.
+    """
+
+    spread: Tensor
+
+    def __init__(self, *, spec: PolicySpec, actor: nn.Module, members: int, slow_rate: float) -> None:
+        super().__init__()
+        self.actor: SquashedNormalActor = actor  # type: ignore[assignment]
+        self.q = QEnsemble(spec, members=members)
+        self.slow_q = SlowCopy(self.q, rate=slow_rate)
+        self.register_buffer("spread", torch.ones(()))  # of values: the actor's loss has one size in every task
+
+    @abstractmethod
+    def bonus(self, log_prob: Float[Tensor, "*R"]) -> Float[Tensor, "*R"]:
+        """What an action earns beside its reward for having had this log density; no gradient."""
+
+    @abstractmethod
+    def actor_loss(self, latent: Float[Tensor, "R D"]) -> tuple[Float[Tensor, ""], Metrics]:
+        """Minimised, the actor is better in these latents; Q is not moved."""
+
+    @abstractmethod
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """Weights by the name of their learning rate: "actor" and "value"."""
+
+    def act(self, latent: Float[Tensor, "*R D"]) -> tuple[Float[Tensor, "*R A"], Float[Tensor, "*R"]]:
+        """A sample of the policy without gradients, and its bonus."""
+        with torch.no_grad():
+            action, log_prob = self.actor(latent)
+            return action, self.bonus(log_prob)
+
+    def member_values(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "M *R"]:
+        """What each slow member expects to follow a latent under the policy, without gradients."""
+        action, bonus = self.act(latent)
+        with torch.no_grad():
+            return self.slow_q.module(latent, action) + bonus  # type: ignore[no-any-return]
+
+    def value(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
+        """The smaller value of two members drawn at random, which is less exploited than their mean.
+
+        Chen et al., Randomized Ensembled Double Q-Learning (2021).
+        """
+        values = self.member_values(latent)
+        drawn = torch.randperm(len(values), device=values.device)[:2]
+        return values[drawn].amin(0)
+
+    def follow(self) -> None:
+        """Let the slow Q follow."""
+        self.slow_q.follow(self.q)
+
+    def _through_q(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean Q [R] and log π [R] of the actor's samples, with gradients to the actor alone."""
+        action, log_prob = self.actor(latent)
+        with frozen(self.q):
+            value = self.q(latent, action).mean(0)
+        self._track_spread(value.detach())
+        return value, log_prob
+
+    @torch.no_grad()
+    def _track_spread(self, values: Tensor) -> None:
+        low, high = torch.quantile(values.float().flatten(), values.new_tensor([0.05, 0.95], dtype=torch.float32))
+        span = (high - low).clamp_min(1.0)
+        self.spread.lerp_(torch.where(span.isfinite(), span, self.spread), 0.01)  # one bad update must not stay
+
+
+class PolicyValue(nn.Module):
+    """The mean Q of the policy's mode, which planners add after their horizon."""
+
+    def __init__(self, q: nn.Module, actor: SquashedNormalActor) -> None:
+        super().__init__()
+        self.q, self.actor = q, actor
+
+    def forward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
+        """The value of a latent."""
+        return self.q(latent, self.actor.mode(latent)).mean(0)  # type: ignore[no-any-return]

@@ -1,0 +1,55 @@
+"""The actor takes what Q rates highest, with a little entropy; Hansen et al., TD-MPC2 (2024), equation 4."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodel.actor_critics import ActorCritic, Metrics
+from worldmodel.limits import require_number
+from worldmodel.policies import PolicySpec
+
+
+class MaxQ(ActorCritic):
+    """Maximises the mean Q; its entropy is no part of what it earns.
+
+    Args:
+        spec: what it is built from.
+        actor: options of the actor.
+        members: networks of the ensemble.
+        entropy: weight of the policy's entropy against values of order 1.
+        slow_rate: how fast slow copies follow, per update.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: PolicySpec,
+        actor: Mapping[str, Any] = MappingProxyType({}),
+        members: int = 5,
+        entropy: float = 1e-3,
+        slow_rate: float = 0.05,
+    ) -> None:
+        require_number(entropy=entropy, least=0)
+        super().__init__(spec=spec, actor=spec.build_actor(actor), members=members, slow_rate=slow_rate)
+        self.entropy = entropy
+
+    def bonus(self, log_prob: Float[Tensor, "*R"]) -> Float[Tensor, "*R"]:
+        """None."""
+        return torch.zeros_like(log_prob)
+
+    def actor_loss(self, latent: Float[Tensor, "R D"]) -> tuple[Float[Tensor, ""], Metrics]:
+        """-Q in units of its spread, and the entropy."""
+        value, log_prob = self._through_q(latent)
+        loss = -value.mean() / self.spread + self.entropy * log_prob.mean()
+        return loss, {"policy/entropy": -log_prob.detach().mean()}
+
+    def groups(self) -> dict[str, list[torch.nn.Parameter]]:
+        """Weights of actor and values."""
+        return {"actor": [*self.actor.parameters()], "value": [*self.q.parameters()]}
+
+
+make = MaxQ

@@ -1,0 +1,65 @@
+"""The actor earns its entropy too, at a temperature that keeps the entropy where it should be.
+
+Haarnoja et al., Soft Actor-Critic Algorithms and Applications (2018), equations 3, 9 and 18.
+"""
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from worldmodel.actor_critics import ActorCritic, Metrics
+from worldmodel.limits import require_number
+from worldmodel.policies import PolicySpec
+
+
+class Soft(ActorCritic):
+    """Maximises Q - α log π, and values hold the entropy of what follows.
+
+    Args:
+        spec: what it is built from.
+        actor: options of the actor.
+        members: networks of the ensemble.
+        temperature: α at first, in units of a decision's reward.
+        target_entropy: of the policy, in nats; None for minus the number of action dimensions.
+        slow_rate: how fast slow copies follow, per update.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: PolicySpec,
+        actor: Mapping[str, Any] = MappingProxyType({}),
+        members: int = 5,
+        temperature: float = 0.02,
+        target_entropy: float | None = None,
+        slow_rate: float = 0.05,
+    ) -> None:
+        require_number(temperature=temperature, above=0)
+        super().__init__(spec=spec, actor=spec.build_actor(actor), members=members, slow_rate=slow_rate)
+        self.target_entropy = -float(spec.action_dim) if target_entropy is None else target_entropy
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
+
+    def bonus(self, log_prob: Float[Tensor, "*R"]) -> Float[Tensor, "*R"]:
+        """-α log π."""
+        return -self.log_temperature.detach().exp() * log_prob
+
+    def actor_loss(self, latent: Float[Tensor, "R D"]) -> tuple[Float[Tensor, ""], Metrics]:
+        """α log π - Q in units of Q's spread, and the temperature's own loss."""
+        value, log_prob = self._through_q(latent)
+        temperature = self.log_temperature.exp()
+        actor = (temperature.detach() * log_prob - value).mean() / self.spread
+        own = -self.log_temperature * (log_prob.detach().mean() + self.target_entropy)
+        metrics = {"policy/entropy": -log_prob.detach().mean(), "policy/temperature": temperature.detach()}
+        return actor + own, metrics
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """Weights of actor and values; the temperature is the actor's."""
+        return {"actor": [*self.actor.parameters(), self.log_temperature], "value": [*self.q.parameters()]}
+
+
+make = Soft

@@ -1,0 +1,121 @@
+"""General Dyna in latent space (Algorithm 29): any model-free learner, on recorded rows and on short imagined branches.
+
+Sutton, Dyna (1991); branches from recorded states as in Janner et al., When to Trust Your Model (2019).
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from worldmodel.actor_critics import ActorCritic, PolicyValue
+from worldmodel.actor_critics.max_q import MaxQ
+from worldmodel.actor_critics.soft import Soft
+from worldmodel.actors.squashed_normal import SquashedNormalActor
+from worldmodel.dyna import RolloutLength
+from worldmodel.dyna.branches import branch, draw, joined
+from worldmodel.dyna.by_reward_error import ByRewardError
+from worldmodel.dyna.by_updates import ByUpdates
+from worldmodel.interfaces import Loss
+from worldmodel.limits import require_number
+from worldmodel.policies import LatentRows, PolicyLearner, PolicySpec
+from worldmodel.simulators.latent import LatentSimulator
+from worldmodel.value_targets import ValueTarget
+from worldmodel.value_targets.mve import ModelValueExpansion
+from worldmodel.value_targets.steve import Steve
+from worldmodel.value_targets.td import OneStep
+
+LEARNERS: dict[str, Callable[..., ActorCritic]] = {"max_q": MaxQ, "soft": Soft}
+TARGETS: dict[str, Callable[..., ValueTarget]] = {"td": OneStep, "mve": ModelValueExpansion, "steve": Steve}
+LENGTHS: dict[str, Callable[..., RolloutLength]] = {"by_reward_error": ByRewardError, "by_updates": ByUpdates}
+
+Options = Mapping[str, Any]
+
+
+class GeneralDyna(PolicyLearner):
+    """A learner of policy and action values in a world that is half recorded and half imagined.
+
+    Args:
+        spec: what it is built from.
+        actor: options of the actor.
+        learner: its name, "max_q" or "soft", and options of its own.
+        target: "td", "mve" or "steve", and options.
+        rollout: how long branches are, "by_reward_error" or "by_updates", and options.
+        ratio: imagined rows for each recorded one, at least 0.
+
+    Raises:
+        ValueError: for an option out of its range, or a name that is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: PolicySpec,
+        actor: Options = MappingProxyType({}),
+        learner: Options = MappingProxyType({"name": "max_q"}),
+        target: Options = MappingProxyType({"name": "td"}),
+        rollout: Options = MappingProxyType({"name": "by_reward_error"}),
+        ratio: float = 1.0,
+    ) -> None:
+        require_number(ratio=ratio, least=0)
+        super().__init__()
+        self.learner = _choose(LEARNERS, learner, "learner", spec=spec, actor=actor)
+        self.target = _choose(TARGETS, target, "target")
+        self.length = _choose(LENGTHS, rollout, "rollout")
+        self.ratio = ratio
+
+    @property
+    def actor(self) -> SquashedNormalActor:  # type: ignore[override]
+        """The learner's."""
+        return self.learner.actor
+
+    @property
+    def planning_value(self) -> nn.Module:  # type: ignore[override]
+        """The slow Q of the policy's mode."""
+        return PolicyValue(self.learner.slow_q.module, self.learner.actor)
+
+    def losses(self, simulator: LatentSimulator, rows: LatentRows) -> Loss:
+        """Of values and actor on recorded and imagined rows together."""
+        steps = self.length.next(simulator, rows)
+        real = rows.transitions()
+        start = real.latent[draw(real, round(self.ratio * len(real.reward) / steps))]
+        imagined, alive = branch(simulator, start, first=self._act, then=self._act, steps=steps)
+        every, weight = joined([real, imagined]), torch.cat([torch.ones_like(real.reward), alive])
+        error = self.learner.q.loss(every.latent, every.action, self.target(self.learner, simulator, every))
+        value_loss = (weight * error).sum() / weight.sum().clamp_min(1)
+        actor_loss, metrics = self.learner.actor_loss(every.latent)
+        named = {
+            **metrics,
+            "loss/value": value_loss.detach(),
+            "policy/recorded_error": error[: len(real.reward)].detach().mean(),
+            "policy/rollout": value_loss.new_tensor(float(steps)),
+        }
+        return Loss(value_loss + actor_loss, named)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """The learner's."""
+        return self.learner.groups()
+
+    def follow(self) -> None:
+        """Let slow copies follow."""
+        self.learner.follow()
+
+    def _act(self, latent: Tensor) -> Tensor:
+        return self.learner.act(latent)[0]
+
+
+def _choose(known: Mapping[str, Callable[..., Any]], options: Options, key: str, **facts: Any) -> Any:
+    """The one that `options` names, built from its other options; a ValueError for a name or option that is none."""
+    own = dict(options)
+    name = own.pop("name", None)
+    if name not in known:
+        raise ValueError(f"{key}: expected a name of {', '.join(known)}, got {name!r}")
+    try:
+        return known[name](**facts, **own)
+    except TypeError as error:
+        raise ValueError(f"{key}: expected options of {name}, got {', '.join(own) or 'none'}: {error}") from error
+
+
+make = GeneralDyna

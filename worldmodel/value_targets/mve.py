@@ -1,0 +1,35 @@
+"""Model-based value expansion: some imagined rewards before the value takes over.
+
+Feinberg et al., Model-Based Value Expansion for Efficient Model-Free Reinforcement Learning (2018), equation 1.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodel.actor_critics import ActorCritic
+from worldmodel.limits import require_whole
+from worldmodel.policies import Transitions
+from worldmodel.simulators.latent import LatentSimulator
+from worldmodel.value_targets import ValueTarget, expansions
+
+
+class ModelValueExpansion(ValueTarget):
+    """r + Σ γ^k r̂_k + γ^(depth + 1) V(ẑ).
+
+    Args:
+        depth: decisions imagined after every row.
+    """
+
+    def __init__(self, *, depth: int = 2) -> None:
+        require_whole(depth=depth)
+        self.depth = depth
+
+    @torch.no_grad()
+    def __call__(self, learner: ActorCritic, simulator: LatentSimulator, rows: Transitions) -> Float[Tensor, "R"]:
+        """The deepest expansion's target."""
+        earned, weight, latent = expansions(learner, simulator, rows, depth=self.depth)
+        return earned[-1] + weight[-1] * learner.value(latent[-1])
+
+
+make = ModelValueExpansion

@@ -1,0 +1,22 @@
+"""One-step targets, r + γ V(z')."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodel.actor_critics import ActorCritic
+from worldmodel.policies import Transitions
+from worldmodel.simulators.latent import LatentSimulator
+from worldmodel.value_targets import ValueTarget
+
+
+class OneStep(ValueTarget):
+    """The row's own reward, and the learner's value after it."""
+
+    @torch.no_grad()
+    def __call__(self, learner: ActorCritic, simulator: LatentSimulator, rows: Transitions) -> Float[Tensor, "R"]:
+        """r + γ V(z'), without V after an end."""
+        return rows.reward + simulator.discount * rows.continues * learner.value(rows.next_latent)
+
+
+make = OneStep
