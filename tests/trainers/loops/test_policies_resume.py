@@ -12,11 +12,20 @@ from trainers.command.configuration import load_config
 from worldmodel.spec import EnvSpec
 
 GUIDED = ("policy.horizon=4", "policy.segment=3", "policy.starts=2", "policy.samples=2", "agent.act_with=actor")
+PARTS = ("policy.parts=2", "policy.reset_every=3", "policy.starts=8")
+SETTINGS = {
+    "gps": (("policy=gps", *GUIDED), "teachers.states"),
+    "mdgps": (("policy=mdgps", *GUIDED), "teachers.states"),
+    "divide_and_conquer": (("policy=divide_and_conquer", *PARTS), "partition.centres"),
+}
 
 
-@pytest.mark.parametrize("policy", ["gps", pytest.param("mdgps", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "policy", ["gps", *(pytest.param(name, marks=pytest.mark.slow) for name in list(SETTINGS)[1:])]
+)
 def test_a_resumed_run_is_the_uninterrupted_one(runs, toy, tmp_path, policy):
-    settings = (*toy, f"policy={policy}", *GUIDED)
+    chosen, kept = SETTINGS[policy]
+    settings = (*toy, *chosen)
     whole = runs.fit(*settings, f"run_dir={tmp_path / 'whole'}")
     assert whole.wait() == 0, whole.err.read_text()
     run = runs.fit(*settings, f"run_dir={tmp_path / 'run'}")
@@ -27,19 +36,20 @@ def test_a_resumed_run_is_the_uninterrupted_one(runs, toy, tmp_path, policy):
     assert resumed.wait() == 0, resumed.err.read_text()
     found, expected = checkpoint(tmp_path / "run"), checkpoint(tmp_path / "whole")
     assert differences(found, expected) == []
-    assert expected["state_dict"]["agent.policy.teachers.states"].abs().max() > 0
+    assert expected["state_dict"][f"agent.policy.{kept}"].abs().max() > 0
     ours, theirs = curves(tmp_path / "run"), curves(tmp_path / "whole")
     assert all((ours[name] == theirs[name])[ours[name] == ours[name]].all() for name in theirs)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", ["gps", "mdgps"])
-def test_two_ranks_go_on_with_the_same_controllers(runs, toy, tmp_path, policy):
+@pytest.mark.parametrize("policy", SETTINGS)
+def test_two_ranks_go_on_with_the_same(runs, toy, tmp_path, policy):
     """Else they would refuse to save: what is saved is compared first."""
-    first, second = start_apart(runs, *toy, f"policy={policy}", *GUIDED, *DDP, f"run_dir={tmp_path / 'run'}")
+    chosen, kept = SETTINGS[policy]
+    first, second = start_apart(runs, *toy, *chosen, *DDP, f"run_dir={tmp_path / 'run'}")
     assert first.wait() == 0, first.err.read_text()
     assert second.wait() == 0, second.err.read_text()
-    assert checkpoint(tmp_path / "run")["state_dict"]["agent.policy.teachers.states"].abs().max() > 0
+    assert checkpoint(tmp_path / "run")["state_dict"][f"agent.policy.{kept}"].abs().max() > 0
 
 
 def test_of_samples_no_mean_is_taken_over_ranks():
