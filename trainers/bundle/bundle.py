@@ -1,0 +1,114 @@
+"""A bundle in memory: how to run the agent, and the agent itself, rebuilt from weights and names of known parts."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from trainers.build.agent import build_agent, require_fit
+from trainers.bundle.control_spec import ControlSpec
+from trainers.bundle.files import AGENT, CONTROL, PARITY, WEIGHTS, BundleDamaged, read_files
+from trainers.run_folder.conversion import FORMAT, convert_config
+from worldmodel.agents.latent_mpc import LatentMPC
+
+# of a run's configuration: what `build_agent` reads; no paths, no folders of parts, nothing that could name code
+GROUPS = ("agent", "dynamics", "objective", "planner", "policy")
+WHAT = ("planner", "policy", "both")
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What `trainers.export` wrote, verified.
+
+    Args:
+        control: observations, actions, rate, delays and limits.
+        what: acts: "planner" alone, "policy" alone, or "both", where the policy stands in for a late planner.
+        config: of the agent, as its run had it.
+        weights: by name, without those that only learning needs.
+        sha256: of the manifest, which holds those of all files.
+        parity: exported programs beside the agent, as measured at the export; empty without programs.
+        versions: of packages and of this project, when it was exported.
+    """
+
+    control: ControlSpec
+    what: str
+    config: Mapping[str, Any]
+    weights: Mapping[str, Tensor]
+    sha256: str
+    parity: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+    def build(self) -> LatentMPC:
+        """The agent in evaluation mode, on the CPU; raises WeightsDiffer or UnknownComponent."""
+        return rebuild(self.config, self.control, self.weights)
+
+
+def rebuild(config: Mapping[str, Any], control: ControlSpec, weights: Mapping[str, Tensor]) -> LatentMPC:
+    """The agent of a bundle's parts."""
+    agent = build_agent(config, control.env)
+    require_fit(agent.state_dict(), weights)
+    agent.load_state_dict(dict(weights))
+    return agent.eval().requires_grad_(False)
+
+
+def read_bundle(folder: str | Path, *, device: Mapping[str, Any] | None = None) -> Bundle:
+    """Read and verify a bundle; nothing in it is unpickled or executed, and its compiled programs are not opened.
+
+    Args:
+        folder: that `trainers.export` wrote.
+        device: what the robot has, see `ControlSpec.require_device`.
+
+    Raises:
+        BundleDamaged: a file is missing, surplus or altered, or not of this schema.
+        DeviceDiffers: the bundle is not for this device.
+        UserError: what else is wrong with its content, by key.
+    """
+    folder = Path(folder).expanduser()
+    files, digest = read_files(folder)
+    try:
+        described = json.loads(files[AGENT])
+        what, versions = str(described["what"]), dict(described["versions"])
+        config = convert_config(described["config"], path=folder / AGENT)
+        control = ControlSpec.from_json(json.loads(files[CONTROL]))
+        weights = safetensors.torch.load(files[WEIGHTS])
+        parity = json.loads(files[PARITY]) if PARITY in files else {}
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BundleDamaged(f"{folder}: expected a bundle's content, got {error}") from error
+    if what not in WHAT or set(config) != set(GROUPS):
+        raise BundleDamaged(f"{folder / AGENT}: expected {WHAT} and {GROUPS}, got {what!r} and {sorted(config)}")
+    if device is not None:
+        control.require_device(device)
+    return Bundle(control, what, config, weights, digest, parity, versions)
+
+
+def encode(
+    *, control: ControlSpec, what: str, agent: LatentMPC, config: Mapping[str, Any], versions: Mapping[str, str]
+) -> dict[str, bytes]:
+    """The files of a bundle, without programs."""
+    described = {"what": what, "versions": dict(versions), "config": {"format": FORMAT, **config}}
+    weights = {name: weight.detach().cpu().contiguous() for name, weight in agent.state_dict().items()}
+    return {
+        CONTROL: as_json(control.to_json()),
+        AGENT: as_json({**described, "normalisers": _normalisers(agent)}),
+        WEIGHTS: safetensors.torch.save(weights),
+    }
+
+
+def as_json(record: Any) -> bytes:
+    """Readable JSON."""
+    return (json.dumps(record, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _normalisers(agent: LatentMPC) -> dict[str, Any]:
+    """For readers: what observations are shifted and scaled by (a mean frame is in the weights)."""
+    named: dict[str, Any] = {}
+    for name, part in zip(agent.norm.names, agent.norm.parts, strict=True):
+        mean, std = part.mean, part.std
+        assert isinstance(mean, Tensor) and isinstance(std, Tensor)
+        named[name] = {"mean": mean.tolist() if mean.ndim == 1 else f"{WEIGHTS}: norm.parts", "std": std.tolist()}
+    return named

@@ -1,0 +1,188 @@
+"""What a robot and a bundle must agree on: observations and actions in the robot's units, the rate, delays and limits.
+
+No torch here: a robot's program can read it.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from worldmodel.errors import UserError
+from worldmodel.spec import EnvSpec
+
+
+class BadSpec(UserError, ValueError):
+    """A control specification with a value out of range."""
+
+
+class DeviceDiffers(UserError, ValueError):
+    """A bundle does not fit a device; names the key, what the bundle has and what the device has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """When an observation counts as missing, how long predictions and old plans are trusted, when to stop.
+
+    Args:
+        max_age_s: seconds since the capture after which a frame is too old to act on.
+        missing: decisions in a row without a usable observation that are bridged by prediction in latent space.
+        plan_age: decisions for which the rest of an earlier plan is executed.
+        frozen: equal observations in a row after which the camera counts as frozen; 0 for scenes that may stand still.
+        faults: safe actions in a row after which the controller stops until it is released by hand.
+        vector_stds: how many stds of the training data a number of a vector may be off its mean.
+    """
+
+    max_age_s: float = 0.2
+    missing: int = 5
+    plan_age: int = 4
+    frozen: int = 20
+    faults: int = 3
+    vector_stds: float = 100.0
+
+    def __post_init__(self) -> None:
+        for key in ("max_age_s", "vector_stds"):
+            _require(f"limits.{key}", getattr(self, key), "a finite number above 0", lambda x: 0 < x < math.inf)
+        for key, least in (("missing", 0), ("plan_age", 0), ("frozen", 0), ("faults", 1)):
+            value = getattr(self, key)
+            if type(value) is not int or value < least:
+                raise BadSpec(f"limits.{key}: expected a whole number of at least {least}, got {value!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlSpec:
+    """How an agent is run on a robot.
+
+    Args:
+        env: what the agent was trained in; `env.action_low` and `action_high` are the robot's units.
+        hz: decisions per second.
+        safe_action: [A] in the robot's units, or the number of one where actions are discrete: what to do when nothing
+            else can be trusted. None holds the last action.
+        max_change: [A] in the robot's units per decision; None without a limit.
+        action_latency_s: seconds from a command to when it acts.
+        observation_age_s: seconds from a frame's capture to the decision that sees it.
+        limits: see `Limits`.
+
+    Raises:
+        BadSpec: for a value out of range.
+    """
+
+    env: EnvSpec
+    hz: float
+    safe_action: tuple[float, ...] | None = None
+    max_change: tuple[float, ...] | None = None
+    action_latency_s: float = 0.0
+    observation_age_s: float = 0.0
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        _require("hz", self.hz, "a number in (0, 10000]", lambda x: 0 < x <= 10_000)
+        for key in ("action_latency_s", "observation_age_s"):
+            _require(key, getattr(self, key), "a number in [0, 10]", lambda x: 0 <= x <= 10)
+        low, high = self.bounds
+        size = 1 if self.env.discrete else self.env.action_dim
+        if self.safe_action is not None:
+            _require_numbers("safe_action", self.safe_action, size)
+            allowed = [(0.0, self.env.action_dim - 1.0)] if self.env.discrete else zip(low, high, strict=True)
+            if not all(lo <= x <= hi for x, (lo, hi) in zip(self.safe_action, allowed, strict=True)):
+                raise BadSpec(f"safe_action: expected within {low} and {high}, got {self.safe_action}")
+        if self.max_change is not None:
+            if self.env.discrete:
+                raise BadSpec("max_change: expected none with discrete actions")
+            _require_numbers("max_change", self.max_change, size)
+            if min(self.max_change) < 0:
+                raise BadSpec(f"max_change: expected numbers of at least 0, got {self.max_change}")
+
+    @property
+    def bounds(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Lowest and highest action [A] in the robot's units; -1 and 1 where the environment's are not known."""
+        low, high = self.env.action_low, self.env.action_high
+        if low is None or high is None:
+            return (-1.0,) * self.env.action_dim, (1.0,) * self.env.action_dim
+        return low, high
+
+    @property
+    def delay(self) -> int:
+        """Decisions between what a frame shows and when the action that is chosen on it acts."""
+        return round((self.action_latency_s + self.observation_age_s) * self.hz)
+
+    def observation(self) -> dict[str, Any]:
+        """Type and shape of every observation, images as a camera gives them, [height, width, channels]."""
+        images = {name: {"dtype": "uint8", "shape": [h, w, c]} for name, (c, h, w) in self.env.images.items()}
+        return images | {name: {"dtype": "float32", "shape": [d]} for name, d in self.env.vectors.items()}
+
+    def action(self) -> dict[str, Any]:
+        """Type, shape and bounds of the action."""
+        if self.env.discrete:
+            return {"dtype": "int64", "shape": [], "count": self.env.action_dim}
+        low, high = self.bounds
+        return {"dtype": "float32", "shape": [self.env.action_dim], "low": list(low), "high": list(high)}
+
+    def require_device(self, device: Mapping[str, Any]) -> None:
+        """Check that a device gives these observations and takes these actions at this rate.
+
+        Args:
+            device: `observation`, `action` and `hz` in the form of `to_json`; what it leaves out is not compared.
+                Images may be of another size: frames are resized.
+
+        Raises:
+            DeviceDiffers: names the first key that differs.
+        """
+        mine = {"observation": self.observation(), "action": self.action(), "hz": self.hz}
+        for key in device:
+            if key not in mine:
+                raise DeviceDiffers(f"device.{key}: expected one of {', '.join(mine)}")
+            _compare(key, mine[key], device[key], images=tuple(self.env.images))
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able dict; `from_json` restores it."""
+        return {
+            "observation": self.observation(),
+            "action": self.action(),
+            "env": self.env.to_json(),
+            **{key: getattr(self, key) for key in ("hz", "safe_action", "max_change")},
+            **{key: getattr(self, key) for key in ("action_latency_s", "observation_age_s")},
+            "limits": asdict(self.limits),
+        }
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "ControlSpec":
+        """Restore what `to_json` wrote; raises BadSpec for anything else."""
+        try:
+            given = dict(fields)
+            said = {key: given.pop(key) for key in ("observation", "action")}
+            pairs = {key: given.pop(key) for key in ("safe_action", "max_change")}
+            limits, env = Limits(**given.pop("limits")), EnvSpec.from_json(given.pop("env"))
+            lists = {key: None if pair is None else tuple(map(float, pair)) for key, pair in pairs.items()}
+            spec = cls(env=env, limits=limits, **lists, **given)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BadSpec(f"control: expected what this version writes, got {error!r}") from error
+        for key, value in said.items():
+            if value != getattr(spec, key)():
+                raise BadSpec(f"{key}: expected {getattr(spec, key)()} as of the environment, got {value}")
+        return spec
+
+
+def _compare(key: str, mine: Any, other: Any, *, images: tuple[str, ...]) -> None:
+    if isinstance(mine, Mapping):
+        if not isinstance(other, Mapping) or mine.keys() != other.keys():
+            got = list(other) if isinstance(other, Mapping) else other
+            raise DeviceDiffers(f"{key}: the bundle has {list(mine)}, the device {got}")
+        for name in mine:
+            _compare(f"{key}.{name}", mine[name], other[name], images=images)
+        return
+    resized = key in {f"observation.{name}.shape" for name in images}
+    if resized and isinstance(other, list | tuple) and len(other) == 3 and list(other)[2] == mine[2]:
+        return
+    if (list(other) if isinstance(other, tuple) else other) != mine:
+        raise DeviceDiffers(f"{key}: the bundle has {mine}, the device {other}")
+
+
+def _require(key: str, value: Any, expected: str, holds: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
+        raise BadSpec(f"{key}: expected {expected}, got {value!r}")
+
+
+def _require_numbers(key: str, values: tuple[float, ...], size: int) -> None:
+    if len(values) != size or not all(math.isfinite(x) for x in values):
+        raise BadSpec(f"{key}: expected {size} finite numbers, got {values}")

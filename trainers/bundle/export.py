@@ -1,0 +1,155 @@
+"""A run's checkpoint as a bundle."""
+
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainers.bundle.bundle import GROUPS, WHAT, as_json, encode, rebuild
+from trainers.bundle.control_spec import ControlSpec, Limits
+from trainers.bundle.files import PARITY, PROGRAMS, require_free, write_files
+from trainers.bundle.parity import Call, ParityFailed, by_onnx, by_torch, compare, eager
+from trainers.bundle.programs import Program, programs_of, record, require_formats, to_onnx, to_torch
+from trainers.bundle.recorded_rows import recorded_rows
+from trainers.command.configuration import BadConfig, override_saved, read_yaml, whole_number
+from trainers.reporting.tables import show_facts
+from trainers.run_folder.checkpoint import DurableCheckpointIO
+from trainers.run_folder.find import data_uri, find_checkpoint, read_spec
+from trainers.run_folder.records import versions
+from worldmodel.agents.latent_mpc import LatentMPC
+from worldmodel.spec import EnvSpec
+
+
+def export(*, checkpoint: str, out: str, overrides: list[str], **own: Any) -> dict[str, Any]:
+    """Write a bundle; returns what is printed as the last line. Texts are as typed.
+
+    Raises:
+        UserError: for a text that is wrong, a folder that is taken, or programs that act differently.
+    """
+    folder = Path(out).expanduser()
+    require_free(folder)
+    formats, what, tolerance = require_formats(own["format"]), own["what"], _number("tolerance", own["tolerance"])
+    if what not in WHAT:
+        raise BadConfig(f"what: expected one of {', '.join(WHAT)}, got {what!r}")
+    count = whole_number("frames", own["frames"])
+    root, path = find_checkpoint(Path(checkpoint), key="checkpoint")
+    config = override_saved(read_yaml(root / "config.yaml"), overrides)
+    env = read_spec(root, key="checkpoint")
+    control = _control(env, own)
+    config = _acting(config, what)
+    agent = _slim(config, control, path)
+    if what != "planner" and agent.actor is None:
+        raise BadConfig(f"what: expected planner, since the run learned no policy, got {what}")
+    files = encode(control=control, what=what, agent=agent, config=config, versions=versions())
+    torch.set_num_threads(1)  # as a robot acts: latencies of one core
+    programs = programs_of(agent, env, what=what) if formats else {}
+    exported, calls = _export(programs, formats)
+    report: dict[str, Any] = {"parity_max": 0.0, "ms": {}}
+    if programs:
+        rows, source = recorded_rows(_recordings(root, own["data"]), env, count=count)
+        report = {"frames": source, "tolerance": tolerance, "threads": 1, **compare(programs, calls, rows)}
+        if not report["parity_max"] <= tolerance:
+            raise ParityFailed(f"tolerance: expected actions within {tolerance}, got {report['parity_max']:.3g}")
+        files |= exported | {PARITY: as_json(report)}
+    digest = write_files(folder, files)
+    results = _results(folder, digest, files, report, formats)
+    show_facts(env.task, {"bundle": str(folder), **{k: str(v) for k, v in results.items() if k != "bundle"}})
+    return {**results, "checkpoint": str(path), "what": what, "hz": control.hz, "delay_decisions": control.delay}
+
+
+def _acting(config: dict[str, Any], what: str) -> dict[str, Any]:
+    """What of a configuration acting needs: no decoder, no paths, no parts of a user's own."""
+    chosen = {name: config[name] for name in GROUPS} | {"objective": {"name": "none"}}
+    act_with = {"policy": "actor", "planner": "planner"}.get(what, config["agent"]["act_with"])
+    chosen["agent"] = {**chosen["agent"], "act_with": act_with}
+    return json.loads(json.dumps(chosen))  # type: ignore[no-any-return]
+
+
+def _slim(config: dict[str, Any], control: ControlSpec, checkpoint: Path) -> LatentMPC:
+    """The agent with those of a checkpoint's weights that it acts with."""
+    state = DurableCheckpointIO().load_checkpoint(checkpoint)["state_dict"]
+    weights = {name.removeprefix("agent."): weight for name, weight in state.items() if name.startswith("agent.")}
+    learning = ("decoder.", "objective.")
+    return rebuild(config, control, {k: w for k, w in weights.items() if not k.startswith(learning)})
+
+
+def _control(env: EnvSpec, own: dict[str, str]) -> ControlSpec:
+    size = 1 if env.discrete else env.action_dim
+    numbers = {key: _number(key, own[key]) for key in ("hz", "action_latency_s", "observation_age_s")}
+    kinds = {"max_age_s": "max_age_s", "missing": "missing", "plan_age": "plan_age", "faults": "faults"}
+    limits: dict[str, Any] = {key: whole_number(key, own[key], least=0) for key in kinds if key != "max_age_s"}
+    limits |= {"frozen": whole_number("frozen", own["frozen"], least=0)}
+    limits["max_age_s"] = _number("max_age_s", own["max_age_s"]) if own["max_age_s"] else 3 / numbers["hz"]
+    return ControlSpec(
+        env=env,
+        safe_action=None if own["safe_action"] == "hold" else _vector("safe_action", own["safe_action"], size),
+        max_change=_vector("max_change", own["max_change"], size) if own["max_change"] else None,
+        limits=Limits(**limits),
+        **numbers,
+    )
+
+
+def _export(
+    programs: dict[str, Program], formats: tuple[str, ...]
+) -> tuple[dict[str, bytes], dict[str, dict[str, Call]]]:
+    """Files of programs, and their calls by form."""
+    files: dict[str, bytes] = {}
+    calls: dict[str, dict[str, Call]] = {"eager": {name: eager(program) for name, program in programs.items()}}
+    for name, program in programs.items():
+        start = time.monotonic()
+        if "torch" in formats:
+            recorded = record(program)
+            calls.setdefault("torch", {})[name] = by_torch(recorded)
+            files[f"{PROGRAMS}/{name}.pt2"] = to_torch(recorded)
+        if "onnx" in formats:
+            model = to_onnx(program)
+            calls.setdefault("onnx", {})[name] = by_onnx(model, program)
+            files[f"{PROGRAMS}/{name}.onnx"] = model
+        print(f"{name}: exported in {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
+    return files, calls
+
+
+def _results(
+    folder: Path, digest: str, files: dict[str, bytes], report: dict[str, Any], formats: tuple[str, ...]
+) -> dict[str, Any]:
+    def total(form: str) -> float | None:
+        times = report["ms"].get(form, {})
+        return round(sum(times[name] for name in ("filter", "policy") if name in times), 3) if times else None
+
+    return {
+        "bundle": str(folder),
+        "sha256": digest,
+        "parity_max": report["parity_max"],
+        "eager_ms": total("eager"),
+        "exported_ms": total(formats[-1]) if formats else None,
+        "megabytes": round(sum(map(len, files.values())) / 1e6, 2),
+    }
+
+
+def _recordings(root: Path, data: str | None) -> str | None:
+    if data:
+        return data_uri(data)
+    try:
+        return data_uri(str(root))
+    except (BadConfig, KeyError):
+        return None
+
+
+def _number(key: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise BadConfig(f"{key}: expected a finite number, got {text!r}")
+    return value
+
+
+def _vector(key: str, text: str, size: int) -> tuple[float, ...]:
+    """Numbers of a text `0.1,0.2`; a single one stands for all."""
+    values = tuple(_number(key, part) for part in text.strip("[]").split(","))
+    return values * size if len(values) == 1 else values

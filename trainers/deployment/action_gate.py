@@ -1,0 +1,85 @@
+"""The last check of every action: finite, in the robot's units, within bounds after the cast, no faster than allowed."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainers.bundle.control_spec import ControlSpec
+
+Action = NDArray[Any]
+
+
+class ActionGate:
+    """Actions in [-1, 1] to the robot's units; remembers the last one.
+
+    Args:
+        control: bounds, the safe action and the limit of change.
+    """
+
+    def __init__(self, control: ControlSpec) -> None:
+        self._discrete, self._size = control.env.discrete, control.env.action_dim
+        low, high = (np.asarray(bound, np.float64) for bound in control.bounds)
+        self._middle, self._half = (low + high) / 2, (high - low) / 2
+        self.low, self.high = _inward(low, high)
+        self._change = None if control.max_change is None else np.asarray(control.max_change, np.float64)
+        self._safe = None if control.safe_action is None else np.asarray(control.safe_action, np.float64)
+        self._last: NDArray[np.float64] | None = None
+
+    def reset(self) -> None:
+        """Begin an episode: where the robot is, is not known."""
+        self._last = None
+
+    def admit(self, chosen: NDArray[np.float32]) -> tuple[Action, NDArray[np.float32], bool] | None:
+        """What the robot may do of what was chosen.
+
+        Args:
+            chosen: [A], meant to be in [-1, 1].
+
+        Returns:
+            The action in the robot's units, what it is in [-1, 1], and whether it is another one than was chosen;
+            None where the choice is not finite.
+        """
+        if chosen.shape != (self._size,) or not np.isfinite(chosen).all():
+            return None
+        if self._discrete:
+            return np.asarray(int(chosen.argmax()), np.int64), np.clip(chosen, -1, 1), False
+        within = np.clip(chosen, -1, 1)
+        native, slowed = self._bounded(self._middle + self._half * within)
+        limited = slowed or bool((within != chosen).any())
+        return native, self._unit(native) if slowed else within.astype(np.float32), limited
+
+    def safe(self) -> tuple[Action, NDArray[np.float32]]:
+        """The declared safe action, or the last one; before the first the middle of the bounds."""
+        if self._discrete:
+            index = 0 if self._safe is None else int(self._safe[0])
+            chosen = np.full(self._size, -1, np.float32)
+            chosen[index] = 1
+            return np.asarray(index, np.int64), chosen
+        wanted = self._safe if self._safe is not None else self._middle if self._last is None else self._last
+        native, _ = self._bounded(wanted)
+        return native, self._unit(native)
+
+    def _bounded(self, wanted: NDArray[np.float64]) -> tuple[NDArray[np.float32], bool]:
+        """Within the limits, and whether the rate limit moved it."""
+        slowed = False
+        if self._change is not None and self._last is not None:
+            near = np.clip(wanted, self._last - self._change, self._last + self._change)
+            slowed = bool((near != wanted).any())
+            wanted = near
+        native = np.clip(wanted.astype(np.float32), self.low, self.high)
+        self._last = native.astype(np.float64)
+        return native, slowed
+
+    def _unit(self, native: NDArray[np.float32]) -> NDArray[np.float32]:
+        half = np.where(self._half > 0, self._half, 1)
+        return np.clip((native - self._middle) / half, -1, 1).astype(np.float32)
+
+
+def _inward(low: NDArray[np.float64], high: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Bounds in float32 that no cast rounds outwards, where there is a float32 between them."""
+    down, up = low.astype(np.float32), high.astype(np.float32)
+    inner_low = np.where(down < low, np.nextafter(down, np.float32(np.inf)), down)
+    inner_high = np.where(up > high, np.nextafter(up, np.float32(-np.inf)), up)
+    fits = inner_low <= inner_high
+    return np.where(fits, inner_low, down), np.where(fits, inner_high, down)

@@ -1,0 +1,316 @@
+"""Observation in, safe action out, on time: never an exception, never a number that is not finite or out of bounds."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from trainers.bundle.bundle import Bundle, read_bundle
+from trainers.command.configuration import BadConfig
+from trainers.deployment.action_gate import Action, ActionGate
+from trainers.deployment.observation_gate import ObservationGate, Refused
+from trainers.deployment.planner_messages import Sizes
+from trainers.deployment.planner_watchdog import PlannerProcess
+from trainers.deployment.planning import DeadlinePlanner, Planned, Planning, Request
+from trainers.deployment.state_estimator import Latent, NotFinite, StateEstimator
+from trainers.deployment.status import Status
+from trainers.deployment.telemetry import Telemetry
+from worldmodel.agents.latent_mpc import LatentMPC
+
+SHARE = 0.8  # of a period that a decision may take: the rest is for transport and the system's own delays
+NAN = float("nan")
+
+
+class Chosen(NamedTuple):
+    """An action in [-1, 1] that one rung of the ladder offers."""
+
+    source: str
+    action: NDArray[np.float32]
+    age: int
+
+
+@dataclass(slots=True)
+class _Decision:
+    """What is known of the decision under way."""
+
+    number: int
+    start: float
+    until: float
+    observation: str = "ok"
+    filter_ms: float = NAN
+    value: float = NAN
+    message: str = ""
+
+
+class Controller:
+    """Runs a bundle's agent at a fixed rate.
+
+    Every step walks down a ladder until something can be trusted: a new plan, what is left of the last one, the
+    policy, the declared safe action; after `limits.faults` safe actions in a row it stops until `release`.
+
+    Args:
+        bundle: as read, or its folder.
+        hz: decisions per second; the bundle's own by default.
+        budget_s: seconds from an observation to its action; 0.8 of a period by default.
+        planner: "process", where a planner that hangs is killed and started again, "inline", which is simpler and
+            trusts it, or a `Planning` that others share.
+        seed: of the planner's noise.
+        device: what the robot has, see `ControlSpec.require_device`.
+
+    Raises:
+        UserError: a damaged bundle, one for another device, a planner that does not start. Nothing later raises.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle | str | Path,
+        *,
+        hz: float | None = None,
+        budget_s: float | None = None,
+        planner: Planning | str = "process",
+        seed: int = 0,
+        device: Mapping[str, Any] | None = None,
+    ) -> None:
+        folder = None if isinstance(bundle, Bundle) else Path(bundle).expanduser()
+        self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle, device=device)
+        self.control = self.bundle.control
+        if isinstance(bundle, Bundle) and device is not None:
+            self.control.require_device(device)
+        self.period_s = 1 / (hz or self.control.hz)
+        self.budget_s = SHARE * self.period_s if budget_s is None else budget_s
+        self._agent = agent = self.bundle.build()
+        self._estimator = StateEstimator(agent, delay=self.control.delay)
+        self._observations = ObservationGate(self.control, _vector_statistics(agent))
+        self._actions = ActionGate(self.control)
+        self._policy = agent.actor if self.bundle.what != "planner" else None
+        self._reserve_s = self._warm_up()
+        self._planner = self._start_planner(planner, folder)
+        self._goal: Latent | None = None
+        self._seed, self.stopped, self._faults, self.telemetry = seed, False, 0, Telemetry()
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin an episode; a latched stop stays."""
+        self._estimator.reset()
+        self._observations.reset()
+        self._actions.reset()
+        horizon, size = self._agent.planner.horizon, self._agent.action_dim
+        self._plan: NDArray[np.float32] = np.full((horizon, size), NAN, np.float32)
+        self._plan_number = -1
+        self._number = self._missing = 0
+
+    def release(self) -> None:
+        """End a latched stop by hand."""
+        self.stopped, self._faults = False, 0
+
+    def close(self) -> None:
+        """End the planner's process, where this controller started it."""
+        if self._owned:
+            self._planner.close()
+
+    def __enter__(self) -> "Controller":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def step(
+        self, observation: Any, stamp: float | None = None, sequence: int | None = None
+    ) -> tuple[Action, Status]:
+        """The action for what is seen now; never raises.
+
+        Args:
+            observation: frames uint8 [height, width, c] and vectors [d] by name, or the only one alone; None where
+                none came.
+            stamp: seconds of time.monotonic() at the capture; None for now.
+            sequence: the camera's own number of the frame.
+
+        Returns:
+            float32 [A] in the robot's units within its bounds (the number of one, int64, where actions are discrete),
+            and where it comes from.
+        """
+        start = time.monotonic()
+        decision = _Decision(self._number, start, start + self.budget_s)
+        try:
+            offers = iter(()) if self.stopped else self._offers(decision, observation, stamp, sequence)
+            action, status = self._first_admitted(offers, decision)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the robot needs an action
+            decision.message = f"{type(error).__name__}: {error}"
+            action, status = self._give_up(decision)
+        self._number += 1
+        self.telemetry.add(status)
+        return action, status
+
+    def chunk(self) -> NDArray[Any]:
+        """The actions [H, ...] that the last plan would take from the last step on, in the robot's units.
+
+        Where there is no plan, the last action again and again.
+        """
+        rest = self._plan[max(0, self._number - 1 - self._plan_number) :]
+        gate = ActionGate(self.control)
+        first = self._last_action
+        rows = [first]
+        for row in rest[1:] if len(rest) and self._plan_number >= 0 else []:
+            admitted = gate.admit(row)
+            rows.append(rows[-1] if admitted is None else admitted[0])
+        return np.stack(rows + [rows[-1]] * (len(self._plan) - len(rows)))
+
+    def set_goal(self, frames: Any) -> None:
+        """Plan to what a picture shows instead of for the learned reward; None ends that.
+
+        Args:
+            frames: an observation as `step` takes it.
+
+        Raises:
+            Refused: it is no observation of this agent.
+        """
+        self._goal = None
+        if frames is not None:
+            rows = ObservationGate(self.control, {}).check(frames, None, None)
+            self._goal = goal_latent(self._agent, rows)
+
+    def _offers(
+        self, decision: _Decision, observation: Any, stamp: float | None, sequence: int | None
+    ) -> Iterator[Chosen]:
+        """From the best to the last resort; each is only computed where the one before was not taken."""
+        latent = self._locate(decision, observation, stamp, sequence)
+        if latent is None:
+            return
+        if self.bundle.what != "policy" and (planned := self._ask(latent, decision)) is not None:
+            self._plan, self._plan_number, decision.value = planned.mean, decision.number, planned.value
+            yield Chosen("plan", planned.mean[0], 0)
+        age = decision.number - self._plan_number
+        if self._plan_number >= 0 and 0 < age <= self.control.limits.plan_age and age < len(self._plan):
+            yield Chosen("shifted_plan", self._plan[age], age)
+        if self._policy is not None and self._goal is None:
+            with torch.no_grad():
+                action = self._policy.mode(torch.from_numpy(latent.copy())[None])[0]
+            yield Chosen("policy", action.numpy(), -1)
+
+    def _locate(
+        self, decision: _Decision, observation: Any, stamp: float | None, sequence: int | None
+    ) -> Latent | None:
+        """The latent to act from; None where the robot is lost."""
+        try:
+            self._estimator.see(self._observations.check(observation, stamp, sequence))
+            self._missing = 0
+        except (Refused, NotFinite) as error:
+            decision.observation, _, _ = str(error).partition(":")
+            decision.message = str(error)
+            self._missing += 1
+        try:
+            if self._missing:
+                self._estimator.miss()
+            if self._missing > self.control.limits.missing:
+                return None
+            return self._estimator.ahead()
+        except NotFinite as error:
+            decision.message = decision.message or str(error)
+            return None
+        finally:
+            decision.filter_ms = 1e3 * (time.monotonic() - decision.start)
+
+    def _ask(self, latent: Latent, decision: _Decision) -> Planned | None:
+        age = decision.number - self._plan_number
+        warm = np.full_like(self._plan, NAN)
+        if self._plan_number >= 0 and age < len(warm):
+            warm[: len(warm) - age] = self._plan[age:]
+            warm[len(warm) - age :] = self._plan[-1]
+        seed = (self._seed * 1_000_003 + decision.number) % 2**63
+        request = Request(latent, warm, seed, self._goal)
+        return self._planner.ask(request, until=decision.until - self._reserve_s)
+
+    def _first_admitted(self, offers: Iterator[Chosen], decision: _Decision) -> tuple[Action, Status]:
+        for offer in offers:
+            admitted = self._actions.admit(offer.action)
+            if admitted is not None:
+                action, unit, limited = admitted
+                self._estimator.commanded(unit)
+                self._faults = 0
+                return self._done(action, decision, offer.source, age=offer.age, limited=limited)
+        return self._give_up(decision)
+
+    def _give_up(self, decision: _Decision) -> tuple[Action, Status]:
+        action, unit = self._actions.safe()
+        self._estimator.commanded(unit)
+        self._faults += 1
+        self.stopped = self.stopped or self._faults >= self.control.limits.faults
+        return self._done(action, decision, "stopped" if self.stopped else "safe", age=-1, limited=False)
+
+    def _done(
+        self, action: Action, decision: _Decision, source: str, *, age: int, limited: bool
+    ) -> tuple[Action, Status]:
+        self._last_action = action
+        latency_s = time.monotonic() - decision.start
+        return action, Status(
+            number=decision.number,
+            source=source,
+            observation=decision.observation,
+            late=latency_s > self.period_s,
+            latency_ms=1e3 * latency_s,
+            filter_ms=decision.filter_ms,
+            plan_age=age,
+            faults=self._faults,
+            limited=limited,
+            predicted_return=decision.value,
+            prediction_error=self._estimator.prediction_error,
+            message=decision.message,
+        )
+
+    def _warm_up(self) -> float:
+        """Run the filter and the policy a few times; returns the seconds to keep for the policy."""
+        env, seconds = self.control.env, 0.0
+        rows: dict[str, NDArray[Any]] = {name: np.zeros(shape, np.uint8) for name, shape in env.images.items()}
+        rows |= {name: np.zeros(size, np.float32) for name, size in env.vectors.items()}
+        for _ in range(5):
+            self._estimator.see(rows)
+            latent = torch.from_numpy(self._estimator.ahead().copy())[None]
+            start = time.monotonic()
+            if self._policy is not None:
+                with torch.no_grad():
+                    self._policy.mode(latent)
+            seconds = time.monotonic() - start
+        return seconds
+
+    def _start_planner(self, planner: Planning | str, folder: Path | None) -> Planning:
+        self._owned = isinstance(planner, str)
+        if not isinstance(planner, str):
+            return planner
+        if planner == "inline" or self.bundle.what == "policy":
+            inline = DeadlinePlanner(self._agent, budget_s=self.budget_s)
+            if self.bundle.what != "policy":
+                inline.tune()
+            return inline
+        if planner != "process" or folder is None:
+            raise BadConfig(f"planner: expected inline, or process with a bundle's folder, got {planner!r}")
+        return start_planner_process(folder, self.bundle, self._agent, self.budget_s, self.period_s)
+
+
+def start_planner_process(
+    folder: Path, bundle: Bundle, agent: LatentMPC, budget_s: float, period_s: float
+) -> PlannerProcess:
+    """A planner in a process of its own, which counts as hung after ten periods, and a second."""
+    sizes = Sizes(agent.dynamics.latent_dim, agent.planner.horizon, agent.action_dim)
+    hang_s = max(1.0, 10 * period_s)
+    return PlannerProcess(folder, sha256=bundle.sha256, sizes=sizes, budget_s=budget_s, hang_s=hang_s)
+
+
+def goal_latent(agent: LatentMPC, rows: Mapping[str, NDArray[Any]], *, settle: int = 10) -> Latent:
+    """The latent [D] of standing still at what a picture shows: it is filtered a few times, without actions."""
+    estimator = StateEstimator(agent, delay=0)
+    for _ in range(settle):
+        estimator.see(rows)
+    return estimator.ahead()
+
+
+def _vector_statistics(agent: LatentMPC) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+    named = {}
+    for name, part in zip(agent.norm.names, agent.norm.parts, strict=True):
+        if getattr(part, "measured", False):
+            named[name] = (part.mean.numpy(), part.std.numpy())  # type: ignore[union-attr, operator]
+    return named

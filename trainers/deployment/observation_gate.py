@@ -1,0 +1,114 @@
+"""Which observations may be acted on: type, shape, range, age, order, and cameras that freeze or go blank."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.envs.images import area_resized
+from trainers.bundle.control_spec import ControlSpec
+
+Rows = dict[str, NDArray[Any]]
+MOST_SIDE = 8192  # pixels of a camera frame's side
+CLOCK_S = 0.05  # that a capture may lie ahead: stamps are of another thread's or process's clock reading
+
+
+class Refused(ValueError):
+    """An observation that must not be acted on; the message begins with one word for what is wrong."""
+
+
+class ObservationGate:
+    """Checks one observation after the other of an episode.
+
+    Args:
+        control: what is expected.
+        vectors: mean and std [d] of every vector in the training data, by name.
+    """
+
+    def __init__(self, control: ControlSpec, vectors: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]) -> None:
+        self._control, self._vectors = control, vectors
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin an episode: the order of what comes is unknown again."""
+        self._stamp, self._sequence = -np.inf, -1
+        self._last: Rows = {}
+        self._same = 0
+
+    def check(self, observation: Any, stamp: float | None, sequence: int | None) -> Rows:
+        """Rows as the filter takes them, images [c, h, w] and vectors [d].
+
+        Args:
+            observation: frames uint8 [height, width, c] of any size and vectors by name, or the only one alone.
+            stamp: seconds of time.monotonic() at the capture; None for now.
+            sequence: the camera's own number of the frame; None where it has none.
+
+        Raises:
+            Refused: says why the observation counts as missing.
+        """
+        if observation is None:
+            raise Refused("none: no observation came")
+        self._check_order(stamp, sequence)
+        env = self._control.env
+        names = [*env.images, *env.vectors]
+        if not isinstance(observation, Mapping):
+            observation = {names[0]: observation} if len(names) == 1 else {}
+        if set(observation) != set(names):
+            raise Refused(f"names: expected {', '.join(names)}, got {', '.join(map(str, observation))}")
+        rows: Rows = {name: _image(name, observation[name], shape) for name, shape in env.images.items()}
+        rows |= {name: self._vector(name, observation[name], size) for name, size in env.vectors.items()}
+        self._check_frozen(rows)
+        return rows
+
+    def _check_order(self, stamp: float | None, sequence: int | None) -> None:
+        if sequence is not None:
+            if sequence <= self._sequence:
+                raise Refused(f"order: expected a frame after number {self._sequence}, got {sequence}")
+            self._sequence = int(sequence)
+        if stamp is None:
+            return
+        age, limit = time.monotonic() - stamp, self._control.limits.max_age_s
+        if not -CLOCK_S <= age <= limit:  # NaN fails too
+            raise Refused(f"age: expected 0 to {limit} s, got {age:.3f}")
+        if stamp <= self._stamp:
+            raise Refused(f"order: expected a stamp after {self._stamp:.6f}, got {stamp:.6f}")
+        self._stamp = stamp
+
+    def _vector(self, name: str, values: Any, size: int) -> NDArray[np.float32]:
+        row = np.asarray(values)
+        if row.shape != (size,) or row.dtype.kind not in "fiu":
+            raise Refused(f"shape: {name}: expected {size} numbers, got {row.dtype} {list(row.shape)}")
+        row = row.astype(np.float32)
+        if not np.isfinite(row).all():
+            raise Refused(f"range: {name}: expected finite numbers")
+        if name in self._vectors:
+            mean, std = self._vectors[name]
+            limit = self._control.limits.vector_stds
+            if (np.abs(row - mean) > limit * np.maximum(std, np.abs(mean) * 1e-3)).any():
+                raise Refused(f"range: {name}: expected numbers within {limit} stds of the training data's mean")
+        return row
+
+    def _check_frozen(self, rows: Rows) -> None:
+        limit = self._control.limits.frozen
+        if not limit:
+            return
+        same = bool(self._last) and all(np.array_equal(rows[name], self._last[name]) for name in rows)
+        self._same, self._last = (self._same + 1 if same else 0), rows
+        if self._same >= limit:
+            raise Refused(f"frozen: the same observation {self._same + 1} times")
+
+
+def _image(name: str, frame: Any, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    channels, height, width = shape
+    image = np.asarray(frame)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != channels:
+        got = f"{image.dtype} {list(image.shape)}"
+        raise Refused(f"shape: {name}: expected uint8 [height, width, {channels}], got {got}")
+    if not 1 <= min(image.shape[:2]) <= max(image.shape[:2]) <= MOST_SIDE:
+        raise Refused(f"shape: {name}: expected sides of 1 to {MOST_SIDE}, got {list(image.shape[:2])}")
+    resized = area_resized(image.transpose(2, 0, 1), height, width)
+    if (resized == resized[:, :1, :1]).all():
+        raise Refused(f"blank: {name}: one constant colour")
+    return resized

@@ -1,0 +1,61 @@
+"""Plans over a pipe between two processes: fixed layouts of numbers, nothing that is unpickled."""
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainers.deployment.planning import Array, Planned, Request
+
+_ASK, _ANSWER = struct.Struct("<QdQB"), struct.Struct("<Qd?")
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Numbers of a latent, decisions of a plan, numbers of an action."""
+
+    latent: int
+    horizon: int
+    action: int
+
+
+def pack_request(number: int, until: float, request: Request) -> bytes:
+    """A request under a number, with its deadline in seconds of time.monotonic(), one clock for all processes."""
+    goal = b"" if request.goal is None else request.goal.astype("<f4").tobytes()
+    head = _ASK.pack(number, until, request.seed, request.goal is not None)
+    return head + request.latent.astype("<f4").tobytes() + request.warm.astype("<f4").tobytes() + goal
+
+
+def unpack_request(message: bytes, sizes: Sizes) -> tuple[int, float, Request]:
+    """What `pack_request` packed; raises ValueError or struct.error for anything else."""
+    number, until, seed, has_goal = _ASK.unpack_from(message)
+    values = np.frombuffer(message, "<f4", offset=_ASK.size).astype(np.float32)
+    plan = sizes.horizon * sizes.action
+    latent, warm, goal = np.split(values, [sizes.latent, sizes.latent + plan])
+    return number, until, Request(_exactly(latent, sizes.latent), _plan(warm, sizes), seed, goal if has_goal else None)
+
+
+def pack_answer(number: int, planned: Planned | None) -> bytes:
+    """An answer; None where there is no plan."""
+    if planned is None:
+        return _ANSWER.pack(number, 0.0, False)
+    return _ANSWER.pack(number, planned.value, True) + planned.mean.astype("<f4").tobytes()
+
+
+def unpack_answer(message: bytes, sizes: Sizes) -> tuple[int, Planned | None]:
+    """What `pack_answer` packed; raises ValueError or struct.error for anything else."""
+    number, value, has_plan = _ANSWER.unpack_from(message)
+    if not has_plan:
+        return number, None
+    mean = _plan(np.frombuffer(message, "<f4", offset=_ANSWER.size).astype(np.float32), sizes)
+    return number, Planned(mean, value) if np.isfinite(mean).all() else None
+
+
+def _exactly(values: Array, size: int) -> Array:
+    if values.shape != (size,):
+        raise ValueError(f"expected {size} numbers, got {values.size}")
+    return values
+
+
+def _plan(values: Array, sizes: Sizes) -> Array:
+    return values.reshape(sizes.horizon, sizes.action)

@@ -1,0 +1,149 @@
+"""A planner in a process of its own, killed and started again when it hangs or dies; whoever asks never waits longer."""
+
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from trainers.deployment.planner_messages import Sizes, pack_request, unpack_answer
+from trainers.deployment.planning import Planned, Request
+from worldmodel.errors import UserError
+
+START_S = 120.0  # that a process may take until it is tuned
+RETURN_S = 0.002  # of the time until an answer is due, for its way back
+PAUSES_S = (0.0, 1.0, 5.0, 30.0)  # before it is started again, by how often in a row it failed
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class PlannerFailed(UserError):
+    """The planner's process did not start."""
+
+
+class PlannerProcess:
+    """A `Planning` whose plans come from another process.
+
+    Args:
+        folder: the bundle's.
+        sha256: of its manifest, as this process verified it.
+        sizes: of latents and plans.
+        budget_s: seconds for a plan, to which the process tunes itself.
+        hang_s: seconds without an answer after which it is killed.
+
+    Raises:
+        PlannerFailed: it did not become ready.
+    """
+
+    def __init__(self, folder: Path, *, sha256: str, sizes: Sizes, budget_s: float, hang_s: float) -> None:
+        self._arguments = [str(folder), repr(budget_s), sha256]
+        self._sizes, self._hang_s = sizes, hang_s
+        self._lock, self._number, self._failures = threading.Lock(), 0, 0
+        self._asked_at: float | None = None
+        self._pipe: Connection | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._closed, self._starting = False, threading.Event()
+        self.restarts = 0
+        self.tuned: dict[str, Any] = {}
+        if error := self._start():
+            raise PlannerFailed(f"planner: its process did not start: {error}")
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process; None while there is none."""
+        process = self._process
+        return None if process is None else process.pid
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can be asked."""
+        return self._pipe is not None
+
+    def ask(self, request: Request, *, until: float) -> Planned | None:
+        """As `Planning` says; several threads may ask, one after the other."""
+        if not self._lock.acquire(timeout=max(0.0, until - time.monotonic())):
+            return None
+        try:
+            if self._pipe is None or self._hangs():
+                return None
+            self._number += 1
+            self._pipe.send_bytes(pack_request(self._number, until - RETURN_S, request))
+            if self._asked_at is None:
+                self._asked_at = time.monotonic()
+            return self._answer(self._pipe, until)
+        except (OSError, EOFError, ValueError, struct.error):
+            self._restart()
+            return None
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """Kill the process."""
+        self._closed = True
+        with self._lock:
+            self._end()
+
+    def _answer(self, pipe: Connection, until: float) -> Planned | None:
+        while pipe.poll(max(0.0, until - time.monotonic())):
+            number, planned = unpack_answer(pipe.recv_bytes(maxlength=1_000_000), self._sizes)
+            if number == self._number:  # else the late answer to an earlier one
+                self._asked_at, self._failures = None, 0
+                return planned
+        return None
+
+    def _hangs(self) -> bool:
+        if self._asked_at is None or time.monotonic() - self._asked_at < self._hang_s:
+            return False
+        self._restart()
+        return True
+
+    def _restart(self) -> None:
+        """End the process and start another one, in a thread: the robot goes on meanwhile."""
+        self._end()
+        self.restarts += 1
+        self._failures += 1
+        threading.Thread(target=self._start_again, daemon=True).start()
+
+    def _start_again(self) -> None:
+        time.sleep(PAUSES_S[min(self._failures - 1, len(PAUSES_S) - 1)])
+        while not self._closed and self._start():
+            self._failures += 1
+            time.sleep(PAUSES_S[min(self._failures, len(PAUSES_S) - 1)])
+
+    def _start(self) -> str:
+        """Start and wait until it is tuned; returns why it is not."""
+        ours, theirs = socket.socketpair()
+        command = [sys.executable, "-m", "trainers.deployment.planner_process", *self._arguments]
+        environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+        process = subprocess.Popen(
+            [*command, str(theirs.fileno())], pass_fds=[theirs.fileno()], env=environ, stdin=subprocess.DEVNULL
+        )
+        theirs.close()
+        pipe = Connection(ours.detach())
+        try:
+            said = json.loads(pipe.recv_bytes(maxlength=100_000)) if pipe.poll(START_S) else {"error": "no answer"}
+        except (OSError, EOFError, ValueError) as error:
+            said = {"error": f"it ended: {error!r}"}
+        if "error" in said or self._closed:
+            process.kill()
+            process.wait()
+            pipe.close()
+            return str(said.get("error", ""))
+        self.tuned, self._process, self._asked_at = said, process, None
+        self._pipe = pipe  # the last: from now on it can be asked
+        return ""
+
+    def _end(self) -> None:
+        pipe, process = self._pipe, self._process
+        self._pipe = self._process = None
+        self._asked_at = None
+        if process is not None:
+            process.kill()
+            process.wait()
+        if pipe is not None:
+            pipe.close()

@@ -1,0 +1,147 @@
+"""One plan by a deadline: iterations and candidates fitted to this machine at the start, the best so far in time."""
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from trainers.deployment.goal import toward
+from worldmodel.agents.latent_mpc import LatentMPC
+from worldmodel.interfaces import Planner
+
+WARM_UP = 5  # plans before the first decision, whose times count
+LEAST_CANDIDATES = 16
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan [H, A] in [-1, 1], finite, and the return that the model predicts for it."""
+
+    mean: Array
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to plan from.
+
+    Args:
+        latent: [D].
+        warm: the last plan [H, A], shifted; NaN without one.
+        seed: of the planner's noise: equal requests give equal plans where the deadline stops none.
+        goal: a latent [D] to come near to, instead of the learned reward; None for the reward.
+    """
+
+    latent: Array
+    warm: Array
+    seed: int
+    goal: Array | None = None
+
+
+class Planning(Protocol):
+    """Whatever plans for a controller."""
+
+    def ask(self, request: Request, *, until: float) -> Planned | None:
+        """A plan, or None where none is there in time.
+
+        Args:
+            request: what to plan from.
+            until: seconds of time.monotonic(), after which nobody waits.
+        """
+
+    def close(self) -> None:
+        """End what was started for it."""
+
+
+class DeadlinePlanner:
+    """An agent's planner in this process; `tune` first.
+
+    Args:
+        agent: in evaluation mode.
+        budget_s: seconds for a plan.
+    """
+
+    def __init__(self, agent: LatentMPC, *, budget_s: float) -> None:
+        self._agent, self._budget_s = agent, budget_s
+        self._planner: Planner = agent.planner
+        self._simulator = agent.simulator()  # once: it keeps the weights in the form that rollouts read
+        self.iterations = int(getattr(self._planner, "iterations", 1))
+        self.reserve_s = 0.0
+        self.plan_ms = 0.0
+
+    @torch.no_grad()
+    def tune(self) -> dict[str, Any]:
+        """Fit iterations, then candidates to the budget; returns what was chosen and measured."""
+        self.reserve_s = self._time(iterations=0, count=2)
+        while True:
+            seconds = self._time(iterations=self.iterations, count=WARM_UP)
+            if seconds <= self._budget_s or not self._reduce(seconds):
+                break
+        self.plan_ms = 1e3 * seconds
+        candidates = getattr(self._planner, "candidates", None)
+        return {"iterations": self.iterations, "candidates": candidates, "plan_ms": round(self.plan_ms, 3)}
+
+    @torch.no_grad()
+    def ask(self, request: Request, *, until: float) -> Planned | None:
+        """As `Planning` says."""
+        simulator = self._simulator
+        if request.goal is not None:
+            simulator = toward(simulator, torch.from_numpy(request.goal.copy()))
+        plan = self._planner.plan(
+            simulator,
+            torch.from_numpy(request.latent.copy())[None],
+            warm=torch.from_numpy(request.warm.copy())[None],
+            generator=torch.Generator().manual_seed(request.seed),
+            deadline=until - self.reserve_s,
+            iterations=self.iterations,
+        )
+        mean = plan.mean[0].numpy()
+        return Planned(mean, float(plan.value[0])) if np.isfinite(mean).all() else None
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+    def _time(self, *, iterations: int, count: int) -> float:
+        """The longest of some plans but the first, in seconds."""
+        latent = torch.zeros(1, self._agent.dynamics.latent_dim)
+        warm, times = torch.zeros(1, self._planner.horizon, self._agent.action_dim), []
+        for seed in range(count + 1):
+            start = time.monotonic()
+            generator = torch.Generator().manual_seed(seed)
+            self._planner.plan(
+                self._simulator,
+                latent,
+                warm=warm,
+                generator=generator,
+                iterations=max(iterations, 1),
+                deadline=start if iterations == 0 else None,
+            )
+            times.append(time.monotonic() - start)
+        return float(np.median(times[1:]))
+
+    def _reduce(self, seconds: float) -> bool:
+        """Make plans cheaper; False where they cannot be."""
+        if self.iterations > 1:
+            share = self._budget_s / seconds
+            self.iterations = max(1, min(self.iterations - 1, int(self.iterations * share)))
+            return True
+        fields = {f.name: getattr(self._planner, f.name) for f in _fields(self._planner)}
+        most = fields.get("candidates", 0)
+        if most <= LEAST_CANDIDATES:
+            return False
+        smaller = {"candidates": max(LEAST_CANDIDATES, most // 2)}
+        if "elites" in fields:
+            smaller["elites"] = max(1, min(fields["elites"] // 2, smaller["candidates"]))
+        if fields.get("policy_candidates"):
+            smaller["policy_candidates"] = max(1, fields["policy_candidates"] // 2)
+        self._planner = dataclasses.replace(self._planner, **smaller)  # type: ignore[type-var]
+        return True
+
+
+def _fields(planner: Any) -> tuple[Any, ...]:
+    return dataclasses.fields(planner) if dataclasses.is_dataclass(planner) else ()

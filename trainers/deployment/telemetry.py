@@ -1,0 +1,60 @@
+"""What a controller did, counted, timed, and written as CSV."""
+
+import csv
+import io
+from collections import Counter, deque
+from dataclasses import astuple, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.storage.durable import write_atomic
+from trainers.deployment.status import SOURCES, Status
+
+KEPT = 1_000_000  # of the newest decisions
+QUANTILES = {"p50_ms": 50.0, "p99_ms": 99.0, "p999_ms": 99.9}
+
+
+class Telemetry:
+    """The statuses of all decisions, the newest million of them in full."""
+
+    def __init__(self) -> None:
+        self._rows: deque[Status] = deque(maxlen=KEPT)
+        self.counts: Counter[str] = Counter()
+
+    def add(self, status: Status) -> None:
+        """Keep one."""
+        self._rows.append(status)
+        self.counts["decisions"] += 1
+        self.counts["late"] += status.late
+        self.counts["missing"] += status.observation != "ok"
+        self.counts["limited"] += status.limited
+        self.counts[status.source] += 1
+
+    @property
+    def rows(self) -> list[Status]:
+        """The newest ones."""
+        return list(self._rows)
+
+    def summary(self) -> dict[str, Any]:
+        """Counts, latencies in milliseconds, and the median one-step prediction error."""
+        ms = np.array([row.latency_ms for row in self._rows] or [np.nan])
+        errors = np.array([row.prediction_error for row in self._rows])
+        errors = errors[np.isfinite(errors)]
+        return {
+            **{key: self.counts[key] for key in ("decisions", "late", "missing", "limited")},
+            "fallbacks": sum(self.counts[source] for source in SOURCES[1:]),
+            "sources": {source: self.counts[source] for source in SOURCES},
+            **{name: round(float(np.percentile(ms, q)), 3) for name, q in QUANTILES.items()},
+            "prediction_error": round(float(np.median(errors)), 5) if len(errors) else None,
+        }
+
+    def write_csv(self, path: Path) -> Path:
+        """One row for each decision."""
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow([field.name for field in fields(Status)])
+        writer.writerows(astuple(row) for row in self._rows)
+        write_atomic(path, text.getvalue().encode())
+        return path
