@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from trainers.command import registry
-from trainers.run_folder.checkpoint import DurableCheckpointIO
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.capabilities import Epistemic, Members
 from worldmodel.errors import UserError
@@ -59,6 +58,9 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
 
 def build_trained_agent(config: Config, spec: EnvSpec, checkpoint: Path) -> LatentMPC:
     """The agent with a checkpoint's weights, in evaluation mode; raises CheckpointDamaged and WeightsDiffer."""
+    # Lightning takes seconds to load, and a robot's program never needs it
+    from trainers.run_folder.checkpoint import DurableCheckpointIO
+
     agent = build_agent(config, spec)
     load_weights(agent, DurableCheckpointIO().load_checkpoint(checkpoint)["state_dict"])
     return agent.eval()

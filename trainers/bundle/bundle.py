@@ -10,10 +10,10 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from trainers.build.agent import build_agent, require_fit
+from trainers.build.agent import build_agent, load_weights
 from trainers.bundle.control_spec import ControlSpec
 from trainers.bundle.files import AGENT, CONTROL, PARITY, WEIGHTS, BundleDamaged, read_files
-from trainers.run_folder.conversion import FORMAT, convert_config
+from trainers.run_folder.conversion import FORMAT, convert_checkpoint, convert_config
 from worldmodel.agents.latent_mpc import LatentMPC
 
 # of a run's configuration: what `build_agent` reads; no paths, no folders of parts, nothing that could name code
@@ -29,7 +29,7 @@ class Bundle:
         control: observations, actions, rate, delays and limits.
         what: acts: "planner" alone, "policy" alone, or "both", where the policy stands in for a late planner.
         config: of the agent, as its run had it.
-        weights: by name, without those that only learning needs.
+        weights: by name as in a checkpoint, without those that only learning needs.
         sha256: of the manifest, which holds those of all files.
         parity: exported programs beside the agent, as measured at the export; empty without programs.
         versions: of packages and of this project, when it was exported.
@@ -51,8 +51,7 @@ class Bundle:
 def rebuild(config: Mapping[str, Any], control: ControlSpec, weights: Mapping[str, Tensor]) -> LatentMPC:
     """The agent of a bundle's parts."""
     agent = build_agent(config, control.env)
-    require_fit(agent.state_dict(), weights)
-    agent.load_state_dict(dict(weights))
+    load_weights(agent, weights)
     return agent.eval().requires_grad_(False)
 
 
@@ -75,7 +74,8 @@ def read_bundle(folder: str | Path, *, device: Mapping[str, Any] | None = None) 
         what, versions = str(described["what"]), dict(described["versions"])
         config = convert_config(described["config"], path=folder / AGENT)
         control = ControlSpec.from_json(json.loads(files[CONTROL]))
-        weights = safetensors.torch.load(files[WEIGHTS])
+        checkpoint = {"format": described["config"]["format"], "state_dict": safetensors.torch.load(files[WEIGHTS])}
+        weights = convert_checkpoint(checkpoint, path=folder / WEIGHTS)["state_dict"]
         parity = json.loads(files[PARITY]) if PARITY in files else {}
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleDamaged(f"{folder}: expected a bundle's content, got {error}") from error
@@ -91,7 +91,7 @@ def encode(
 ) -> dict[str, bytes]:
     """The files of a bundle, without programs."""
     described = {"what": what, "versions": dict(versions), "config": {"format": FORMAT, **config}}
-    weights = {name: weight.detach().cpu().contiguous() for name, weight in agent.state_dict().items()}
+    weights = {f"agent.{name}": weight.detach().cpu().contiguous() for name, weight in agent.state_dict().items()}
     return {
         CONTROL: as_json(control.to_json()),
         AGENT: as_json({**described, "normalisers": _normalisers(agent)}),

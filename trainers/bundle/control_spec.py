@@ -153,7 +153,9 @@ class ControlSpec:
             said = {key: given.pop(key) for key in ("observation", "action")}
             pairs = {key: given.pop(key) for key in ("safe_action", "max_change")}
             limits, env = Limits(**given.pop("limits")), EnvSpec.from_json(given.pop("env"))
-            lists = {key: None if pair is None else tuple(map(float, pair)) for key, pair in pairs.items()}
+            lists: dict[str, Any] = {
+                key: None if pair is None else tuple(map(float, pair)) for key, pair in pairs.items()
+            }
             spec = cls(env=env, limits=limits, **lists, **given)
         except (KeyError, TypeError, AttributeError) as error:
             raise BadSpec(f"control: expected what this version writes, got {error!r}") from error

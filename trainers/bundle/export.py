@@ -39,11 +39,13 @@ def export(*, checkpoint: str, out: str, overrides: list[str], **own: Any) -> di
     root, path = find_checkpoint(Path(checkpoint), key="checkpoint")
     config = override_saved(read_yaml(root / "config.yaml"), overrides)
     env = read_spec(root, key="checkpoint")
+    if config["policy"]["name"] is None:
+        if what == "policy":
+            raise BadConfig("what: expected planner, since the run learned no policy, got policy")
+        what = "planner"
     control = _control(env, own)
     config = _acting(config, what)
     agent = _slim(config, control, path)
-    if what != "planner" and agent.actor is None:
-        raise BadConfig(f"what: expected planner, since the run learned no policy, got {what}")
     files = encode(control=control, what=what, agent=agent, config=config, versions=versions())
     torch.set_num_threads(1)  # as a robot acts: latencies of one core
     programs = programs_of(agent, env, what=what) if formats else {}
@@ -72,9 +74,8 @@ def _acting(config: dict[str, Any], what: str) -> dict[str, Any]:
 def _slim(config: dict[str, Any], control: ControlSpec, checkpoint: Path) -> LatentMPC:
     """The agent with those of a checkpoint's weights that it acts with."""
     state = DurableCheckpointIO().load_checkpoint(checkpoint)["state_dict"]
-    weights = {name.removeprefix("agent."): weight for name, weight in state.items() if name.startswith("agent.")}
-    learning = ("decoder.", "objective.")
-    return rebuild(config, control, {k: w for k, w in weights.items() if not k.startswith(learning)})
+    learning = ("agent.decoder.", "agent.objective.")
+    return rebuild(config, control, {name: w for name, w in state.items() if not name.startswith(learning)})
 
 
 def _control(env: EnvSpec, own: dict[str, str]) -> ControlSpec:

@@ -125,7 +125,9 @@ def _parse(folder: Path, content: bytes) -> dict[str, dict[str, Any]]:
     try:
         manifest = json.loads(content)
         schema, files = manifest["schema"], manifest["files"]
-        sums = {name: {"sha256": str(files[name]["sha256"]), "size": int(files[name]["size"])} for name in files}
+        sums: dict[str, Any] = {
+            name: {"sha256": str(files[name]["sha256"]), "size": int(files[name]["size"])} for name in files
+        }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleDamaged(f"{folder / MANIFEST}: expected a manifest, got {error!r}") from error
     if schema != SCHEMA:

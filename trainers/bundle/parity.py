@@ -73,9 +73,7 @@ def compare(
         "rows": len(rows),
         "parity_max": max(actions, default=max((d for of in differences.values() for d in of.values()), default=0.0)),
         "differences": differences,
-        "ms": {
-            form: {name: float(np.median(times)) for name, times in of.items()} for form, (_, of) in traces.items()
-        },
+        "ms": {form: {name: float(np.median(times)) for name, times in of.items()} for form, (_, of) in traces.items()},
     }
 
 

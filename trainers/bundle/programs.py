@@ -67,8 +67,8 @@ class PolicyStep(nn.Module):
 
     def __init__(self, agent: LatentMPC) -> None:
         super().__init__()
-        assert agent.actor is not None
-        self.actor: Any = agent.actor
+        assert agent.policy is not None
+        self.actor: Any = agent.policy.actor
 
     def forward(self, latent: Tensor) -> Tensor:
         """Its mode."""
@@ -129,11 +129,11 @@ def programs_of(agent: LatentMPC, spec: EnvSpec, *, what: str) -> dict[str, Prog
     rows = {"action": carry.action, "is_first": torch.tensor([False]), "carry": carry.belief, **parts}
     found = {"filter": Program(FilterStep(agent, tuple(parts)), rows, ("latent", "next_carry"))}
     latent = torch.zeros(1, agent.dynamics.latent_dim)
-    if agent.actor is not None and what != "planner":
+    if agent.policy is not None and what != "planner":
         found["policy"] = Program(PolicyStep(agent), {"latent": latent}, ("action",))
     if type(agent.planner) is CEM and what != "policy":
         shape, planner = carry.plan.shape[1:], agent.planner
-        joined = planner.policy_candidates if agent.actor is not None else 0
+        joined = planner.policy_candidates if agent.policy is not None else 0
         inputs = {
             "latent": latent,
             "mean": torch.zeros(1, *shape),

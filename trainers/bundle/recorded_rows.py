@@ -47,7 +47,9 @@ def _recorded(uri: str, spec: EnvSpec) -> Iterator[Row]:
                 raise BadConfig(f"data: expected {spec.observed} with {spec.action_dim} actions, got {got}")
             for episode in reader.trajectories():
                 for t in range(len(episode)):
-                    parts = {name: torch.from_numpy(rows[t : t + 1].copy()) for name, rows in episode.observation.items()}
+                    parts = {
+                        name: torch.from_numpy(rows[t : t + 1].copy()) for name, rows in episode.observation.items()
+                    }
                     yield Row(parts, torch.from_numpy(episode.action[t : t + 1].copy()), torch.tensor([t == 0]))
     except FormatError as error:
         raise BadConfig(f"data: {error}") from error

@@ -1,4 +1,4 @@
-"""The last check of every action: finite, in the robot's units, within bounds after the cast, no faster than allowed."""
+"""The last check of every action: finite, in the robot's units, in bounds after the cast, no faster than allowed."""
 
 from typing import Any
 
@@ -48,6 +48,16 @@ class ActionGate:
         native, slowed = self._bounded(self._middle + self._half * within)
         limited = slowed or bool((within != chosen).any())
         return native, self._unit(native) if slowed else within.astype(np.float32), limited
+
+    def admit_native(self, action: Action) -> Action | None:
+        """As `admit`, of an action in the robot's units, as a server sends it."""
+        values = np.asarray(action)
+        if self._discrete:
+            whole = values.shape == () and values.dtype.kind in "iu" and 0 <= int(values) < self._size
+            return np.asarray(int(values), np.int64) if whole else None
+        if values.shape != (self._size,) or values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+            return None
+        return self._bounded(values.astype(np.float64))[0]
 
     def safe(self) -> tuple[Action, NDArray[np.float32]]:
         """The declared safe action, or the last one; before the first the middle of the bounds."""

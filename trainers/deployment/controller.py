@@ -87,7 +87,7 @@ class Controller:
         self._estimator = StateEstimator(agent, delay=self.control.delay)
         self._observations = ObservationGate(self.control, _vector_statistics(agent))
         self._actions = ActionGate(self.control)
-        self._policy = agent.actor if self.bundle.what != "planner" else None
+        self._policy = None if agent.policy is None or self.bundle.what == "planner" else agent.policy.actor
         self._reserve_s = self._warm_up()
         self._planner = self._start_planner(planner, folder)
         self._goal: Latent | None = None
@@ -119,9 +119,7 @@ class Controller:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def step(
-        self, observation: Any, stamp: float | None = None, sequence: int | None = None
-    ) -> tuple[Action, Status]:
+    def step(self, observation: Any, stamp: float | None = None, sequence: int | None = None) -> tuple[Action, Status]:
         """The action for what is seen now; never raises.
 
         Args:

@@ -1,4 +1,4 @@
-"""A planner in a process of its own, killed and started again when it hangs or dies; whoever asks never waits longer."""
+"""A planner in a process of its own, killed and started again when it hangs or dies; nobody waits for it too long."""
 
 import json
 import os

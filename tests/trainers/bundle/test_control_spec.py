@@ -1,0 +1,76 @@
+import dataclasses
+import json
+
+import pytest
+
+from tests.rigs.tiny_bundle import HIGH, LOW, SPEC
+from trainers.bundle.control_spec import BadSpec, ControlSpec, DeviceDiffers, Limits
+
+CONTROL = ControlSpec(env=SPEC, hz=20.0, safe_action=(0.0, 1.0), max_change=(0.1, 0.2), action_latency_s=0.1)
+
+
+def test_it_survives_a_file():
+    assert ControlSpec.from_json(json.loads(json.dumps(CONTROL.to_json()))) == CONTROL
+
+
+def test_a_device_of_the_same_kind_fits():
+    device = {key: CONTROL.to_json()[key] for key in ("observation", "action", "hz")}
+    CONTROL.require_device(device)
+    device["observation"]["pixels"]["shape"] = [480, 640, 3]  # frames are resized
+    CONTROL.require_device(device)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("observation", "pixels", "shape"), [16, 16, 1], r"observation\.pixels\.shape: the bundle has \[16, 16, 3\]"),
+        (("observation", "pixels", "dtype"), "float32", r"observation\.pixels\.dtype: the bundle has uint8"),
+        (("observation", "wrist"), {}, r"observation: the bundle has \['pixels'\], the device \['pixels', 'wrist'\]"),
+        (("action", "low"), [-1.0, 0.0], r"action\.low: the bundle has \[-1\.0, 0\.1\], the device \[-1\.0, 0\.0\]"),
+        (("hz",), 10.0, r"hz: the bundle has 20\.0, the device 10\.0"),
+        (("gripper",), 1, r"device\.gripper: expected one of"),
+    ],
+)
+def test_another_device_is_refused_by_key(path, value, message):
+    device = {key: CONTROL.to_json()[key] for key in ("observation", "action", "hz")}
+    place = device
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    with pytest.raises(DeviceDiffers, match=message):
+        CONTROL.require_device(device)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"hz": 0}, "hz: expected a number in"),
+        ({"hz": float("nan")}, "hz: expected a number in"),
+        ({"safe_action": (0.0, 0.0)}, "safe_action: expected within"),
+        ({"safe_action": (0.0,)}, "safe_action: expected 2 finite numbers"),
+        ({"max_change": (0.1, -0.1)}, "max_change: expected numbers of at least 0"),
+        ({"action_latency_s": -1.0}, "action_latency_s"),
+    ],
+)
+def test_values_out_of_range_are_refused_by_key(wrong, message):
+    with pytest.raises(BadSpec, match=message):
+        dataclasses.replace(CONTROL, **wrong)
+    with pytest.raises(BadSpec, match=r"limits\.faults"):
+        Limits(faults=0)
+
+
+def test_a_file_that_contradicts_itself_is_refused():
+    said = CONTROL.to_json()
+    said["action"]["high"] = [1.0, 1.0]
+    with pytest.raises(BadSpec, match="action: expected"):
+        ControlSpec.from_json(said)
+    with pytest.raises(BadSpec, match="control: expected"):
+        ControlSpec.from_json({})
+
+
+def test_delays_are_counted_in_decisions():
+    assert CONTROL.delay == 2
+    assert dataclasses.replace(CONTROL, observation_age_s=0.06).delay == 3
+    assert CONTROL.bounds == (LOW, HIGH)
+    unknown = dataclasses.replace(SPEC, action_low=None, action_high=None)
+    assert ControlSpec(env=unknown, hz=1.0).bounds == ((-1.0, -1.0), (1.0, 1.0))

@@ -1,0 +1,135 @@
+import json
+import zipfile
+
+import pytest
+import torch
+
+from trainers import export, load_agent
+from trainers.bundle.bundle import read_bundle
+from trainers.bundle.parity import compare, eager
+from trainers.bundle.programs import CEMIteration, FilterStep, programs_of
+from trainers.bundle.recorded_rows import recorded_rows
+from trainers.command.configuration import BadConfig
+from worldmodel.distributions import standard_normal
+from worldmodel.planners.search import Deadline, Problem
+from worldmodel.planners.shooting import Proposal, scored
+
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def exported(finished, tmp_path_factory):
+    out = tmp_path_factory.mktemp("exported") / "bundle"
+    return export.main(
+        [f"checkpoint={finished}", f"out={out}", "hz=10", "frames=30", "safe_action=0", "format=torch"]
+    ), out
+
+
+@pytest.mark.slow
+def test_onnx_programs_act_as_the_agent_does(finished, tmp_path):
+    results = export.main([f"checkpoint={finished}", f"out={tmp_path / 'b'}", "frames=30"])
+    parity = json.loads((tmp_path / "b" / "parity.json").read_text())
+    assert results["parity_max"] == parity["parity_max"] <= 1e-4
+    assert set(parity["differences"]) == {"torch", "onnx"}
+    assert {path.suffix for path in (tmp_path / "b" / "programs").iterdir()} == {".pt2", ".onnx"}
+
+
+def test_the_policy_alone_goes_to_onnx(finished, tmp_path):
+    results = export.main(
+        [f"checkpoint={finished}", f"out={tmp_path / 'b'}", "what=policy", "format=onnx", "frames=30"]
+    )
+    differences = json.loads((tmp_path / "b" / "parity.json").read_text())["differences"]
+    assert results["parity_max"] <= 1e-4 and set(differences["onnx"]) == {"filter", "policy"}
+
+
+def test_programs_act_as_the_agent_does(exported):
+    results, out = exported
+    parity = json.loads((out / "parity.json").read_text())
+    assert parity["frames"] == "recorded" and parity["rows"] == 30
+    assert results["parity_max"] == parity["parity_max"] <= 1e-4
+    assert set(parity["differences"]["torch"]) == {"filter", "policy", "planner_iteration"}
+    assert results["eager_ms"] > 0 and results["exported_ms"] > 0
+    assert {path.suffix for path in (out / "programs").iterdir()} == {".pt2"}
+
+
+def test_the_rebuilt_agent_is_the_run_s(exported, finished):
+    bundle, trained = read_bundle(exported[1]), load_agent(finished).agent
+    mine, theirs = bundle.build().state_dict(), trained.state_dict()
+    assert mine.keys() < theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+    assert bundle.control.hz == 10 and bundle.control.safe_action == (0.0, 0.0)
+    assert bundle.sha256 == exported[0]["sha256"]
+
+
+def test_no_archive_holds_a_pickle(exported):
+    for path in (exported[1] / "programs").glob("*.pt2"):
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                data = archive.read(name)
+                assert not data.startswith(b"\x80") and b".pkl" not in data[:200], name
+
+
+def test_the_filter_step_is_the_agent_s(finished):
+    agent = load_agent(finished)
+    rows, source = recorded_rows(f"segments:{finished / 'replay'}", agent.spec, count=8)
+    assert source == "recorded" and bool(rows[0].is_first)
+    step, carry, belief = FilterStep(agent.agent, ("pixels",)), agent.agent.initial_carry(1), None
+    for row in rows:
+        with torch.no_grad():
+            latent, belief = step(
+                row.action, row.is_first, carry.belief if belief is None else belief, *row.observation.values()
+            )
+    together = {"pixels": torch.cat([row.observation["pixels"] for row in rows])[None]}
+    with torch.no_grad():
+        embed = agent.agent.encoder(agent.agent.norm(together))
+        action, first = torch.cat([r.action for r in rows])[None], torch.cat([r.is_first for r in rows])[None]
+        whole = agent.agent.dynamics.observe(embed, action, first, carry.belief, sample=False)
+    torch.testing.assert_close(whole.latent[:, -1], latent, rtol=1e-4, atol=1e-5)
+
+
+def test_the_planner_s_iteration_is_the_planner_s(finished):
+    agent = load_agent(finished).agent
+    planner, world = agent.planner, agent.simulator()
+    generator = torch.Generator().manual_seed(3)
+    latent = torch.randn(1, agent.dynamics.latent_dim, generator=generator)
+    joining = torch.rand(1, 4, planner.horizon, 2, generator=generator) * 2 - 1
+    proposal = Proposal(torch.zeros(1, planner.horizon, 2), torch.ones(1, planner.horizon, 2))
+    noise = standard_normal(
+        1, planner.candidates, planner.horizon, 2, generator=torch.Generator().manual_seed(7), device="cpu"
+    )
+    with torch.no_grad():
+        problem = Problem(
+            world, latent, torch.zeros(1, 1), None, torch.Generator().manual_seed(7), 1, Deadline(None, latent.device)
+        )
+        fresh = scored(problem, planner.sample(proposal, planner.candidates, problem.generator))
+        expected = planner.refit(proposal, fresh.joined(scored(problem, joining.clone())))
+        mean, std, _ = CEMIteration(agent)(latent, proposal.mean, proposal.std, noise, joining)
+    torch.testing.assert_close(mean, expected.mean)
+    torch.testing.assert_close(std, expected.std)
+
+
+def test_a_program_that_acts_differently_is_noticed(finished):
+    agent = load_agent(finished)
+    programs = programs_of(agent.agent, agent.spec, what="both")
+    rows, _ = recorded_rows(None, agent.spec, count=5)
+    calls = {name: eager(program) for name, program in programs.items()}
+    off = {**calls, "policy": lambda latent: (calls["policy"](latent)[0] + 1e-3,)}
+    report = compare(programs, {"eager": calls, "onnx": off}, rows)
+    assert report["parity_max"] == pytest.approx(1e-3, rel=0.01)
+    assert report["differences"]["onnx"]["filter"] == 0
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("format=tensorrt", "format: expected some of torch, onnx"),
+        ("what=all", "what: expected one of planner, policy, both"),
+        ("hz=fast", "hz: expected a finite number"),
+        ("max_change=1,2,3", "max_change: expected 2 finite numbers"),
+        ("frames=0", "frames: expected a whole number"),
+        ("policy=none what=policy", "what: expected planner"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_written(finished, tmp_path, argument, message):
+    with pytest.raises((BadConfig, ValueError), match=message):
+        export.main([f"checkpoint={finished}", f"out={tmp_path / 'b'}", *argument.split()])
+    assert list(tmp_path.iterdir()) == []

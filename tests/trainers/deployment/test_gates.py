@@ -1,0 +1,138 @@
+import dataclasses
+import math
+import time
+
+import numpy as np
+import pytest
+
+from tests.rigs.tiny_bundle import HIGH, LOW, SPEC
+from trainers.bundle.control_spec import ControlSpec, Limits
+from trainers.deployment.action_gate import ActionGate
+from trainers.deployment.observation_gate import ObservationGate, Refused
+
+CONTROL = ControlSpec(env=SPEC, hz=20.0, limits=Limits(frozen=3, max_age_s=0.5))
+
+
+def frame(seed=0, size=16):
+    return np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("observation", "word"),
+    [
+        (None, "none"),
+        ({}, "names"),
+        ({"pixels": frame(), "more": frame()}, "names"),
+        (frame().astype(np.float32) / 255, "shape"),
+        (frame().transpose(2, 0, 1), "shape"),
+        (frame()[..., :1], "shape"),
+        (np.zeros((0, 16, 3), np.uint8), "shape"),
+        (np.zeros((16, 16, 3), np.uint8), "blank"),
+        (np.full((32, 32, 3), (10, 200, 30), np.uint8), "blank"),
+        ("pixels", "shape"),
+    ],
+)
+def test_what_is_no_frame_is_refused(observation, word):
+    with pytest.raises(Refused, match=rf"^{word}"):
+        ObservationGate(CONTROL, {}).check(observation, None, None)
+
+
+def test_frames_of_any_size_are_resized_by_areas():
+    rows = ObservationGate(CONTROL, {}).check(np.kron(frame(), np.ones((30, 40, 1), np.uint8)), None, None)
+    np.testing.assert_array_equal(rows["pixels"], frame().transpose(2, 0, 1))
+
+
+def test_age_and_order():
+    gate, now = ObservationGate(CONTROL, {}), time.monotonic()
+    gate.check(frame(1), now, 5)
+    for seed, (stamp, sequence, word) in enumerate(
+        [(now, 6, "order"), (now - 0.1, 7, "order"), (now - 1, 8, "age"), (now + 1, 9, "age"), (math.nan, 10, "age")]
+    ):
+        with pytest.raises(Refused, match=rf"^{word}"):
+            gate.check(frame(seed + 2), stamp, sequence)
+    with pytest.raises(Refused, match=r"^order"):
+        gate.check(frame(9), time.monotonic(), 10)
+    gate.check(frame(9), time.monotonic(), 11)
+    gate.reset()
+    gate.check(frame(9), now, 0)
+
+
+def test_a_frozen_camera_is_noticed_and_forgiven():
+    gate = ObservationGate(CONTROL, {})
+    for _ in range(3):
+        gate.check(frame(), None, None)
+    with pytest.raises(Refused, match=r"^frozen: the same observation 4 times"):
+        gate.check(frame(), None, None)
+    gate.check(frame(1), None, None)
+    still = ObservationGate(dataclasses.replace(CONTROL, limits=Limits(frozen=0)), {})
+    for _ in range(50):
+        still.check(frame(), None, None)
+
+
+def test_vectors_beyond_the_training_data_are_refused():
+    spec = dataclasses.replace(SPEC, images={}, vectors={"joints": 2})
+    control = ControlSpec(env=spec, hz=20.0, limits=Limits(vector_stds=10))
+    gate = ObservationGate(control, {"joints": (np.zeros(2), np.ones(2))})
+    assert gate.check({"joints": [1, 2]}, None, None)["joints"].dtype == np.float32
+    for wrong, word in (([1, math.nan], "range"), ([1, 11], "range"), ([1, 2, 3], "shape"), (["a", "b"], "shape")):
+        with pytest.raises(Refused, match=rf"^{word}"):
+            gate.check({"joints": wrong}, None, None)
+
+
+def test_actions_are_scaled_and_stay_within_the_exact_bounds():
+    gate, rng = ActionGate(CONTROL), np.random.default_rng(0)
+    low, high = np.float64(LOW), np.float64(HIGH)
+    for _ in range(2000):
+        chosen = (rng.standard_normal(2) * 10.0 ** rng.integers(-3, 30)).astype(np.float32)
+        action, unit, limited = gate.admit(chosen)
+        assert action.dtype == np.float32 and (action.astype(np.float64) >= low).all()
+        assert (action.astype(np.float64) <= high).all()
+        assert limited == bool((np.abs(chosen) > 1).any()) and (np.abs(unit) <= 1).all()
+    np.testing.assert_allclose(gate.admit(np.float32([0, 0]))[0], (low + high) / 2, rtol=1e-6)
+    assert np.float64(np.float32(0.1)) > 0.1 and gate.low[1] >= 0.1 and gate.high[1] <= 5.3
+
+
+@pytest.mark.parametrize("wrong", [[math.nan, 0], [0, math.inf], [0], [[0, 0]]])
+def test_what_is_no_action_is_not_admitted(wrong):
+    assert ActionGate(CONTROL).admit(np.array(wrong, np.float32)) is None
+    assert ActionGate(CONTROL).admit_native(np.array(wrong, np.float32)) is None
+
+
+def test_one_sided_and_zero_width_bounds():
+    spec = dataclasses.replace(SPEC, action_low=(0.0, 0.3), action_high=(0.0, 0.3))
+    action, unit, _ = ActionGate(ControlSpec(env=spec, hz=1.0)).admit(np.float32([1, -1]))
+    np.testing.assert_allclose(action, [0, 0.3], rtol=1e-6)
+    assert np.isfinite(unit).all()
+
+
+def test_the_rate_limit_holds_from_action_to_action():
+    control = dataclasses.replace(CONTROL, max_change=(0.1, 1.0), safe_action=(0.5, 5.0))
+    gate, rng, last = ActionGate(control), np.random.default_rng(0), None
+    for t in range(200):
+        chosen = rng.uniform(-1, 1, 2).astype(np.float32)
+        action, unit, limited = gate.admit(chosen) if t % 7 else (*gate.safe(), None)
+        if last is not None:
+            assert (np.abs(action - last) <= np.float32([0.1, 1.0]) + 1e-6).all()
+        if limited is False:
+            np.testing.assert_allclose(unit, chosen)
+        else:
+            middle, half = (np.array(LOW) + HIGH) / 2, (np.array(HIGH) - LOW) / 2
+            np.testing.assert_allclose(middle + half * unit, action, atol=1e-5)
+        last = action
+
+
+def test_the_safe_action_is_declared_or_the_last_one():
+    np.testing.assert_allclose(ActionGate(CONTROL).safe()[0], (np.array(LOW) + HIGH) / 2, rtol=1e-6)
+    gate = ActionGate(CONTROL)
+    last, _, _ = gate.admit(np.float32([0.3, -0.7]))
+    np.testing.assert_array_equal(gate.safe()[0], last)
+    declared = ActionGate(dataclasses.replace(CONTROL, safe_action=(0.0, 1.0)))
+    declared.admit(np.float32([0.3, -0.7]))
+    np.testing.assert_array_equal(declared.safe()[0], np.float32([0, 1]))
+
+
+def test_discrete_actions_are_numbers():
+    spec = dataclasses.replace(SPEC, discrete=True, action_dim=3, action_low=None, action_high=None)
+    gate = ActionGate(ControlSpec(env=spec, hz=1.0, safe_action=(2.0,)))
+    assert gate.admit(np.float32([0, 0.5, -1]))[0] == 1 and gate.safe()[0] == 2
+    assert gate.admit_native(np.int64(3)) is None and gate.admit_native(np.int64(1)) == 1

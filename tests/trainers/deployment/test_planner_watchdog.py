@@ -1,0 +1,92 @@
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from tests.rigs.tiny_bundle import tiny_bundle
+from trainers.bundle.bundle import read_bundle
+from trainers.deployment.planner_messages import Sizes, pack_answer, pack_request, unpack_answer, unpack_request
+from trainers.deployment.planner_watchdog import PlannerFailed, PlannerProcess
+from trainers.deployment.planning import DeadlinePlanner, Planned, Request
+
+SIZES = Sizes(latent=3, horizon=4, action=2)
+
+
+def test_messages_survive_the_way():
+    warm = np.full((4, 2), np.nan, np.float32)
+    for goal in (None, np.float32([1, 2, 3])):
+        request = Request(np.float32([1, 2, 3]), warm, 7, goal)
+        number, until, got = unpack_request(pack_request(5, 1.5, request), SIZES)
+        assert (number, until, got.seed) == (5, 1.5, 7)
+        np.testing.assert_array_equal(got.latent, request.latent)
+        np.testing.assert_array_equal(got.warm, warm)
+        assert (got.goal is None) == (goal is None)
+    planned = Planned(np.ones((4, 2), np.float32), 2.5)
+    number, got = unpack_answer(pack_answer(9, planned), SIZES)
+    assert number == 9 and got.value == 2.5
+    assert unpack_answer(pack_answer(9, None), SIZES) == (9, None)
+    assert unpack_answer(pack_answer(9, Planned(planned.mean * np.nan, 0.0)), SIZES) == (9, None)
+    with pytest.raises(ValueError, match=r"reshape|expected"):
+        unpack_answer(pack_answer(9, planned)[:-4], SIZES)
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory):
+    folder = tiny_bundle(tmp_path_factory.mktemp("b") / "b")
+    bundle = read_bundle(folder)
+    agent = bundle.build()
+    return folder, bundle, agent, Sizes(agent.dynamics.latent_dim, agent.planner.horizon, 2)
+
+
+def request(agent, seed=0):
+    return Request(np.zeros(agent.dynamics.latent_dim, np.float32), np.full((5, 2), np.nan, np.float32), seed)
+
+
+def until(holds, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_planner_that_dies_or_hangs_is_replaced_and_nobody_waits(setting):
+    folder, bundle, agent, sizes = setting
+    inline = DeadlinePlanner(agent, budget_s=10.0)
+    process = PlannerProcess(folder, sha256=bundle.sha256, sizes=sizes, budget_s=10.0, hang_s=0.3)
+    try:
+        ask = lambda seconds=20.0: process.ask(request(agent), until=time.monotonic() + seconds)  # noqa: E731
+        np.testing.assert_array_equal(ask().mean, inline.ask(request(agent), until=time.monotonic() + 20).mean)
+        first = process.pid
+        os.kill(first, signal.SIGKILL)
+        until(lambda: ask(0.05) is None and process.pid != first)
+        until(lambda: process.ready)
+        assert process.pid != first and ask() is not None
+        second = process.pid
+        os.kill(second, signal.SIGSTOP)
+        assert ask(0.05) is None and process.pid == second  # not yet hung
+        time.sleep(0.4)
+        start = time.monotonic()
+        assert ask(0.05) is None and time.monotonic() - start < 5
+        until(lambda: process.ready)
+        assert process.pid != second and ask() is not None and process.restarts == 2
+    finally:
+        process.close()
+    assert process.pid is None and process.ask(request(agent), until=time.monotonic()) is None
+
+
+def test_a_bundle_that_changed_meanwhile_is_not_run(setting):
+    folder, _, _, sizes = setting
+    with pytest.raises(PlannerFailed, match="the bundle has changed"):
+        PlannerProcess(folder, sha256="0" * 64, sizes=sizes, budget_s=1.0, hang_s=1.0)
+
+
+def test_it_tunes_itself_to_the_budget(setting):
+    _, _, agent, _ = setting
+    generous = DeadlinePlanner(agent, budget_s=10.0)
+    assert generous.tune()["iterations"] == agent.planner.iterations
+    tight = DeadlinePlanner(agent, budget_s=1e-6)
+    tuned = tight.tune()
+    assert tuned["iterations"] == 1 and tuned["candidates"] == 16
+    assert np.isfinite(tight.ask(request(agent), until=time.monotonic()).mean).all()

@@ -1,0 +1,168 @@
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from tests.rigs.tiny_bundle import HIGH, LOW, tiny_bundle
+from trainers.bundle.bundle import read_bundle
+from trainers.deployment.controller import Controller
+from trainers.deployment.openpi_codec import pack, unpack
+from trainers.deployment.remote_controller import RemoteController
+from trainers.deployment.server import PolicyServer
+
+
+@contextmanager
+def serving(folder, **options):
+    """The port of a server in a thread."""
+    server = PolicyServer(folder, hz=5.0, port=options.pop("port", 0), planner="inline", **options)
+    ports, loop, ready = [], asyncio.new_event_loop(), threading.Event()
+    stop = asyncio.Event()
+
+    def run():
+        loop.run_until_complete(server.run(lambda port: (ports.append(port), ready.set()), stop))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    assert ready.wait(30)
+    try:
+        yield ports[0]
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(30)
+        server.close()
+
+
+def frame(t=0, size=16):
+    return np.random.default_rng(t).integers(0, 256, (size, size, 3), np.uint8)
+
+
+def client(port, **headers):
+    connection = connect(f"ws://127.0.0.1:{port}", compression=None, max_size=None, additional_headers=headers or None)
+    return connection, unpack(connection.recv())
+
+
+def infer(connection, message):
+    connection.send(pack(message))
+    return unpack(connection.recv())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny_bundle(tmp_path_factory.mktemp("served") / "b", what="policy")
+
+
+@pytest.fixture(scope="module")
+def port(folder):
+    with serving(folder, clients=3) as port:
+        yield port
+
+
+def test_the_protocol(port, folder):
+    connection, metadata = client(port)
+    assert metadata["observation"] == {"pixels": {"dtype": "uint8", "shape": [16, 16, 3]}}
+    assert metadata["action"]["shape"] == [2] and metadata["hz"] == 5.0 and metadata["horizon"] == 5
+    for t, key in enumerate(("observation/image", "observation/pixels", "pixels", "image")):
+        reply = infer(connection, {key: frame(t), "prompt": "go"})
+        actions = reply["actions"]
+        assert actions.shape == (5, 2) and actions.dtype == np.float32
+        assert (actions >= LOW).all() and (actions <= HIGH).all()
+        assert reply["server_timing"]["infer_ms"] > 0 and reply["status"]["number"] == t
+    assert reply["server_timing"]["prev_total_ms"] > 0
+    connection.close()
+
+
+def test_clients_have_an_episode_each(port, folder):
+    (one, _), (two, _) = client(port), client(port)
+    local = Controller(folder, planner="inline")
+    for t in range(4):
+        first = infer(one, {"image": frame(t)})["actions"][0]
+        infer(two, {"image": frame(50 + t)})
+        np.testing.assert_array_equal(first, local.step(frame(t))[0])
+    again = infer(one, {"image": frame(0), "reset": True})
+    local.reset()
+    np.testing.assert_array_equal(again["actions"][0], local.step(frame(0))[0])
+    assert again["status"]["number"] == 0
+    one.close(), two.close()
+
+
+def test_a_wrong_frame_is_answered_with_a_status(port):
+    connection, _ = client(port)
+    infer(connection, {"image": frame(0)})
+    reply = infer(connection, {"image": frame(1).astype(np.float32)})
+    assert reply["status"]["observation"] == "shape" and reply["status"]["source"] == "policy"
+    connection.close()
+
+
+@pytest.mark.parametrize("wrong", [b"junk", "text", pack({"image": frame(), "sequence": "one"})])
+def test_what_is_no_message_is_told_and_hung_up(port, wrong):
+    connection, _ = client(port)
+    connection.send(wrong)
+    said = connection.recv()
+    assert isinstance(said, str) and "expected" in said and "Traceback" not in said
+    with pytest.raises(ConnectionClosed) as closed:
+        connection.recv()
+    assert closed.value.rcvd.code == 1011
+
+
+def test_health_size_and_number_of_clients(port):
+    assert urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10).read() == b"OK\n"
+    connection, _ = client(port)
+    connection.send(b"\0" * 30_000_000)
+    with pytest.raises(ConnectionClosed) as closed:
+        connection.recv()
+    assert closed.value.rcvd.code == 1009
+    several = [client(port)[0] for _ in range(3)]
+    with pytest.raises(InvalidStatus, match="503"):
+        client(port)
+    for one in several:
+        one.close()
+
+
+def test_an_api_key(folder):
+    with serving(folder, api_key="secret") as port:
+        for headers in ({}, {"Authorization": "Api-Key wrong"}, {"Authorization": "secret"}):
+            with pytest.raises(InvalidStatus, match="401"):
+                client(port, **headers)
+        connection, _ = client(port, Authorization="Api-Key secret")
+        assert infer(connection, {"image": frame()})["actions"].shape == (5, 2)
+        connection.close()
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10)
+
+
+def test_the_robot_s_side_survives_a_server_that_goes_away(folder):
+    control = read_bundle(folder).control
+    with serving(folder) as port, RemoteController(f"ws://127.0.0.1:{port}", control, hz=2.0) as robot:
+        assert [robot.step(frame(t))[1].source for t in range(3)] == ["policy"] * 3
+        actions = robot._chunk
+    gone = [robot.step(frame(t)) for t in range(9)]
+    sources = [status.source for _, status in gone]
+    assert sources[:4] == ["shifted_plan"] * 4 and sources[4:7] == ["safe", "safe", "stopped"]
+    np.testing.assert_array_equal(gone[0][0], actions[1])
+    assert all(np.isfinite(action).all() for action, _ in gone)
+
+
+def test_the_command_says_when_it_is_ready(folder):
+    command = [sys.executable, "-m", "trainers.serve", f"bundle={folder}", "port=0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        said = json.loads(process.stdout.readline())
+        assert said["status"] == "ready" and said["port"] > 0
+        connection, _ = client(said["port"])
+        assert infer(connection, {"image": frame()})["status"]["source"] == "policy"
+        connection.close()
+    finally:
+        process.terminate()
+        rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and json.loads(rest.splitlines()[-1])["status"] == "stopped"
+    assert time.monotonic() > 0

@@ -1,0 +1,190 @@
+"""The real-time loop: a bundle's controller on a simulated robot, every decision recorded."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.envs.pool import episode_seed
+from datamodules.envs.protocol import Pool
+from trainers.acting.evaluation import EVALUATION_RANK
+from trainers.build.environments import open_pool
+from trainers.bundle.bundle import read_bundle
+from trainers.bundle.control_spec import ControlSpec, DeviceDiffers
+from trainers.command.configuration import BadConfig, load_config, whole_number
+from trainers.deployment.controller import SHARE, Controller
+from trainers.deployment.drive_report import write_drive_report
+from trainers.deployment.robot import Played, Robot
+from trainers.deployment.status import Status
+from trainers.deployment.telemetry import Telemetry
+from trainers.reporting.tables import show_facts
+from trainers.run_folder.records import versions, write_json
+from trainers.run_folder.statistics import mean_ci95
+from worldmodel.spec import EnvSpec
+
+
+class Driver(Protocol):
+    """Chooses actions in real time: a controller, or one behind a socket."""
+
+    telemetry: Telemetry
+
+    def reset(self) -> None:
+        """Begin an episode."""
+
+    def step(self, observation: Any, stamp: float | None = None, sequence: int | None = None) -> tuple[Any, Status]:
+        """An action in the robot's units, and where it comes from."""
+
+
+def drive(*, bundle: str, env: str, overrides: Sequence[str], **own: str | None) -> dict[str, Any]:
+    """Play episodes in real time; returns what is printed as the last line. Texts are as typed; raises UserError."""
+    read = read_bundle(bundle)
+    control = read.control
+    hz = number("hz", own["hz"], control.hz, least=0.01)
+    episodes, seed = whole_number("episodes", str(own["episodes"])), whole_number("seed", str(own["seed"]), least=0)
+    delay, camera = whole_number("delay", str(own["delay"]), least=0), _camera(own["camera"])
+    out = Path(own["out"] or f"{bundle.rstrip('/')}_drive").expanduser()
+    config = load_config([*_task(env), *_like_training(control.env, env), *overrides])
+    budget_s = SHARE / hz if own["budget_ms"] is None else number("budget_ms", own["budget_ms"], 0, least=0.1) / 1e3
+    with open_pool(config, 1) as pool:
+        _require_fits(control, pool.spec)
+        make = _remote(own["server"], control, hz) if own["server"] else None
+        options: dict[str, Any] = {"hz": hz, "budget_s": budget_s, "planner": own["planner"], "seed": seed}
+        driver: Any = make() if make else Controller(bundle, **options)
+        with driver:
+            timing = {"period_s": 1 / hz, "budget_s": 1 / hz if make else max(budget_s, SHARE / hz)}
+            played = [
+                _episode(driver, pool, control, seed=episode_seed(seed, EVALUATION_RANK, 0, i), reply=i, **timing,
+                         delay=delay, camera=camera)
+                for i in range(episodes)
+            ]  # fmt: skip
+            return _results(out, driver, played, pool.spec, hz=hz, bundle=bundle, sha256=read.sha256)
+
+
+def _episode(
+    driver: Driver,
+    pool: Pool,
+    control: ControlSpec,
+    *,
+    seed: int,
+    reply: int,
+    period_s: float,
+    budget_s: float,
+    delay: int,
+    camera: tuple[int, int] | None,
+) -> Played:
+    """One episode: for every frame the driver's action, for a frame that does not come one too."""
+    robot = Robot(pool, period_s=period_s, budget_s=budget_s, delay=delay, camera=camera)
+    to_unit = _to_unit(control)
+    driver.reset()
+    robot.begin(seed)
+    frame = robot.next_frame(-1, 120.0)
+    while frame is not None and not frame.is_last:
+        action, _ = driver.step(frame.observation, frame.stamp, frame.sequence)
+        robot.act(frame.sequence, to_unit(action))
+        last = frame
+        frame = robot.next_frame(last.sequence, 2 * period_s)
+        while frame is None:  # the camera is silent: the controller is asked all the same
+            driver.step(None)
+            frame = robot.next_frame(last.sequence, period_s)
+    return robot.end()
+
+
+def _results(
+    out: Path, driver: Driver, played: Sequence[Played], spec: EnvSpec, *, hz: float, bundle: str, sha256: str
+) -> dict[str, Any]:
+    whole = [one for one in played if not one.fault]
+    if not whole:
+        raise BadConfig(f"env: every episode was cut short, the last by {played[-1].fault}")
+    out.mkdir(parents=True, exist_ok=True)
+    returns = [one.total_return for one in whole]
+    summary = driver.telemetry.summary()
+    results = {
+        "task": spec.task,
+        "return_mean": float(np.mean(returns)),
+        "return_ci95": mean_ci95(returns),
+        "returns": returns,
+        "episodes": len(returns),
+        "hz": hz,
+        **summary,
+        "frames_missing": summary["missing"],
+        "missing": sum(one.missing for one in played),
+        "overruns": sum(one.overruns for one in played),
+        "faults": len(played) - len(whole),
+        "bundle": bundle,
+        "sha256": sha256,
+        "csv": str(driver.telemetry.write_csv(out / "decisions.csv")),
+    }
+    results["report"] = str(write_drive_report(out / "report.html", results, driver.telemetry.rows))
+    write_json(out / "drive.json", {**results, "versions": versions(), "when": time.strftime("%Y-%m-%d %H:%M:%S")})
+    shown = ("return_mean", "decisions", "late", "missing", "fallbacks", "p50_ms", "p99_ms", "p999_ms", "report")
+    show_facts(spec.task, {key: str(results[key]) for key in shown})
+    return results
+
+
+def _task(env: str) -> list[str]:
+    """`dmc:walker_walk` and the like as a choice of the configuration."""
+    return [f"task={env}"]
+
+
+def _like_training(spec: EnvSpec, env: str) -> list[str]:
+    """What the bundle's agent was trained with, for an environment that can be given it."""
+    options = load_config(_task(env))["task"]["env"]
+    wanted: dict[str, Any] = {"action_repeat": spec.action_repeat}
+    sides = {side for shape in spec.images.values() for side in shape[1:]}
+    if len(sides) == 1:
+        wanted["size"] = sides.pop()
+    found = [f"++task.env.{key}={value}" for key, value in wanted.items() if key in options or key == "action_repeat"]
+    look = [f"task.env.look={spec.look}"] if spec.look in ("suite", "fast") and "look" in options else []
+    return found + look
+
+
+def _require_fits(control: ControlSpec, spec: EnvSpec) -> None:
+    trained = control.env
+    for key, mine, other in (
+        ("observation", trained.observed, spec.observed),
+        ("action_dim", trained.action_dim, spec.action_dim),
+        ("discrete", trained.discrete, spec.discrete),
+    ):
+        if mine != other:
+            raise DeviceDiffers(f"env.{key}: the bundle has {mine}, the environment {other}")
+
+
+def _to_unit(control: ControlSpec) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
+    """From the robot's units to the [-1, 1] that environments take."""
+    if control.env.discrete:
+        size = control.env.action_dim
+        return lambda action: np.where(np.arange(size) == int(action), 1.0, -1.0).astype(np.float32)
+    low, high = (np.asarray(bound) for bound in control.bounds)
+    half = np.where(high > low, (high - low) / 2, 1.0)
+    return lambda action: np.clip((action - (low + high) / 2) / half, -1, 1).astype(np.float32)
+
+
+def _remote(server: str | None, control: ControlSpec, hz: float) -> Callable[[], Any]:
+    from trainers.deployment.remote_controller import RemoteController
+
+    return lambda: RemoteController(str(server), control, hz=hz)
+
+
+def _camera(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and 1 <= int(width) <= 4096 and 1 <= int(height) <= 4096):
+        raise BadConfig(f"camera: expected WIDTHxHEIGHT such as 640x480, got {text!r}")
+    return int(height), int(width)
+
+
+def number(key: str, text: str | None, default: float, *, least: float) -> float:
+    """A number from the command line, or the default; raises BadConfig for `key`."""
+    if text is None:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not least <= value < float("inf"):
+        raise BadConfig(f"{key}: expected a number of at least {least}, got {text!r}")
+    return value

@@ -1,0 +1,63 @@
+"""The decisions of a drive on one page: what chose the actions, how long each took, how good the model's guess was."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.storage.durable import write_atomic
+from trainers.deployment.status import SOURCES, Status
+from trainers.reporting.charts import COLOURS, Series, line_chart, thin, to_svg
+
+FACTS = (
+    *("return_mean", "episodes", "decisions", "late", "missing", "fallbacks", "frames_missing", "overruns"),
+    *("p50_ms", "p99_ms", "p999_ms", "prediction_error", "hz", "bundle", "sha256"),
+)
+STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:40px auto;padding:0 20px;color:var(--ink)}"
+    "h1{font-size:28px}h2{font-size:17px;margin:32px 0 4px}p{color:var(--soft);margin:0 0 8px}"
+    "th{text-align:left;font-weight:500;color:var(--soft);padding:2px 18px 2px 0}svg{width:100%;height:auto}"
+)
+
+
+def write_drive_report(path: Path, results: Mapping[str, Any], rows: Sequence[Status]) -> Path:
+    """Write a self-contained page; returns its path."""
+    number = np.arange(len(rows), dtype=float)
+    latency = np.array([row.latency_ms for row in rows])
+    charts = [
+        _section("Latency", "of every decision, in milliseconds; the period is grey", [
+            Series("period", np.zeros(1), np.array([1e3 / results["hz"]]), "reference", style="--"),
+            Series("decision", *thin(number, latency, points=2000), style="."),
+        ]),
+        _section("Latencies, sorted", "the share of decisions that took at most so many milliseconds", [
+            Series("", *thin(np.sort(latency), np.linspace(0, 1, len(latency))))
+        ], x_label="ms"),
+        _section("Source", "of every action: " + ", ".join(f"{i} {name}" for i, name in enumerate(SOURCES)), [
+            Series("", *thin(number, np.array([float(SOURCES.index(row.source)) for row in rows]), points=2000))
+        ]),
+        _section("Prediction error", "between predicted and inferred latents, one step ahead", [
+            Series("", *thin(number, np.array([row.prediction_error for row in rows]), points=2000), colour="second")
+        ]),
+        _section("Predicted return", "of the plans", [
+            Series("", *thin(number, np.array([row.predicted_return for row in rows]), points=2000), colour="third")
+        ]),
+    ]  # fmt: skip
+    sources = {f"by {name}": count for name, count in results["sources"].items()}
+    facts = {key: results[key] for key in FACTS if key in results} | sources
+    table = "".join(f"<tr><th>{escape(str(k))}</th><td>{escape(str(v))}</td></tr>" for k, v in facts.items())
+    colours = ";".join(f"--{name}:{colour}" for name, colour in COLOURS.items())
+    title = escape(f"{results['task']} at {results['hz']:g} Hz")
+    page = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        f"<style>:root{{{colours}}}{STYLE}</style><h1>{title}</h1><table>{table}</table>{''.join(charts)}</html>"
+    )
+    write_atomic(path, page.encode())
+    return path
+
+
+def _section(title: str, text: str, series: Sequence[Series], x_label: str = "decision") -> str:
+    figure = line_chart(series, size=(8.6, 2.6), x_label=x_label, from_zero=True)
+    chart = "" if figure is None else to_svg(figure, title=title)
+    return f"<h2>{escape(title)}</h2><p>{escape(text)}</p>{chart}" if chart else ""

@@ -1,0 +1,188 @@
+"""The robot's side of the socket: the server's actions while they come, then what is left of the last chunk, then stop.
+
+It needs numpy, msgpack and websockets; the bundle is at the other end.
+"""
+
+import threading
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from websockets.exceptions import WebSocketException
+from websockets.sync.client import ClientConnection, connect
+
+from trainers.bundle.control_spec import ControlSpec, DeviceDiffers
+from trainers.deployment.action_gate import Action, ActionGate
+from trainers.deployment.openpi_codec import BadMessage, pack, unpack
+from trainers.deployment.status import Status
+from trainers.deployment.telemetry import Telemetry
+
+SHARE = 0.8
+AGAIN_S = 0.5  # between two attempts to connect
+NAN = float("nan")
+
+
+class RemoteController:
+    """A controller whose plans come from `trainers.serve`; `step` never raises and never waits longer than its budget.
+
+    Args:
+        address: ws://host:port.
+        control: what the robot is, as its own copy of the bundle says: the server's must be equal.
+        hz: decisions per second.
+        api_key: of the server.
+
+    Raises:
+        DeviceDiffers: the server has another bundle's observations or actions.
+        OSError: there is no server at the start. Nothing later raises.
+    """
+
+    def __init__(self, address: str, control: ControlSpec, *, hz: float, api_key: str | None = None) -> None:
+        self._address, self.control = address, control
+        self._headers = {"Authorization": f"Api-Key {api_key}"} if api_key else None
+        self.period_s, self._gate, self.telemetry = 1 / hz, ActionGate(control), Telemetry()
+        self._change = threading.Condition()
+        self._request: tuple[int, bytes] | None = None
+        self._reply: tuple[int, NDArray[Any], dict[str, Any]] | None = None
+        self._asked, self._closed, self._faults, self.stopped = 0, False, 0, False
+        self._again = True
+        self._connection: ClientConnection | None = self._connect()
+        self.reset()
+        threading.Thread(target=self._talk, daemon=True).start()
+
+    def reset(self) -> None:
+        """Begin an episode."""
+        self._number, self._again = 0, True
+        self._chunk: NDArray[Any] | None = None
+        self._chunk_number = -1
+        self._gate.reset()
+
+    def release(self) -> None:
+        """End a latched stop by hand."""
+        self.stopped, self._faults = False, 0
+
+    def close(self) -> None:
+        """Hang up."""
+        self._closed = True
+        with self._change:
+            self._change.notify_all()
+        if self._connection is not None:
+            self._connection.close()
+
+    def __enter__(self) -> "RemoteController":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def step(self, observation: Any, stamp: float | None = None, sequence: int | None = None) -> tuple[Action, Status]:
+        """The action for what is seen now, as `Controller.step`; never raises."""
+        start = time.monotonic()
+        said: dict[str, Any] = {}
+        message = ""
+        try:
+            reply = None if observation is None or self.stopped else self._ask(observation, start)
+            if reply is not None:
+                self._chunk, said = reply
+                self._chunk_number = self._number
+            offer = None if self.stopped else self._offer()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the robot needs an action
+            offer, message = None, f"{type(error).__name__}: {error}"
+        age = self._number - self._chunk_number if offer is not None else -1
+        if offer is None:
+            action, _ = self._gate.safe()
+            self._faults += 1
+            self.stopped = self.stopped or self._faults >= self.control.limits.faults
+            source = "stopped" if self.stopped else "safe"
+        else:
+            action = offer
+            self._faults = 0
+            source = str(said.get("source", "plan")) if age == 0 else "shifted_plan"
+        latency_s = time.monotonic() - start
+        status = Status(
+            number=self._number,
+            source=source,
+            observation="none" if observation is None else str(said.get("observation", "ok")),
+            late=latency_s > self.period_s,
+            latency_ms=1e3 * latency_s,
+            filter_ms=NAN,
+            plan_age=age,
+            faults=self._faults,
+            limited=bool(said.get("limited", False)),
+            predicted_return=_number(said.get("predicted_return")),
+            prediction_error=_number(said.get("prediction_error")),
+            message=message or str(said.get("message", "")),
+        )
+        self._number += 1
+        self.telemetry.add(status)
+        return action, status
+
+    def _offer(self) -> Action | None:
+        """The chunk's action for now, within the robot's limits; None where the chunk is over or too old."""
+        age = self._number - self._chunk_number
+        if self._chunk is None or age >= len(self._chunk) or age > self.control.limits.plan_age:
+            return None
+        return self._gate.admit_native(self._chunk[age])
+
+    def _ask(self, observation: Any, start: float) -> tuple[NDArray[Any], dict[str, Any]] | None:
+        message = dict(observation) if isinstance(observation, dict) else {"image": observation}
+        if self._again:
+            message["reset"] = True
+        packed = pack(message)
+        with self._change:
+            self._asked += 1
+            self._request = (self._asked, packed)
+            self._change.notify_all()
+            came = self._change.wait_for(
+                lambda: self._reply is not None and self._reply[0] == self._asked,
+                max(0.0, start + SHARE * self.period_s - time.monotonic()),
+            )
+            if not came or self._reply is None:
+                return None
+            self._again = False
+            return self._reply[1], self._reply[2]
+
+    def _talk(self) -> None:
+        """Send the newest request and keep its reply, for ever; connect again where the line is cut."""
+        while not self._closed:
+            with self._change:
+                self._change.wait_for(lambda: self._request is not None or self._closed)
+                request, self._request = self._request, None
+            if request is None:
+                return
+            try:
+                if self._connection is None:
+                    self._again = True
+                    self._connection = self._connect()
+                self._connection.send(request[1])
+                answer = self._connection.recv(timeout=max(1.0, 10 * self.period_s))
+                if not isinstance(answer, bytes):
+                    raise BadMessage(str(answer))
+                message = unpack(answer)
+                actions = np.asarray(message["actions"])
+                with self._change:
+                    self._reply = (request[0], actions, dict(message.get("status", {})))
+                    self._change.notify_all()
+            except (OSError, EOFError, TimeoutError, WebSocketException, BadMessage, KeyError, DeviceDiffers):
+                if self._connection is not None:
+                    threading.Thread(target=self._connection.close, daemon=True).start()
+                self._connection = None
+                time.sleep(AGAIN_S)
+
+    def _connect(self) -> ClientConnection:
+        connection = connect(
+            self._address, compression=None, max_size=10_000_000, open_timeout=5, additional_headers=self._headers
+        )
+        said = unpack(_bytes(connection.recv(timeout=10)))
+        self.control.require_device({key: said[key] for key in ("observation", "action")})
+        return connection
+
+
+def _bytes(frame: Any) -> bytes:
+    if not isinstance(frame, bytes):
+        raise BadMessage("metadata: expected a binary frame")
+    return frame
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else NAN

@@ -1,0 +1,213 @@
+"""A bundle behind the OpenPI policy WebSocket: metadata first, then for every observation a chunk of actions.
+
+Each client has a controller of its own; all share one planner process. See docs/deployment.md for the messages.
+"""
+
+import asyncio
+import hmac
+import http
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from trainers.bundle.bundle import Bundle, read_bundle
+from trainers.bundle.control_spec import ControlSpec
+from trainers.deployment.controller import SHARE, Controller, start_planner_process
+from trainers.deployment.openpi_codec import BadMessage, pack, unpack
+from trainers.deployment.planning import Planning
+
+RAW_CAMERA = 8  # a camera's frame may have so many times the bytes of the agent's own frame and a megabyte more
+PREFIX = "observation/"
+OWN = ("reset", "release", "prompt", "session_id", "stamp", "sequence")
+
+
+class PolicyServer:
+    """Serves one bundle.
+
+    Args:
+        folder: the bundle's.
+        hz: decisions per second of every client.
+        host, port: to listen at; port 0 takes a free one.
+        api_key: that clients must send as `Authorization: Api-Key ...`; None lets everybody in.
+        clients: at most, at once.
+        max_bytes: of a message; None for what the bundle's observations need at most.
+        planner: as a `Controller` has it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        hz: float,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        api_key: str | None = None,
+        clients: int = 8,
+        max_bytes: int | None = None,
+        planner: str = "process",
+    ) -> None:
+        self._bundle: Bundle = read_bundle(folder)
+        self._hz, self._host, self._port, self._api_key = hz, host, port, api_key
+        self._clients, self._connected = clients, 0
+        self._max_bytes = max_bytes or _message_bytes(self._bundle.control)
+        self._shared: Planning | str = planner
+        if planner == "process" and self._bundle.what != "policy":
+            budget_s = SHARE / hz
+            self._shared = start_planner_process(folder, self._bundle, self._bundle.build(), budget_s, 1 / hz)
+        elif planner == "process":
+            self._shared = "inline"
+        self._warm_up()
+        self._threads = ThreadPoolExecutor(max_workers=clients, thread_name_prefix="client")
+
+    def metadata(self) -> dict[str, Any]:
+        """The first message to every client."""
+        control = self._bundle.control
+        return {
+            **{key: value for key, value in control.to_json().items() if key in ("observation", "action")},
+            "hz": self._hz,
+            "horizon": self._bundle.config["planner"].get("horizon", 1),
+            "task": control.env.task,
+            "sha256": self._bundle.sha256,
+            "needs_session_id": False,
+        }
+
+    async def run(self, ready: Callable[[int], None], stop: asyncio.Event) -> None:
+        """Serve until `stop` is set; `ready` gets the port once clients can connect."""
+        async with serve(
+            self._client,
+            self._host,
+            self._port,
+            process_request=self._answer_http,
+            compression=None,
+            max_size=self._max_bytes,
+            max_queue=2,
+            open_timeout=10,
+            ping_interval=20,
+            ping_timeout=60,
+        ) as server:
+            ready(_port(server))
+            await stop.wait()
+
+    def close(self) -> None:
+        """End the planner's process and the threads."""
+        if not isinstance(self._shared, str):
+            self._shared.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _answer_http(self, connection: ServerConnection, request: Request) -> Response | None:
+        if request.path == "/healthz":
+            return connection.respond(http.HTTPStatus.OK, "OK\n")
+        if self._api_key is not None and not _authorized(request.headers, self._api_key):
+            return connection.respond(http.HTTPStatus.UNAUTHORIZED, "expected Authorization: Api-Key ...\n")
+        if self._connected >= self._clients:
+            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, f"{self._clients} clients are connected\n")
+        return None
+
+    async def _client(self, connection: ServerConnection) -> None:
+        self._connected += 1
+        loop = asyncio.get_running_loop()
+        try:
+            session = await loop.run_in_executor(self._threads, self._session)
+            await connection.send(pack(self.metadata()))
+            async for frame in connection:
+                try:
+                    if not isinstance(frame, bytes):
+                        raise BadMessage("message: expected a binary frame")
+                    reply = await loop.run_in_executor(self._threads, session.answer, frame)
+                except BadMessage as error:
+                    # the text frame is the protocol's way to say so; no traceback leaves this machine
+                    await connection.send(str(error)[:1000])
+                    await connection.close(1011, "bad message")
+                    return
+                await connection.send(reply)
+        except ConnectionClosed:
+            pass
+        finally:
+            self._connected -= 1
+
+    def _session(self) -> "Session":
+        return Session(Controller(self._bundle, hz=self._hz, planner=self._shared))
+
+    def _warm_up(self) -> None:
+        """One whole decision before anybody can connect."""
+        session, env = self._session(), self._bundle.control.env
+        rng = np.random.default_rng(0)
+        seen: dict[str, Any] = {n: rng.integers(0, 256, (h, w, c), np.uint8) for n, (c, h, w) in env.images.items()}
+        seen |= {name: np.zeros(size, np.float32) for name, size in env.vectors.items()}
+        session.answer(pack(seen))
+
+
+class Session:
+    """One client: its controller, and the time that the last answer took."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller, self._previous_ms = controller, 0.0
+        self._lock = threading.Lock()
+        env = controller.control.env
+        self._names = [*env.images, *env.vectors]
+        self._only_image = next(iter(env.images)) if len(env.images) == 1 else None
+
+    def answer(self, frame: bytes) -> bytes:
+        """The reply to one observation; raises BadMessage."""
+        start = time.perf_counter()
+        message = unpack(frame)
+        with self._lock:
+            if message.pop("reset", False):
+                self._controller.reset()
+            if message.pop("release", False):
+                self._controller.release()
+            sequence = message.get("sequence")
+            if sequence is not None and type(sequence) is not int:
+                raise BadMessage("sequence: expected a whole number")
+            observation = self._observation(message)
+            # a client's clock is not this machine's: what has arrived counts as new
+            _, status = self._controller.step(observation, time.monotonic(), sequence)
+            actions = self._controller.chunk()
+        infer_ms = 1e3 * (time.perf_counter() - start)
+        reply = {
+            "actions": actions,
+            "status": {
+                **{key: getattr(status, key) for key in ("source", "observation", "late", "faults", "message")},
+                **{key: getattr(status, key) for key in ("number", "plan_age", "limited")},
+                **{key: getattr(status, key) for key in ("predicted_return", "prediction_error")},
+            },
+            "server_timing": {"infer_ms": infer_ms, "prev_total_ms": self._previous_ms},
+        }
+        packed = pack(reply)
+        self._previous_ms = 1e3 * (time.perf_counter() - start)
+        return packed
+
+    def _observation(self, message: dict[str, Any]) -> dict[str, Any]:
+        """What of a message is seen, under the agent's names: `observation/NAME`, or NAME; `image` for the only one."""
+        seen = {}
+        for key, value in message.items():
+            if key in OWN:
+                continue
+            name = key.removeprefix(PREFIX)
+            if name == "image" and name not in self._names and self._only_image is not None:
+                name = self._only_image
+            seen[name] = value
+        return seen
+
+
+def _authorized(headers: Headers, api_key: str) -> bool:
+    said = headers.get("Authorization", "")
+    return hmac.compare_digest(said.encode(), f"Api-Key {api_key}".encode())
+
+
+def _message_bytes(control: ControlSpec) -> int:
+    images = [c * h * w for c, h, w in control.env.images.values()]
+    return 1_000_000 + sum(max(RAW_CAMERA * size, 3 * 1920 * 1080) for size in images)
+
+
+def _port(server: Server) -> int:
+    return int(next(iter(server.sockets)).getsockname()[1])

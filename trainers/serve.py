@@ -1,0 +1,104 @@
+"""A bundle as a policy server: `python -m trainers.serve bundle=bundle/ port=8000 hz=20`."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from trainers.command.arguments import BadArguments, Command, Key
+from trainers.command.entry import run
+
+COMMAND = Command(
+    name="serve",
+    summary=(
+        "Serves a bundle over the OpenPI policy WebSocket, a controller for each client. Once clients can connect, one "
+        "JSON line with `port` is printed; Ctrl-C or SIGTERM ends it."
+    ),
+    keys={
+        "bundle": Key("a folder that `trainers.export` wrote", required=True),
+        "port": Key("0 takes a free one", "8000"),
+        "host": Key("to listen at; other machines reach only what is not 127.0.0.1", "127.0.0.1"),
+        "hz": Key("decisions per second of a client; the bundle's own by default"),
+        "clients": Key("at most, at once", "8"),
+        "max_bytes": Key("of a message; enough for one full HD frame of each camera by default"),
+        "api_key_file": Key("a file with the key that clients must send; or set WORLDMODEL_API_KEY"),
+        "planner": Key("process, which a watchdog can kill and start again, or inline", "process"),
+    },
+    first="bundle",
+    word="BUNDLE",
+    notes="""  bundle port=8000 hz=20
+  bundle host=0.0.0.0 api_key_file=key.txt""",
+)
+
+
+def main(arguments: Sequence[str]) -> dict[str, Any]:
+    """Serve until a signal comes; returns what is printed as the last line."""
+    own = COMMAND.parse(arguments).own
+    if missing := [name for name in ("msgpack", "websockets") if find_spec(name) is None]:
+        raise BadArguments(f"serve needs {' and '.join(missing)}: pip install 'worldmodel[deploy]'")
+    # torch takes seconds to load: help is answered before
+    import torch
+
+    from trainers.bundle.bundle import read_bundle
+    from trainers.command.configuration import BadConfig, whole_number
+    from trainers.deployment.drive import number
+    from trainers.deployment.server import PolicyServer
+
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    port, clients = whole_number("port", own["port"], least=0), whole_number("clients", own["clients"])
+    if port > 65535:
+        raise BadConfig(f"port: expected 0 to 65535, got {port}")
+    if own["planner"] not in ("process", "inline"):
+        raise BadConfig(f"planner: expected process or inline, got {own['planner']!r}")
+    folder = Path(own["bundle"]).expanduser()
+    hz = number("hz", own["hz"], read_bundle(folder).control.hz, least=0.01)
+    limit = None if own["max_bytes"] is None else whole_number("max_bytes", own["max_bytes"])
+    server = PolicyServer(
+        folder,
+        hz=hz,
+        host=own["host"],
+        port=port,
+        api_key=_api_key(own["api_key_file"]),
+        clients=clients,
+        max_bytes=limit,
+        planner=own["planner"],
+    )
+    try:
+        asyncio.run(_serve(server, {"bundle": str(folder), "host": own["host"], "hz": hz}))
+    except OSError as error:
+        raise BadConfig(f"port: expected one to listen at, got {own['host']}:{port} ({error.strerror})") from error
+    finally:
+        server.close()
+    return {"status": "stopped", "bundle": str(folder)}
+
+
+async def _serve(server: Any, facts: dict[str, Any]) -> None:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await server.run(lambda port: print(json.dumps({"status": "ready", "port": port, **facts}), flush=True), stop)
+
+
+def _api_key(file: str | None) -> str | None:
+    if file is None:
+        return os.environ.get("WORLDMODEL_API_KEY") or None
+    try:
+        key = Path(file).expanduser().read_text().strip()
+    except OSError as error:
+        raise BadArguments(f"api_key_file: expected a file, got {file} ({error.strerror})") from error
+    if not key:
+        raise BadArguments(f"api_key_file: expected a key in {file}, got nothing")
+    return key
+
+
+command = partial(run, main, usage=COMMAND.help())
+
+if __name__ == "__main__":
+    sys.exit(command())
