@@ -8,17 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trainers.command.arguments import Command, at_home
-from trainers.command.configuration import (
-    PLAIN,
-    BadConfig,
-    load_config,
-    override_saved,
-    read_yaml,
-    run_title,
-    task_names,
-)
+from trainers.command.arguments import Command
+from trainers.command.configuration import BadConfig, override_saved, read_yaml, run_title, task_names
 from trainers.command.entry import is_first_rank, run
+from trainers.command.new_run import from_anywhere, new_configuration, paths_at_home
 from trainers.command.preflight import check
 from trainers.run_folder.paths import RunPaths
 
@@ -74,31 +67,18 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
 
 def _configure(arguments: Sequence[str]) -> tuple[dict[str, Any], RunPaths]:
     """The configuration, new or of the run to resume, and the run folder."""
-    given = [text.split("=", 1) for text in arguments]
-    arguments = [f"{key}={at_home(value) if key in PLAIN else value}" for key, value in given]
+    arguments = paths_at_home(arguments)
     named = dict(text.split("=", 1) for text in arguments)
     if named.get("resume", "") not in ("", "null"):
         config, root = _resumed(Path(named["resume"]), arguments)
+        config = from_anywhere(config)
     else:
-        model = named.get("data.model", "") if named.get("data") == "imagined" else ""
-        config = _imagining(Path(model), arguments) if model else load_config(arguments)
+        config = new_configuration(arguments)
         root = _new_root(config)
     root = root.resolve()
     if is_first_rank():
         os.environ[RUN_DIR] = str(root)
-    return _anywhere(config) | {"run_dir": str(root)}, RunPaths(root)
-
-
-def _anywhere(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration with paths that mean the same in every working folder, so that a resume finds them."""
-    data = config["data"]
-    given = {key: data[key] for key in ("model", "cache") if data.get(key)}
-    paths = {key: str(Path(path).absolute()) for key, path in given.items()}
-    if data.get("uri"):
-        from datamodules.formats.uri import absolute  # numpy, which help is answered without
-
-        paths = {"cache": str(Path("cache").absolute()), **paths, "uri": absolute(data["uri"])}
-    return config | {"data": {**data, **paths}, "resume": config["resume"] and str(Path(config["resume"]).absolute())}
+    return config | {"run_dir": str(root)}, RunPaths(root)
 
 
 def _resumed(root: Path, arguments: Sequence[str]) -> tuple[dict[str, Any], Path]:
@@ -114,20 +94,6 @@ def _resumed(root: Path, arguments: Sequence[str]) -> tuple[dict[str, Any], Path
         if before != now:
             raise BadConfig(f"trainer.{key}: expected {before} as in the run to resume, got {now}")
     return config, root
-
-
-def _imagining(model: Path, arguments: Sequence[str]) -> dict[str, Any]:
-    """The configuration of the run that a model comes from, with overrides on top, to learn in its imagination."""
-    root = model.resolve().parent.parent if (model / "manifest.json").exists() else model.resolve()
-    saved = read_yaml(root / "config.yaml") | {"run_dir": None, "resume": None}
-    learned_from = saved["data"]
-    config = override_saved(saved, ["data=imagined", *(text for text in arguments if text != "data=imagined")])
-    data = config["data"]
-    if data["uri"] is None:
-        own = {"uri": f"segments:{root / 'replay'}"}
-        keys = ("uri", "cache", "alignment", "actions")
-        data |= {key: learned_from.get(key) for key in keys} if "uri" in learned_from else own
-    return config
 
 
 def _new_root(config: dict[str, Any]) -> Path:

@@ -1,0 +1,55 @@
+"""The configuration that a new run has, by what is typed for it: the same for one run and for each of a sweep."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trainers.command.arguments import at_home
+from trainers.command.configuration import PLAIN, load_config, override_saved, read_yaml
+
+
+def new_configuration(overrides: Sequence[str]) -> dict[str, Any]:
+    """What a run without a past is configured with: paths are absolute, a model brings its own run's configuration.
+
+    Args:
+        overrides: `key=value` and `group=name`, as typed.
+
+    Raises:
+        BadConfig: names the key.
+    """
+    overrides = paths_at_home(overrides)
+    named = dict(text.split("=", 1) for text in overrides)
+    model = named.get("data.model", "") if named.get("data") == "imagined" else ""
+    return from_anywhere(_imagining(Path(model), overrides) if model else load_config(overrides))
+
+
+def paths_at_home(overrides: Sequence[str]) -> list[str]:
+    """Overrides with every path of one's home (`run_dir=~/run`) written in full."""
+    given = [text.split("=", 1) for text in overrides]
+    return [f"{key}={at_home(value) if key in PLAIN else value}" for key, value in given]
+
+
+def from_anywhere(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with paths that mean the same in every working folder, so that a resume finds them."""
+    data = config["data"]
+    given = {key: data[key] for key in ("model", "cache") if data.get(key)}
+    paths = {key: str(Path(path).absolute()) for key, path in given.items()}
+    if data.get("uri"):
+        from datamodules.formats.uri import absolute  # numpy, which help is answered without
+
+        paths = {"cache": str(Path("cache").absolute()), **paths, "uri": absolute(data["uri"])}
+    return config | {"data": {**data, **paths}, "resume": config["resume"] and str(Path(config["resume"]).absolute())}
+
+
+def _imagining(model: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """The configuration of the run that a model comes from, with overrides on top, to learn in its imagination."""
+    root = model.resolve().parent.parent if (model / "manifest.json").exists() else model.resolve()
+    saved = read_yaml(root / "config.yaml") | {"run_dir": None, "resume": None}
+    learned_from = saved["data"]
+    config = override_saved(saved, ["data=imagined", *(text for text in overrides if text != "data=imagined")])
+    data = config["data"]
+    if data["uri"] is None:
+        own = {"uri": f"segments:{root / 'replay'}"}
+        keys = ("uri", "cache", "alignment", "actions")
+        data |= {key: learned_from.get(key) for key in keys} if "uri" in learned_from else own
+    return config
