@@ -55,6 +55,7 @@ EXTRA = {
     "benchmark act": ("repeats=1",),
     "doctor": ("task=toy_point",),
     "report": (),
+    "sweep": (*FIT, "task=toy_point", "seed=0", "task.env_steps=26", "trainer.accelerator=cpu"),
 }
 
 

@@ -1,4 +1,4 @@
-"""One self-contained report.html from a run folder: `python -m trainers.report runs/<task>/<time>`."""
+"""One self-contained report.html from a run, or from many: `python -m trainers.report runs/<task>/<time>`."""
 
 import sys
 from collections.abc import Sequence
@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from trainers.command.arguments import Command, Key
+from trainers.command.configuration import BadConfig
 from trainers.command.entry import run
 
 COMMAND = Command(
     name="report",
     summary=(
         "Writes a run's page: the learning curve beside the published ones, films, what the model imagines, losses "
-        "and times. It is one file that loads nothing, so it can be mailed."
+        "and times. Of a folder of runs, a sweep's or any other, it writes one page on all: curves by task, means and "
+        "IQM with intervals, profiles, wall-clock, planner exploitation, and the same as CSV. A page is one file that "
+        "loads nothing, so it can be mailed."
     ),
     keys={
-        "run": Key("a run folder, finished or not", required=True, aliases=("checkpoint",)),
+        "run": Key("a run folder, finished or not, or a folder of them", required=True, aliases=("checkpoint",)),
+        "against": Key("of a folder of runs: another one, for the probability of improvement"),
         "out": Key("the file or the folder to write: RUN/report.html by default"),
     },
     first="run",
@@ -24,14 +28,32 @@ COMMAND = Command(
 
 
 def main(arguments: Sequence[str]) -> dict[str, Any]:
-    """Write the report of a run; returns where it is."""
+    """Write the report of a run or of many; returns where it is, and the figures of many."""
     own = COMMAND.parse(arguments).own
+    root, out = Path(own["run"] or "").expanduser(), Path(own["out"]) if own["out"] else None
     # numpy and the drawing take a second to load: help is answered before
-    from trainers.reporting.page import write_report
-    from trainers.run_folder.find import find_run
+    from trainers.reporting.run_set import holds_runs
+    from trainers.run_folder.find import find_run, is_run
 
-    root = find_run(Path(own["run"] or ""), key="run")
-    return {"report": str(write_report(root, out=Path(own["out"]) if own["out"] else None)), "run_dir": str(root)}
+    if not is_run(root) and holds_runs(root):
+        return _report_many(root, own["against"], out)
+    if own["against"]:
+        raise BadConfig(f"against: expected a folder of many runs to compare, got {root}")
+    from trainers.reporting.page import write_report
+
+    root = find_run(root, key="run")
+    return {"report": str(write_report(root, out=out)), "run_dir": str(root)}
+
+
+def _report_many(root: Path, against: str | None, out: Path | None) -> dict[str, Any]:
+    from trainers.reporting.figures import figures
+    from trainers.reporting.run_set import read_runs
+    from trainers.reporting.sweep_page import write_sweep_report
+
+    runs = read_runs(root)
+    others = read_runs(Path(against).expanduser()) if against else None
+    path = write_sweep_report(runs, against=others, out=out)
+    return {"report": str(path), **figures(runs, against=others)}
 
 
 command = partial(run, main, usage=COMMAND.help())

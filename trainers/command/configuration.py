@@ -10,7 +10,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -92,6 +92,28 @@ def load_config(overrides: Sequence[str]) -> dict[str, Any]:
 def _search_path() -> list[str]:
     folders = [f"file://{folder}" for folder in config_folders()[1:] if folder.is_dir()]
     return ["hydra.searchpath=[" + ",".join(map(_quoted, folders)) + "]"] if folders else []
+
+
+def choices(override: str) -> list[str]:
+    """The overrides that a comma list or a range means: `seed=0,1` as `seed=0` and `seed=1`, any other as it is.
+
+    A list in brackets is one value, and so is a text in quotes.
+
+    Raises:
+        BadConfig: another kind of sweep, such as `interval(0,1)`.
+    """
+    key, _, _ = override.partition("=")
+    parsed = _parsed(override)
+    if parsed is None or not parsed.is_sweep_override():
+        return [override]
+    if not (parsed.is_choice_sweep() or parsed.is_range_sweep()):
+        raise BadConfig(f"{key}: expected a value or several with commas between them, got {override}")
+    texts = list(parsed.sweep_string_iterator())
+    if isinstance(sweep := parsed.value(), ChoiceSweep):
+        # as typed: the library escapes the colon of gym:CartPole-v1
+        plain = [isinstance(one, str) and not isinstance(one, QuotedString) for one in sweep.list]
+        texts = [str(one) if is_plain else text for one, text, is_plain in zip(sweep.list, texts, plain, strict=True)]
+    return [f"{key}={text}" for text in texts]
 
 
 def override_saved(saved: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -86,6 +86,41 @@ def line_chart(
     return figure
 
 
+def interval_chart(
+    rows: Sequence[tuple[str, float, tuple[float, float] | None, str]],
+    *,
+    x_label: str,
+    limits: tuple[float, float] | None = None,
+    level: float | None = None,
+) -> Any:
+    """Values as dots with their intervals, a row each from the top, as a Figure; None where there is no row.
+
+    Args:
+        rows: label, value, (low, high) or None, and a name of COLOURS.
+        limits: of the axis.
+        level: where a dotted line stands.
+    """
+    if not rows:
+        return None
+    figure, axes = new_figure(size=(8.6, 0.55 + 0.27 * len(rows)))
+    axes.grid(visible=False, axis="y")
+    axes.grid(axis="x", color=COLOURS["rule"], linewidth=0.8)
+    if level is not None:
+        axes.axvline(level, color=COLOURS["faint"], linestyle=":", linewidth=1.2)
+    for place, (_, value, interval, colour) in enumerate(rows):
+        if interval is not None:
+            axes.plot(
+                interval, (place, place), "-", color=COLOURS[colour], linewidth=5, alpha=0.3, solid_capstyle="butt"
+            )
+        axes.plot([value], [place], "o", color=COLOURS[colour], markersize=5.5)
+    axes.set(yticks=range(len(rows)), yticklabels=[row[0] for row in rows], xlabel=x_label)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(limits or (min(0.0, axes.get_xlim()[0]), axes.get_xlim()[1]))
+    for label in axes.get_yticklabels():
+        label.set_parse_math(False)
+    return figure
+
+
 def new_figure(*, size: tuple[float, float], columns: int = 1, **grid: Any) -> tuple[Any, Any]:
     """A Figure of `size` inches and its Axes (an array of them for several columns), in this project's looks."""
     from matplotlib.figure import Figure  # takes a second to load
@@ -173,7 +208,8 @@ def _draw(axes: Any, one: Series) -> None:
     else:
         few = one.low is not None and len(one.x) <= 40
         marker = {"marker": "o", "markersize": 5, "markerfacecolor": colour} if few or len(one.x) == 1 else {}
-        axes.plot(one.x, one.y, one.style, color=colour, linewidth=LINES.get(one.colour, 1.5), **marker)
+        # the last dot stands on the edge of the axes
+        axes.plot(one.x, one.y, one.style, color=colour, linewidth=LINES.get(one.colour, 1.5), clip_on=False, **marker)
     if one.low is not None and one.high is not None:
         axes.fill_between(one.x, one.low, one.high, color=colour, alpha=0.15, linewidth=0)
 

@@ -104,7 +104,7 @@ def _tiles(run: Run) -> list[tuple[str, str]]:
     counts = [(name.replace("_", " "), _counter(run, name)) for name in COUNTERS]
     tiles = [
         *((name, f"{value:,.0f}" if value is not None else "") for name, value in counts),
-        ("wall time", _duration(seconds) if seconds is not None else ""),
+        ("wall time", duration(seconds) if seconds is not None else ""),
         ("best evaluation", f"{best.max():.0f}" if len(best) else ""),
         ("parameters", short(params) if is_number(params) else ""),
         ("render", " / ".join(filter(None, (_plain(run.find(key)) for key in ("look", "backend"))))),
@@ -246,7 +246,7 @@ def _time(run: Run) -> dict[str, Any] | None:
     total = sum(seconds.values())
     if not total > 0:
         return None
-    parts = [{"name": key, "share": value / total, "duration": _duration(value)} for key, value in seconds.items()]
+    parts = [{"name": key, "share": value / total, "duration": duration(value)} for key, value in seconds.items()]
     # without environments nothing was collected: the counters are those of the recording
     counted = COUNTERS if run.last("time/env") else ("updates",)
     rates = [f"{short((_counter(run, name) or 0) / total)} {name.replace('_', ' ')}" for name in counted]
@@ -308,7 +308,8 @@ def _plain(value: Any) -> str:
     return "" if value in (None, "none") else f"{value:,.10g}" if isinstance(value, float) else str(value)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in the unit that suits them: 2 h 05 min, 3.1 min, 12.0 s."""
     minutes, hours = seconds / 60, seconds / 3600
     if hours >= 1:
         return f"{int(hours)} h {int(minutes) % 60:02d} min"

@@ -15,7 +15,7 @@ def find_run(path: Path, *, key: str) -> Path:
     path = path.expanduser()
     if (path / "manifest.json").exists():
         path = path.resolve().parent.parent
-    if _is_run(path):
+    if is_run(path):
         return path
     inside = [run.parent for depth in ("*", "*/*") for run in path.glob(f"{depth}/config.yaml")]
     newest = max(inside, key=lambda run: run.stat().st_mtime, default=None)
@@ -26,7 +26,7 @@ def find_run(path: Path, *, key: str) -> Path:
 def data_uri(text: str) -> str:
     """The address of recorded episodes; a run folder means those that it collected, or else that it learned from."""
     path = Path(text.removeprefix("segments:")).expanduser()
-    if not _is_run(path):
+    if not is_run(path):
         return text
     if (path / "replay").is_dir():
         return f"segments:{path / 'replay'}"
@@ -36,7 +36,8 @@ def data_uri(text: str) -> str:
     return str(uri)
 
 
-def _is_run(path: Path) -> bool:
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run's: a checkpoint or a sweep is none."""
     return any((path / name).is_file() for name in RECORDS)
 
 

@@ -70,10 +70,15 @@ def read_run(run_dir: Path) -> Run:
         metrics=read_metrics(run_dir / "metrics.csv"),
         config=_yaml(config_text),
         config_text=config_text,
-        results=_json(run_dir / "results.json"),
-        versions=_json(run_dir / "versions.json"),
-        spec=_json(run_dir / "spec.json"),
+        results=read_results(run_dir),
+        versions=read_json(run_dir / "versions.json"),
+        spec=read_json(run_dir / "spec.json"),
     )
+
+
+def read_results(run_dir: Path) -> dict[str, Any]:
+    """The results that a run wrote at its end, or where it was stopped; {} where there are none."""
+    return read_json(run_dir / "results.json")
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -101,7 +106,8 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A record, {} where the file is missing or holds no JSON object."""
     try:
         value = json.loads(_text(path) or "{}")
     except ValueError:

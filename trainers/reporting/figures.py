@@ -1,0 +1,79 @@
+"""The figures of a set of runs that a program reads: what the sweep and its report both print."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from trainers.reporting import aggregates
+from trainers.reporting.aggregates import Scores
+from trainers.reporting.published_curves import return_at
+from trainers.reporting.run_set import RunResult, RunSet
+
+MARKS = (50_000, 100_000, 200_000, 500_000)  # env_steps at which published returns are compared
+
+
+def figures(runs: RunSet, *, against: RunSet | None = None) -> dict[str, Any]:
+    """Counts, means and intervals over the finished runs of a set; numbers that nothing is known of are None.
+
+    Args:
+        runs: whose figures.
+        against: a set to compare with, task by task.
+
+    Returns:
+        Counts, `return_mean` (over tasks of the mean over seeds), `iqm` and `iqm_ci95` (of all runs), the same by
+        task, and by variant where there are several.
+    """
+    states = [run.state for run in runs.runs]
+    result: dict[str, Any] = {
+        "runs": len(states),
+        "finished": states.count("finished"),
+        "failed": states.count("failed"),
+    }
+    result |= {**_summary(runs.scores()), "out": str(runs.root)}
+    result["tasks"] = {task: _of_task(runs.of(task=task)) for task in runs.tasks}
+    if len(runs.variants) > 1:
+        result["variants"] = {name: _summary(runs.scores(name)) for name in runs.variants}
+    return result | (_improvement(runs.scores(), against) if against is not None else {})
+
+
+def marks(runs: RunSet) -> list[int]:
+    """The places of MARKS that some run has come to."""
+    furthest = max(
+        (float(run.curve("env_steps")[0][-1]) for run in runs.runs if len(run.curve("env_steps")[0])), default=0
+    )
+    return [mark for mark in MARKS if mark <= furthest]
+
+
+def return_at_mark(run: RunResult, mark: int) -> float:
+    """A run's return at a place, by the definition of published curves; NaN where it did not come so far."""
+    places, returns = run.curve("env_steps")
+    return return_at(mark, places, returns) if len(places) and places[-1] >= mark else float("nan")
+
+
+def _summary(scores: Scores) -> dict[str, Any]:
+    if not scores:
+        return {"return_mean": None, "iqm": None, "iqm_ci95": None, "seeds": None}
+    mean, _ = aggregates.estimate(scores, aggregates.mean)
+    iqm, interval = aggregates.estimate(scores, aggregates.iqm)
+    seeds = sorted({len(group) for group in scores.values()})
+    return {"return_mean": mean, "iqm": iqm, "iqm_ci95": interval, "seeds": seeds[0] if len(seeds) == 1 else seeds}
+
+
+def _of_task(runs: list[RunResult]) -> dict[str, Any]:
+    finals = np.array([run.return_mean for run in runs if run.is_finished], dtype=np.float64)
+    mean, interval = aggregates.estimate({"": finals}, aggregates.mean) if len(finals) else (None, None)
+    result: dict[str, Any] = {"return_mean": mean, "return_ci95": interval, "seeds": len(finals)}
+    for mark in MARKS:
+        at = [value for run in runs if math.isfinite(value := return_at_mark(run, mark))]
+        if at:
+            result[f"return_at_{mark}"] = float(np.mean(at))
+    return result
+
+
+def _improvement(scores: Scores, against: RunSet) -> dict[str, Any]:
+    others = against.scores()
+    shared = scores.keys() & others.keys()
+    probability, interval = aggregates.probability_of_improvement(scores, others) if shared else (None, None)
+    names = {"probability_of_improvement": probability, "probability_of_improvement_ci95": interval}
+    return {**names, "against": str(against.root)}

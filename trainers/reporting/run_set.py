@@ -1,0 +1,197 @@
+"""A folder of runs as a record: what each came to, by task, variant and seed, and the curves of its evaluations."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from trainers.command.configuration import BadConfig
+from trainers.run_folder.read import is_number, leaves, read_json
+from trainers.run_folder.read_metrics import read_columns
+from trainers.sweeping.record import FILE, RunRecord, read_sweep
+
+EVALUATION, PREDICTED, REALISED = "eval/return_mean", "plan/predicted_return", "plan/realised_return"
+COLUMNS = ("env_steps", "decisions", "updates", "seconds", "train/random_return", EVALUATION, PREDICTED, REALISED)
+# settings that say nothing of the method: the task and its length, the seed, where things lie, what is logged
+NO_METHOD = (
+    "task.",
+    "seed",
+    "run_dir",
+    "resume",
+    "format",
+    "parts",
+    "logger.",
+    "checkpoint.",
+    "data.cache",
+    "data.uri",
+)
+MOST_KEYS = 4  # of a variant's name
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """What one run of a set came to; None or empty where it is not known.
+
+    Args:
+        name: of its folder in the set.
+        task, seed, variant: what runs are grouped and compared by; variant "" where all have the same settings.
+        state: of a sweep's record, or "finished" and "unfinished".
+        return_mean: of the final evaluation.
+        action_repeat, look: as the environment was made.
+        metrics: columns of metrics.csv, each [rows].
+        error: why it failed.
+    """
+
+    name: str
+    task: str
+    seed: int | None
+    variant: str = ""
+    state: str = "unfinished"
+    return_mean: float | None = None
+    returns: tuple[float, ...] = ()
+    action_repeat: int | None = None
+    look: str = ""
+    commit: str = ""
+    device: str = ""
+    metrics: Mapping[str, Array] = field(default_factory=dict)
+    error: str = ""
+    last_lines: tuple[str, ...] = ()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its return is its final one."""
+        return self.state == "finished" and self.return_mean is not None
+
+    def curve(self, axis: str) -> tuple[Array, Array]:
+        """Its evaluations: places on a counter ("env_steps" or "seconds") and mean returns, both [N] in order."""
+        return self.column(EVALUATION, axis)
+
+    def column(self, name: str, axis: str = "env_steps") -> tuple[Array, Array]:
+        """Places and finite values [N] of a column, of several at one place the last."""
+        values, places = self.metrics.get(name), self.metrics.get(axis)
+        if values is None or places is None:
+            return np.empty(0), np.empty(0)
+        keep = np.isfinite(values) & np.isfinite(places)
+        last = dict(zip(places[keep].tolist(), values[keep].tolist(), strict=True))
+        return np.array(sorted(last)), np.array([last[place] for place in sorted(last)])
+
+    def last(self, name: str) -> float | None:
+        """The last finite value of a column."""
+        values = self.metrics.get(name, np.empty(0))
+        values = values[np.isfinite(values)]
+        return float(values[-1]) if len(values) else None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSet:
+    """The runs of a folder."""
+
+    root: Path
+    runs: tuple[RunResult, ...]
+
+    @property
+    def tasks(self) -> list[str]:
+        """Sorted names."""
+        return sorted({run.task for run in self.runs})
+
+    @property
+    def variants(self) -> list[str]:
+        """In the order in which they come."""
+        return list(dict.fromkeys(run.variant for run in self.runs))
+
+    def of(self, *, task: str | None = None, variant: str | None = None) -> list[RunResult]:
+        """The runs of a task, of a variant, of both."""
+        return [run for run in self.runs if task in (None, run.task) and variant in (None, run.variant)]
+
+    def scores(self, variant: str | None = None) -> dict[str, Array]:
+        """Final returns of finished runs by task, [S] each; without tasks that have none."""
+        groups = {task: self.of(task=task, variant=variant) for task in self.tasks}
+        finals = {task: [run.return_mean for run in group if run.is_finished] for task, group in groups.items()}
+        return {task: np.array(values, dtype=np.float64) for task, values in finals.items() if values}
+
+
+def holds_runs(root: Path) -> bool:
+    """Whether a folder is a sweep's, or one with run folders in it or one level deeper."""
+    return (root / FILE).is_file() or next(_run_folders(root), None) is not None
+
+
+def read_runs(root: Path) -> RunSet:
+    """Every run of a sweep, or every run folder in `root`, whatever state it is in; raises BadConfig where is none."""
+    records = read_sweep(root)
+    if records:
+        return RunSet(root, tuple(_of_sweep(root / name, record) for name, record in records.items()))
+    found = [(folder, _config(folder)) for folder in sorted(_run_folders(root))]
+    if not found:
+        raise BadConfig(f"run: expected a run folder or a folder of runs, got {root}")
+    names = _variant_names([config for _, config in found])
+    runs = [_read(folder, root, config) for folder, config in found]
+    return RunSet(root, tuple(replace(run, variant=name) for run, name in zip(runs, names, strict=True)))
+
+
+def _run_folders(root: Path) -> Any:
+    return (path.parent for depth in ("*", "*/*") for path in root.glob(f"{depth}/config.yaml"))
+
+
+def _of_sweep(folder: Path, record: RunRecord) -> RunResult:
+    facts = _facts(folder)
+    state = "finished" if facts.pop("state") == "finished" else record.state
+    return RunResult(
+        name=record.name,
+        task=facts.pop("task") or record.task,
+        seed=record.seed,
+        variant=record.variant,
+        state=state,
+        error=record.error or "",
+        last_lines=record.last_lines,
+        **facts,
+    )
+
+
+def _read(folder: Path, root: Path, config: Mapping[str, Any]) -> RunResult:
+    facts = _facts(folder)
+    task, seed = config.get("task"), config.get("seed")
+    named = str(task.get("name") or "") if isinstance(task, Mapping) else ""
+    name = str(folder.relative_to(root))
+    seed = seed if isinstance(seed, int) else None
+    return RunResult(name=name, seed=seed, **facts | {"task": facts["task"] or named or folder.parent.name})
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """What a run folder says of itself, without its configuration, which takes long to read."""
+    results, spec, versions = (read_json(folder / f"{name}.json") for name in ("results", "spec", "versions"))
+    mean, returns, repeat = results.get("return_mean"), results.get("returns"), spec.get("action_repeat")
+    return {
+        "task": str(results.get("task") or spec.get("task") or ""),
+        "state": "finished" if results.get("status") == "finished" else "unfinished",
+        "return_mean": float(mean) if is_number(mean) else None,
+        "returns": tuple(value for value in returns if is_number(value)) if isinstance(returns, list) else (),
+        "action_repeat": repeat if isinstance(repeat, int) else None,
+        "look": str(results.get("look") or spec.get("look") or ""),
+        "commit": str(versions.get("git_commit") or ""),
+        "device": str(versions.get("device") or ""),
+        "metrics": read_columns(folder / "metrics.csv", COLUMNS),
+    }
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is
+    try:
+        config = yaml.load((folder / "config.yaml").read_text(errors="replace"), loader)  # both are safe loaders
+    except (OSError, yaml.YAMLError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _variant_names(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """For each configuration the settings of the method in which it differs from others, "" where none does."""
+    flat = [{key: str(value) for key, value in leaves(config).items()} for config in configs]
+    keys = [key for key in dict.fromkeys(key for one in flat for key in one) if not key.startswith(NO_METHOD)]
+    differing = [key for key in keys if len({one.get(key) for one in flat}) > 1]
+    names = [", ".join(f"{key}={one[key]}" for key in differing[:MOST_KEYS] if key in one) for one in flat]
+    return [name + (", ..." if len(differing) > MOST_KEYS else "") for name in names]

@@ -1,0 +1,47 @@
+"""Train over tasks, seeds and options: `python -m trainers.sweep task=a,b seed=0,1,2 out=results/x`."""
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from trainers.command.arguments import Command, Key
+from trainers.command.entry import run
+
+COMMAND = Command(
+    name="sweep",
+    summary=(
+        "Trains every combination of what comma lists say, each as a process of `python -m trainers.fit` in a folder "
+        "of its own, as many at once as there are GPUs, or cores: one for each run. Called again it goes on: what is "
+        "finished is left out, what is half done is resumed, what failed is tried again. All combinations are checked "
+        "before one starts."
+    ),
+    keys={
+        "out": Key("the sweep's folder: OUT/sweep.json, OUT/logs, OUT/<run>, OUT/report.html", required=True),
+        "jobs": Key("runs at once, which then share all cores and GPUs: one core or GPU each by default"),
+        "launcher": Key("where runs are started, a file of trainers/sweeping/launchers", "local"),
+    },
+    overrides="of trainers.fit; key=a,b multiplies, key=[a,b] is one value",
+    notes="""  python -m trainers.sweep task=cartpole_balance,walker_walk seed=0,1,2 out=results/x
+  python -m trainers.sweep experiment=toy seed=0,1 planner=cem,icem out=results/planners
+  python -m trainers.sweep out=results/x                  go on with what it was told before
+  python -m trainers.report results/x                     its page, at any time
+
+Results: runs, finished, failed and failures; return_mean over tasks, iqm and iqm_ci95 over all runs; by task and by
+variant; out and report. The exit code is 1 where a run failed, 128 + N after signal N, which lets every run save.""",
+)
+
+
+def main(arguments: Sequence[str]) -> dict[str, Any]:
+    """Run a sweep; returns the results that are printed as the last line."""
+    parsed = COMMAND.parse(arguments)
+    # torch and the drawing take seconds to load: help is answered before
+    from trainers.sweeping.start import sweep
+
+    return sweep(parsed.overrides, **parsed.own)
+
+
+command = partial(run, main, usage=COMMAND.help())
+
+if __name__ == "__main__":
+    sys.exit(command())

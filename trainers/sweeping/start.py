@@ -1,0 +1,110 @@
+"""A sweep from checked arguments to its figures."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainers.command import registry
+from trainers.command.configuration import BadConfig, differences, read_yaml, whole_number
+from trainers.process.interrupt import Interrupt
+from trainers.reporting.figures import figures
+from trainers.reporting.run_set import read_runs
+from trainers.reporting.sweep_page import write_sweep_report
+from trainers.run_folder.find import RECORDS
+from trainers.sweeping.execute import Execution
+from trainers.sweeping.grid import PlannedRun, plan_runs
+from trainers.sweeping.launcher import Launcher
+from trainers.sweeping.record import SweepRecord, locked
+from trainers.sweeping.table import SweepTable
+
+LAUNCHERS = "trainers.sweeping.launchers"
+# where a run lies and what code wrote it, which say nothing of what it is
+PLACES = ("run_dir", "resume", "format")
+
+
+def sweep(overrides: Sequence[str], *, out: str, jobs: str | None, launcher: str) -> dict[str, Any]:
+    """Run every combination that is not finished; returns the results that are printed.
+
+    Args:
+        overrides: of configs/fit.yaml, with commas between several values; none: those of the sweep in `out`.
+        out: its folder.
+        jobs: how many at once; None: as many as cores or GPUs allow.
+        launcher: file in trainers/sweeping/launchers.
+
+    Raises:
+        BadConfig: before anything starts, where a combination cannot, or a run in `out` has another configuration.
+    """
+    root = Path(out).expanduser().absolute()
+    if any((root / name).is_file() for name in RECORDS):
+        raise BadConfig(f"out: expected a folder for many runs, got the run {root}")
+    record = SweepRecord(root)
+    runs = plan_runs(overrides, group=root.name) if overrides else _again(record)
+    _require_of_this_sweep(record, runs, overrides)
+    for run in runs:
+        _require_same_run(root / run.name, run)
+    starter = _launcher(launcher, runs, jobs=whole_number("jobs", jobs) if jobs else None)
+    with locked(root):
+        for run in runs:
+            record.add(run)
+        with Interrupt() as interrupt, SweepTable(record, runs, title=f"{root.name}: {starter.describe()}") as table:
+            Execution(record, starter, table, interrupt).run(runs)
+    if interrupt.received is not None:
+        table.say(f"stopped; python -m trainers.sweep out={out} continues")
+    return _results(record, interrupt, root)
+
+
+def _again(record: SweepRecord) -> list[PlannedRun]:
+    """The runs of a sweep that is continued by its folder alone."""
+    if not record.runs:
+        raise BadConfig(f"out: expected task=a,b and other keys, since there is no sweep in {record.root} to continue")
+    again = {run: plan_runs(run.overrides, group=record.root.name)[0] for run in record.runs.values()}
+    return [replace(planned, name=run.name, variant=run.variant) for run, planned in again.items()]
+
+
+def _require_of_this_sweep(record: SweepRecord, runs: Sequence[PlannedRun], overrides: Sequence[str]) -> None:
+    """Raise BadConfig where a sweep that exists would get runs of a task that nobody named."""
+    if not record.runs or any(run.name in record.runs for run in runs):
+        return
+    if not {text.partition("=")[0] for text in overrides} & {"task", "experiment", "data"}:
+        raise BadConfig(
+            f"task: expected the tasks of the runs to add to {record.root}, got none; "
+            "without any override the sweep continues"
+        )
+
+
+def _require_same_run(folder: Path, run: PlannedRun) -> None:
+    """Raise BadConfig for the first setting in which a run that has begun in `folder` is another than asked for."""
+    if not (folder / "config.yaml").exists():
+        return
+    free = (*PLACES, "task.env.look") if run.config["task"]["env"].get("look") == "auto" else PLACES
+    saved = read_yaml(folder / "config.yaml")
+    # the version of this project that wrote them is no setting: what it did not know has its default
+    for key, before, now in differences(saved, dict(run.config)):
+        if key not in free:
+            raise BadConfig(f"{key}: expected {before} as in the run in {folder}, got {now}; name another out=")
+
+
+def _launcher(name: str, runs: Sequence[PlannedRun], *, jobs: int | None) -> Launcher:
+    trainers = [run.config["trainer"] for run in runs]
+    devices = max(one["devices"] if isinstance(one["devices"], int) else 1 for one in trainers)
+    on_gpu = any(one["accelerator"] in ("auto", "gpu", "cuda") for one in trainers) and torch.cuda.is_available()
+    facts = {"runs": len(runs), "jobs": jobs, "devices": max(1, devices), "accelerator": "gpu" if on_gpu else "cpu"}
+    launcher: Launcher = registry.make(LAUNCHERS, name, key="launcher", **facts)
+    return launcher
+
+
+def _results(record: SweepRecord, interrupt: Interrupt, root: Path) -> dict[str, Any]:
+    """What the sweep came to; the exit code says whether every run finished."""
+    runs = read_runs(root)
+    failed = [run for run in record.runs.values() if run.state == "failed"]
+    results = {
+        "status": "interrupted" if interrupt.received is not None else "failed" if failed else "finished",
+        **figures(runs),
+        "failures": [{"name": run.name, "exit_code": run.exit_code, "error": run.error} for run in failed],
+        "report": str(write_sweep_report(runs)) if interrupt.received is None else None,
+        "exit_code": 128 + interrupt.received if interrupt.received is not None else int(bool(failed)),
+    }
+    return results
