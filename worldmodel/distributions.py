@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from worldmodel.interfaces import Noise
+from worldmodel.transfer import send
 
 Moments = tuple[Tensor, Tensor]  # mean and std, same shape
 Categoricals = tuple[Tensor]  # log probabilities [*R G K] of G groups of K classes
@@ -35,9 +36,9 @@ def _drawn(
     if isinstance(generator, Sequence):
         rows, several = shape[0] // len(generator), list(generator)
         assert rows * len(several) == shape[0], (shape, len(several))
-        return torch.cat([draw(rows, *shape[1:], generator=g, device=g.device) for g in several]).to(device)
+        return send(torch.cat([draw(rows, *shape[1:], generator=g, device=g.device) for g in several]), device)
     source = device if generator is None else generator.device
-    return draw(*shape, generator=generator, device=source).to(device)
+    return send(draw(*shape, generator=generator, device=source), device)
 
 
 def gaussian_kl(q: Moments, p: Moments) -> Float[Tensor, "*R"]:

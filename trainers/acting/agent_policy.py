@@ -11,6 +11,7 @@ from torch import Tensor
 from datamodules.observation import Observation
 from trainers.process.clock import Clock
 from worldmodel.interfaces import Acts, Carry
+from worldmodel.transfer import send
 
 
 class AgentPolicy:
@@ -34,11 +35,12 @@ class AgentPolicy:
         """Actions [n, A] for what n environments show, by name [n, ...]; those not ready [n] are forgotten."""
         carry, device = self._carry, self._carry.belief.device
         with self._clock.measure("plan"), torch.inference_mode():
+            opens = send(torch.from_numpy(is_first), device)
             if is_first.any():  # an episode that ended in NaN leaves nothing to the next one
-                carry = choose(torch.from_numpy(is_first).to(device), self._agent.initial_carry(len(ready)), carry)
+                carry = choose(opens, self._agent.initial_carry(len(ready)), carry)
             decision = self._agent.act(
-                {name: torch.from_numpy(rows).to(device) for name, rows in observation.items()},
-                torch.from_numpy(is_first).to(device),
+                {name: send(torch.from_numpy(rows), device) for name, rows in observation.items()},
+                opens,
                 carry,
                 noise_std=self._noise_std,
                 # always as many rows: the same sums in the same order, whoever is late
@@ -46,9 +48,11 @@ class AgentPolicy:
             )
             self._carry = decision.carry
             if not ready.all():
-                self._carry = choose(torch.from_numpy(ready).to(device), decision.carry, carry)
-            self.predicted.append(decision.predicted_return.float().cpu().numpy())
-            return decision.action.float().cpu().numpy()
+                self._carry = choose(send(torch.from_numpy(ready), device), decision.carry, carry)
+            # in one tensor: the host waits once
+            answer = torch.cat([decision.action.float(), decision.predicted_return.float()[:, None]], 1).cpu().numpy()
+            self.predicted.append(answer[:, -1])
+            return np.ascontiguousarray(answer[:, :-1])
 
 
 def choose(rows: Tensor, chosen: Carry, other: Carry) -> Carry:

@@ -57,7 +57,10 @@ def convert_checkpoint(checkpoint: Mapping[str, Any], *, path: object) -> dict[s
             converted["state_dict"] = _renamed(weights, _WEIGHTS)
     if version < 3 and "state_dict" in converted:
         converted["state_dict"] = _renamed(converted["state_dict"], _WEIGHTS_2)
-    return converted
+    if version < 3 and "module" in converted:
+        total, in_a_row = converted["module"]["skipped"]
+        converted["module"] = {**converted["module"], "skipped": [total, in_a_row, in_a_row]}
+    return converted if version == FORMAT else {**converted, "format": FORMAT}
 
 
 def convert_spec(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class WorldModelModule(pl.LightningModule):
         self.learning_rates = dict(learning_rates)
         self.clock = Clock()
         self.updates = 0
-        self.skipped, self._skipped_in_a_row = 0, 0
+        self._skips = torch.zeros(3, dtype=torch.int64)  # skipped updates: all, in a row up to now, most in a row
         self.latest: dict[str, float] = {}
         self._sums: dict[str, Tensor] = {}
         self._count = 0
@@ -111,10 +111,22 @@ class WorldModelModule(pl.LightningModule):
     def apply_gradients(self, optimizer: torch.optim.Optimizer) -> list[Tensor]:
         """Clip and step unless a gradient is not finite; the gradient norm of each group before clipping."""
         norms = [self._clip(group["params"]) for group in optimizer.param_groups]
-        if self._finite(norms):
-            optimizer.step()
-            self.agent.after_step()
+        bad = ~torch.stack(norms).isfinite().all()
+        adam: Any = self.optimizers(use_pl_optimizer=False)
+        adam.found_inf = bad.float()  # with which fused Adam leaves everything as it was
+        optimizer.step()
+        self.agent.after_step()
+        total, row, longest = self._skips.to(bad.device)
+        row = (row + 1) * bad
+        self._skips = torch.stack([total + bad, row, torch.maximum(longest, row)])
+        if bad.device.type == "cpu":  # elsewhere the host would wait for the device's queue: with the next metrics
+            self._require_finite()
         return norms
+
+    @property
+    def skipped(self) -> int:
+        """Updates whose gradients were not finite."""
+        return int(self._skips[0])
 
     @property
     def has_metrics(self) -> bool:
@@ -125,6 +137,7 @@ class WorldModelModule(pl.LightningModule):
         """Means over the updates since the last call: one synchronisation with the device, not one per update."""
         totals = torch.stack([*self._sums.values()]).tolist() if self._sums else []
         means = {name: total / self._count for name, total in zip(self._sums, totals, strict=True)}
+        self._require_finite()
         self._sums, self._count = {}, 0
         self.latest = means or self.latest
         return means
@@ -134,7 +147,7 @@ class WorldModelModule(pl.LightningModule):
         checkpoint["format"] = FORMAT
         checkpoint["module"] = {
             "updates": self.updates,
-            "skipped": [self.skipped, self._skipped_in_a_row],
+            "skipped": self._skips.tolist(),
             "clock": self.clock.state_dict(),
             "undrained": [self._sums, self._count],
         }
@@ -143,22 +156,16 @@ class WorldModelModule(pl.LightningModule):
         """Continue counting; a ValueError names the first weight that does not fit."""
         require_fit(self.state_dict(), checkpoint["state_dict"])
         state = checkpoint["module"]
-        self.updates, (self.skipped, self._skipped_in_a_row) = state["updates"], state["skipped"]
+        self.updates, self._skips = state["updates"], torch.tensor(state["skipped"])
         self._sums, self._count = state["undrained"]
         self.clock.load_state_dict(state["clock"])
 
     def _clip(self, weights: list[torch.nn.Parameter]) -> Tensor:
         return torch.nn.utils.clip_grad_norm_(weights, self.grad_clip, foreach=True)
 
-    def _finite(self, norms: list[Tensor]) -> bool:
-        if torch.stack(norms).isfinite().all():
-            self._skipped_in_a_row = 0
-            return True
-        self.skipped += 1
-        self._skipped_in_a_row += 1
-        if self._skipped_in_a_row >= self.patience:
+    def _require_finite(self) -> None:
+        if int(self._skips[2]) >= self.patience:
             raise NonFiniteTraining(f"gradients were not finite in {self.patience} updates in a row: lower the rates")
-        return False
 
     def _accumulate(self, metrics: Mapping[str, Tensor], norms: list[Tensor]) -> None:
         named = {

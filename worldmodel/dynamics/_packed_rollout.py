@@ -86,7 +86,7 @@ class State:
 
     def __init__(self, first: Float[Tensor, "R D"]) -> None:
         self._half = torch.add(0.5, first, alpha=0.5)
-        self._minus_one = first.new_tensor(-1.0)
+        self._minus_one = first.new_full((), -1.0)
 
     def mix(self, candidate: Float[Tensor, "R D"], update: Float[Tensor, "R D"], out: Float[Tensor, "R D"]) -> None:
         """h + update (2 candidate - 1 - h), kept and written to out."""

@@ -145,7 +145,8 @@ class GumbelMCTS(Search):
             child = tree.children[rows, node, edge]
             going = going & (child >= 0)
             node = torch.where(going, child, node)
-            if not going.any():
+            # elsewhere than on the CPU it costs more to know than to go on
+            if going.device.type == "cpu" and not going.any():
                 break
         new = tree.children[rows, last, taken] < 0
         state = simulator.step(tree.latent[rows, last], tree.actions[rows, last, taken])
@@ -160,7 +161,7 @@ class GumbelMCTS(Search):
         tree.value[:, number] = torch.where(broken, 0.0, _sound(simulator.value(state)))
         tree.actions[:, number] = self._sample(simulator, state, problem.generator)
         tree.steps[:, number] = tree.steps[rows, last] + 1
-        tree.children[rows[new], last[new], taken[new]] = number
+        tree.children[rows, last, taken] = torch.where(new, number, tree.children[rows, last, taken])
         # a path that ended at the greatest depth evaluates the node that is there already
         leaf = tree.children[rows, last, taken]
         self._back_up(simulator, tree, rows, path, leaf)
@@ -168,11 +169,10 @@ class GumbelMCTS(Search):
     def _root_choice(self, tree: Tree, gumbel: Tensor, visited: int, discount: float) -> Tensor:
         """The best survivor among the actions visited as often as the schedule says."""
         visits = tree.visits[:, 0]
-        wanted = torch.minimum(visits.amax(1), visits.new_tensor(float(visited)))
+        wanted = visits.amax(1).clamp_max(visited)
         # the first phase visits only the actions with the highest Gumbel scores
         allowed = (visits == wanted[:, None]) if visited else (visits == 0)
-        if not allowed.any(1).all():
-            allowed = torch.where(allowed.any(1, keepdim=True), allowed, True)
+        allowed = torch.where(allowed.any(1, keepdim=True), allowed, True)
         root = torch.zeros(len(gumbel), dtype=torch.long, device=gumbel.device)
         scores = gumbel + self._preference(tree, root, discount)
         return torch.where(allowed, scores, -torch.inf).argmax(1)

@@ -14,6 +14,7 @@ from torch import Tensor
 from worldmodel.interfaces import Noise
 from worldmodel.limits import require_number
 from worldmodel.planners.cem import CEM
+from worldmodel.transfer import send
 
 
 @dataclass(kw_only=True, eq=False)
@@ -83,7 +84,7 @@ def mixing(horizon: int, beta: float) -> Float[Tensor, "H H"]:
 
 def colour(white: Float[Tensor, "B N H A"], matrix: Float[Tensor, "H H"]) -> Float[Tensor, "B N H A"]:
     """White noise mixed over time."""
-    return torch.einsum("hk,bnka->bnha", matrix.to(white), white)
+    return torch.einsum("hk,bnka->bnha", send(matrix, white.device).to(white), white)
 
 
 make = ICEM

@@ -17,6 +17,7 @@ from worldmodel.planners.derivatives import discounts, expand
 from worldmodel.planners.lqr import Gains, cost_to_go
 from worldmodel.planners.search import Problem, Search
 from worldmodel.simulators.survival import SurvivalSimulator, may_end
+from worldmodel.transfer import send
 
 _STEPS = 0.5 ** torch.arange(11)
 _ACCEPTED = 1e-4  # of the improvement that the quadratic model promises
@@ -72,7 +73,8 @@ class ILQR(Search):
             damping = start.new_full((len(start),), self.damping)
             for _ in problem.rounds(range(problem.iterations)):
                 path, damping, improved = self._improve(simulator, path, damping)
-                if not improved.any() and (damping >= _MAX_DAMPING).all():
+                # elsewhere than on the CPU it costs more to know than to go on
+                if start.device.type == "cpu" and not improved.any() and (damping >= _MAX_DAMPING).all():
                     break
         return path.actions.nan_to_num(0.0), path.total
 
@@ -141,7 +143,7 @@ class ILQR(Search):
     def _search(self, simulator: Simulator, path: _Path, gains: list[Gains]) -> _Path:
         """The best of all step lengths, rolled out at once."""
         B, count = path.states.shape[0], len(_STEPS)
-        alpha = _STEPS.to(path.states).repeat(B)[:, None]
+        alpha = send(_STEPS, path.states.device).to(path.states).repeat(B)[:, None]
         state = path.states[:, 0].repeat_interleave(count, 0)
         states, actions = [state], []
         for k, gain in enumerate(gains):

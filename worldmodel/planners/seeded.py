@@ -13,6 +13,7 @@ from worldmodel.limits import require_number
 from worldmodel.planners.cem import CEM
 from worldmodel.planners.search import Problem
 from worldmodel.planners.shooting import Proposal, Scored, finite, moments
+from worldmodel.transfer import send
 
 
 @dataclass(kw_only=True, eq=False)
@@ -54,7 +55,7 @@ class SeededCEM(CEM):
 
     def of_elites(self, proposal: Proposal, top: Scored) -> Proposal:
         """Mean and std, weighted by rank; where none is finite, the proposal as it was."""
-        weights = self._weights[: top.scores.shape[1]].to(top.scores.device)
+        weights = send(self._weights[: top.scores.shape[1]], top.scores.device)
         return moments(proposal, top.actions, torch.where(finite(top.scores), weights, 0.0))
 
 

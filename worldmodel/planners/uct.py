@@ -17,6 +17,7 @@ from worldmodel.interfaces import Noise, Simulator
 from worldmodel.limits import require_number, require_whole
 from worldmodel.planners.search import Problem, Search
 from worldmodel.simulators.survival import continuation
+from worldmodel.transfer import send
 
 MAX_ACTIONS = 512
 
@@ -72,7 +73,7 @@ class UCT(Search):
 
     def search(self, problem: Problem) -> tuple[Float[Tensor, "B H A"], Float[Tensor, "B"]]:
         """The most visited path, zeros beyond it, and its first edge's mean return. The warm start is not used."""
-        choices = self.action_set(problem.simulator.action_dim).to(problem.latent)
+        choices = send(self.action_set(problem.simulator.action_dim), problem.latent.device).to(problem.latent)
         tree = _empty(len(problem.latent), problem.iterations + 1, len(choices), self.horizon, problem.latent)
         for number in problem.rounds(range(1, problem.iterations + 1)):
             self._simulate(problem, choices, tree, number)
@@ -110,7 +111,7 @@ class UCT(Search):
             discounts.append(simulator.discount if goes_on is None else simulator.discount * goes_on)
             child = tree.children[rows, node, edge]
             grows = inside & (child < 0) & (depth + 1 < self.horizon)
-            tree.children[rows[grows], node[grows], edge[grows]] = number
+            tree.children[rows, node, edge] = torch.where(grows, number, child)
             inside = inside & (child >= 0)
             node = torch.where(inside, child, node)
         self._back_up(tree, rows, edges, rewards, discounts, simulator.value(state))

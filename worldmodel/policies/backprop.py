@@ -17,6 +17,9 @@ from worldmodel.limits import require_number, require_whole
 from worldmodel.nets import SlowCopy
 from worldmodel.policies import LatentRows, PolicyLearner, PolicySpec
 from worldmodel.simulators.latent import LatentSimulator
+from worldmodel.transfer import send
+
+_PERCENTILES = torch.tensor([0.05, 0.95])
 
 
 class BackpropImagination(PolicyLearner):
@@ -104,7 +107,7 @@ class BackpropImagination(PolicyLearner):
     @torch.no_grad()
     def _track_spread(self, returns: Tensor) -> None:
         """The 5-95 percentile range of returns, so that the entropy's weight means the same in every task."""
-        low, high = torch.quantile(returns.flatten(), torch.tensor([0.05, 0.95], device=returns.device))
+        low, high = torch.quantile(returns.flatten(), send(_PERCENTILES, returns.device))
         span = (high - low).clamp_min(1.0)
         self.spread.lerp_(torch.where(span.isfinite(), span, self.spread), 0.01)  # one bad update must not stay
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from worldmodel.capabilities import Members
 from worldmodel.interfaces import Noise, Readout
 from worldmodel.simulators.survival import continuation, may_end
+from worldmodel.transfer import send
 from worldmodel.uncertainty.members import disagreement
 
 _STEPS = 64  # of common random numbers, after which they repeat
@@ -60,6 +61,8 @@ class EnsembleSimulator:
 
     def start(self, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B S"]:
         """All particles at a latent, nothing earned yet."""
+        self._order = send(self._order, latent.device)
+        self._noise = None if self._noise is None else send(self._noise, latent.device)
         B, P = len(latent), self.particles
         nothing = latent.new_zeros(B, P + 2)
         alive = [latent.new_ones(B, P)] if self._ends else []
@@ -110,7 +113,7 @@ class EnsembleSimulator:
     def _advance(self, latent: Tensor, action: Tensor, count: Tensor) -> Tensor:
         R, P, D = latent.shape
         now = count[:, 0].detach().nan_to_num(0.0).long() % _STEPS
-        order = self._order.to(latent.device)[now] if self.resample else None
+        order = self._order[now] if self.resample else None
         if order is not None:
             latent = latent.gather(1, order[..., None].expand(-1, -1, D))
         M = self.ensemble.members

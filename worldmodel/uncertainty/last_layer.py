@@ -63,7 +63,8 @@ class LastLayerPosterior(nn.Module):
     def factor(self) -> Float[Tensor, "feat feat"]:
         """The lower triangular factor of Λ."""
         ridge = self.precision * torch.eye(len(self.gram), dtype=self.gram.dtype, device=self.gram.device)
-        return torch.linalg.cholesky(self._counted() * self.gram + ridge)  # type: ignore[no-any-return]
+        # cholesky makes the host wait to see whether it succeeded; the ridge makes sure that it does
+        return torch.linalg.cholesky_ex(self._counted() * self.gram + ridge).L  # type: ignore[no-any-return]
 
     def noise(self) -> Float[Tensor, "O"]:
         """σ² of every output, RSS / (n - γ), where γ parameters are determined by the n rows instead of by the prior.

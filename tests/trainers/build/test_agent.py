@@ -46,7 +46,7 @@ def module_of(config, **options):
     for name, value in options.items():
         setattr(module, name, value)
     optimizer = module.configure_optimizers()
-    module.optimizers = lambda: optimizer
+    module.optimizers = lambda **_: optimizer
     module.manual_backward = lambda loss: loss.backward()
     return module
 
