@@ -43,7 +43,7 @@ def make(
     cameras: Mapping[str, int | str] | None = None,
     look: Look = "auto",
     kwargs: Mapping[str, Any] | None = None,
-    gpu: int | None = None,
+    gpu: gl.GPU | None = None,
 ) -> "DmcEnv":
     """Open `domain_task` of the suite, or what `package.module:function` returns, with [3, size, size] images.
 
@@ -52,7 +52,7 @@ def make(
     episode_steps: control steps until truncation, by default the environment's own limit. camera: its camera's index,
     by default `default_camera` (-1, the free one, where there is none). look: "suite" draws as published work does,
     "fast" leaves out shadows, reflections and multisampling, "auto" is "suite" on a GPU and "fast" in software.
-    kwargs: for a function of one's own. gpu: EGL device index. Raises UnknownTask, BadOption, BadSpace or MissingGL.
+    kwargs: for a function of one's own. gpu: what draws. Raises UnknownTask, BadOption, BadSpace or MissingGL.
     """
     for side in size.values() if isinstance(size, Mapping) else (size,):
         _require("size", side, type(side) is int and 16 <= side <= BUFFER, f"16..{BUFFER}")
@@ -118,7 +118,7 @@ def _require(key: str, got: object, valid: bool, expected: str) -> None:
         raise BadOption(f"{key}: expected {expected}, got {got!r}")
 
 
-def _import_suite(*, gpu: int | None) -> ModuleType:
+def _import_suite(*, gpu: gl.GPU | None) -> ModuleType:
     gl.choose_backend(gpu=gpu)
     try:
         from dm_control import suite

@@ -4,9 +4,14 @@ import contextlib
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+from datamodules.envs.egl_devices import egl_device, list_egl_devices
 from datamodules.envs.errors import MissingGL
+
+# a GPU's number in CUDA and its UUID, which EGL knows it by, None where that is not known
+GPU = Sequence[Any]
 
 _INSTALL = (
     "MuJoCo cannot draw off screen: run `apt-get install -y libegl1 libgl1-mesa-dri` "
@@ -20,10 +25,11 @@ def missing(detail: object) -> MissingGL:
     return MissingGL(f"{_INSTALL}; cause: {detail}")
 
 
-def choose_backend(*, gpu: int | None) -> str:
-    """Set and return MUJOCO_GL (a value already set wins), on GPU number `gpu` if given; raises MissingGL."""
+def choose_backend(*, gpu: GPU | None) -> str:
+    """Set and return MUJOCO_GL (a value already set wins), on a GPU if one is given; raises MissingGL."""
     if gpu is not None:
-        os.environ["MUJOCO_EGL_DEVICE_ID"] = str(gpu)
+        number, uuid = gpu
+        os.environ["MUJOCO_EGL_DEVICE_ID"] = str(egl_device(list_egl_devices(), number=number, uuid=uuid))
     # 64x64 frames are too small for Mesa's rasteriser threads: they only steal cores from the other workers
     os.environ.setdefault("LP_NUM_THREADS", "0")
     return os.environ.setdefault("MUJOCO_GL", _first_that_loads())

@@ -39,7 +39,7 @@ def make(
     pixels: Pixels = "auto",
     image_key: str | None = None,
     kwargs: Mapping[str, Any] | None = None,
-    gpu: int | None = None,
+    gpu: gl.GPU | None = None,
 ) -> "GymEnv":
     """Open `task`, an id as gymnasium.make takes it or `package.module:function`, with [C, size, size] images.
 
@@ -47,7 +47,7 @@ def make(
     environment is registered with none. observe: what is read, see spaces.py; by default all of an observation with an
     image, else a drawn frame. pixels: where frames come from, "auto" is the observation if it has an image, else
     render_mode="rgb_array". image_key: the only image that is read, as "pixels".
-    kwargs: for the environment's constructor. gpu: EGL device of what draws with GL.
+    kwargs: for the environment's constructor. gpu: what draws with GL, its number in CUDA and its UUID.
     Raises UnknownTask, BadOption, BadSpace or MissingPackage.
     """
     check_options(size=size, action_repeat=action_repeat, episode_steps=episode_steps, pixels=pixels)
@@ -83,7 +83,7 @@ def check_options(*, size: int | Mapping[str, int], action_repeat: int, episode_
         raise BadOption(f"pixels: expected auto, observation or render, got {pixels!r}")
 
 
-def import_gymnasium(*, gpu: int | None, draws: bool = True) -> ModuleType:
+def import_gymnasium(*, gpu: gl.GPU | None, draws: bool = True) -> ModuleType:
     """Gymnasium, set up to draw without a screen; raises MissingPackage."""
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     # most environments draw without GL

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.envs import gl
 from datamodules.envs.actions import actions_of
 from datamodules.envs.checks import checked_action, checked_reward, require_open
 from datamodules.envs.errors import BadObservation, BadOption, Diverged, UnknownTask
@@ -65,7 +66,7 @@ def make_lanes(
     vectorization: Literal["sync", "native"] = "sync",
     autoreset: Literal["NextStep", "SameStep", "Disabled"] = "Disabled",
     kwargs: Mapping[str, Any] | None = None,
-    gpu: int | None = None,
+    gpu: gl.GPU | None = None,
 ) -> "VectorLanes":
     """Open `lanes` environments of a Gymnasium id, or the VectorEnv that `package.module:function(num_envs)` returns.
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from datamodules.envs.gl import GPU
 from datamodules.envs.pool import EnvPool, VectorPool
 from datamodules.envs.protocol import Pool
 from datamodules.envs.sources import has_lanes, takes
@@ -21,10 +22,10 @@ POOL_LIMITS = (
 )
 
 
-def open_pool(config: Config, count: int, *, gpu: int | None = None, visuals: Config | None = None) -> Pool:
+def open_pool(config: Config, count: int, *, gpu: GPU | None = None, visuals: Config | None = None) -> Pool:
     """`count` supervised environments of the configured task, with `visuals` instead of the task's if given.
 
-    gpu: the EGL device of those that draw with GL.
+    gpu: what those draw with that draw with GL.
     """
     task, data = config["task"], config["data"]
     source = task["source"]
@@ -53,12 +54,12 @@ def build_fault_limit(config: Config) -> FaultLimit:
     return FaultLimit(**{name: config["data"][key] for name, key in names.items() if key in config["data"]})
 
 
-def open_evaluation_pool(config: Config, count: int, *, gpu: int | None = None) -> Pool:
+def open_evaluation_pool(config: Config, count: int, *, gpu: GPU | None = None) -> Pool:
     """`open_pool`, seen through `evaluation.visuals` where the configuration has it."""
     return open_pool(config, count, gpu=gpu, visuals=config["evaluation"].get("visuals"))
 
 
-def require_evaluation(config: Config, spec: EnvSpec, *, gpu: int | None = None) -> None:
+def require_evaluation(config: Config, spec: EnvSpec, *, gpu: GPU | None = None) -> None:
     """Open and close an environment of `evaluation.visuals`, if that is given; what cannot be evaluated is refused."""
     if config["evaluation"].get("visuals") is not None:
         with open_evaluation_pool(config, 1, gpu=gpu) as pool:

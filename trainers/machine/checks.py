@@ -16,8 +16,9 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from datamodules.envs.gl import GPU
 from datamodules.storage.budget import parse_bytes
-from trainers.machine.rendering import BACKENDS, Check, check_backend, verdict, wanted_backends
+from trainers.machine.rendering import BACKENDS, Check, State, check_backend, verdict, wanted_backends
 
 PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 OPTIONAL = ("tensorboard", "gymnasium", "h5py", "pyarrow")
@@ -164,6 +165,7 @@ def check_gpus(task: str | None) -> Iterator[Check]:
     """CUDA devices by name, bf16, and the EGL device that each rank will draw on."""
     try:
         cuda = importlib.import_module("torch").cuda
+        gpus = importlib.import_module("trainers.machine.gpu")
         count = cuda.device_count() if cuda.is_available() else 0
     except (ImportError, RuntimeError, OSError) as error:
         yield Check("gpu", f"torch does not import: {error}", "fail", SETUP)
@@ -174,14 +176,16 @@ def check_gpus(task: str | None) -> Iterator[Check]:
         bf16 = "bf16" if cuda.is_bf16_supported() else "no bf16"
         yield Check(f"gpu {rank}", f"{cuda.get_device_name(rank)}, {bf16}")
         if task:
-            yield _egl_device(task, rank)
+            yield _egl_device(task, (rank, gpus.gpu_uuid(rank)), several=count > 1)
 
 
-def _egl_device(task: str, rank: int) -> Check:
-    check = check_backend("egl", task=task, gpu=rank)
+def _egl_device(task: str, gpu: GPU, *, several: bool) -> Check:
+    check = check_backend("egl", task=task, gpu=gpu)
     on_gpu = check.state == "ok" and "llvmpipe" not in check.finding
     fix = "" if on_gpu else "give the container the driver's graphics part: NVIDIA_DRIVER_CAPABILITIES=all"
-    return Check(f"egl of rank {rank}", check.finding, "ok" if on_gpu else "note", fix)
+    # one rank's frames may come from the CPU; those of several ranks would take it from each other
+    state: State = "ok" if on_gpu else "fail" if several else "note"
+    return Check(f"egl of rank {gpu[0]}", check.finding, state, fix)
 
 
 def suite_task(config: Mapping[str, Any]) -> str | None:

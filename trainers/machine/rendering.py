@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from datamodules.envs.gl import GPU
+
 BACKENDS = ("egl", "osmesa")
 TIMEOUT_SECONDS = 30.0
 PACKAGES = {"egl": ("libegl1", "libgl1-mesa-dri"), "osmesa": ("libosmesa6",)}
@@ -75,10 +77,10 @@ def verdict(checks: Mapping[str, Check]) -> Check:
 
 
 def check_backend(
-    backend: str, *, task: str = "cartpole_swingup", gpu: int | None = None, timeout_s: float = TIMEOUT_SECONDS
+    backend: str, *, task: str = "cartpole_swingup", gpu: GPU | None = None, timeout_s: float = TIMEOUT_SECONDS
 ) -> Check:
-    """Draw with one GL backend, on GPU number `gpu` if given; a failing backend is a note, training may use another."""
-    name = f"render {backend}" + (f" gpu {gpu}" if gpu is not None else "")
+    """Draw with one GL backend, on a GPU if one is given; a failing backend is a note, training may use another."""
+    name = f"render {backend}" + (f" gpu {gpu[0]}" if gpu is not None else "")
     drawn = probe(backend, task=task, gpu=gpu, timeout_s=timeout_s)
     if "error" in drawn:
         return Check(name, drawn["error"], "note")
@@ -88,7 +90,7 @@ def check_backend(
     return Check(name, f"{times} ({drawn['renderer']})")
 
 
-def probe(backend: str, *, task: str, gpu: int | None = None, timeout_s: float = TIMEOUT_SECONDS) -> dict[str, Any]:
+def probe(backend: str, *, task: str, gpu: GPU | None = None, timeout_s: float = TIMEOUT_SECONDS) -> dict[str, Any]:
     """What a child saw: fast_ms, suite_ms, blank, renderer; or error, one line."""
     environ = {**os.environ, "MUJOCO_GL": backend}
     child = subprocess.Popen(

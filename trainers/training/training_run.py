@@ -7,8 +7,10 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from datamodules.envs.gl import GPU
 from trainers.acting.evaluation import Evaluator
 from trainers.build.environments import open_evaluation_pool, require_evaluation
+from trainers.machine.gpu import gpu_uuid
 from trainers.process.interrupt import Interrupt
 from trainers.run_folder.paths import RunPaths
 from trainers.training.progress import RunProgress
@@ -43,9 +45,10 @@ class TrainingRun:
         return self.trainer.global_rank
 
     @property
-    def gpu(self) -> int | None:
-        """The device that environments of this process draw with, None for the CPU."""
-        return self.trainer.local_rank if self.trainer.strategy.root_device.type == "cuda" else None
+    def gpu(self) -> GPU | None:
+        """What environments of this process draw with, None for the CPU."""
+        device = self.trainer.strategy.root_device
+        return None if device.type != "cuda" else (device.index or 0, gpu_uuid(device.index or 0))
 
     @property
     def device_name(self) -> str:

@@ -130,7 +130,7 @@ def test_blank_frames_do_not_count(monkeypatch):
 def test_backend_and_gpu_reach_the_child(monkeypatch):
     echo = "import os, sys; print('[]'); sys.exit(os.environ['MUJOCO_GL'] + ' ' + sys.argv[1])"
     _child(monkeypatch, echo)
-    assert check_backend("osmesa", task="walker_walk", gpu=3).finding == 'osmesa ["walker_walk", 3]'
+    assert check_backend("osmesa", task="walker_walk", gpu=(3, "a-b")).finding == 'osmesa ["walker_walk", [3, "a-b"]]'
 
 
 def test_one_working_backend_is_enough(monkeypatch):
