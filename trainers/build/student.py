@@ -13,20 +13,22 @@ from worldmodel.spec import EnvSpec
 
 Config = Mapping[str, Any]
 
-# of an encoder's channels over its teacher's, and the width of the layers behind it
-SIZES = {"small": (0.5, 128), "medium": (1.0, 256), "large": (2.0, 512)}
+# of an encoder's channels over its teacher's, where it is the student's own; features of a frame, and hidden width
+SIZES = {"small": (0.5, 64, 128), "medium": (1.0, 128, 256), "large": (2.0, 256, 512)}
 SEEN_BY = ("encoder", "vector_encoder", "encoders", "vector_norm")  # the keys of an agent that say how it sees
 
 
-def student_options(teachers: list[tuple[Config, EnvSpec]], *, size: str, stack: int) -> dict[str, Any]:
+def student_options(teachers: list[tuple[Config, EnvSpec]], *, size: str, stack: int, encoder: str) -> dict[str, Any]:
     """The `agent` of a student's configuration.
 
     Args:
         teachers: configuration and environment of each, in the order of the tasks' numbers.
         size: a name of SIZES.
         stack: frames that the student sees.
+        encoder: "teacher" for encoders that are each teacher's, weights and all, "own" for those of `size`.
     """
-    share, width = SIZES[size]
+    channels, features, hidden = SIZES[size]
+    share = 1.0 if encoder == "teacher" else channels
     first = teachers[0][0]["agent"]
     return {
         "name": "student",
@@ -35,8 +37,9 @@ def student_options(teachers: list[tuple[Config, EnvSpec]], *, size: str, stack:
         "explore_std": first["explore_std"],
         "task": 0,
         "stack": stack,
-        "features": width,
-        "hidden": width,
+        "encoder": encoder,
+        "features": features,
+        "hidden": hidden,
         "layers": 2,
         "tasks": [
             {"spec": spec.to_json(), **_narrowed({k: v for k, v in config["agent"].items() if k in SEEN_BY}, share)}
@@ -46,16 +49,21 @@ def student_options(teachers: list[tuple[Config, EnvSpec]], *, size: str, stack:
 
 
 def build_student(config: Config) -> Student:
-    """The student with freshly initialised weights; tasks whose observations have the same form share an encoder."""
+    """The student with freshly initialised weights.
+
+    Tasks whose observations have the same form share an encoder of their own, which is trained for all; a teacher's
+    encoder is that task's alone, and frozen.
+    """
     options = config["agent"]
     shared: dict[str, tuple[ObservationEncoder, nn.Module]] = {}
     tasks = []
     for task in options["tasks"]:
         spec = EnvSpec.from_json(task["spec"])
         form = json.dumps([dict(spec.images), dict(spec.vectors), {k: task[k] for k in SEEN_BY if k in task}])
-        if form not in shared:
-            encoder = ObservationEncoder(build_each(task, "encoder", spec))
-            shared[form] = encoder, reading(encoder.embed_dim, options["features"], stack=options["stack"])
+        taught = options["encoder"] == "teacher"
+        if taught or form not in shared:
+            encoder = ObservationEncoder(build_each(task, "encoder", spec)).requires_grad_(not taught)
+            shared[form] = encoder, reading(encoder.embed_dim, options["features"])
         tasks.append(TaskInput(build_norm(task, spec), *shared[form], action_dim=spec.action_dim))
     sizes = {key: options[key] for key in ("features", "hidden", "layers", "stack", "discount", "task")}
     return Student(tasks, **sizes)

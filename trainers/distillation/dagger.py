@@ -15,7 +15,7 @@ from datamodules.recorded import Recorded
 from trainers.acting.evaluation import Evaluation, Evaluator
 from trainers.build.agent import load_weights
 from trainers.distillation.labelled import LabelledEpisodes
-from trainers.distillation.learn import learn
+from trainers.distillation.learn import Schedule, learn
 from trainers.distillation.options import Options
 from trainers.distillation.query import played, replayed
 from trainers.distillation.student_folder import save
@@ -150,9 +150,7 @@ class Dagger:
     def _learn(self) -> None:
         """The round's updates, what they are worth, and the checkpoint."""
         options, progress = self.options, self.progress
-        learned = learn(
-            self.student,
-            self.labels,
+        schedule = Schedule(
             updates=options.updates,
             check_every=CHECK_EVERY,
             patience=PATIENCE,
@@ -160,8 +158,8 @@ class Dagger:
             length=options.length,
             learning_rate=options.learning_rate,
             seed=options.seed * 1009 + progress.round,
-            on_turn=self._raise_if_stopped,
         )
+        learned = learn(self.student, self.labels, schedule, on_turn=self._raise_if_stopped)
         self.evaluations = [self._evaluate(task, self.student) for task in range(len(self.teachers))]
         progress.updates += learned.updates
         progress.episodes = [len(labels.episodes) for labels in self.labels]

@@ -15,7 +15,6 @@ from datamodules.observation import Observation
 from datamodules.storage.durable import retry, write_atomic
 from worldmodel.distillation.planner_gaussian import PlannerTarget
 from worldmodel.errors import UserError
-from worldmodel.interfaces import Batch
 
 HELD_OUT_EVERY = 10  # of this many episodes one is held out
 SEEN = "observation/"
@@ -89,10 +88,23 @@ class LabelledEpisodes:
         return self._folder / f"{number:06d}.safetensors"
 
 
-Labelled = tuple[Batch, PlannerTarget]
+@dataclass(frozen=True, slots=True)
+class LabelledRows:
+    """Windows of labelled episodes as tensors: observation by name [B T ...], action [B T A], is_first [B T]."""
+
+    observation: Mapping[str, torch.Tensor]
+    action: torch.Tensor
+    is_first: torch.Tensor
+    target: PlannerTarget
+
+    def to(self, device: torch.device) -> "LabelledRows":
+        """The same on another device."""
+        seen = {name: rows.to(device) for name, rows in self.observation.items()}
+        target = PlannerTarget(self.target.mean.to(device), self.target.std.to(device))
+        return LabelledRows(seen, self.action.to(device), self.is_first.to(device), target)
 
 
-def sample(episodes: Sequence[LabelledEpisode], *, windows: int, length: int, rng: np.random.Generator) -> Labelled:
+def sample(episodes: Sequence[LabelledEpisode], *, windows: int, length: int, rng: np.random.Generator) -> LabelledRows:
     """Windows of at most `length` rows, each row of the episodes equally likely to be in one of them.
 
     Args:
@@ -108,15 +120,15 @@ def sample(episodes: Sequence[LabelledEpisode], *, windows: int, length: int, rn
     return batch_of([(episodes[i], start) for i, start in zip(picks, starts, strict=True)], length=length)
 
 
-def evenly(episodes: Sequence[LabelledEpisode], *, windows: int, length: int) -> Labelled:
+def evenly(episodes: Sequence[LabelledEpisode], *, windows: int, length: int) -> LabelledRows:
     """At most `windows` windows that are spread evenly over the episodes."""
     starts = [(e, start) for e in episodes for start in range(0, max(len(e) - 2, 1), length)]
     places = np.unique(np.linspace(0, len(starts) - 1, min(windows, len(starts))).round().astype(int))
     return batch_of([starts[i] for i in places], length=length)
 
 
-def batch_of(windows: Sequence[tuple[LabelledEpisode, int]], *, length: int) -> Labelled:
-    """Windows (episode, first row) as a batch [B length], with zeros and no labels beyond an episode's end."""
+def batch_of(windows: Sequence[tuple[LabelledEpisode, int]], *, length: int) -> LabelledRows:
+    """Windows (episode, first row) as rows [B length], with zeros and no labels beyond an episode's end."""
     cuts = [(episode, slice(start, start + length)) for episode, start in windows]
 
     def stacked(columns: Sequence[NDArray[Any]], fill: float = 0) -> torch.Tensor:
@@ -126,20 +138,13 @@ def batch_of(windows: Sequence[tuple[LabelledEpisode, int]], *, length: int) -> 
             row[: len(part)] = part
         return torch.from_numpy(out)
 
-    names = windows[0][0].observation
     is_first = torch.zeros(len(windows), length, dtype=torch.bool)
     is_first[:, 0] = torch.tensor([start == 0 for _, start in windows])
-    blank = torch.zeros_like(is_first)
-    batch = Batch(
-        observation={name: stacked([e.observation[name] for e, _ in windows]) for name in names},
-        action=stacked([e.action for e, _ in windows]),
-        reward=blank.float(),
-        is_first=is_first,
-        is_last=blank,
-        is_terminal=blank,
+    seen = {name: stacked([e.observation[name] for e, _ in windows]) for name in windows[0][0].observation}
+    mean, std = (
+        stacked(columns, float("nan")) for columns in ([e.mean for e, _ in windows], [e.std for e, _ in windows])
     )
-    nan = float("nan")
-    return batch, PlannerTarget(stacked([e.mean for e, _ in windows], nan), stacked([e.std for e, _ in windows], nan))
+    return LabelledRows(seen, stacked([e.action for e, _ in windows]), is_first, PlannerTarget(mean, std))
 
 
 def _read(path: Path) -> LabelledEpisode:

@@ -1,17 +1,21 @@
 """A student's updates on labelled episodes, until what it gets wrong on held-out ones stops falling."""
 
 import copy
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from trainers.distillation.labelled import Labelled, LabelledEpisodes, evenly, sample
+from trainers.distillation.labelled import LabelledEpisode, LabelledEpisodes, LabelledRows, evenly, sample
 from worldmodel.agents.student import Student
+from worldmodel.interfaces import Loss
 
-HELD_OUT_WINDOWS = 64
+EMBEDDING = "embedding"  # what is seen where a frozen encoder has read it already
+HELD_OUT_WINDOWS = 256
 GRAD_CLIP = 10.0
+LAST_RATE = 0.1  # of the learning rate, which falls along a cosine
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,68 +27,90 @@ class Learned:
     held_out: float
 
 
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How a round learns.
+
+    Args:
+        updates: at most.
+        check_every: updates between measurements on held-out episodes.
+        patience: measurements without a better one after which to stop.
+        windows: of a batch, over all tasks.
+        length: rows of a window.
+        learning_rate: of Adam, at the beginning.
+        seed: of the draws.
+    """
+
+    updates: int
+    check_every: int
+    patience: int
+    windows: int
+    length: int
+    learning_rate: float
+    seed: int
+
+
 def learn(
-    student: Student,
-    tasks: Sequence[LabelledEpisodes],
-    *,
-    updates: int,
-    check_every: int,
-    patience: int,
-    windows: int,
-    length: int,
-    learning_rate: float,
-    seed: int,
-    on_turn: Callable[[], None],
+    student: Student, tasks: Sequence[LabelledEpisodes], schedule: Schedule, *, on_turn: Callable[[], None]
 ) -> Learned:
     """Updates with as many windows of every task, after which the student has its best weights.
 
     Args:
         student: is trained in place.
         tasks: labelled episodes of every task.
-        updates: at most.
-        check_every: updates between measurements on held-out episodes.
-        patience: measurements without a better one after which to stop.
-        windows: of a batch, over all tasks.
-        length: rows of a window.
-        learning_rate: of Adam.
-        seed: of the draws.
+        schedule: of the round.
         on_turn: called before every update.
     """
-    rng, device = np.random.default_rng(seed), next(student.parameters()).device
-    optimizer = torch.optim.Adam(student.parameters(), lr=learning_rate, eps=1e-5)
-    each = -(-windows // len(tasks))
-    held = [_to(evenly(t.held_out(), windows=HELD_OUT_WINDOWS, length=length), device) for t in tasks]
-    best, weights, worse, losses, done = _held_out(student, held), copy.deepcopy(student.state_dict()), 0, [], 0
-    while done < updates and worse < patience:
+    rng, device = np.random.default_rng(schedule.seed), next(student.parameters()).device
+    (weights,) = student.parameter_groups().values()
+    optimizer = torch.optim.Adam(weights, lr=schedule.learning_rate, eps=1e-5)
+    learned = [_read(student, t.learned(), task) for task, t in enumerate(tasks)]
+    held = [_read(student, t.held_out(), task) for task, t in enumerate(tasks)]
+    windows, length = -(-schedule.windows // len(tasks)), schedule.length
+    measured = [evenly(episodes, windows=HELD_OUT_WINDOWS, length=length).to(device) for episodes in held]
+    best, kept, worse, losses = _held_out(student, measured), copy.deepcopy(student.state_dict()), 0, []
+    for update in range(schedule.updates):
         on_turn()
-        batches = [sample(t.learned(), windows=each, length=length, rng=rng) for t in tasks]
-        total = torch.stack(
-            [student.losses(*_to(labelled, device), task=task).total for task, labelled in enumerate(batches)]
-        ).mean()
+        for group in optimizer.param_groups:
+            fall = 0.5 * (1 + math.cos(math.pi * update / schedule.updates))
+            group["lr"] = schedule.learning_rate * (LAST_RATE + (1 - LAST_RATE) * fall)
+        rows = [sample(episodes, windows=windows, length=length, rng=rng).to(device) for episodes in learned]
+        total = torch.stack([_loss(student, part, task).total for task, part in enumerate(rows)]).mean()
         optimizer.zero_grad()
         total.backward()
-        torch.nn.utils.clip_grad_norm_(student.parameters(), GRAD_CLIP)
+        torch.nn.utils.clip_grad_norm_(weights, GRAD_CLIP)
         optimizer.step()
         losses.append(total.detach())
-        done += 1
-        if done % check_every == 0 or done == updates:
-            error = _held_out(student, held)
+        if (update + 1) % schedule.check_every == 0 or update + 1 == schedule.updates:
+            error = _held_out(student, measured)
             worse = 0 if error < best else worse + 1
             if error < best:
-                best, weights = error, copy.deepcopy(student.state_dict())
-    student.load_state_dict(weights)
-    return Learned(done, float(torch.stack(losses[-check_every:]).mean()), best)
+                best, kept = error, copy.deepcopy(student.state_dict())
+            if worse == schedule.patience:
+                break
+    student.load_state_dict(kept)
+    return Learned(len(losses), float(torch.stack(losses[-schedule.check_every :]).mean()), best)
 
 
 @torch.no_grad()
-def _held_out(student: Student, held: Sequence[Labelled]) -> float:
+def _read(student: Student, episodes: Sequence[LabelledEpisode], task: int) -> Sequence[LabelledEpisode]:
+    """The episodes, read by the student's encoder once and for all where that is frozen."""
+    if not student.reads_frozen(task):
+        return episodes
+    device, read = next(student.parameters()).device, []
+    for episode in episodes:
+        seen = {name: torch.from_numpy(rows)[None].to(device) for name, rows in episode.observation.items()}
+        read.append(replace(episode, observation={EMBEDDING: student.embed(seen, task=task)[0].cpu().numpy()}))
+    return read
+
+
+def _loss(student: Student, rows: LabelledRows, task: int) -> Loss:
+    seen = rows.observation
+    embed = seen[EMBEDDING] if student.reads_frozen(task) else student.embed(seen, task=task)
+    return student.losses(embed, rows.action, rows.is_first, rows.target, task=task)
+
+
+@torch.no_grad()
+def _held_out(student: Student, measured: Sequence[LabelledRows]) -> float:
     """The mean over tasks."""
-    student.eval()
-    losses = [float(student.losses(*labelled, task=task).total) for task, labelled in enumerate(held)]
-    student.train()
-    return sum(losses) / len(losses)
-
-
-def _to(labelled: Labelled, device: torch.device) -> Labelled:
-    batch, target = labelled
-    return batch.to(device), type(target)(target.mean.to(device), target.std.to(device))
+    return float(torch.stack([_loss(student, rows, task).total for task, rows in enumerate(measured)]).mean())

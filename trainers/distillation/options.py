@@ -10,6 +10,7 @@ from trainers.command.configuration import BadConfig, whole_number
 from trainers.command.preflight import LARGEST_SEED
 
 SIZES = ("small", "medium", "large")
+ENCODERS = ("teacher", "own")
 
 KEYS = {
     "checkpoint": Key(
@@ -19,9 +20,8 @@ KEYS = {
     ),
     "run_dir": Key("the student's run folder: runs/<task>-student/<time> by default"),
     "resume": Key("a student's run folder: continue where it stopped, with its own options"),
-    "student.size": Key(
-        f"{', '.join(SIZES)}: channels of its encoder, half, as many or twice as many as the teacher's", "small"
-    ),
+    "student.size": Key(f"{', '.join(SIZES)}: width of its layers, and of an encoder of its own", "small"),
+    "student.encoder": Key("teacher: frames are read as the teacher does; own: learned with the rest", "teacher"),
     "student.stack": Key("frames that it sees", "3"),
     "rounds": Key("how often to play, label and learn", "5"),
     "env_steps": Key("control steps to play in all rounds together, of each task", "20000"),
@@ -29,9 +29,9 @@ KEYS = {
     "teacher_share": Key(
         "share of decisions that are the teacher's own: 1 in round 0, this to the power of N in N", "0.5"
     ),
-    "updates": Key("at most so many in a round: it ends when the loss on held-out episodes stops falling", "1500"),
-    "batch": Key("windows of an update, over all tasks", "16"),
-    "length": Key("rows of a window", "12"),
+    "updates": Key("at most so many in a round: it ends when the loss on held-out episodes stops falling", "2000"),
+    "batch": Key("windows of an update, over all tasks", "64"),
+    "length": Key("rows of a window", "6"),
     "learning_rate": Key("of the student", "0.001"),
     "envs": Key("environments side by side, of each task", "4"),
     "episodes": Key("of every evaluation", "10"),
@@ -48,6 +48,7 @@ class Options:
 
     checkpoint: tuple[str, ...]
     size: str
+    encoder: str
     stack: int
     rounds: int
     env_steps: int
@@ -71,11 +72,13 @@ class Options:
         if numbers["length"] < numbers["student.stack"]:
             stack, length = numbers["student.stack"], numbers["length"]
             raise BadConfig(f"length: expected at least student.stack={stack} rows, got {length}")
-        if own["student.size"] not in SIZES:
-            raise BadConfig(f"student.size: expected {', '.join(SIZES)}, got {own['student.size']!r}")
+        for key, known in (("student.size", SIZES), ("student.encoder", ENCODERS)):
+            if own[key] not in known:
+                raise BadConfig(f"{key}: expected {', '.join(known)}, got {own[key]!r}")
         return cls(
             checkpoint=tuple(own["checkpoint"]),
             size=own["student.size"],
+            encoder=own["student.encoder"],
             teacher_share=_number("teacher_share", own["teacher_share"], most=1.0),
             learning_rate=_number("learning_rate", own["learning_rate"], above=0.0),
             device=own["device"],

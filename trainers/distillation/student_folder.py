@@ -22,7 +22,9 @@ WITHOUT = ("dynamics", "planner", "policy", "objective", "decoder")
 def student_config(teachers: Sequence[Teacher], options: Options, paths: RunPaths) -> dict[str, Any]:
     """The configuration of a student's run: its first teacher's task, and an agent that is no planner."""
     first = teachers[0].config
-    agent = student_options([(t.config, t.spec) for t in teachers], size=options.size, stack=options.stack)
+    agent = student_options(
+        [(t.config, t.spec) for t in teachers], size=options.size, stack=options.stack, encoder=options.encoder
+    )
     config: dict[str, Any] = {**first, **{group: {"name": None} for group in WITHOUT}}
     # of the teacher's data section only what its environments are opened with; nothing is trained on from here
     data = {"name": "distilled", **{key: first["data"][key] for key in POOL_LIMITS if key in first["data"]}}

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from worldmodel.distillation.planner_gaussian import PlannerTarget, planner_kl
 from worldmodel.distributions import Moments, standard_normal
 from worldmodel.dynamics.stack import carried, stack
-from worldmodel.interfaces import Batch, Carry, Decision, Loss, Noise, Observation
+from worldmodel.interfaces import Carry, Decision, Loss, Noise, Observation
 from worldmodel.limits import require_number, require_whole
 from worldmodel.nets import mlp
 from worldmodel.observations import ObservationEncoder, ObservationNorm
@@ -23,7 +23,7 @@ class TaskInput(nn.Module):
     Args:
         norm: makes the task's observations numbers of unit scale.
         encoder: normalised observations [B T ...] to embeddings [B T E]; tasks that look alike can share one.
-        read: the stacked embeddings [B T kE] to features [B T F], shared as the encoder is.
+        read: embeddings [B T E] to features [B T F], shared as the encoder is.
         action_dim: A, the task's action dimensions.
     """
 
@@ -33,10 +33,10 @@ class TaskInput(nn.Module):
 
 
 class Student(nn.Module):
-    """N(tanh(m), σ) over actions from the last k frames and the last action: nothing is filtered or planned.
+    """N(tanh(m), σ) over actions from the last k frames and the actions between them: nothing is filtered or planned.
 
-    A frame is embedded once and remembered; a few of them show what velocity is. All tasks share what follows, which
-    is told the task, and of the outputs a task reads as many as it has actions.
+    A frame is read once and remembered; a few of them show what velocity is. All tasks share what follows, which is
+    told the task, and of the outputs a task reads as many as it has actions.
 
     Args:
         tasks: one or several; the layers behind them are shared.
@@ -73,16 +73,26 @@ class Student(nn.Module):
         self.stack, self.discount, self.task = stack, discount, task
         self.min_std, self.max_std = min_std, max_std
         self.most_actions = max(one.action_dim for one in tasks)
-        self.net = mlp(features + self.most_actions + len(tasks), hidden, layers, 2 * self.most_actions)
+        self.row = features + self.most_actions  # what is remembered of a row
+        self.net = mlp(stack * self.row + len(tasks), hidden, layers, 2 * self.most_actions)
 
     @property
     def action_dim(self) -> int:
         """Of the task that `act` acts in."""
         return self._input(self.task).action_dim
 
+    def reads_frozen(self, task: int) -> bool:
+        """Whether a task's encoder is not trained, so that an embedding is the same at every update."""
+        return not any(weight.requires_grad for weight in self._input(task).encoder.parameters())
+
+    def embed(self, observation: Observation, *, task: int) -> Float[Tensor, "B T E"]:
+        """The embedding of every row of a task's observation [B T ...]."""
+        part = self._input(task)
+        return part.encoder(part.norm(observation))  # type: ignore[no-any-return]
+
     def moments(
         self,
-        observation: Observation,
+        embed: Float[Tensor, "B T E"],
         action: Float[Tensor, "B T A"],
         is_first: Bool[Tensor, "B T"],
         carry: Float[Tensor, "B C"],
@@ -92,7 +102,7 @@ class Student(nn.Module):
         """The policy at every row of windows of one task.
 
         Args:
-            observation: by name, [B T ...].
+            embed: of every row, from `embed`.
             action: that led to each row; ignored where an episode opens.
             is_first: rows that open an episode.
             carry: what the last call returned, zeros where nothing is known.
@@ -102,25 +112,30 @@ class Student(nn.Module):
             Mean and std [B T A], the carry, and the rows of which all k frames were seen.
         """
         part = self._input(task)
-        embed = part.encoder(part.norm(observation))
-        stacked, carry, complete = stack(embed, is_first, carry, count=self.stack)
         last = torch.where(is_first[..., None], 0.0, action)
         last = F.pad(last, (0, self.most_actions - last.shape[-1]))
+        stacked, carry, complete = stack(torch.cat([part.read(embed), last], -1), is_first, carry, count=self.stack)
         which = F.one_hot(torch.tensor(task, device=last.device), len(self.tasks)).to(last.dtype)
-        inputs = torch.cat([part.read(stacked), last, which.expand(*last.shape[:-1], -1)], -1)
+        inputs = torch.cat([stacked, which.expand(*last.shape[:-1], -1)], -1)
         mean, raw = (half[..., : part.action_dim] for half in self.net(inputs).float().chunk(2, -1))
         return (torch.tanh(mean), self.min_std + (self.max_std - self.min_std) * torch.sigmoid(raw)), carry, complete
 
-    def losses(self, batch: Batch, target: PlannerTarget, *, task: int) -> Loss:
+    def losses(
+        self,
+        embed: Float[Tensor, "B T E"],
+        action: Float[Tensor, "B T A"],
+        is_first: Bool[Tensor, "B T"],
+        target: PlannerTarget,
+        *,
+        task: int,
+    ) -> Loss:
         """KL to the planner's Gaussian per action dimension, over rows that have a target and all their frames.
 
         Args:
-            batch: windows of one task; rewards are not read.
+            embed, action, is_first, task: as in `moments`, windows of one task.
             target: [B T A], NaN where nothing was planned.
-            task: its number.
         """
-        blank = self._blank(len(batch.reward), task)
-        policy, _, complete = self.moments(batch.observation, batch.action, batch.is_first, blank, task=task)
+        policy, _, complete = self.moments(embed, action, is_first, self._blank(len(embed)), task=task)
         counts = complete & target.mean.isfinite().all(-1)
         goal = PlannerTarget(*(torch.where(counts[..., None], x, 1.0) for x in (target.mean, target.std)))
         weight = counts.to(policy[0].dtype) / counts.sum().clamp_min(1)
@@ -129,14 +144,14 @@ class Student(nn.Module):
         return Loss(kl, {"loss/student": kl.detach(), "student/error": error.detach()})
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """All weights, those that tasks share once."""
-        return {"student": [*self.parameters()]}
+        """All weights that are trained, those that tasks share once: an encoder can be frozen."""
+        return {"student": [weight for weight in self.parameters() if weight.requires_grad]}
 
     # --- acting ---------------------------------------------------------------------------------------------------
 
     def initial_carry(self, batch: int) -> Carry:
         """What to remember before the first decision of `batch` environments."""
-        blank = self._blank(batch, self.task)
+        blank = self._blank(batch)
         actions = blank.new_zeros(batch, self.action_dim)
         executed = torch.ones(batch, dtype=torch.int64, device=blank.device)
         return Carry(belief=blank, action=actions, plan=actions[:, None][:, :0], executed=executed)
@@ -152,8 +167,8 @@ class Student(nn.Module):
         generator: Noise = None,
     ) -> Decision:
         """The policy's mean, as `interfaces.Acts.act` has it, 0 where it is not finite; no return is predicted."""
-        rows = {name: part[:, None] for name, part in observation.items()}
-        seen = rows, carry.action[:, None], is_first[:, None], carry.belief
+        embed = self.embed({name: part[:, None] for name, part in observation.items()}, task=self.task)
+        seen = embed, carry.action[:, None], is_first[:, None], carry.belief
         (mean, _), belief, _ = self.moments(*seen, task=self.task)
         action = mean[:, 0].nan_to_num(0.0)
         if noise_std:
@@ -165,11 +180,10 @@ class Student(nn.Module):
     def _input(self, task: int) -> TaskInput:
         return cast(TaskInput, self.tasks[task])
 
-    def _blank(self, batch: int, task: int) -> Tensor:
-        like = next(self.parameters())
-        return like.new_zeros(batch, carried(self._input(task).encoder.embed_dim, self.stack))
+    def _blank(self, batch: int) -> Tensor:
+        return next(self.parameters()).new_zeros(batch, carried(self.row, self.stack))
 
 
-def reading(embed_dim: int, features: int, *, stack: int) -> nn.Sequential:
-    """The layer that a task's stacked embeddings go through."""
-    return nn.Sequential(nn.Linear(stack * embed_dim, features), nn.LayerNorm(features), nn.SiLU())
+def reading(embed_dim: int, features: int) -> nn.Sequential:
+    """The layer that a task's embeddings go through."""
+    return nn.Sequential(nn.Linear(embed_dim, features), nn.LayerNorm(features), nn.SiLU())

@@ -1,5 +1,6 @@
 """A policy learned from the Gaussian that a planner's search ended with."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -37,3 +38,18 @@ def planner_kl(policy: Moments, target: PlannerTarget) -> Float[Tensor, "*R"]:
         target: of the same rows.
     """
     return gaussian_kl(policy, (target.mean.detach(), target.std.detach()))
+
+
+def sampled_planner_kl(
+    action: Float[Tensor, "*R A"], log_prob: Float[Tensor, "*R"], target: PlannerTarget
+) -> Float[Tensor, "*R"]:
+    """An unbiased estimate of KL(π || planner) for any π with reparameterised samples, squashed ones too.
+
+    Args:
+        action: drawn from π, with its gradient.
+        log_prob: log π of the action.
+        target: of the same rows.
+    """
+    mean, std = target.mean.detach(), target.std.detach()
+    planner = -0.5 * ((action - mean) / std).square() - std.log() - 0.5 * math.log(2 * math.pi)
+    return log_prob - planner.sum(-1)

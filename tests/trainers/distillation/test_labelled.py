@@ -62,20 +62,21 @@ def test_windows_hold_rows_with_their_own_labels_and_none_beyond_an_end():
     episodes = [episode(9, 0), episode(4, 2)]
     seen = set()
     for seed in range(20):
-        batch, target = sample(episodes, windows=8, length=5, rng=np.random.default_rng(seed))
-        shown = batch.observation["pixels"][:, :, 0, 0, 0].float()
+        rows = sample(episodes, windows=8, length=5, rng=np.random.default_rng(seed))
+        target = rows.target
+        shown = rows.observation["pixels"][:, :, 0, 0, 0].float()
         labelled = target.mean.isfinite().all(-1)
         assert torch.equal(target.mean[labelled][:, 0], shown[labelled])
-        assert torch.equal(batch.is_first[:, 0], (shown[:, 0] == 0) | (shown[:, 0] == 20))
-        assert not batch.is_first[:, 1:].any()
+        assert torch.equal(rows.is_first[:, 0], (shown[:, 0] == 0) | (shown[:, 0] == 20))
+        assert not rows.is_first[:, 1:].any()
         seen |= set(shown[labelled].int().tolist())
     assert seen == {*range(8), *range(20, 23)}
 
 
 def test_held_out_windows_are_spread_evenly_and_the_same_every_time():
     episodes = [episode(13, 0), episode(13, 2)]
-    batch, target = evenly(episodes, windows=100, length=4)
-    assert target.mean.isfinite().all(-1).sum() == 24
-    few, _ = evenly(episodes, windows=2, length=4)
+    batch = evenly(episodes, windows=100, length=4)
+    assert batch.target.mean.isfinite().all(-1).sum() == 24
+    few = evenly(episodes, windows=2, length=4)
     assert few.observation["pixels"][:, 0, 0, 0, 0].tolist() == [0, 28]
-    assert torch.equal(evenly(episodes, windows=100, length=4)[0].observation["pixels"], batch.observation["pixels"])
+    assert torch.equal(evenly(episodes, windows=100, length=4).observation["pixels"], batch.observation["pixels"])

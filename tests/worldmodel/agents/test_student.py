@@ -22,7 +22,7 @@ def task_input(action_dim: int = 2, *, like: TaskInput | None = None, vector: in
     if vector:
         encoders["state"], norms["state"] = VectorEncoder(size=vector, embed_dim=4, hidden=8), VectorNorm(vector)
     encoder = ObservationEncoder(encoders) if like is None else like.encoder
-    read = reading(encoder.embed_dim, FEATURES, stack=STACK) if like is None else like.read
+    read = reading(encoder.embed_dim, FEATURES) if like is None else like.read
     return TaskInput(ObservationNorm(norms), encoder, read, action_dim=action_dim)
 
 
@@ -31,8 +31,13 @@ def student(*tasks: TaskInput, task: int = 0) -> Student:
 
 
 def policy(model: Student, batch, task: int = 0):
-    blank = model._blank(len(batch.reward), task)
-    return model.moments(batch.observation, batch.action, batch.is_first, blank, task=task)
+    embed = model.embed(batch.observation, task=task)
+    return model.moments(embed, batch.action, batch.is_first, model._blank(len(embed)), task=task)
+
+
+def loss_of(model: Student, batch, target: PlannerTarget, task: int = 0) -> torch.Tensor:
+    embed = model.embed(batch.observation, task=task)
+    return model.losses(embed, batch.action, batch.is_first, target, task=task).total
 
 
 def some_target(batch, action_dim: int = 2) -> PlannerTarget:
@@ -70,25 +75,25 @@ def test_rows_and_the_future_change_nothing() -> None:
 def test_the_student_that_is_the_planner_has_nothing_to_learn() -> None:
     model, batch = student(), random_batch(B, T)
     mean, std = (moment.detach() for moment in policy(model, batch)[0])
-    loss = model.losses(batch, PlannerTarget(mean, std), task=0)
-    assert loss.total.abs() < 1e-6
-    assert model.losses(batch, PlannerTarget(mean + 0.1, std), task=0).total > loss.total
+    loss = loss_of(model, batch, PlannerTarget(mean, std))
+    assert loss.abs() < 1e-6
+    assert loss_of(model, batch, PlannerTarget(mean + 0.1, std)) > loss
 
 
 def test_only_rows_with_a_target_and_all_their_frames_count() -> None:
     model, batch = student(), random_batch(B, T, first=None)
     target = some_target(batch)
     target.mean[:, -1] = torch.nan
-    loss = model.losses(batch, target, task=0).total
+    loss = loss_of(model, batch, target)
     loss.backward()
     assert loss.isfinite() and all(w.grad is None or w.grad.isfinite().all() for w in model.parameters())
     target.mean[:, : STACK - 1] += 1  # these windows begin in the midst of an episode
     target.std[:, -1] = 7.0
-    torch.testing.assert_close(model.losses(batch, target, task=0).total, loss)
+    torch.testing.assert_close(loss_of(model, batch, target), loss)
     target.mean[:, STACK - 1] += 1
-    assert not torch.allclose(model.losses(batch, target, task=0).total, loss)
+    assert not torch.allclose(loss_of(model, batch, target), loss)
     nothing = PlannerTarget(torch.full_like(target.mean, torch.nan), target.std)
-    assert model.losses(batch, nothing, task=0).total == 0
+    assert loss_of(model, batch, nothing) == 0
 
 
 def test_tasks_of_different_actions_and_observations_share_what_follows() -> None:
@@ -98,7 +103,7 @@ def test_tasks_of_different_actions_and_observations_share_what_follows() -> Non
         batch, observation={**batch.observation, "state": torch.randn(B, T, 5)}, action=batch.action[..., :1]
     )
     assert policy(model, batch)[0][0].shape[-1] == 2 and policy(model, other, task=1)[0][0].shape[-1] == 1
-    model.losses(other, some_target(other, 1), task=1).total.backward()
+    loss_of(model, other, some_target(other, 1), task=1).backward()
     assert all(w.grad is None for w in first.parameters()) and any(w.grad is not None for w in second.parameters())
     output = model.net[-1].weight.grad
     assert output[0].any() and output[2].any() and not output[1].any() and not output[3].any()
@@ -110,7 +115,7 @@ def test_tasks_that_look_alike_share_an_encoder_and_are_still_told_apart() -> No
     first = task_input()
     model, batch = student(first, task_input(like=first)), random_batch(B, T)
     alone = sum(w.numel() for w in student().parameters())
-    assert sum(w.numel() for w in model.parameters()) == alone + 16  # one input more for the task
+    assert sum(w.numel() for w in model.parameters()) == alone + 16  # one input more, for the task
     assert not torch.allclose(policy(model, batch)[0][0], policy(model, batch, task=1)[0][0])
 
 

@@ -1,0 +1,169 @@
+"""A policy that learns what a planner decides: KL to the planner's Gaussian, reanalysed a few latents at a time.
+
+Wang et al., Bootstrapped Model Predictive Control (2025). The policy then seeds the planner that acts.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from worldmodel.actors.squashed_normal import SquashedNormalActor
+from worldmodel.distillation.planner_gaussian import LEAST_STD, PlannerTarget, sampled_planner_kl
+from worldmodel.imagination import endings, lambda_return
+from worldmodel.interfaces import Dynamics, Loss
+from worldmodel.limits import require_number, require_whole
+from worldmodel.nets import SlowCopy
+from worldmodel.planners.cem import CEM
+from worldmodel.policies import LatentRows, PolicyLearner, PolicySpec
+from worldmodel.simulators.latent import LatentSimulator
+
+
+class PlannerDistillation(PolicyLearner):
+    """Asks CEM about latents as it goes, remembers the answers, and moves the actor towards them.
+
+    Half of the questions are replayed latents, half are met by the actor in imagination (DAgger without an
+    environment), so that it is also told what to do where only its own mistakes lead. The value is that of the actor,
+    from the same imagined rollouts.
+
+    Args:
+        spec: what actor and value are built from.
+        actor: options of the actor.
+        planner: options of the CEM that is asked, see `planners.cem`.
+        every: updates between two rounds of questions.
+        queries: latents of a round.
+        memory: answers that are kept; a new one takes the place of the oldest.
+        batch: answers of an update.
+        least_std: of an answer, see `PlannerTarget`.
+        horizon: decisions imagined.
+        starts: at most so many replayed latents are continued per update.
+        mix: λ of the value's targets.
+        entropy: weight of the actor's entropy beside the KL.
+        slow_rate: how fast the target value follows the learned one, per update.
+
+    Raises:
+        ValueError: for an option out of its range.
+    """
+
+    latents: Tensor  # [memory D], of the answers
+    means: Tensor  # [memory A]
+    stds: Tensor  # [memory A]
+    answers: Tensor  # [], how many there have been
+    calls: Tensor  # [], updates so far
+
+    def __init__(
+        self,
+        *,
+        spec: PolicySpec,
+        actor: Mapping[str, Any] = MappingProxyType({}),
+        planner: Mapping[str, Any] = MappingProxyType({}),
+        every: int = 4,
+        queries: int = 32,
+        memory: int = 2048,
+        batch: int = 256,
+        least_std: float = LEAST_STD,
+        horizon: int = 8,
+        starts: int = 96,
+        mix: float = 0.95,
+        entropy: float = 1e-4,
+        slow_rate: float = 0.05,
+    ) -> None:
+        require_whole(every=every, queries=queries, batch=batch, horizon=horizon, starts=starts)
+        require_whole(memory=memory, least=queries)
+        require_number(least_std=least_std, above=0)
+        require_number(slow_rate=slow_rate, above=0, most=1)
+        super().__init__()
+        self.every, self.queries, self.memory, self.batch = every, queries, memory, batch
+        self.horizon, self.starts, self.mix, self.entropy, self.least_std = horizon, starts, mix, entropy, least_std
+        self.planner = CEM(**{"horizon": 5, "candidates": 64, "elites": 12, "iterations": 3, **planner})
+        self.actor: SquashedNormalActor = spec.build_actor(actor)  # type: ignore[assignment]
+        self.value = spec.build_value(spec.latent_dim)
+        self.slow_value = SlowCopy(self.value, rate=slow_rate)
+        self.register_buffer("latents", torch.zeros(memory, spec.latent_dim))
+        self.register_buffer("means", torch.zeros(memory, spec.action_dim))
+        self.register_buffer("stds", torch.ones(memory, spec.action_dim))
+        self.register_buffer("answers", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def planning_value(self) -> nn.Module:  # type: ignore[override]
+        """The slow copy of the value."""
+        return self.slow_value.module
+
+    def losses(self, simulator: LatentSimulator, rows: LatentRows) -> Loss:
+        """The actor's KL to what the planner answered, and the loss of its value."""
+        replayed = rows.starts()
+        states = self._imagined(simulator, _some(replayed, self.starts))
+        value_loss, returns = self._value_loss(simulator, states)
+        if self.calls % self.every == 0:
+            met = _some(states[1:].flatten(0, 1), self.queries - self.queries // 2)
+            self._ask(simulator, torch.cat([_some(replayed, self.queries // 2), met]))
+        self.calls += 1
+        kl, log_prob = self._imitation()
+        metrics = {
+            "loss/policy_kl": kl.detach(),
+            "policy/entropy": -log_prob.detach(),
+            "policy/imagined_return": returns,
+            "loss/value": value_loss.detach(),
+        }
+        return Loss(kl + self.entropy * log_prob + value_loss, metrics)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """The actor's weights and the value's."""
+        return {"actor": [*self.actor.parameters()], "value": [*self.value.parameters()]}
+
+    def follow(self) -> None:
+        """Let the target value follow; call after every optimiser step."""
+        self.slow_value.follow(self.value)
+
+    @torch.no_grad()
+    def _ask(self, simulator: LatentSimulator, latent: Float[Tensor, "R D"]) -> None:
+        """Plan from latents, and write the answers over the oldest ones."""
+        target = PlannerTarget.of(self.planner.plan(simulator, latent), least_std=self.least_std)
+        places = (self.answers + torch.arange(len(latent), device=latent.device)) % self.memory
+        self.latents[places], self.means[places], self.stds[places] = latent, target.mean, target.std
+        self.answers += len(latent)
+
+    def _imitation(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """KL(π || planner) and log π, means over some of the answers."""
+        known = int(self.answers.clamp_max(self.memory))
+        picks = torch.randint(known, (self.batch,), device=self.latents.device)
+        action, log_prob = self.actor(self.latents[picks])
+        kl = sampled_planner_kl(action, log_prob, PlannerTarget(self.means[picks], self.stds[picks]))
+        return kl.mean(), log_prob.mean()
+
+    @torch.no_grad()
+    def _imagined(self, simulator: LatentSimulator, state: Float[Tensor, "R D"]) -> Float[Tensor, "steps R D"]:
+        """The H + 1 states of the actor's rollouts."""
+        dynamics, states = simulator.dynamics, [state]
+        assert isinstance(dynamics, Dynamics), dynamics
+        for _ in range(self.horizon):
+            state = dynamics.imagine(state, self.actor(state)[0])
+            states.append(state)
+        return torch.stack(states)
+
+    def _value_loss(
+        self, simulator: LatentSimulator, states: Float[Tensor, "steps R D"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """The loss of the actor's value on its rollouts, and the mean return."""
+        with torch.no_grad():
+            ends, rewards, values = (
+                endings(simulator, states),
+                simulator.reward(states[1:]),
+                self.slow_value.module(states[1:]),
+            )
+            returns = lambda_return(rewards, values, discount=ends.discount, mix=self.mix)
+        return ends.mean(self.value.loss(states[:-1], returns)), returns.mean()
+
+
+def _some(rows: Float[Tensor, "R D"], count: int) -> Float[Tensor, "_ D"]:
+    """At most `count` of the rows, drawn without replacement."""
+    if len(rows) <= count:
+        return rows
+    return rows[torch.randperm(len(rows), device=rows.device)[:count]]
+
+
+make = PlannerDistillation
