@@ -50,6 +50,14 @@ class HasRollout(Protocol):
 
 
 @runtime_checkable
+class SamplesSteps(Protocol):
+    """What of dynamics imagination needs."""
+
+    def imagine(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
+        """A reparameterised sample of the next latent."""
+
+
+@runtime_checkable
 class SamplesPrior(Protocol):
     """Dynamics whose prior is a distribution."""
 

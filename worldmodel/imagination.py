@@ -1,13 +1,72 @@
 """Rollouts of a policy in a learned world, and the returns that they promise."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from worldmodel.capabilities import SamplesSteps
 from worldmodel.interfaces import Readout
+from worldmodel.simulators.latent import LatentSimulator
 from worldmodel.simulators.survival import continuation
+from worldmodel.transfer import send
+
+_PERCENTILES = torch.tensor([0.05, 0.95])
+
+# what chooses actions for states: the actions, and what to keep of the choice
+Act = Callable[[Tensor], tuple[Tensor, Tensor]]
+# what the next decision starts from, given how many were made and the state that arrived
+PassOn = Callable[[int, Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Imagined:
+    """Rollouts that start from R latents.
+
+    Args:
+        states: the starts, and what arrived after each decision.
+        rewards: that arrived with states 1 to H.
+        kept: of every decision, such as log π(a | s).
+    """
+
+    states: Float[Tensor, "_ R D"]
+    rewards: Float[Tensor, "H R"]
+    kept: Float[Tensor, "H R *F"]
+
+
+def imagine(
+    simulator: LatentSimulator,
+    act: Act,
+    start: Float[Tensor, "R D"],
+    *,
+    horizon: int,
+    passed_on: PassOn = lambda _, state: state,
+) -> Imagined:
+    """Roll out samples of the prior for `horizon` decisions of `act`."""
+    dynamics = simulator.dynamics
+    assert isinstance(dynamics, SamplesSteps), dynamics
+    state, states, kept = start, [start], []
+    for k in range(horizon):
+        action, what = act(state)
+        states.append(dynamics.imagine(state, action))
+        kept.append(what)
+        state = passed_on(k + 1, states[-1])
+    stacked = torch.stack(states)
+    return Imagined(stacked, simulator.reward(stacked[1:]), torch.stack(kept))
+
+
+def detached(_: int, state: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]:
+    """For `imagine`: no gradient leads from one decision to the next."""
+    return state.detach()
+
+
+def subsample(latent: Float[Tensor, "_ D"], most: int) -> Float[Tensor, "R D"]:
+    """At most so many of the rows, drawn at random."""
+    if latent.shape[0] <= most:
+        return latent
+    return latent[torch.randperm(latent.shape[0], device=latent.device)[:most]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +113,15 @@ def lambda_return(
         following = reward[t] + factor * ((1 - mix) * value[t] + mix * following)
         returns.append(following)
     return torch.stack(returns[::-1])
+
+
+@torch.no_grad()
+def track_spread(spread: Float[Tensor, ""], returns: Float[Tensor, "*R"]) -> None:
+    """Move `spread` a hundredth towards the 5-95 percentile range of returns, 1 at least.
+
+    By it rewards of any size weigh alike against entropies. Hafner et al., Mastering Diverse Domains through World
+    Models (2023), equation 7.
+    """
+    low, high = torch.quantile(returns.flatten(), send(_PERCENTILES, returns.device))
+    span = (high - low).clamp_min(1.0)
+    spread.lerp_(torch.where(span.isfinite(), span, spread), 0.01)  # one bad update must not stay

@@ -43,6 +43,18 @@ class SquashedNormalActor(nn.Module):
         mean, std = self.moments(latent)
         return squashed_sample(mean, std, torch.randn_like(mean))
 
+    def held_sample(self, latent: Float[Tensor, "*R D"]) -> tuple[Float[Tensor, "*R A"], Float[Tensor, "*R 2"]]:
+        """An action without gradients; its log density, whose gradient is the score; a sample of the entropy.
+
+        Only the density is differentiated, not the way to the action; the entropy's sample is reparameterised.
+        """
+        mean, std = self.moments(latent)
+        noise = torch.randn_like(mean)
+        _, entropy = squashed_sample(mean, std, noise)
+        held = (mean + std * noise).detach()
+        action, log_prob = squashed_sample(mean, std, (held - mean) / std)
+        return action.detach(), torch.stack([log_prob, -entropy], -1)
+
     def mode(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R A"]:
         """The squashed mean."""
         return torch.tanh(self.moments(latent)[0])

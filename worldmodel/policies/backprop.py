@@ -11,15 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.actors.squashed_normal import SquashedNormalActor
-from worldmodel.imagination import endings, lambda_return
-from worldmodel.interfaces import Dynamics, Loss
+from worldmodel.imagination import endings, imagine, lambda_return, subsample, track_spread
+from worldmodel.interfaces import Loss
 from worldmodel.limits import require_number, require_whole
 from worldmodel.nets import SlowCopy
 from worldmodel.policies import LatentRows, PolicyLearner, PolicySpec
 from worldmodel.simulators.latent import LatentSimulator
-from worldmodel.transfer import send
-
-_PERCENTILES = torch.tensor([0.05, 0.95])
 
 
 class BackpropImagination(PolicyLearner):
@@ -64,11 +61,12 @@ class BackpropImagination(PolicyLearner):
 
     def losses(self, simulator: LatentSimulator, rows: LatentRows) -> Loss:
         """The actor's loss, minus its imagined returns, and the value's."""
-        states, rewards, log_probs = self._imagine(simulator, self._subsample(rows.starts()))
+        start = subsample(rows.starts(), self.starts)
+        imagined = imagine(simulator, self.actor, start, horizon=self.horizon)
+        states, log_probs, ends = imagined.states, imagined.kept, endings(simulator, imagined.states)
         values = self.slow_value.module(states[1:])
-        ends = endings(simulator, states)
-        returns = lambda_return(rewards, values, discount=ends.discount, mix=self.mix)
-        self._track_spread(returns.detach())
+        returns = lambda_return(imagined.rewards, values, discount=ends.discount, mix=self.mix)
+        track_spread(self.spread, returns.detach())
         actor_loss = -ends.mean(returns / self.spread) + self.entropy * ends.mean(log_probs)
         value_loss = ends.mean(self.value.loss(states[:-1].detach(), returns.detach()))
         metrics = {
@@ -85,31 +83,6 @@ class BackpropImagination(PolicyLearner):
     def follow(self) -> None:
         """Let the target value follow; call after every optimiser step."""
         self.slow_value.follow(self.value)
-
-    def _subsample(self, latent: Tensor) -> Tensor:
-        if latent.shape[0] <= self.starts:
-            return latent
-        return latent[torch.randperm(latent.shape[0], device=latent.device)[: self.starts]]
-
-    def _imagine(self, simulator: LatentSimulator, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """States [H+1 R D], rewards [H R] and log π [H R] of the actor's rollouts."""
-        dynamics = simulator.dynamics
-        assert isinstance(dynamics, Dynamics), dynamics
-        states, log_probs = [state], []
-        for _ in range(self.horizon):
-            action, log_prob = self.actor(state)
-            state = dynamics.imagine(state, action)
-            states.append(state)
-            log_probs.append(log_prob)
-        stacked = torch.stack(states)
-        return stacked, simulator.reward(stacked[1:]), torch.stack(log_probs)
-
-    @torch.no_grad()
-    def _track_spread(self, returns: Tensor) -> None:
-        """The 5-95 percentile range of returns, so that the entropy's weight means the same in every task."""
-        low, high = torch.quantile(returns.flatten(), send(_PERCENTILES, returns.device))
-        span = (high - low).clamp_min(1.0)
-        self.spread.lerp_(torch.where(span.isfinite(), span, self.spread), 0.01)  # one bad update must not stay
 
 
 make = BackpropImagination

@@ -140,6 +140,9 @@ def test_metrics_are_means_over_updates(config):
         ["objective=overshooting"],
         ["dynamics=laplace", *SMALL],
         ["dynamics=variational", *SMALL],
+        ["policy=backprop_rewards", "policy.horizon=3", "policy.clip=1.0"],
+        ["policy=score_function", "policy.horizon=3"],
+        ["policy=mixed", "policy.horizon=3"],
     ],
     ids=lambda overrides: overrides[0],
 )

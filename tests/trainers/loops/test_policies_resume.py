@@ -17,6 +17,7 @@ SETTINGS = {
     "gps": (("policy=gps", *GUIDED), "teachers.states"),
     "mdgps": (("policy=mdgps", *GUIDED), "teachers.states"),
     "divide_and_conquer": (("policy=divide_and_conquer", *PARTS), "partition.centres"),
+    "mixed": (("policy=mixed",), "variances"),
 }
 
 

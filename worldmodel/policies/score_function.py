@@ -1,0 +1,96 @@
+"""Policy and value from imagined rollouts, the policy by the score function, without derivatives of the model (5.6).
+
+Hafner et al., Mastering Diverse Domains through World Models (2023), equations 5 to 7: it takes the score function for
+continuous actions as well.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from worldmodel.actors.squashed_normal import SquashedNormalActor
+from worldmodel.imagination import detached, endings, imagine, lambda_return, subsample, track_spread
+from worldmodel.interfaces import Loss
+from worldmodel.limits import require_number, require_whole
+from worldmodel.nets import SlowCopy
+from worldmodel.policies import LatentRows, PolicyLearner, PolicySpec
+from worldmodel.simulators.latent import LatentSimulator
+
+
+class ScoreFunction(PolicyLearner):
+    """Makes imagined actions more likely by how much more their λ-return was than the value, in units of their range.
+
+    Args:
+        spec: what actor and value are built from.
+        actor: options of the actor.
+        horizon: decisions imagined.
+        starts: at most so many replayed latents are continued per update.
+        mix: λ.
+        entropy: weight of the policy's entropy against advantages of order 1.
+        slow_rate: how fast the target value follows the learned one, per update.
+
+    Raises:
+        ValueError: for an option out of its range.
+    """
+
+    spread: Tensor
+
+    def __init__(
+        self,
+        *,
+        spec: PolicySpec,
+        actor: Mapping[str, Any] = MappingProxyType({}),
+        horizon: int = 8,
+        starts: int = 192,
+        mix: float = 0.95,
+        entropy: float = 3e-4,
+        slow_rate: float = 0.05,
+    ) -> None:
+        require_whole(horizon=horizon, starts=starts)
+        require_number(slow_rate=slow_rate, above=0, most=1)
+        require_number(mix=mix, least=0, most=1)
+        super().__init__()
+        self.horizon, self.starts, self.mix, self.entropy = horizon, starts, mix, entropy
+        self.actor: SquashedNormalActor = spec.build_actor(actor)  # type: ignore[assignment]
+        self.value = spec.build_value(spec.latent_dim)
+        self.slow_value = SlowCopy(self.value, rate=slow_rate)
+        self.register_buffer("spread", torch.ones(()))
+
+    @property
+    def planning_value(self) -> nn.Module:  # type: ignore[override]
+        """The slow copy of the value."""
+        return self.slow_value.module
+
+    def losses(self, simulator: LatentSimulator, rows: LatentRows) -> Loss:
+        """The actor's loss, minus log π weighted by advantages, and the value's."""
+        start = subsample(rows.starts(), self.starts)
+        imagined = imagine(simulator, self.actor.held_sample, start, horizon=self.horizon, passed_on=detached)
+        states, (log_probs, entropies) = imagined.states.detach(), imagined.kept.unbind(-1)
+        ends = endings(simulator, states)
+        with torch.no_grad():
+            values = self.slow_value.module(states)
+            returns = lambda_return(imagined.rewards, values[1:], discount=ends.discount, mix=self.mix)
+            track_spread(self.spread, returns)
+            advantage = (returns - values[:-1]) / self.spread
+        actor_loss = -ends.mean(advantage * log_probs + self.entropy * entropies)
+        value_loss = ends.mean(self.value.loss(states[:-1], returns))
+        metrics = {
+            "policy/entropy": entropies.detach().mean(),
+            "policy/imagined_return": returns.mean(),
+            "loss/value": value_loss.detach(),
+        }
+        return Loss(actor_loss + value_loss, metrics)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """The actor's weights and the value's."""
+        return {"actor": [*self.actor.parameters()], "value": [*self.value.parameters()]}
+
+    def follow(self) -> None:
+        """Let the target value follow; call after every optimiser step."""
+        self.slow_value.follow(self.value)
+
+
+make = ScoreFunction
