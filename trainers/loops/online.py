@@ -15,6 +15,7 @@ from datamodules.rollout import Episode
 from datamodules.windows import no_window
 from trainers.acting.collect import Collector, damage
 from trainers.acting.collect_async import AsyncCollector
+from trainers.acting.decision_time import seconds_per_decision
 from trainers.acting.return_gap import return_gap
 from trainers.build.agent import build_agent
 from trainers.build.data import build_data, build_replay
@@ -85,8 +86,17 @@ class OnlineLoop(TrainingLoop):
         fit_at_once(self.module, self.replay)
         self.updates_due = self.update_ratio * self.collector.decisions
         self._count_damage()
+        self.run.progress.update(step_s=self._expected_step_s())
         whole = [episode.total_return for episode in seeds if episode.fault is None]
         self.log_row({"train/random_return": float(np.mean(whole))} if whole else {})
+
+    def _expected_step_s(self) -> float:
+        """Seconds that the agent's decisions will take for an env_step: for the time left, before it has played."""
+        envs = self.run.config["data"]["envs"]
+        self.module.eval()
+        decision_s = seconds_per_decision(self.module.agent, self.spec, envs=envs)
+        self.module.train()
+        return decision_s / (envs * self.spec.action_repeat)
 
     def plan_and_act(self) -> None:
         """One round of the agent, its row of metrics, and the updates that are due for it; raises Interrupted."""

@@ -108,7 +108,7 @@ class RunProgress(ProgressBar):
         """The title, the phase and the times."""
         left = self._left.seconds(self._status)
         times = f"{_minutes(self._clock() - self._began)} gone"
-        times += f" · {_minutes(left)} left" if left is not None else ""
+        times += f" · {_minutes(round(left))} left" if left is not None else ""
         return " | ".join(text for text in (self._title, self._status.phase or "", times) if text)
 
     def count(self) -> str:

@@ -166,9 +166,10 @@ def test_no_more_than_the_whole(clock):
 def test_evaluations_that_are_left():
     status = Status(total_env_steps=20_000, evaluate_every=5000, evaluation_episodes=2, final_episodes=10)
     left = {0: 16, 4999: 16, 5000: 14, 15_000: 10, 20_000: 10, 21_000: 10}
-    assert {at: replace(status, env_steps=at).episodes_left for at in left} == left
-    assert replace(status, env_steps=5000, phase="evaluate").episodes_left == 16
-    assert Status(total_env_steps=20_000).episodes_left == 0
+    assert {at: replace(status, env_steps=at).rounds_left for at in left} == left
+    assert replace(status, env_steps=5000, phase="evaluate").rounds_left == 16
+    assert Status(total_env_steps=20_000).rounds_left == 0
+    assert replace(status, evaluation_envs=4).rounds_left == 3 + 3
 
 
 def test_what_is_planned_is_what_a_run_does(finished):
