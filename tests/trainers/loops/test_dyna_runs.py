@@ -25,6 +25,18 @@ def test_a_resumed_run_is_the_uninterrupted_one(toy, tmp_path, policy: str) -> N
     assert "policy/recorded_error" in curves(tmp_path / "whole")
 
 
+def test_discrete_actions_are_the_environment_s_own(tmp_path) -> None:
+    pytest.importorskip("gymnasium")
+    small = ("experiment=smoke", "task=gym:CartPole-v1", "task.env.size=16", "task.env_steps=60")
+    quick = ("evaluation.every=1000", "evaluation.final_episodes=1", "data.update_ratio=0.15", "agent.explore_std=0")
+    options = (*small, *quick, "policy=dyna_q", "agent.act_with=actor", "trainer.accelerator=cpu")
+    result = fit.main([*options, f"run_dir={tmp_path / 'run'}"])
+    assert result["status"] == "finished" and result["updates"] >= 4
+    weights = checkpoint(tmp_path / "run")["state_dict"]
+    assert weights["agent.policy.actor.q.net.6.bias"].shape == (2,)  # left and right, not a grid of two dimensions
+    assert weights["agent.continuation.net.0.weight"].numel()  # the pole falls: branches end there
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
 def test_two_ranks_resume_too(runs, toy, tmp_path, policy: str) -> None:

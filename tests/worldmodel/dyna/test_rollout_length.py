@@ -66,6 +66,14 @@ def test_a_model_that_predicts_no_change_is_not_trusted() -> None:
     assert {length.next(simulator(0.0), rows()) for _ in range(20)} == {1}
 
 
+def test_a_depth_is_not_trusted_beyond_one_that_is_not() -> None:
+    length = ByRewardError(longest=3, limit=0.5, rate=1e-9)
+    length.error.copy_(torch.tensor([0.1, 0.9, 0.1]))
+    assert length.next(simulator(1.0), rows()) == 1
+    length.error[1] = 0.2
+    assert length.next(simulator(1.0), rows()) == 3
+
+
 def test_the_error_is_that_of_the_recorded_actions_in_units_of_the_variance() -> None:
     given = rows()
     error = open_loop_reward_error(simulator(0.0), given, steps=2, windows=B)

@@ -42,3 +42,16 @@ def test_counts_estimate_the_expectation() -> None:
     for reward, after, continues in outcomes:
         model.learn(Transition(0, 0, reward, after, continues))
     assert model.target(0, 0, best, 0.5) == pytest.approx(3.0 + 0.5 * (2 + 4 + 0 + 2) / 4)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.1])
+def test_a_biased_model_misses_the_values_by_no_more_than_its_bias_allows(share: float) -> None:
+    """|Q' - Q| <= 2 γ ε V_max / (1 - γ)², ε the mass of p(s' | s, a) that is elsewhere."""
+    maze, discount = Maze(DYNA_MAZE), 0.9
+    exact, biased = true_model(maze), true_model(maze)
+    tried = exact.seen > 0
+    biased.follow[tried] = (1 - share) * exact.follow[tried] + share * np.eye(maze.states)[maze.start]
+    found, right = (value_iteration(model, discount=discount) for model in (biased, exact))
+    missed = np.abs(found - right).max()
+    assert missed <= 2 * discount * share * right.max() / (1 - discount) ** 2
+    assert (missed > 0) == (share > 0)
