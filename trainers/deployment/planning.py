@@ -101,7 +101,10 @@ class DeadlinePlanner:
             iterations=self.iterations,
         )
         mean = plan.mean[0].numpy()
-        return Planned(mean, float(plan.value[0])) if np.isfinite(mean).all() else None
+        # stopped before its first iteration a planner returns its warm start, which would never grow old
+        if not np.isfinite(mean).all() or np.array_equal(mean, request.warm.clip(-1, 1)):
+            return None
+        return Planned(mean, float(plan.value[0]))
 
     def close(self) -> None:
         """Nothing was started."""

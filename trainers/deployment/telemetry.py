@@ -12,12 +12,12 @@ import numpy as np
 from datamodules.storage.durable import write_atomic
 from trainers.deployment.status import SOURCES, Status
 
-KEPT = 1_000_000  # of the newest decisions
+KEPT = 200_000  # of the newest decisions
 QUANTILES = {"p50_ms": 50.0, "p99_ms": 99.0, "p999_ms": 99.9}
 
 
 class Telemetry:
-    """The statuses of all decisions, the newest million of them in full."""
+    """The statuses of all decisions, the newest of them in full."""
 
     def __init__(self) -> None:
         self._rows: deque[Status] = deque(maxlen=KEPT)

@@ -90,3 +90,12 @@ def test_it_tunes_itself_to_the_budget(setting):
     tuned = tight.tune()
     assert tuned["iterations"] == 1 and tuned["candidates"] == 16
     assert np.isfinite(tight.ask(request(agent), until=time.monotonic()).mean).all()
+
+
+def test_a_plan_that_was_never_looked_at_is_none(setting):
+    _, _, agent, _ = setting
+    planner = DeadlinePlanner(agent, budget_s=10.0)
+    warm = np.zeros((5, 2), np.float32)
+    latent = np.zeros(agent.dynamics.latent_dim, np.float32)
+    assert planner.ask(Request(latent, warm, 0), until=time.monotonic() - 1) is None
+    assert planner.ask(Request(latent, warm, 0), until=time.monotonic() + 10) is not None

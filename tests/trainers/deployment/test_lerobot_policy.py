@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+import torch
+
+from tests.rigs.tiny_bundle import HIGH, LOW, tiny_bundle
+from trainers.deployment.controller import Controller
+from trainers.deployment.lerobot_policy import BadBatch, LeRobotPolicy
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny_bundle(tmp_path_factory.mktemp("b") / "b")
+
+
+def batch(t, rows=2, size=16):
+    frames = np.random.default_rng(t).integers(0, 256, (rows, 3, size, size), np.uint8)
+    return {"observation.images.top": torch.from_numpy(frames).float() / 255, "task": ["go"] * rows}
+
+
+def test_rows_are_controllers_of_their_own(folder):
+    policy, alone = LeRobotPolicy(folder), Controller(folder, planner="inline", budget_s=60.0)
+    for t in range(3):
+        actions = policy.select_action(batch(t))
+        assert actions.shape == (2, 2) and actions.dtype == torch.float32
+        frame = (batch(t)["observation.images.top"][0] * 255).round().byte().permute(1, 2, 0).numpy()
+        np.testing.assert_array_equal(actions[0], alone.step(frame)[0])
+    assert [s.source for s in policy.statuses] == ["plan", "plan"] and policy.statuses[0].number == 2
+    policy.reset()
+    chunk = policy.predict_action_chunk(batch(0))
+    assert chunk.shape == (2, 5, 2) and policy.statuses[0].number == 0
+    assert (chunk >= torch.tensor(LOW)).all() and (chunk <= torch.tensor(HIGH)).all()
+
+
+def test_bytes_and_other_sizes_are_taken(folder):
+    policy = LeRobotPolicy(folder)
+    large = {"observation.images.pixels": torch.randint(256, (1, 3, 480, 640), dtype=torch.uint8)}
+    assert policy.select_action(large).shape == (1, 2) and policy.statuses[0].observation == "ok"
+
+
+def test_a_batch_without_the_camera_is_refused(folder):
+    with pytest.raises(BadBatch, match=r"expected observation\.images\.pixels, got observation\.state"):
+        LeRobotPolicy(folder).select_action({"observation.state": torch.zeros(1, 3)})

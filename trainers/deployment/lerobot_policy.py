@@ -1,0 +1,112 @@
+"""A bundle in the shape of LeRobot's policies: `reset`, `select_action`, `predict_action_chunk` on batches of tensors.
+
+LeRobot itself is not needed: a policy there is an object with these methods.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainers.bundle.bundle import read_bundle
+from trainers.deployment.controller import Controller
+from trainers.deployment.planning import DeadlinePlanner
+from trainers.deployment.status import Status
+from worldmodel.errors import UserError
+
+IMAGES, STATE = "observation.images.", "observation.state"
+
+
+class BadBatch(UserError, ValueError):
+    """A batch without the observations that the bundle needs."""
+
+
+class LeRobotPolicy:
+    """A controller for each row of a batch; the first batch after `reset` decides how many.
+
+    Args:
+        bundle: the folder.
+        hz: decisions per second; the bundle's own by default.
+        budget_s: seconds for one row's decision; None plans to the end, however long it takes.
+    """
+
+    name = "worldmodel"
+    supports_rtc = False
+
+    def __init__(self, bundle: str | Path, *, hz: float | None = None, budget_s: float | None = None) -> None:
+        self._bundle, self._hz, self._budget_s = read_bundle(bundle), hz, 3600.0 if budget_s is None else budget_s
+        self._planner = DeadlinePlanner(self._bundle.build(), budget_s=self._budget_s)
+        if self._bundle.what != "policy":
+            self._planner.tune()
+        self._controllers: list[Controller] = []
+        self.statuses: list[Status] = []
+
+    def reset(self) -> None:
+        """Begin an episode in every row."""
+        self._controllers = []
+
+    def drop_queued_actions(self) -> None:
+        """There are none: every call plans anew."""
+
+    def select_action(self, batch: Mapping[str, Any]) -> Tensor:
+        """Actions for what is seen now.
+
+        Args:
+            batch: `observation.images.NAME` [B c h w], float in [0, 1] or uint8, and `observation.state` [B d]; a name
+                may be another one where the agent has a single image. Other keys are left alone.
+
+        Returns:
+            float32 [B A] in the robot's units, int64 [B] where actions are discrete.
+
+        Raises:
+            BadBatch: an observation is missing, or rows differ in number.
+        """
+        rows = self._rows(batch)
+        if len(self._controllers) != len(rows):
+            options: dict[str, Any] = {"hz": self._hz, "budget_s": self._budget_s, "planner": self._planner}
+            self._controllers = [Controller(self._bundle, **options, seed=i) for i in range(len(rows))]
+        steps = [controller.step(row) for controller, row in zip(self._controllers, rows, strict=True)]
+        self.statuses = [status for _, status in steps]
+        return torch.from_numpy(np.stack([action for action, _ in steps]))
+
+    def predict_action_chunk(self, batch: Mapping[str, Any]) -> Tensor:
+        """As `select_action`, with the actions that would follow.
+
+        Args:
+            batch: as there.
+
+        Returns:
+            [B H A]; the first action of each row is the one for now.
+        """
+        self.select_action(batch)
+        return torch.from_numpy(np.stack([controller.chunk() for controller in self._controllers]))
+
+    def _rows(self, batch: Mapping[str, Any]) -> list[dict[str, NDArray[Any]]]:
+        env = self._bundle.control.env
+        cameras = {key.removeprefix(IMAGES): value for key, value in batch.items() if key.startswith(IMAGES)}
+        if len(env.images) == len(cameras) == 1:
+            cameras = dict(zip(env.images, cameras.values(), strict=True))
+        if missing := [name for name in env.images if name not in cameras]:
+            raise BadBatch(f"batch: expected {IMAGES}{missing[0]}, got {', '.join(batch)}")
+        parts = {name: _frames(cameras[name]) for name in env.images}
+        if env.vectors:
+            if len(env.vectors) > 1 or STATE not in batch:
+                raise BadBatch(
+                    f"batch: expected {STATE} for one vector, got {', '.join(batch)} for {list(env.vectors)}"
+                )
+            parts |= {name: np.asarray(batch[STATE], np.float32) for name in env.vectors}
+        if len({len(part) for part in parts.values()}) != 1:
+            raise BadBatch(f"batch: expected as many rows of each, got {[len(part) for part in parts.values()]}")
+        return [dict(zip(parts, row, strict=True)) for row in zip(*parts.values(), strict=True)]
+
+
+def _frames(images: Any) -> NDArray[Any]:
+    """[B h w c] uint8 of [B c h w], floats in [0, 1] rounded; what is not finite becomes 0."""
+    values = images.detach().cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
+    if values.dtype.kind == "f":
+        values = np.rint(np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0).clip(0, 1) * 255).astype(np.uint8)
+    return np.moveaxis(values, 1, -1) if values.ndim == 4 else values
