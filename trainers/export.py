@@ -29,7 +29,7 @@ COMMAND = Command(
         "observation_age_s": Key("seconds from a frame's capture to the decision that sees it", "0"),
         "max_age_s": Key("older frames count as missing; three periods by default"),
         "missing": Key("missing frames in a row that predictions bridge", "5"),
-        "plan_age": Key("decisions for which the rest of a plan is executed", "4"),
+        "plan_age": Key("decisions for which the rest of a plan is executed", "2"),
         "frozen": Key("equal frames in a row that count as a frozen camera; 0: scenes may stand still", "20"),
         "faults": Key("safe actions in a row after which the controller stops", "3"),
         "frames": Key("recorded frames for the receipt", "200"),

@@ -74,7 +74,7 @@ def attack(calls: int, seed: int) -> dict[str, Any]:
             sources[status.source] += 1
             for key in _wrong(action, control, last):
                 found[key] += 1
-            last = action
+            last = action if np.shape(action) == (2,) else None
     wrong = ("exceptions", "shape", "nonfinite", "out_of_bounds", "too_fast")
     counts = {key: found[key] for key in ("calls", *wrong)}
     return {**counts, "sources": dict(sources), "attack_s": round(time.perf_counter() - start, 1)}

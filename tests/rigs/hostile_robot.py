@@ -147,7 +147,7 @@ def robots() -> dict[str, ControlSpec]:
     spec = replace(SPEC, vectors={"joints": 2})
     limits = Limits(frozen=3, faults=3, plan_age=2, missing=2)
     plain: dict[str, Any] = {"hz": 20.0, "limits": limits}
-    far = replace(spec, action_low=(-3e38, 1e-42), action_high=(3e38, 1e-40))
+    far = replace(spec, action_low=(-3e38, 1e-37), action_high=(3e38, 1e-35))
     narrow = replace(spec, action_low=(0.0, 0.1), action_high=(0.0, 0.1 + 1e-9))
     unknown = replace(spec, action_low=None, action_high=None)
     return {

@@ -35,7 +35,7 @@ class Limits:
 
     max_age_s: float = 0.2
     missing: int = 5
-    plan_age: int = 4
+    plan_age: int = 2
     frozen: int = 20
     faults: int = 3
     vector_stds: float = 100.0

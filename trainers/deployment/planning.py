@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainers.deployment.goal import toward
+from trainers.deployment.goal import GoalSimulator
 from worldmodel.agents.latent_mpc import LatentMPC
-from worldmodel.interfaces import Planner
+from worldmodel.interfaces import Planner, Simulator
 
 WARM_UP = 5  # plans before the first decision, whose times count
 LEAST_CANDIDATES = 16
@@ -89,9 +89,9 @@ class DeadlinePlanner:
     @torch.no_grad()
     def ask(self, request: Request, *, until: float) -> Planned | None:
         """As `Planning` says."""
-        simulator = self._simulator
+        simulator: Simulator = self._simulator
         if request.goal is not None:
-            simulator = toward(simulator, torch.from_numpy(request.goal.copy()))
+            simulator = GoalSimulator(self._simulator, torch.from_numpy(request.goal.copy()))
         plan = self._planner.plan(
             simulator,
             torch.from_numpy(request.latent.copy())[None],

@@ -14,13 +14,18 @@ from datamodules.envs.pool import episode_seed
 from trainers.acting.evaluation import EVALUATION_RANK
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("toy") / "run"
+    command = [sys.executable, "-m", "trainers.fit", "experiment=toy", f"run_dir={folder}"]
+    subprocess.run(command, capture_output=True, text=True, check=True)
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_toy_task_reaches_nine_tenths_of_its_optimum(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    command = [sys.executable, "-m", "trainers.fit", "experiment=toy", f"run_dir={run}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    results = json.loads(done.stdout.splitlines()[-1])
+def test_the_toy_task_reaches_nine_tenths_of_its_optimum(run: Path) -> None:
+    results = json.loads((run / "results.json").read_text())
     config = yaml.safe_load((run / "config.yaml").read_text())["task"]["env"]
     facts = {"episode_steps": config["episode_steps"], "random_goal": config["random_goal"]}
     seeds = [episode_seed(results["seed"], EVALUATION_RANK, 0, i) for i in range(len(results["returns"]))]
@@ -28,3 +33,25 @@ def test_the_toy_task_reaches_nine_tenths_of_its_optimum(tmp_path: Path) -> None
     assert len(best) >= 10
     assert np.sum(results["returns"]) >= 0.9 * np.sum(best), (results["returns"], best)
     assert results["env_steps"] <= 2000 + 50
+
+
+@pytest.mark.slow
+def test_a_controller_reaches_the_places_that_pictures_show(run: Path, tmp_path: Path) -> None:
+    from trainers import export
+    from trainers.deployment.controller import Controller
+
+    export.main([f"checkpoint={run}", f"out={tmp_path / 'bundle'}", "format=none", "frozen=0", "max_age_s=10"])
+    env, rng, left = toy.make(size=16, random_goal=False), np.random.default_rng(0), []
+    controller = Controller(tmp_path / "bundle", planner="inline", budget_s=10.0)
+    for seed in range(100, 110):
+        target = rng.uniform(-0.9, 0.9, 2)
+        env.reset(0)
+        env.state[:2] = target
+        picture = env.step(np.zeros(2, np.float32)).pixels.transpose(1, 2, 0)
+        step = env.reset(seed)
+        controller.reset()
+        controller.set_goal(picture)
+        for _ in range(40):
+            step = env.step(controller.step(step.pixels.transpose(1, 2, 0))[0])
+        left.append(np.linalg.norm(env.state[:2] - target))
+    assert np.median(left) < 0.1 and np.sum(np.array(left) < 0.2) >= 8, left
