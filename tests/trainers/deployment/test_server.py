@@ -147,7 +147,7 @@ def test_the_robot_s_side_survives_a_server_that_goes_away(folder):
         actions = robot._chunk
     gone = [robot.step(frame(t)) for t in range(9)]
     sources = [status.source for _, status in gone]
-    assert sources[:4] == ["shifted_plan"] * 4 and sources[4:7] == ["safe", "safe", "stopped"]
+    assert sources[:2] == ["shifted_plan"] * 2 and sources[2:5] == ["safe", "safe", "stopped"]
     np.testing.assert_array_equal(gone[0][0], actions[1])
     assert all(np.isfinite(action).all() for action, _ in gone)
 
