@@ -22,6 +22,7 @@ from trainers.reporting.tables import write_csv
 
 LINES = ("run", "second", "third", "fourth", "fifth")  # colours of variants, in their order
 SHORTEST_AXIS = 50_000
+MOST_THIN_LINES = 10  # of single runs: more would hide their mean
 THRESHOLDS = 101
 RUNS_CSV, CURVES_CSV = "report_runs.csv", "report_curves.csv"
 
@@ -60,6 +61,7 @@ def _page(runs: RunSet, against: RunSet | None) -> str:
         hero=_hero(known),
         tiles=_tiles(runs, known),
         legend=_legend(runs),
+        thin=_has_thin_lines(runs),
         task_charts=[(task, _task_chart(runs, task)) for task in runs.tasks],
         sources=_sources(runs),
         overall=_over_tasks(runs, "env_steps"),
@@ -115,6 +117,10 @@ def _legend(runs: RunSet) -> list[tuple[str, str]]:
     return [(LINES[i % len(LINES)], name or "default") for i, name in enumerate(names)] if len(names) > 1 else []
 
 
+def _has_thin_lines(runs: RunSet) -> bool:
+    return len(runs.variants) == 1 and any(len(runs.of(task=task)) <= MOST_THIN_LINES for task in runs.tasks)
+
+
 def _variants(runs: RunSet) -> list[tuple[str, str, str]]:
     """Each variant, the label of its lines (the legend's where there are several) and its colour."""
     several = len(runs.variants) > 1
@@ -138,7 +144,7 @@ def _task_chart(runs: RunSet, task: str) -> Markup:
         for curve in curves
     ]
     series = [one for one in series if x_max is None or one.x[0] <= x_max]
-    if len(runs.variants) == 1:
+    if len(runs.variants) == 1 and len(own) <= MOST_THIN_LINES:
         series += [Series("", *run.curve("env_steps"), "train") for run in own]
     for variant, label, colour in _variants(runs):
         band = mean_over_seeds(runs.of(task=task, variant=variant))

@@ -14,6 +14,7 @@ from trainers.reporting.figures import figures
 from trainers.reporting.run_set import read_runs
 from trainers.reporting.sweep_page import write_sweep_report
 from trainers.run_folder.find import RECORDS
+from trainers.run_folder.read import leaves
 from trainers.sweeping.execute import Execution
 from trainers.sweeping.grid import PlannedRun, plan_runs
 from trainers.sweeping.launcher import Launcher
@@ -21,7 +22,7 @@ from trainers.sweeping.record import SweepRecord, locked
 from trainers.sweeping.table import SweepTable
 
 LAUNCHERS = "trainers.sweeping.launchers"
-# where a run lies and what code wrote it, which say nothing of what it is
+# where a run lies and the format of its files, which say nothing of what it is
 PLACES = ("run_dir", "resume", "format")
 
 
@@ -79,11 +80,12 @@ def _require_same_run(folder: Path, run: PlannedRun) -> None:
     """Raise BadConfig for the first setting in which a run that has begun in `folder` is another than asked for."""
     if not (folder / "config.yaml").exists():
         return
-    free = (*PLACES, "task.env.look") if run.config["task"]["env"].get("look") == "auto" else PLACES
     saved = read_yaml(folder / "config.yaml")
-    # the version of this project that wrote them is no setting: what it did not know has its default
+    known, typed = leaves(saved), {text.partition("=")[0].lstrip("+") for text in run.overrides}
     for key, before, now in differences(saved, dict(run.config)):
-        if key not in free:
+        # what was left to the run to choose it has chosen; what its version did not know has its default
+        free = key in PLACES or now == "auto" or (before is None and key not in known and key not in typed)
+        if not free:
             raise BadConfig(f"{key}: expected {before} as in the run in {folder}, got {now}; name another out=")
 
 
