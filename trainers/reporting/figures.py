@@ -7,10 +7,8 @@ import numpy as np
 
 from trainers.reporting import aggregates
 from trainers.reporting.aggregates import Scores
-from trainers.reporting.published_curves import return_at
+from trainers.reporting.published_curves import MARKS, return_at
 from trainers.reporting.run_set import RunResult, RunSet
-
-MARKS = (50_000, 100_000, 200_000, 500_000)  # env_steps at which published returns are compared
 
 
 def figures(runs: RunSet, *, against: RunSet | None = None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from datamodules.storage.durable import write_atomic
 from trainers.command.configuration import BadConfig
 from trainers.reporting.charts import Series, line_chart, short, thin, to_svg
-from trainers.reporting.published_curves import Curve, published_curves
+from trainers.reporting.published_curves import Curve, last_mark, published_curves, return_at
 from trainers.run_folder.read import Run, is_number, leaves, read_run
 
 TIME_PARTS = ("env", "plan", "wait", "update", "evaluation", "rest")
@@ -136,8 +136,8 @@ def _learning(run: Run) -> dict[str, Any] | None:
         "best": f"{'the optimum' if best_name == 'optimum' else 'the most that is possible'}, {best:.0f}"
         if best
         else "",
-        "curves": [_source(curve, x_max or 0.0) for curve in curves],
-        "head": ("method", f"return at {short(x_max or 0)}", "seeds", "source"),
+        "curves": _sources(run, curves, last_mark(x_max or 0)) if curves else [],
+        "head": ("method", f"return at {short(last_mark(x_max or 0))}", "seeds", "source"),
     }
 
 
@@ -181,9 +181,18 @@ def _evaluation_returns(run: Run) -> Series:
     return Series("this run", x[keep], y[keep], low=low, high=high)
 
 
-def _source(curve: Curve, x_max: float) -> tuple[str, str, str, str]:
-    value = f"{np.interp(x_max, curve.env_steps, curve.return_mean):.0f}" if curve.env_steps[0] <= x_max else ""
-    return curve.method, value, str(curve.seeds), curve.source
+def _sources(run: Run, curves: Sequence[Curve], mark: int) -> list[tuple[str, str, str, str]]:
+    """Returns at a place by one definition, of the run and of published curves, nothing interpolated."""
+    own = return_at(mark, *run.series("eval/return_mean")) if _reaches(run, mark) else float("nan")
+    rows = [("this run", own, 1, "evaluations of the 20,000 env_steps before, as everywhere in this table")]
+    rows += [(curve.method, curve.at(mark), curve.seeds, curve.source) for curve in curves]
+    return [
+        (name, f"{value:.0f}" if np.isfinite(value) else "", str(seeds), source) for name, value, seeds, source in rows
+    ]
+
+
+def _reaches(run: Run, mark: int) -> bool:
+    return (run.last(run.axis) or 0.0) >= mark
 
 
 def _held_out_error(run: Run) -> tuple[str, float | None]:

@@ -29,6 +29,7 @@ NAMES = {
     "drq_jaxrl_resets": "DrQ with resets",
 }
 TRAILING_WINDOW = 20_000  # env_steps
+MARKS = (50_000, 100_000, 200_000, 500_000)  # env_steps at which runs and published returns are compared
 ACTION_REPEAT = 2  # of the methods whose name says no other
 
 
@@ -55,6 +56,11 @@ def published_curves(task: str) -> list[Curve]:
     rows = [row for row in _rows() if row["task"] == task]
     methods = dict.fromkeys(row["method"] for row in rows)
     return [_curve(method, [row for row in rows if row["method"] == method]) for method in methods]
+
+
+def last_mark(env_steps: float) -> int:
+    """The last of MARKS that a run of this length comes to, 0 before the first."""
+    return max((mark for mark in MARKS if mark <= env_steps), default=0)
 
 
 def best_published(task: str, env_steps: float, *, action_repeat: int) -> tuple[str, float] | None:

@@ -13,9 +13,9 @@ from datamodules.storage.durable import write_atomic
 from trainers.command.configuration import BadConfig
 from trainers.reporting import aggregates
 from trainers.reporting.charts import Series, interval_chart, line_chart, short, to_svg
-from trainers.reporting.figures import MARKS, figures, marks, return_at_mark
+from trainers.reporting.figures import figures, marks, return_at_mark
 from trainers.reporting.page import duration
-from trainers.reporting.published_curves import ACTION_REPEAT, best_published, published_curves, return_at
+from trainers.reporting.published_curves import ACTION_REPEAT, best_published, last_mark, published_curves, return_at
 from trainers.reporting.run_curves import Band, exploitation, mean_over_seeds, over_tasks
 from trainers.reporting.run_set import RunResult, RunSet
 from trainers.reporting.tables import write_csv
@@ -159,7 +159,7 @@ def _action_repeat(runs: Sequence[RunResult]) -> int:
 
 def _best_named(task: str, env_steps: float | None, action_repeat: int) -> str:
     """The method whose curve is named: all names would cover a small chart."""
-    mark = max((mark for mark in MARKS if env_steps is not None and mark <= env_steps), default=0)
+    mark = last_mark(env_steps or 0)
     best = best_published(task, mark, action_repeat=action_repeat) if mark else None
     return best[0] if best is not None else ""
 

@@ -276,6 +276,12 @@ def test_a_task_nobody_published_has_no_reference(tmp_path):
     assert "Published curves" not in text and "this run" in text
 
 
+def test_the_table_of_published_curves_interpolates_nothing(tmp_path):
+    text, _ = _text(_run(tmp_path, task="walker_walk"))
+    assert "return at 50k" in text
+    assert re.search(r"<th>DreamerV3</th><td>366</td>", text) and re.search(r"<th>TD-MPC2</th><td></td>", text)
+
+
 def test_published_curves_are_the_rows_of_the_table():
     rows = [line.split(",") for line in SCORES.read_text().splitlines()[1:] if line.startswith("walker_walk,")]
     curves = published_curves("walker_walk")
