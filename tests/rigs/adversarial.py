@@ -1,6 +1,7 @@
-"""Planner calls against models that lie: how many actions are not finite or out of bounds (none is asked).
+"""Planner and policy calls against models that lie: how many actions are not finite or out of bounds (none is asked).
 
-A call is one row of a batched plan: a problem with a model, a start, a warm start and noise of its own.
+A call is one row of a batch: a problem with a model, a start, a warm start and noise of its own, or a latent in which a
+policy is asked for an action.
 """
 
 import math
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tests.rigs.adversarial_policies import POLICIES, attack, wrongs
 from tests.rigs.adversary import ACTION, Adversary
 from trainers.command.configuration import BadConfig
 from trainers.command.registry import make
@@ -45,7 +47,7 @@ BUDGETS: dict[str, dict[str, Any]] = {
 
 
 def measure(overrides: list[str], *, calls: int, rows: int, seed: int) -> dict[str, Any]:
-    """Counts over `calls` calls, shared equally by the planners, in batches of `rows`."""
+    """Counts over `calls` calls of planners, shared equally, and a tenth as many of policies, in batches of `rows`."""
     if overrides:
         raise BadConfig(f"expected {', '.join(OPTIONS)} only, got {overrides[0]}")
     if min(calls, rows) < 1:
@@ -55,8 +57,13 @@ def measure(overrides: list[str], *, calls: int, rows: int, seed: int) -> dict[s
     for name in BUDGETS:
         found.append(_attack(name, share, rows, seed))
         print(", ".join(f"{key} {value}" for key, value in found[-1].items()), flush=True)
-    totals = {key: sum(row[key] for row in found) for key in ("calls", "plans", "nonfinite", "out_of_bounds", "values")}
-    return {**totals, "by_planner": found}
+    policies = [attack(name, math.ceil(calls / 10 / len(POLICIES)), rows, seed) for name in POLICIES]
+    for row in policies:
+        print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+    totals = {key: sum(row[key] for row in found) for key in ("calls", "plans", "values")}
+    wrong = {key: sum(row[key] for row in [*found, *policies]) for key in ("nonfinite", "out_of_bounds")}
+    asked = sum(row["calls"] for row in policies)
+    return {**totals, **wrong, "policy_calls": asked, "by_planner": found, "by_policy": policies}
 
 
 def _attack(name: str, calls: int, rows: int, seed: int) -> dict[str, Any]:
@@ -66,7 +73,8 @@ def _attack(name: str, calls: int, rows: int, seed: int) -> dict[str, Any]:
     while found["calls"] < calls:
         count, horizon = min(rows, calls - found["calls"]), 1 + found["plans"] % 4
         planner = make("worldmodel.planners", {**BUDGETS[name], "horizon": horizon})
-        model = Adversary(seed=found["plans"])  # not in inference mode, where gradients could not pass it
+        # every second world's episodes can end; not in inference mode, where gradients could not pass it
+        model = Adversary(seed=found["plans"], terminates=bool(found["plans"] % 2))
         with torch.inference_mode():
             plan = planner.plan(
                 model,
@@ -93,9 +101,7 @@ def _warm(rows: int, horizon: int, generator: torch.Generator) -> Tensor:
 def _wrong(plan: Plan) -> dict[str, int]:
     """Calls whose actions are not finite, or out of bounds, or whose value is NaN or +inf."""
     actions = torch.cat([plan.action[:, None], plan.mean], 1).flatten(1)
-    finite = actions.isfinite().all(1)
     return {
-        "nonfinite": int((~finite).sum()),
-        "out_of_bounds": int((finite & (actions.abs().amax(1) > 1)).sum()),
+        **wrongs(actions),
         "values": int((plan.value.isnan() | (plan.value == math.inf)).sum()),
     }

@@ -39,10 +39,10 @@ class Adversary:
     action_dim, discount = ACTION, 0.95
     members, latent_dim, noisy_dims = 2, LATENT, LATENT
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, *, terminates: bool = False) -> None:
         generator = torch.Generator().manual_seed(seed)
         self._mix = torch.randn(MOVING + ACTION, MOVING, generator=generator) / 2
-        self.dynamics = self
+        self.dynamics, self.terminates = self, terminates
 
     @staticmethod
     def draw(rows: int, generator: torch.Generator) -> Float[Tensor, "R 9"]:
@@ -78,6 +78,10 @@ class Adversary:
     def value(self, latent: Float[Tensor, "*R 9"]) -> Float[Tensor, "*R"]:
         """The first number."""
         return _lie(latent[..., :1], latent, 2)[..., 0]
+
+    def continues(self, latent: Float[Tensor, "*R 9"]) -> Float[Tensor, "*R"]:
+        """Less and less to the right; lies as values do."""
+        return _lie(torch.sigmoid(2 - latent[..., :1]), latent, 2)[..., 0]
 
     def propose(self, latent: Float[Tensor, "R 9"], generator: Noise) -> Float[Tensor, "R 2"]:
         """Noise around the latent."""

@@ -1,13 +1,16 @@
 """The attack on planners: its lies are told, its counts count, and no planner falls for them."""
 
 import math
+import pkgutil
 
 import pytest
 import torch
 
-from tests.rigs import adversarial
+from tests.rigs import adversarial, adversarial_policies
+from tests.rigs.adversarial_policies import POLICIES, attack
 from tests.rigs.adversary import ACTION, LIES, Adversary
 from trainers.command.configuration import BadConfig
+from worldmodel import actors
 from worldmodel.interfaces import Plan
 
 
@@ -16,6 +19,29 @@ def test_no_planner_is_fooled_and_every_call_is_counted() -> None:
     assert found["calls"] == 680 and found["plans"] == 2 * len(found["by_planner"])
     assert {row["planner"] for row in found["by_planner"]} == set(adversarial.BUDGETS)
     assert found["nonfinite"] == found["out_of_bounds"] == found["values"] == 0
+    assert found["policy_calls"] == 68 and {row["policy"] for row in found["by_policy"]} == set(POLICIES)
+
+
+def test_every_kind_of_policy_is_attacked_and_none_is_fooled() -> None:
+    modules = {module.name for module in pkgutil.iter_modules(actors.__path__)}
+    assert {name.split()[0] for name in POLICIES} == modules
+    for name in POLICIES:
+        found = attack(name, 3000, 250, 0)
+        assert found["calls"] == 3000 and found["batches"] == 12
+        assert found["nonfinite"] == found["out_of_bounds"] == 0, found
+
+
+def test_a_policy_that_passes_nonsense_on_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gullible:
+        def sample(self, latent, *, generator):
+            return latent[:, :ACTION]
+
+        def mode(self, latent):
+            return torch.zeros_like(latent[:, :ACTION])
+
+    monkeypatch.setitem(adversarial_policies.POLICIES, "gullible", Gullible)
+    found = attack("gullible", 500, 500, 0)
+    assert found["nonfinite"] > 50 and found["out_of_bounds"] > 50
 
 
 def test_what_is_wrong_is_counted_by_call() -> None:

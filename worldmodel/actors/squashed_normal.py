@@ -56,14 +56,14 @@ class SquashedNormalActor(nn.Module):
         return action.detach(), torch.stack([log_prob, -entropy], -1)
 
     def mode(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R A"]:
-        """The squashed mean."""
-        return torch.tanh(self.moments(latent)[0])
+        """The squashed mean; 0 where a latent is so large, or so little of a number, that there is none."""
+        return torch.tanh(self.moments(latent)[0]).nan_to_num(0.0)
 
     def sample(self, latent: Float[Tensor, "*R D"], *, generator: Noise) -> Float[Tensor, "*R A"]:
         """An action drawn with an explicit generator."""
         mean, std = self.moments(latent)
         noise = standard_normal(*mean.shape, generator=generator, device=mean.device)
-        return torch.tanh(mean + std * noise)
+        return torch.tanh(mean + std * noise).nan_to_num(0.0)
 
 
 make = SquashedNormalActor
