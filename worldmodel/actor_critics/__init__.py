@@ -12,8 +12,10 @@ from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.nets import SlowCopy
 from worldmodel.policies import PolicySpec
 from worldmodel.simulators.latent import frozen
+from worldmodel.transfer import send
 
 Metrics = Mapping[str, Tensor]
+_PERCENTILES = torch.tensor([0.05, 0.95])
 
 
 class ActorCritic(nn.Module, ABC):
@@ -82,7 +84,7 @@ class ActorCritic(nn.Module, ABC):
 
     @torch.no_grad()
     def _track_spread(self, values: Tensor) -> None:
-        low, high = torch.quantile(values.float().flatten(), values.new_tensor([0.05, 0.95], dtype=torch.float32))
+        low, high = torch.quantile(values.float(), send(_PERCENTILES, values.device))
         span = (high - low).clamp_min(1.0)
         self.spread.lerp_(torch.where(span.isfinite(), span, self.spread), 0.01)  # one bad update must not stay
 

@@ -48,12 +48,20 @@ class LatentRows:
         inside: Bool[Tensor, "B T"] = ~batch.is_first[:, 1:]
         if self.belief.valid is not None:
             inside = inside & self.belief.valid[:, :-1]
+        kept = inside.flatten().nonzero().squeeze(-1)  # once: a GPU's host waits for it
+
+        def before(rows: Tensor) -> Tensor:
+            return rows[:, :-1].flatten(0, 1)[kept]
+
+        def after(rows: Tensor) -> Tensor:
+            return rows[:, 1:].flatten(0, 1)[kept]
+
         return Transitions(
-            latent=latent[:, :-1][inside],
-            action=batch.action[:, 1:][inside],
-            reward=batch.reward[:, 1:][inside],
-            continues=(~batch.is_terminal[:, 1:][inside]).to(batch.reward.dtype),
-            next_latent=latent[:, 1:][inside],
+            latent=before(latent),
+            action=after(batch.action),
+            reward=after(batch.reward),
+            continues=(~after(batch.is_terminal)).to(batch.reward.dtype),
+            next_latent=after(latent),
         )
 
 

@@ -90,7 +90,7 @@ class GeneralDyna(PolicyLearner):
             **metrics,
             "loss/value": value_loss.detach(),
             "policy/recorded_error": error[: len(real.reward)].detach().mean(),
-            "policy/rollout": value_loss.new_tensor(float(steps)),
+            "policy/rollout": torch.full((), float(steps), device=value_loss.device),
         }
         return Loss(value_loss + actor_loss, named)
 

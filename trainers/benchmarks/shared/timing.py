@@ -37,6 +37,7 @@ def synthetic_spec(config: dict[str, Any], *, action_dim: int) -> EnvSpec:
 def training_step(config: dict[str, Any], module: WorldModelModule, device: torch.device) -> Callable[[Batch], None]:
     """One update of the module's agent on a batch, as Lightning runs it, finished when it returns."""
     optimizer = module.configure_optimizers()
+    module.optimizers = lambda **_: optimizer  # type: ignore[method-assign, assignment, misc]  # a trainer's, elsewhere
     bf16 = str(config["trainer"]["precision"]).startswith("bf16")
 
     def update(batch: Batch) -> None:
