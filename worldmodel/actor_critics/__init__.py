@@ -9,13 +9,12 @@ from torch import Tensor, nn
 
 from worldmodel.actor_critics.q_ensemble import QEnsemble
 from worldmodel.actors.squashed_normal import SquashedNormalActor
+from worldmodel.imagination import track_spread
 from worldmodel.nets import SlowCopy
 from worldmodel.policies import PolicySpec
 from worldmodel.simulators.latent import frozen
-from worldmodel.transfer import send
 
 Metrics = Mapping[str, Tensor]
-_PERCENTILES = torch.tensor([0.05, 0.95])
 
 
 class ActorCritic(nn.Module, ABC):
@@ -79,14 +78,8 @@ class ActorCritic(nn.Module, ABC):
         action, log_prob = self.actor(latent)
         with frozen(self.q):
             value = self.q(latent, action).mean(0)
-        self._track_spread(value.detach())
+        track_spread(self.spread, value.detach())
         return value, log_prob
-
-    @torch.no_grad()
-    def _track_spread(self, values: Tensor) -> None:
-        low, high = torch.quantile(values.float(), send(_PERCENTILES, values.device))
-        span = (high - low).clamp_min(1.0)
-        self.spread.lerp_(torch.where(span.isfinite(), span, self.spread), 0.01)  # one bad update must not stay
 
 
 class PolicyValue(nn.Module):
