@@ -22,8 +22,10 @@ Config = Mapping[str, Any]
 
 
 def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
-    """The agent with freshly initialised weights for an environment's spec."""
+    """The agent with freshly initialised weights for an environment's spec; a ValueError for a student."""
     options = config["agent"]
+    if options.get("name") == "student":
+        raise ValueError("agent: expected one with a model, got a student of trainers.distill, which has none")
     encoder = ObservationEncoder(build_each(options, "encoder", spec))
     agents = ("unroll", "kl")  # the agent's own, which a choice of dynamics sets
     model = {key: value for key, value in config["dynamics"].items() if key not in agents}

@@ -29,7 +29,7 @@ from worldmodel.agents.student import Student
 from worldmodel.distillation.planner_teacher import PlannerTeacher
 from worldmodel.interfaces import Acts
 
-CHECK_EVERY, PATIENCE = 100, 4  # updates between two looks at what is held out, and looks without a better one
+CHECK_EVERY, PATIENCE = 100, 12  # updates between two looks at what is held out, and looks without a better one
 REPLAYED_AT_ONCE = 10  # episodes
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.actors.squashed_normal import SquashedNormalActor
+from worldmodel.distillation.answers import Answers
 from worldmodel.distillation.planner_gaussian import LEAST_STD, PlannerTarget, sampled_planner_kl
 from worldmodel.imagination import endings, lambda_return
 from worldmodel.interfaces import Dynamics, Loss
@@ -48,10 +49,6 @@ class PlannerDistillation(PolicyLearner):
         ValueError: for an option out of its range.
     """
 
-    latents: Tensor  # [memory D], of the answers
-    means: Tensor  # [memory A]
-    stds: Tensor  # [memory A]
-    answers: Tensor  # [], how many there have been
     calls: Tensor  # [], updates so far
 
     def __init__(
@@ -76,16 +73,13 @@ class PlannerDistillation(PolicyLearner):
         require_number(least_std=least_std, above=0)
         require_number(slow_rate=slow_rate, above=0, most=1)
         super().__init__()
-        self.every, self.queries, self.memory, self.batch = every, queries, memory, batch
+        self.every, self.queries, self.batch = every, queries, batch
         self.horizon, self.starts, self.mix, self.entropy, self.least_std = horizon, starts, mix, entropy, least_std
         self.planner = CEM(**{"horizon": 5, "candidates": 64, "elites": 12, "iterations": 3, **planner})
         self.actor: SquashedNormalActor = spec.build_actor(actor)  # type: ignore[assignment]
         self.value = spec.build_value(spec.latent_dim)
         self.slow_value = SlowCopy(self.value, rate=slow_rate)
-        self.register_buffer("latents", torch.zeros(memory, spec.latent_dim))
-        self.register_buffer("means", torch.zeros(memory, spec.action_dim))
-        self.register_buffer("stds", torch.ones(memory, spec.action_dim))
-        self.register_buffer("answers", torch.zeros((), dtype=torch.int64))
+        self.answers = Answers(size=memory, latent_dim=spec.latent_dim, action_dim=spec.action_dim)
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
     @property
@@ -98,7 +92,7 @@ class PlannerDistillation(PolicyLearner):
         replayed = rows.starts()
         states = self._imagined(simulator, _some(replayed, self.starts))
         value_loss, returns = self._value_loss(simulator, states)
-        if self.calls % self.every == 0:
+        if int(self.calls) % self.every == 0:
             met = _some(states[1:].flatten(0, 1), self.queries - self.queries // 2)
             self._ask(simulator, torch.cat([_some(replayed, self.queries // 2), met]))
         self.calls += 1
@@ -119,21 +113,15 @@ class PlannerDistillation(PolicyLearner):
         """Let the target value follow; call after every optimiser step."""
         self.slow_value.follow(self.value)
 
-    @torch.no_grad()
     def _ask(self, simulator: LatentSimulator, latent: Float[Tensor, "R D"]) -> None:
-        """Plan from latents, and write the answers over the oldest ones."""
-        target = PlannerTarget.of(self.planner.plan(simulator, latent), least_std=self.least_std)
-        places = (self.answers + torch.arange(len(latent), device=latent.device)) % self.memory
-        self.latents[places], self.means[places], self.stds[places] = latent, target.mean, target.std
-        self.answers += len(latent)
+        """Plan from latents, and keep the answers."""
+        self.answers.take(latent, PlannerTarget.of(self.planner.plan(simulator, latent), least_std=self.least_std))
 
     def _imitation(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """KL(π || planner) and log π, means over some of the answers."""
-        known = int(self.answers.clamp_max(self.memory))
-        picks = torch.randint(known, (self.batch,), device=self.latents.device)
-        action, log_prob = self.actor(self.latents[picks])
-        kl = sampled_planner_kl(action, log_prob, PlannerTarget(self.means[picks], self.stds[picks]))
-        return kl.mean(), log_prob.mean()
+        latent, target = self.answers.draw(self.batch)
+        action, log_prob = self.actor(latent)
+        return sampled_planner_kl(action, log_prob, target).mean(), log_prob.mean()
 
     @torch.no_grad()
     def _imagined(self, simulator: LatentSimulator, state: Float[Tensor, "R D"]) -> Float[Tensor, "steps R D"]:

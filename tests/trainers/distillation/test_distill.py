@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainers import collect_data, distill, evaluate, fit, load_agent, report
+from trainers import collect_data, distill, evaluate, export, fit, load_agent, report
 from trainers.distillation import dagger
 from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
 from trainers.run_folder.read_metrics import read_metrics
@@ -110,7 +110,16 @@ def test_two_teachers_give_one_student_of_both_tasks(finished, tmp_path):
             "trainer.accelerator=cpu",
         ]
     )
-    results = distill.main([f"checkpoint=[{finished},{other}]", *SMALL, "rounds=1", "env_steps=20", f"run_dir={root}"])
+    results = distill.main(
+        [
+            f"checkpoint=[{finished},{other}]",
+            *SMALL,
+            "rounds=1",
+            "env_steps=20",
+            "student.encoder=own",
+            f"run_dir={root}",
+        ]
+    )
     assert results["task"] == ["toy_point", "toy_point-2"]
     for name in ("teacher_return", "teacher_ci95", "student_return", "student_ci95", "teacher_ms", "student_ms"):
         assert len(results[name]) == 2, name
@@ -127,6 +136,7 @@ def test_refused(refused, finished, student, tmp_path):
         ("/no/such/run",): ("checkpoint", "/no/such/run"),
         (str(finished), "student.size=huge"): ("student.size", "small, medium, large", "'huge'"),
         (str(finished), "student.sise=small"): ("did you mean student.size",),
+        (str(finished), "student.encoder=mine"): ("student.encoder", "teacher, own", "'mine'"),
         (str(finished), "rounds=0"): ("rounds", "at least 1", "'0'"),
         (str(finished), "teacher_share=1.5"): ("teacher_share", "at most 1", "'1.5'"),
         (str(finished), "learning_rate=0"): ("learning_rate", "above 0", "'0'"),
@@ -140,5 +150,8 @@ def test_refused(refused, finished, student, tmp_path):
     for arguments, parts in cases.items():
         line = refused(distill.main, *arguments)
         assert "\n" not in line and all(part in line for part in parts), (arguments, line)
+    assert "a student of trainers.distill" in refused(
+        export.main, str(root), f"out={tmp_path / 'bundle'}", "format=none"
+    )
     line = refused(fit.main, f"resume={root}")
     assert f"trainers.distill resume={root} continues it" in line, line

@@ -12,10 +12,12 @@ from trainers.command.configuration import load_config
 from worldmodel.spec import EnvSpec
 
 GUIDED = ("policy.horizon=4", "policy.segment=3", "policy.starts=2", "policy.samples=2", "agent.act_with=actor")
+ASKED = ("policy.every=2", "policy.queries=8", "policy.memory=32", "policy.planner.iterations=1")
 PARTS = ("policy.parts=2", "policy.reset_every=3", "policy.starts=8")
 SETTINGS = {
     "gps": (("policy=gps", *GUIDED), "teachers.states"),
     "mdgps": (("policy=mdgps", *GUIDED), "teachers.states"),
+    "distil": (("policy=distil", *ASKED), "answers.latents"),
     "divide_and_conquer": (("policy=divide_and_conquer", *PARTS), "partition.centres"),
     "mixed": (("policy=mixed",), "variances"),
 }

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from tests.conftest import small_agent
 from worldmodel.actors.squashed_normal import SquashedNormalActor
+from worldmodel.distillation.answers import Answers
 from worldmodel.distillation.planner_gaussian import PlannerTarget, sampled_planner_kl
 from worldmodel.distributions import gaussian_kl
 from worldmodel.heads import Head
@@ -92,17 +93,28 @@ def test_the_actor_learns_what_the_planner_decides() -> None:
 def test_questions_are_replayed_and_imagined_latents_and_answers_stay_with_them() -> None:
     learner = PlannerDistillation(spec=SPEC, planner=PLANNER, queries=8, memory=12, batch=4, every=3, horizon=2)
     for update in range(4):  # questions at 0 and 3: the second round takes the place of the first's oldest four
-        before = learner.latents.clone()
+        before = learner.answers.latents.clone()
         learner.losses(world(learner), rows(update))
         asked = update % 3 == 0
-        assert bool((learner.latents != before).any()) == asked
-    assert learner.answers == 16
+        assert bool((learner.answers.latents != before).any()) == asked
+    assert learner.answers.taken == 16
     replayed = rows(3).starts()
-    known = (learner.latents[:, None] == replayed).all(-1).any(1)
+    known = (learner.answers.latents[:, None] == replayed).all(-1).any(1)
     assert known.sum() == 4 and known[8:].all()  # of the round at update 3, whose first four are replayed
-    plan = CEM(**PLANNER).plan(world(learner), learner.latents)
-    assert (plan.action - learner.means).abs().max() < 0.2
-    assert learner.stds.min() >= 0.1 - 1e-7
+    plan = CEM(**PLANNER).plan(world(learner), learner.answers.latents)
+    assert (plan.action - learner.answers.means).abs().max() < 0.2
+    assert learner.answers.stds.min() >= 0.1 - 1e-7
+
+
+def test_only_what_was_answered_is_drawn() -> None:
+    answers = Answers(size=10, latent_dim=D, action_dim=A)
+    for number in range(4):  # 3, 6, 9 and 12 of them
+        latent = torch.full((3, D), float(number + 1))
+        answers.take(latent, PlannerTarget(10 * latent[:, :A], latent[:, :A]))
+        drawn, target = answers.draw(500)
+        assert set(drawn[:, 0].tolist()) == {float(n + 1) for n in range(number + 1)}
+        assert torch.equal(target.mean, 10 * drawn[:, :A]) and torch.equal(target.std, drawn[:, :A])
+    assert (answers.latents[:, 0] == 1).sum() == 1
 
 
 def test_each_part_trains_its_own_weights() -> None:
