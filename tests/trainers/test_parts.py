@@ -88,7 +88,9 @@ def test_several_folders_stand_beside_each_other(tmp_path):
 @pytest.mark.parametrize("folder", ["no/such", "."])
 def test_a_folder_without_parts_is_refused(tmp_path, monkeypatch, folder):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(PartsMissing, match="parts: expected a folder with worldmodel, datamodules, configs in it, got"):
+    with pytest.raises(
+        PartsMissing, match="parts: expected a folder with worldmodel, datamodules, configs, trainers in it, got"
+    ):
         load_config([f"parts={folder}"])
 
 

@@ -69,6 +69,21 @@ class RunPaths:
         return handle
 
 
+def in_use(root: Path) -> bool:
+    """Whether a process trains in a run folder."""
+    try:
+        handle = os.open(root / ".lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def record_fault(paths: RunPaths, line: str, trace: str) -> None:
     """Append what went wrong in an environment, with the traceback of its own code, to the run's faults.log."""
     with paths.faults.open("a") as file:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from trainers.process.interrupt import Interrupt
+from trainers.run_folder.paths import in_use
 from trainers.run_folder.read import read_results
 from trainers.sweeping.grid import PlannedRun
 from trainers.sweeping.launcher import Job, Launcher, StartedJob
@@ -51,8 +52,8 @@ class Execution:
         waiting = deque(run for run in runs if not self._note_if_finished(run.name))
         try:
             while self._started or (waiting and not self._interrupt.is_set()):
-                while waiting and len(self._started) < self._launcher.slots:
-                    self._start(waiting.popleft())
+                while len(self._started) < self._launcher.slots and (ready := self._next(waiting)):
+                    self._start(ready)
                 time.sleep(POLL_SECONDS)
                 self._note_ended()
                 self._display.update()
@@ -63,6 +64,13 @@ class Execution:
             for name, job in self._started.items():
                 job.kill()
                 self._record.update(name, state="interrupted")
+
+    def _next(self, waiting: deque[PlannedRun]) -> PlannedRun | None:
+        """The first that no process trains: the runs of a sweep that was killed save for a while yet."""
+        ready = next((run for run in waiting if not in_use(self._record.root / run.name)), None)
+        if ready is not None:
+            waiting.remove(ready)
+        return ready
 
     def _start(self, run: PlannedRun) -> None:
         folder = self._record.root / run.name

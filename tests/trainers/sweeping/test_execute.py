@@ -1,12 +1,14 @@
 """The loop of a sweep with a launcher that a test controls."""
 
 import json
+import os
 import signal
 from types import SimpleNamespace
 
 import pytest
 
 from trainers.process.interrupt import Interrupt
+from trainers.run_folder.paths import RunPaths, in_use
 from trainers.sweeping import execute
 from trainers.sweeping.execute import Execution, log_path
 from trainers.sweeping.grid import PlannedRun
@@ -153,3 +155,12 @@ def test_a_real_interrupt_is_what_the_loop_asks(root):
     with Interrupt() as interrupt:
         record, _ = play(root, planned("a"), launcher, interrupt)
     assert record.runs["a"].state == "interrupted" and log_path(root, "a").parent.is_dir()
+
+
+def test_a_run_that_still_saves_is_waited_for(root):
+    (root / "a").mkdir()
+    handle = RunPaths(root / "a").lock()
+    launcher = Launcher(root)
+    launcher.outcomes = {"b": lambda job: None if job.polls < 3 else os.close(handle) or 0}
+    play(root, planned("a", "b"), launcher)
+    assert list(launcher.jobs) == ["b", "a"] and not in_use(root / "a") and not in_use(root / "nowhere")

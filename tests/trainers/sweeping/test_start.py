@@ -3,10 +3,12 @@
 import pytest
 import yaml
 
+from datamodules.parts import VARIABLE
 from trainers.command.configuration import BadConfig
+from trainers.command.registry import UnknownComponent
 from trainers.sweeping.grid import plan_runs
 from trainers.sweeping.record import SweepRecord
-from trainers.sweeping.start import _again, _require_same_run
+from trainers.sweeping.start import _again, _launcher, _require_same_run
 
 WORDS = ("experiment=smoke", "task=cartpole_balance", "trainer.accelerator=cpu")
 
@@ -59,3 +61,25 @@ def test_a_sweep_that_is_continued_has_the_same_runs(tmp_path):
     assert _again(SweepRecord(tmp_path)) == runs
     with pytest.raises(BadConfig, match="there is no sweep in"):
         _again(SweepRecord(tmp_path / "nowhere"))
+
+
+ELSEWHERE = """
+class Elsewhere:
+    def __init__(self, **facts):
+        self.facts, self.slots = facts, 3
+
+
+make = Elsewhere
+"""
+
+
+def test_a_launcher_can_be_one_file_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "")  # as it is again after the test
+    folder = tmp_path / "trainers" / "sweeping" / "launchers"
+    folder.mkdir(parents=True)
+    (folder / "elsewhere.py").write_text(ELSEWHERE)
+    runs = plan_runs([*WORDS, "seed=0,1", f"parts={tmp_path}"], group="x")
+    launcher = _launcher("elsewhere", runs, jobs=None)
+    assert launcher.facts == {"runs": 2, "jobs": None, "devices": 1, "accelerator": "cpu"}
+    with pytest.raises(UnknownComponent, match="did you mean elsewhere"):
+        _launcher("elsewere", runs, jobs=None)
