@@ -7,7 +7,7 @@ def test_nothing_that_lies_around_a_controller_gets_through():
     found = controller.attack(9000, seed=1)
     wrong = {key: found[key] for key in ("exceptions", "shape", "nonfinite", "out_of_bounds", "too_fast")}
     assert found["calls"] == 9000 and not any(wrong.values()), wrong
-    assert min(found["sources"][source] for source in ("plan", "shifted_plan", "policy", "safe", "stopped")) > 20
+    assert min(found["sources"][source] for source in ("plan", "shifted_plan", "policy", "safe", "stopped")) > 5
 
 
 def test_the_rig_notices_what_is_wrong(monkeypatch):

@@ -31,6 +31,7 @@ class Limits:
         frozen: equal observations in a row after which the camera counts as frozen; 0 for scenes that may stand still.
         faults: safe actions in a row after which the controller stops until it is released by hand.
         vector_stds: how many stds of the training data a number of a vector may be off its mean.
+        prediction_error: the mean of five one-step prediction errors above which `Status.alarm` is raised; None: never.
     """
 
     max_age_s: float = 0.2
@@ -39,9 +40,11 @@ class Limits:
     frozen: int = 20
     faults: int = 3
     vector_stds: float = 100.0
+    prediction_error: float | None = None
 
     def __post_init__(self) -> None:
-        for key in ("max_age_s", "vector_stds"):
+        numbers = ("max_age_s", "vector_stds", *(["prediction_error"] if self.prediction_error is not None else []))
+        for key in numbers:
             _require(f"limits.{key}", getattr(self, key), "a finite number above 0", lambda x: 0 < x < math.inf)
         for key, least in (("missing", 0), ("plan_age", 0), ("frozen", 0), ("faults", 1)):
             value = getattr(self, key)

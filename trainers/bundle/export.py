@@ -4,6 +4,7 @@ import json
 import math
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from trainers.bundle.control_spec import ControlSpec, Limits
 from trainers.bundle.files import PARITY, PROGRAMS, require_free, write_files
 from trainers.bundle.parity import Call, ParityFailed, by_onnx, by_torch, compare, eager
 from trainers.bundle.programs import Program, programs_of, record, require_formats, to_onnx, to_torch
-from trainers.bundle.recorded_rows import recorded_rows
+from trainers.bundle.recorded_rows import Row, newest_rows, recorded_rows
 from trainers.command.configuration import BadConfig, override_saved, read_yaml, whole_number
+from trainers.deployment.surprise import calibrated_limit
 from trainers.reporting.tables import show_facts
 from trainers.run_folder.checkpoint import DurableCheckpointIO
 from trainers.run_folder.find import data_uri, find_checkpoint, read_spec
@@ -35,7 +37,7 @@ def export(*, checkpoint: str, out: str, overrides: list[str], **own: Any) -> di
     formats, what, tolerance = require_formats(own["format"]), own["what"], _number("tolerance", own["tolerance"])
     if what not in WHAT:
         raise BadConfig(f"what: expected one of {', '.join(WHAT)}, got {what!r}")
-    count = whole_number("frames", own["frames"])
+    count, alarm_rows = (whole_number(key, own[key], least=least) for key, least in (("frames", 1), ("alarm_rows", 0)))
     root, path = find_checkpoint(Path(checkpoint), key="checkpoint")
     config = override_saved(read_yaml(root / "config.yaml"), overrides)
     env = read_spec(root, key="checkpoint")
@@ -46,13 +48,15 @@ def export(*, checkpoint: str, out: str, overrides: list[str], **own: Any) -> di
     control = _control(env, own)
     config = _acting(config, what)
     agent = _slim(config, control, path)
+    recordings = _recordings(root, own["data"])
+    control, alarm_rate = _with_alarm(control, agent, newest_rows(recordings, env, count=alarm_rows))
     files = encode(control=control, what=what, agent=agent, config=config, versions=versions())
     torch.set_num_threads(1)  # as a robot acts: latencies of one core
     programs = programs_of(agent, env, what=what) if formats else {}
     exported, calls = _export(programs, formats)
     report: dict[str, Any] = {"parity_max": 0.0, "ms": {}}
     if programs:
-        rows, source = recorded_rows(_recordings(root, own["data"]), env, count=count)
+        rows, source = recorded_rows(recordings, env, count=count)
         report = {"frames": source, "tolerance": tolerance, "threads": 1, **compare(programs, calls, rows)}
         if not report["parity_max"] <= tolerance:
             raise ParityFailed(f"tolerance: expected actions within {tolerance}, got {report['parity_max']:.3g}")
@@ -60,6 +64,7 @@ def export(*, checkpoint: str, out: str, overrides: list[str], **own: Any) -> di
     digest = write_files(folder, files)
     results = _results(folder, digest, files, report, formats)
     show_facts(env.task, {"bundle": str(folder), **{k: str(v) for k, v in results.items() if k != "bundle"}})
+    results |= {"false_alarm_rate": alarm_rate}
     return {**results, "checkpoint": str(path), "what": what, "hz": control.hz, "delay_decisions": control.delay}
 
 
@@ -92,6 +97,15 @@ def _control(env: EnvSpec, own: dict[str, str]) -> ControlSpec:
         limits=Limits(**limits),
         **numbers,
     )
+
+
+def _with_alarm(control: ControlSpec, agent: LatentMPC, rows: list[Row]) -> tuple[ControlSpec, float | None]:
+    """The limit of prediction errors, and how often recorded episodes are over it."""
+    found = calibrated_limit(agent, rows)
+    if found is None:
+        return control, None
+    limits = replace(control.limits, prediction_error=found[0])
+    return replace(control, limits=limits), found[1]
 
 
 def _export(

@@ -1,5 +1,6 @@
 """Rows that exported programs are compared on: recorded frames of a run, or noise where a run keeps none."""
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,6 +23,11 @@ class Row:
     observation: dict[str, Tensor]
     action: Tensor
     is_first: Tensor
+
+
+def newest_rows(uri: str | None, spec: EnvSpec, *, count: int) -> list[Row]:
+    """The last `count` rows of recorded episodes, [] without any."""
+    return [] if uri is None else list(deque(_recorded(uri, spec), maxlen=count))
 
 
 def recorded_rows(uri: str | None, spec: EnvSpec, *, count: int) -> tuple[list[Row], str]:

@@ -19,6 +19,7 @@ from trainers.deployment.planner_watchdog import PlannerProcess
 from trainers.deployment.planning import DeadlinePlanner, Planned, Planning, Request
 from trainers.deployment.state_estimator import Latent, NotFinite, StateEstimator
 from trainers.deployment.status import Status
+from trainers.deployment.surprise import Surprise
 from trainers.deployment.telemetry import Telemetry
 from worldmodel.agents.latent_mpc import LatentMPC
 
@@ -87,6 +88,7 @@ class Controller:
         self._estimator = StateEstimator(agent, delay=self.control.delay)
         self._observations = ObservationGate(self.control, _vector_statistics(agent))
         self._actions = ActionGate(self.control)
+        self._surprise = Surprise(self.control.limits.prediction_error)
         self._policy = None if agent.policy is None or self.bundle.what == "planner" else agent.policy.actor
         self._reserve_s = self._warm_up()
         self._planner = self._start_planner(planner, folder)
@@ -99,6 +101,7 @@ class Controller:
         self._estimator.reset()
         self._observations.reset()
         self._actions.reset()
+        self._surprise.reset()
         horizon, size = self._agent.planner.horizon, self._agent.action_dim
         self._plan: NDArray[np.float32] = np.full((horizon, size), NAN, np.float32)
         self._plan_number = -1
@@ -257,6 +260,7 @@ class Controller:
             limited=limited,
             predicted_return=decision.value,
             prediction_error=self._estimator.prediction_error,
+            alarm=self._surprise.alarms(self._estimator.prediction_error),
             message=decision.message,
         )
 

@@ -111,6 +111,7 @@ class RemoteController:
             limited=bool(said.get("limited", False)),
             predicted_return=_number(said.get("predicted_return")),
             prediction_error=_number(said.get("prediction_error")),
+            alarm=bool(said.get("alarm", False)),
             message=message or str(said.get("message", "")),
         )
         self._number += 1

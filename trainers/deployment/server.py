@@ -176,7 +176,9 @@ class Session:
         reply = {
             "actions": actions,
             "status": {
-                **{key: getattr(status, key) for key in ("source", "observation", "late", "faults", "message")},
+                **{
+                    key: getattr(status, key) for key in ("source", "observation", "late", "faults", "alarm", "message")
+                },
                 **{key: getattr(status, key) for key in ("number", "plan_age", "limited")},
                 **{key: getattr(status, key) for key in ("predicted_return", "prediction_error")},
             },

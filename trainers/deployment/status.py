@@ -23,6 +23,7 @@ class Status:
         predicted_return: what the planner expects; NaN without a new plan.
         prediction_error: root mean square between the latent that was predicted for this frame and the one that was
             inferred from it; NaN where there is no pair.
+        alarm: such errors are larger than on recorded episodes: the robot sees or does what the model does not know.
         message: what went wrong, if anything.
     """
 
@@ -37,4 +38,5 @@ class Status:
     limited: bool
     predicted_return: float
     prediction_error: float
+    alarm: bool = False
     message: str = ""

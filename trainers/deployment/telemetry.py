@@ -30,6 +30,7 @@ class Telemetry:
         self.counts["late"] += status.late
         self.counts["missing"] += status.observation != "ok"
         self.counts["limited"] += status.limited
+        self.counts["alarms"] += status.alarm
         self.counts[status.source] += 1
 
     @property
@@ -43,7 +44,7 @@ class Telemetry:
         errors = np.array([row.prediction_error for row in self._rows])
         errors = errors[np.isfinite(errors)]
         return {
-            **{key: self.counts[key] for key in ("decisions", "late", "missing", "limited")},
+            **{key: self.counts[key] for key in ("decisions", "late", "missing", "limited", "alarms")},
             "fallbacks": sum(self.counts[source] for source in SOURCES[1:]),
             "sources": {source: self.counts[source] for source in SOURCES},
             **{name: round(float(np.percentile(ms, q)), 3) for name, q in QUANTILES.items()},
