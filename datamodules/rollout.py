@@ -39,7 +39,8 @@ class Policy(Protocol):
 class Episode:
     """What one episode brought; `fault` says why it ended early, if a worker failed.
 
-    calls: for every decision, the number of the policy's call in this `play` that made it.
+    calls: for every decision, the number of the policy's call in this `play` that made it. terminal: it ended by
+    termination.
     """
 
     index: int
@@ -50,6 +51,7 @@ class Episode:
     rewards: list[float] = field(default_factory=list)
     calls: list[int] = field(default_factory=list)
     fault: Fault | None = None
+    terminal: bool = False
 
 
 def play(
@@ -190,6 +192,7 @@ def _accepted(chosen: Any, place: int, actions: Actions) -> Actions | str:
 
 def _count(episode: Episode, row: Step) -> None:
     episode.env_steps += row.env_steps
+    episode.terminal = row.is_terminal
     if not row.is_first:
         episode.decisions += 1
         episode.total_return += row.reward

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -52,6 +54,17 @@ class Echo:
         pixels = observation["pixels"]
         self.seen.append((pixels[:, 0, 0, 0].tolist(), is_first.tolist()))
         return np.repeat(pixels[:, 0, 0, :1].astype(np.float32) / 100, A, axis=1)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_an_episode_knows_how_it_ended(ends):
+    class Ending(CountingPool):
+        def _row(self, index):
+            row = super()._row(index)
+            return replace(row, is_terminal=ends and row.is_last)
+
+    (episode,) = play(Ending([3]), Echo(), {0: 7})
+    assert episode.terminal is ends and episode.decisions == 3
 
 
 def test_an_action_is_stored_with_the_row_that_it_led_to():

@@ -1,6 +1,7 @@
 """What plans predict against what came of them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ def return_gap(
 ) -> dict[str, float]:
     """Means of the planner's predicted returns and of what came in the time that they are about.
 
-    Episodes that a fault cut short say nothing.
+    Episodes that a fault cut short say nothing; after one that terminated nothing comes.
 
     Args:
         predicted: one array per call of the policy, with an entry for each environment; NaN where nothing was planned.
@@ -21,7 +22,7 @@ def return_gap(
         discount: per decision, of both.
         horizon: decisions that a prediction is about. None for one that a value continues past the episode's end: then
             what came is continued by the episode's last prediction, without which a perfect planner would look like
-            one that predicts too much. Else predictions past the episode's end are left out.
+            one that predicts too much. Else predictions past the end of an episode that was cut are left out.
 
     Returns:
         `plan/predicted_return` and `plan/realised_return`; nothing where nothing can be compared.
@@ -32,7 +33,11 @@ def return_gap(
             continue
         predictions = np.array([float(predicted[call][episode.index]) for call in episode.calls])
         planned, rewards = np.flatnonzero(~np.isnan(predictions)), np.asarray(episode.rewards)
-        if horizon is None:
+        spans: list[tuple[Any, Any, float]]
+        if episode.terminal:
+            longest = len(rewards) if horizon is None else horizon
+            spans = [(start, min(start + longest, len(rewards)), 0.0) for start in planned]
+        elif horizon is None:
             spans = [(start, planned[-1], predictions[planned[-1]]) for start in planned[:-1]]
         else:
             spans = [(start, start + horizon, 0.0) for start in planned if start + horizon <= len(rewards)]

@@ -1,5 +1,7 @@
 """What a planner that knows the truth predicts comes true, whatever the episode's length."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,15 @@ def test_a_prediction_over_a_horizon_is_compared_with_what_came_in_it() -> None:
     gap = return_gap(predicted, [episode([1.0, 2.0, 4.0, 8.0])], discount=0.5, horizon=2)
     assert gap == {"plan/predicted_return": 6.0, "plan/realised_return": ((1 + 1) + (4 + 4)) / 2}
     assert return_gap(predicted, [episode([1.0, 2.0, 4.0, 8.0])], discount=0.5, horizon=5) == {}
+
+
+@pytest.mark.parametrize("horizon", [None, 3])
+def test_nothing_follows_a_termination(horizon: int | None) -> None:
+    played = replace(episode([1.0, 2.0, 4.0]), terminal=True)
+    truth = [np.asarray([value], np.float32) for value in (1 + 0.5 * 2 + 0.25 * 4, 2 + 0.5 * 4, 4)]
+    gap = return_gap(truth, [played], discount=0.5, horizon=horizon)
+    assert gap["plan/realised_return"] == pytest.approx(gap["plan/predicted_return"])
+    assert gap["plan/realised_return"] == pytest.approx((3 + 4 + 4) / 3)
 
 
 def test_the_last_plan_continues_what_came_where_plans_are_rare() -> None:
