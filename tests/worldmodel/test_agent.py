@@ -8,6 +8,7 @@ import torch
 
 from tests.conftest import DYNAMICS, OBJECTIVES, PIXELS, A, random_batch, small_agent
 from worldmodel.dynamics.deterministic import DeterministicDynamics
+from worldmodel.heads.continuation import ContinuationHead
 from worldmodel.interfaces import Batch, Belief
 from worldmodel.observations import PixelNorm
 from worldmodel.openloop import open_loop
@@ -182,3 +183,18 @@ def test_open_loop_sees_the_context_only() -> None:
 def test_an_impossible_way_of_acting_is_refused() -> None:
     with pytest.raises(ValueError, match="act_with"):
         small_agent(act_with="oracle")
+
+
+@pytest.mark.parametrize("name", DYNAMICS)
+def test_every_model_learns_where_episodes_end(name: str) -> None:
+    torch.manual_seed(0)
+    head = ContinuationHead(latent_dim=small_agent(name).dynamics.latent_dim, hidden=8)
+    agent, batch = small_agent(name, continuation=head), random_batch(B=4, T=5)
+    assert agent.simulator().terminates and not small_agent(name).simulator().terminates
+    ends = torch.zeros(4, 5, dtype=torch.bool)
+    ends[:2, -1] = True
+    batch = replace(batch, is_last=ends, is_terminal=ends)
+    first = agent.losses(batch)
+    first.total.backward()
+    assert first.metrics["loss/continuation"] > 0 and head.net[-1].weight.grad.abs().sum() > 0
+    assert {id(weight) for weight in head.parameters()} <= {id(w) for w in agent.parameter_groups()["model"]}

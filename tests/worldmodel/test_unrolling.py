@@ -1,13 +1,16 @@
 """Overshooting against rolling by hand; its first step is the ELBO's own term."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from tests.conftest import A, random_batch, small_agent, small_dynamics, window
 from worldmodel.distributions import Moments, gaussian_kl
+from worldmodel.heads.continuation import ContinuationHead
 from worldmodel.objectives import Seen
 from worldmodel.objectives.overshooting import Overshooting
-from worldmodel.unrolling import latent_overshooting, later_rows, posterior_of, stepper, unroll
+from worldmodel.unrolling import latent_overshooting, later_rows, open_loop_losses, posterior_of, stepper, unroll
 
 
 def ahead(latent: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, Moments]:
@@ -73,3 +76,22 @@ def test_the_objective_adds_the_rows_beyond_the_first() -> None:
     agent.losses(batch).total.backward()
     with pytest.raises(ValueError, match=r"objective\.steps: expected at least 2.* got 1"):
         Overshooting(encoder=agent.encoder, dynamics=agent.dynamics, steps=1)
+
+
+@pytest.mark.parametrize("objective", ["reconstruction", "latent_consistency", "slow_consistency"])
+def test_where_episodes_end_is_learned_of_predicted_latents_too(objective: str) -> None:
+    head = ContinuationHead(latent_dim=small_agent("deterministic").dynamics.latent_dim, hidden=8)
+    agent, batch = small_agent("deterministic", objective=objective, continuation=head), random_batch(B=3, T=8)
+    batch = replace(batch, is_last=batch.is_last.clone(), is_terminal=batch.is_terminal.clone())
+    batch.is_last[1, -1] = batch.is_terminal[1, -1] = True
+    torch.nn.init.normal_(head.net[-1].weight)
+    belief = agent.observe(batch)
+    options = {"target": belief.latent, "steps": 2}
+    found = open_loop_losses(agent.dynamics, agent.reward, belief, batch, continuation=head, **options)
+    predicted = unroll(agent.dynamics, belief.latent, batch.action, steps=2)
+    ended = later_rows(batch.is_terminal, steps=2)
+    assert ended.sum() == 1
+    expected = belief.mean(torch.where(ended, 8.0, 1.0) * head.loss(predicted, (~ended).float()))
+    torch.testing.assert_close(found["unrolled_continuation"], expected)
+    metrics = agent.losses(batch).metrics
+    assert {"loss/continuation", "loss/unrolled_continuation"} <= metrics.keys()
