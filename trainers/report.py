@@ -50,8 +50,8 @@ def _report_many(root: Path, against: str | None, out: Path | None) -> dict[str,
     from trainers.reporting.run_set import read_runs
     from trainers.reporting.sweep_page import write_sweep_report
 
-    runs = read_runs(root)
-    others = read_runs(Path(against).expanduser()) if against else None
+    runs = read_runs(root.absolute())  # as the sweep says it
+    others = read_runs(Path(against).expanduser().absolute()) if against else None
     path = write_sweep_report(runs, against=others, out=out)
     return {"report": str(path), **figures(runs, against=others)}
 

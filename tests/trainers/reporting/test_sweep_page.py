@@ -98,11 +98,13 @@ def test_an_unfinished_folder_still_has_a_page(tmp_path):
     assert "unfinished" in write_sweep_report(read_runs(tmp_path)).read_text()
 
 
-def test_the_command_prints_the_figures(sweep, tmp_path):
+def test_the_command_prints_the_figures(sweep, tmp_path, monkeypatch):
     write_sweep(tmp_path / "y", {"walker_walk": [50.0, 400.0]})
     results = report.main([str(sweep), f"against={tmp_path / 'y'}", f"out={tmp_path / 'page.html'}"])
     assert results["report"] == str(tmp_path / "page.html") and (tmp_path / "page.html").exists()
     assert results["probability_of_improvement"] == 0.5 and results["iqm"] == 250.0
+    monkeypatch.chdir(tmp_path)
+    assert report.main(["x"]) == {"report": str(sweep / "report.html"), **figures(read_runs(sweep))}
     with pytest.raises(BadConfig, match="against: expected a folder of many runs"):
         report.main([str(sweep / "walker_walk-seed=0"), f"against={sweep}"])
     assert report.main([str(sweep / "walker_walk-seed=0")])["run_dir"] == str(sweep / "walker_walk-seed=0")
