@@ -11,6 +11,7 @@ from worldmodel.capabilities import HasDynamics
 from worldmodel.distributions import Moments
 from worldmodel.interfaces import Dynamics, Noise, Simulator
 from worldmodel.local_models.linear_gaussian import LinearGaussianPolicy
+from worldmodel.simulators.survival import may_end
 
 
 class ControlSpace:
@@ -26,6 +27,7 @@ class ControlSpace:
     def __init__(self, simulator: Simulator, to_action: Callable[[Tensor], Tensor] = torch.tanh) -> None:
         self.simulator, self.to_action = simulator, to_action
         self.action_dim, self.discount = simulator.action_dim, simulator.discount
+        self.terminates = may_end(simulator)
 
     def step(self, latent: Float[Tensor, "R D"], action: Float[Tensor, "R A"]) -> Float[Tensor, "R D"]:
         """The mean of the next latent after a control."""
@@ -45,6 +47,10 @@ class ControlSpace:
     def value(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
         """The return that follows a latent."""
         return self.simulator.value(latent)
+
+    def continues(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
+        """The probability that an episode goes on after a latent."""
+        return self.simulator.continues(latent)  # type: ignore[attr-defined,no-any-return]
 
     def propose(self, latent: Float[Tensor, "R D"], generator: Noise) -> Float[Tensor, "R A"] | None:
         """There is no policy over controls."""

@@ -3,12 +3,14 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.func import jacrev, vmap
 
 from worldmodel.interfaces import Simulator
 from worldmodel.local_models.linear_gaussian import LinearGaussianDynamics
 from worldmodel.local_models.quadratic_cost import QuadraticCost
 from worldmodel.local_models.regression import LinearRegression
-from worldmodel.planners.derivatives import expand
+from worldmodel.planners.derivatives import Expansion, discounts, expand, psd
+from worldmodel.simulators.survival import continuation
 
 
 def linearise(
@@ -21,8 +23,10 @@ def linearise(
 ) -> tuple[LinearGaussianDynamics, QuadraticCost]:
     """The global model to first order and its rewards to second order around paths of H + 1 points, in float64.
 
+    Where episodes can end, a reward counts as often as it is earned, and a state pays for what an end there loses.
+
     Args:
-        simulator: the global model.
+        simulator: the global model; without a value.
         states, controls: the paths.
         noise: covariance of the model's one-step error.
         control_cost: of ½ |u|² at every step, discounted as rewards are.
@@ -30,12 +34,13 @@ def linearise(
     B, H, A = controls.shape
     n = states.shape[-1]
     along = expand(simulator, states, controls)
+    slope, curvature = _with_endings(simulator, states[:, 1:], along)
     after = simulator.step(states[:, :-1].flatten(0, 1), controls.flatten(0, 1)).unflatten(0, (B, H))
     F, x, after = along.transition.double(), states.double(), after.double()
     z = torch.cat([x[:, :-1], controls.double()], -1)
     dynamics = LinearGaussianDynamics(F, after - _apply(F, z), noise.double().expand(B, H, n, n))
-    curvature = along.curvature.double()
-    slope = along.slope.double() - _apply(curvature, x[:, 1:])
+    curvature = curvature.double()
+    slope = slope.double() - _apply(curvature, x[:, 1:])
     cost = QuadraticCost(F.new_zeros(B, H, n + A, n + A), F.new_zeros(B, H, n + A), curvature[:, -1], slope[:, -1])
     cost.curvature[:, 1:, :n, :n], cost.slope[:, 1:, :n] = curvature[:, :-1], slope[:, :-1]
     price = control_cost * simulator.discount ** torch.arange(H).to(F)
@@ -72,6 +77,28 @@ def fit_dynamics(
     belief = known.posterior(inputs, states[:, :, 1:].double().transpose(1, 2))
     F, offset = belief.mean[..., :-1], belief.mean[..., -1]
     return LinearGaussianDynamics(F, offset - _apply(F, centre), belief.noise())
+
+
+def _with_endings(
+    simulator: Simulator, arrivals: Float[Tensor, "B H n"], along: Expansion
+) -> tuple[Float[Tensor, "B H n"], Float[Tensor, "B H n n"]]:
+    """Slope and curvature of the cost of arrivals with the chance that the episode ends at each of them."""
+    continues = continuation(simulator, arrivals)
+    if continues is None:
+        return along.slope, along.curvature
+
+    def goes_on(x: Tensor) -> Tensor:
+        return -simulator.continues(x[None])[0]  # type: ignore[attr-defined]
+
+    under_way = torch.cat([torch.ones_like(continues[:, :1]), continues[:, :-1]], 1).cumprod(1)
+    rewards, follows = simulator.reward(arrivals), [torch.zeros_like(continues[:, 0])]
+    for t in reversed(range(1, arrivals.shape[1])):
+        follows.append(rewards[:, t] + simulator.discount * continues[:, t] * follows[-1])
+    discount = discounts(simulator, arrivals.shape[1], arrivals) * simulator.discount
+    lost = under_way * discount * torch.stack(follows[::-1], 1)
+    slope = under_way[..., None] * along.slope + lost[..., None] * vmap(vmap(jacrev(goes_on)))(arrivals)
+    bend = lost[..., None, None] * vmap(vmap(jacrev(jacrev(goes_on))))(arrivals)
+    return slope, under_way[..., None, None] * along.curvature + psd(bend.nan_to_num())
 
 
 def _apply(matrix: Tensor, vector: Tensor) -> Tensor:

@@ -43,8 +43,6 @@ class DivideAndConquer(PolicyLearner):
         ValueError: for an option out of its range.
     """
 
-    done: Tensor
-
     def __init__(
         self,
         *,
@@ -62,7 +60,7 @@ class DivideAndConquer(PolicyLearner):
         require_whole(parts=parts, reset_every=reset_every, starts=starts)
         require_number(agreement=agreement, least=0)
         super().__init__()
-        self.agreement, self.reset_every = agreement, reset_every
+        self.agreement, self.reset_every, self.done = agreement, reset_every, 0
         options: dict[str, Any] = {"horizon": horizon, "starts": -(-starts // parts), "mix": mix, "entropy": entropy}
         self.locals = nn.ModuleList(
             BackpropImagination(spec=spec, actor=actor, slow_rate=slow_rate, **options) for _ in range(parts)
@@ -72,7 +70,6 @@ class DivideAndConquer(PolicyLearner):
         self.central: SquashedNormalActor = spec.build_actor(actor)  # type: ignore[assignment]
         self.value = spec.build_value(spec.latent_dim)
         self.partition = Partition(parts, spec.latent_dim)
-        self.register_buffer("done", torch.zeros((), dtype=torch.int64))
         self._reset()
 
     @property
@@ -117,8 +114,16 @@ class DivideAndConquer(PolicyLearner):
             self._local(number).follow()
         if len(self.locals) > 1:
             self.done += 1
-            if int(self.done) % self.reset_every == 0:
+            if self.done % self.reset_every == 0:
                 self._reset()
+
+    def get_extra_state(self) -> Tensor:
+        """The number of updates, on the host: asking a GPU for it would make every update wait."""
+        return torch.tensor(self.done)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Go on from a checkpoint's number of updates."""
+        self.done = int(state)
 
     def _local(self, number: int) -> BackpropImagination:
         return self.locals[number]  # type: ignore[return-value]

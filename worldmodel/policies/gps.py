@@ -33,6 +33,8 @@ from worldmodel.local_models.teachers import Teachers
 from worldmodel.policies import LatentRows, PolicyLearner, PolicySpec
 from worldmodel.simulators.latent import LatentSimulator
 
+_RANGE = 30.0  # of λ around its first: a network that cannot follow would make controllers that only follow it
+
 
 class GuidedPolicySearch(PolicyLearner):
     """Improves linear-Gaussian controllers from replayed latents in imagination, and fits the actor to them.
@@ -67,7 +69,6 @@ class GuidedPolicySearch(PolicyLearner):
     """
 
     to_action: Callable[[Tensor], Tensor] = staticmethod(torch.tanh)
-    done: Tensor
     report: Tensor
 
     def __init__(
@@ -101,12 +102,12 @@ class GuidedPolicySearch(PolicyLearner):
         sizes = {"starts": starts, "latent_dim": spec.latent_dim, "action_dim": spec.action_dim}
         self.controllers = LocalControllers(horizon=horizon, **sizes)
         self.teachers = Teachers(samples=samples, steps=segment, **sizes)
-        self.register_buffer("done", torch.zeros((), dtype=torch.int64))
+        self.done = 0
         self.register_buffer("report", torch.zeros(4))
 
     def losses(self, simulator: LatentSimulator, rows: LatentRows) -> Loss:
         """The actor's KL from the controllers; they are improved before every `updates`-th of these."""
-        turn, rest = divmod(int(self.done), self.updates)
+        turn, rest = divmod(self.done, self.updates)
         if rest == 0:
             with torch.no_grad():
                 self._iterate(ControlSpace(simulator, self.to_action), rows, fresh=turn % self.iterations == 0)
@@ -119,6 +120,14 @@ class GuidedPolicySearch(PolicyLearner):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The actor's weights."""
         return {"actor": [*self.actor.parameters()]}
+
+    def get_extra_state(self) -> Tensor:
+        """The number of updates, on the host: asking a GPU for it would make every update wait."""
+        return torch.tensor(self.done)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Go on from a checkpoint's number of updates."""
+        self.done = int(state)
 
     # --- one iteration --------------------------------------------------------------------------------------------
 
@@ -170,7 +179,9 @@ class GuidedPolicySearch(PolicyLearner):
         if not self.agreement_kl:
             return price
         price = torch.where(away > 2 * self.agreement_kl, 2 * price, price)
-        return torch.where(away < 0.5 * self.agreement_kl, 0.5 * price, price).clamp(1e-8, 1e8)
+        return torch.where(away < 0.5 * self.agreement_kl, 0.5 * price, price).clamp(
+            self.agreement / _RANGE, self.agreement * _RANGE
+        )
 
 
 make = GuidedPolicySearch

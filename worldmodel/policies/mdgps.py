@@ -47,7 +47,6 @@ class MirrorDescentGPS(PolicyLearner):
     """
 
     to_action: Callable[[Tensor], Tensor] = staticmethod(torch.tanh)
-    done: Tensor
     report: Tensor
 
     def __init__(
@@ -77,12 +76,12 @@ class MirrorDescentGPS(PolicyLearner):
         self.planning_value = None
         sizes = {"latent_dim": spec.latent_dim, "action_dim": spec.action_dim}
         self.teachers = Teachers(starts=starts, samples=samples, steps=segment, **sizes)
-        self.register_buffer("done", torch.zeros((), dtype=torch.int64))
+        self.done = 0
         self.register_buffer("report", torch.zeros(2))
 
     def losses(self, simulator: LatentSimulator, rows: LatentRows) -> Loss:
         """The actor's KL from its teachers; there are new ones before every `updates`-th of these."""
-        if int(self.done) % self.updates == 0:
+        if self.done % self.updates == 0:
             with torch.no_grad():
                 self._iterate(ControlSpace(simulator, self.to_action), rows)
         self.done += 1
@@ -94,6 +93,14 @@ class MirrorDescentGPS(PolicyLearner):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The actor's weights."""
         return {"actor": [*self.actor.parameters()]}
+
+    def get_extra_state(self) -> Tensor:
+        """The number of updates, on the host: asking a GPU for it would make every update wait."""
+        return torch.tensor(self.done)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Go on from a checkpoint's number of updates."""
+        self.done = int(state)
 
     def _iterate(self, world: ControlSpace, rows: LatentRows) -> None:
         steps, latents, moments = rows.transitions(), rows.starts(), self.actor.moments

@@ -122,3 +122,34 @@ def test_what_is_not_finite_does_not_teach() -> None:
     mean = policy.mean(paths.states[:, :, :3].double())[:, :, :2]
     torch.testing.assert_close(teachers.target[[0, 2]], mean[[0, 2]].float())
     assert teachers.loss((torch.zeros(3, 2, 2, 2), torch.ones(3, 2, 2, 2))).isfinite()
+
+
+class Edge(Bend):
+    """Episodes end, the likelier the further out."""
+
+    terminates = True
+
+    def continues(self, latent: torch.Tensor) -> torch.Tensor:
+        return (-latent.square().sum(-1)).exp()
+
+    def reward(self, latent: torch.Tensor) -> torch.Tensor:
+        return 1 + latent[..., 0]
+
+    def value(self, latent: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(latent[..., 0])
+
+
+def test_where_episodes_can_end_slopes_are_those_of_the_return_that_is_expected() -> None:
+    world, start = ControlSpace(Edge()), 0.3 * double(2, 2, seed=5)
+    path = roll_out(world, start, lambda x, noise, t: 0.3 * noise, samples=1, horizon=4)
+    states, controls = path.states[:, 0], path.controls[:, 0]
+    _, cost = linearise(world, states, controls, noise=torch.eye(2).double())
+    arrivals = states[:, 1:].clone().requires_grad_()
+    continues = world.continues(arrivals)
+    under_way = torch.cat([torch.ones(2, 1).double(), continues[:, :-1]], 1).cumprod(1)
+    expected = (under_way * 0.9 ** torch.arange(4).double() * world.reward(arrivals)).sum()
+    (uphill,) = torch.autograd.grad(expected, arrivals)
+    bend = torch.cat([cost.curvature[:, 1:, :2, :2], cost.last_curvature[:, None]], 1)
+    slope = torch.cat([cost.slope[:, 1:, :2], cost.last_slope[:, None]], 1) + (bend @ states[:, 1:, :, None])[..., 0]
+    torch.testing.assert_close(slope, -uphill, rtol=0, atol=1e-9)
+    assert uphill[:, :3, 1].abs().max() > 0.1

@@ -97,11 +97,11 @@ def test_controllers_that_readapt_are_nearer_to_what_the_policy_can_do_the_more_
 
 
 def test_a_price_that_doubles_brings_controllers_and_policy_together() -> None:
-    _, reports = searched(agreement=0.05, agreement_kl=1e-3)
+    _, reports = searched(agreement=0.2, agreement_kl=1e-3)
     away = [report["policy/kl_global"] for report in reports]
     top = int(np.argmax(away))
-    assert away[top] > 0.1 and away[-1] < 2e-3
+    assert away[top] > 0.1 and away[-1] < 0.02
     falling = away[top : top + 6]
     assert all(later < earlier for earlier, later in itertools.pairwise(falling)), falling
     prices = [report["policy/lambda"] for report in reports]
-    assert prices[0] == pytest.approx(0.05) and max(prices) > 1
+    assert prices[0] == pytest.approx(0.2) and 1 < max(prices) <= 30 * 0.2 + 1e-9
