@@ -27,12 +27,7 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
     if options.get("name") == "student":
         raise ValueError("agent: expected one with a model, got a student of trainers.distill, which has none")
     encoder = ObservationEncoder(build_each(options, "encoder", spec))
-    agents = ("unroll", "kl")  # the agent's own, which a choice of dynamics sets
-    model = {key: value for key, value in config["dynamics"].items() if key not in agents}
-    facts = {"embed_dim": encoder.embed_dim, "action_dim": spec.action_dim}
-    if "filter" in model:
-        registry.check("worldmodel.dynamics", model["filter"], **facts)
-    dynamics = registry.make("worldmodel.dynamics", model, key="dynamics", **facts)
+    dynamics = build_dynamics(config["dynamics"], spec, embed_dim=encoder.embed_dim)
     policy = _build_policy(config, spec, dynamics.latent_dim)
     objective: Objective = registry.make(
         "worldmodel.objectives", config["objective"], key="objective", encoder=encoder, dynamics=dynamics
@@ -56,6 +51,16 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
         weights={name: weight for name, weight in options["weights"].items() if weight is not None},
         continuation=_build_continuation(options, spec, dynamics.latent_dim),  # last: others draw the same numbers
     )
+
+
+def build_dynamics(options: Config, spec: EnvSpec, *, embed_dim: int) -> Any:
+    """The dynamics on embeddings of that size, with freshly initialised weights."""
+    agents = ("unroll", "kl")  # the agent's own, which a choice of dynamics sets
+    model = {key: value for key, value in options.items() if key not in agents}
+    facts = {"embed_dim": embed_dim, "action_dim": spec.action_dim}
+    if "filter" in model:
+        registry.check("worldmodel.dynamics", model["filter"], **facts)
+    return registry.make("worldmodel.dynamics", model, key="dynamics", **facts)
 
 
 def build_trained_agent(config: Config, spec: EnvSpec, checkpoint: Path) -> LatentMPC:

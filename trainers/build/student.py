@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from trainers.build.agent import build_each, build_norm
+from trainers.build.agent import build_dynamics, build_each, build_norm
 from worldmodel.agents.student import Student, TaskInput, reading
 from worldmodel.observations import ObservationEncoder
 from worldmodel.spec import EnvSpec
@@ -15,6 +15,8 @@ Config = Mapping[str, Any]
 
 # of an encoder's channels over its teacher's, where it is the student's own; features of a frame, and hidden width
 SIZES = {"small": (0.5, 64, 128), "medium": (1.0, 128, 256), "large": (2.0, 256, 512)}
+# frames as the teacher's filter and encoder read them, as its encoder does, or as an encoder learned with the rest
+ENCODERS = ("filter", "teacher", "own")
 SEEN_BY = ("encoder", "vector_encoder", "encoders", "vector_norm")  # the keys of an agent that say how it sees
 
 
@@ -25,10 +27,10 @@ def student_options(teachers: list[tuple[Config, EnvSpec]], *, size: str, stack:
         teachers: configuration and environment of each, in the order of the tasks' numbers.
         size: a name of SIZES.
         stack: frames that the student sees.
-        encoder: "teacher" for encoders that are each teacher's, weights and all, "own" for those of `size`.
+        encoder: a name of ENCODERS.
     """
     channels, features, hidden = SIZES[size]
-    share = 1.0 if encoder == "teacher" else channels
+    share = channels if encoder == "own" else 1.0
     first = teachers[0][0]["agent"]
     return {
         "name": "student",
@@ -42,7 +44,11 @@ def student_options(teachers: list[tuple[Config, EnvSpec]], *, size: str, stack:
         "hidden": hidden,
         "layers": 2,
         "tasks": [
-            {"spec": spec.to_json(), **_narrowed({k: v for k, v in config["agent"].items() if k in SEEN_BY}, share)}
+            {
+                "spec": spec.to_json(),
+                **_narrowed({k: v for k, v in config["agent"].items() if k in SEEN_BY}, share),
+                **({"dynamics": config["dynamics"]} if encoder == "filter" else {}),
+            }
             for config, spec in teachers
         ],
     }
@@ -52,7 +58,7 @@ def build_student(config: Config) -> Student:
     """The student with freshly initialised weights.
 
     Tasks whose observations have the same form share an encoder of their own, which is trained for all; a teacher's
-    encoder is that task's alone, and frozen.
+    encoder and filter are that task's alone, and frozen.
     """
     options = config["agent"]
     shared: dict[str, tuple[ObservationEncoder, nn.Module]] = {}
@@ -60,11 +66,15 @@ def build_student(config: Config) -> Student:
     for task in options["tasks"]:
         spec = EnvSpec.from_json(task["spec"])
         form = json.dumps([dict(spec.images), dict(spec.vectors), {k: task[k] for k in SEEN_BY if k in task}])
-        taught = options["encoder"] == "teacher"
-        if taught or form not in shared:
-            encoder = ObservationEncoder(build_each(task, "encoder", spec)).requires_grad_(not taught)
-            shared[form] = encoder, reading(encoder.embed_dim, options["features"])
-        tasks.append(TaskInput(build_norm(task, spec), *shared[form], action_dim=spec.action_dim))
+        own, filter = options["encoder"] == "own", None
+        if not own or form not in shared:
+            encoder, size = ObservationEncoder(build_each(task, "encoder", spec)).requires_grad_(own), None
+            if options["encoder"] == "filter":
+                filter = build_dynamics(task["dynamics"], spec, embed_dim=encoder.embed_dim).requires_grad_(False)
+                size = filter.latent_dim
+            shared[form] = encoder, reading(size or encoder.embed_dim, options["features"])
+        part = TaskInput(build_norm(task, spec), *shared[form], action_dim=spec.action_dim, filter=filter)
+        tasks.append(part)
     sizes = {key: options[key] for key in ("features", "hidden", "layers", "stack", "discount", "task")}
     return Student(tasks, **sizes)
 

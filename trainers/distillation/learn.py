@@ -100,13 +100,16 @@ def _read(student: Student, episodes: Sequence[LabelledEpisode], task: int) -> S
     device, read = next(student.parameters()).device, []
     for episode in episodes:
         seen = {name: torch.from_numpy(rows)[None].to(device) for name, rows in episode.observation.items()}
-        read.append(replace(episode, observation={EMBEDDING: student.embed(seen, task=task)[0].cpu().numpy()}))
+        action = torch.from_numpy(episode.action)[None].to(device)
+        embed = student.embed(seen, action, torch.arange(len(episode), device=device)[None] == 0, task=task)
+        read.append(replace(episode, observation={EMBEDDING: embed[0].cpu().numpy()}))
     return read
 
 
 def _loss(student: Student, rows: LabelledRows, task: int) -> Loss:
     seen = rows.observation
-    embed = seen[EMBEDDING] if student.reads_frozen(task) else student.embed(seen, task=task)
+    frozen = student.reads_frozen(task)
+    embed = seen[EMBEDDING] if frozen else student.embed(seen, rows.action, rows.is_first, task=task)
     return student.losses(embed, rows.action, rows.is_first, rows.target, task=task)
 
 

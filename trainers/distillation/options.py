@@ -10,7 +10,7 @@ from trainers.command.configuration import BadConfig, whole_number
 from trainers.command.preflight import LARGEST_SEED
 
 SIZES = ("small", "medium", "large")
-ENCODERS = ("teacher", "own")
+ENCODERS = ("filter", "teacher", "own")
 
 KEYS = {
     "checkpoint": Key(
@@ -21,8 +21,10 @@ KEYS = {
     "run_dir": Key("the student's run folder: runs/<task>-student/<time> by default"),
     "resume": Key("a student's run folder: continue where it stopped, with its own options"),
     "student.size": Key(f"{', '.join(SIZES)}: width of its layers, and of an encoder of its own", "small"),
-    "student.encoder": Key("teacher: frames are read as the teacher does; own: learned with the rest", "teacher"),
-    "student.stack": Key("frames that it sees", "3"),
+    "student.encoder": Key(
+        "filter: frames are read by the teacher's encoder and filter; teacher: by its encoder; own: learned", "filter"
+    ),
+    "student.stack": Key("frames that it sees: 1 with a filter, which remembers, else 3"),
     "rounds": Key("how often to play, label and learn", "5"),
     "env_steps": Key("control steps to play in all rounds together, of each task", "20000"),
     "reanalyse": Key("decisions of the teacher's replay to label in each round, where it has one", "1500"),
@@ -66,6 +68,7 @@ class Options:
     @classmethod
     def typed(cls, own: Mapping[str, Any]) -> "Options":
         """From the texts of a command line; raises BadConfig that names the first wrong one."""
+        own = {**own, "student.stack": own["student.stack"] or ("1" if own["student.encoder"] == "filter" else "3")}
         numbers = {key: whole_number(key, own[key], least=least) for key, least in LEAST.items()}
         if numbers["seed"] > LARGEST_SEED:
             raise BadConfig(f"seed: expected at most {LARGEST_SEED}, got {numbers['seed']}")

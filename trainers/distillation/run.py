@@ -44,8 +44,10 @@ def distill(options: Options, root: Path, *, resumed: bool) -> dict[str, Any]:
         student = build_student(config)
         for part, teacher in zip(student.tasks, teachers, strict=True):
             part.norm.load_state_dict(teacher.agent.norm.state_dict())  # type: ignore[union-attr]
-            if options.encoder == "teacher":
+            if options.encoder != "own":
                 part.encoder.load_state_dict(teacher.agent.encoder.state_dict())  # type: ignore[union-attr]
+            if options.encoder == "filter":
+                part.filter.load_state_dict(teacher.agent.dynamics.state_dict())  # type: ignore[union-attr,attr-defined]
         paths.create()
         stack.callback(os.close, paths.lock())
         interrupt = stack.enter_context(Interrupt())

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from worldmodel.distillation.planner_gaussian import PlannerTarget, planner_kl
 from worldmodel.distributions import Moments, standard_normal
 from worldmodel.dynamics.stack import carried, stack
-from worldmodel.interfaces import Carry, Decision, Loss, Noise, Observation
+from worldmodel.interfaces import Carry, Decision, Dynamics, Loss, Noise, Observation
 from worldmodel.limits import require_number, require_whole
 from worldmodel.nets import mlp
 from worldmodel.observations import ObservationEncoder, ObservationNorm
@@ -23,17 +23,42 @@ class TaskInput(nn.Module):
     Args:
         norm: makes the task's observations numbers of unit scale.
         encoder: normalised observations [B T ...] to embeddings [B T E]; tasks that look alike can share one.
-        read: embeddings [B T E] to features [B T F], shared as the encoder is.
+        read: embeddings, or latents where there is a filter, to features [B T F], shared as the encoder is.
         action_dim: A, the task's action dimensions.
+        filter: a teacher's, from embeddings to latents, which know more of the past than a few frames; None for none.
     """
 
-    def __init__(self, norm: ObservationNorm, encoder: ObservationEncoder, read: nn.Module, *, action_dim: int) -> None:
+    def __init__(
+        self,
+        norm: ObservationNorm,
+        encoder: ObservationEncoder,
+        read: nn.Module,
+        *,
+        action_dim: int,
+        filter: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.norm, self.encoder, self.read, self.action_dim = norm, encoder, read, action_dim
+        self.filter: Dynamics | None = filter  # type: ignore[assignment]
+        self.carry_dim = 0 if self.filter is None else self.filter.carry_dim
+
+    def forward(
+        self,
+        observation: Observation,
+        action: Float[Tensor, "B T A"],
+        is_first: Bool[Tensor, "B T"],
+        carry: Float[Tensor, "B C"],
+    ) -> tuple[Float[Tensor, "B T E"], Float[Tensor, "B C"]]:
+        """Embeddings, or filtered latents, of windows, and the filter's carry after them."""
+        embed = self.encoder(self.norm(observation))
+        if self.filter is None:
+            return embed, carry
+        belief = self.filter.observe(embed, action, is_first, carry, sample=False)
+        return belief.latent, belief.carry
 
 
 class Student(nn.Module):
-    """N(tanh(m), σ) over actions from the last k frames and the actions between them: nothing is filtered or planned.
+    """N(tanh(m), σ) over actions from the last k frames and the actions between them: nothing is planned.
 
     A frame is read once and remembered; a few of them show what velocity is. All tasks share what follows, which is
     told the task, and of the outputs a task reads as many as it has actions.
@@ -85,10 +110,22 @@ class Student(nn.Module):
         """Whether a task's encoder is not trained, so that an embedding is the same at every update."""
         return not any(weight.requires_grad for weight in self._input(task).encoder.parameters())
 
-    def embed(self, observation: Observation, *, task: int) -> Float[Tensor, "B T E"]:
-        """The embedding of every row of a task's observation [B T ...]."""
+    def embed(
+        self,
+        observation: Observation,
+        action: Float[Tensor, "B T A"],
+        is_first: Bool[Tensor, "B T"],
+        *,
+        task: int,
+    ) -> Float[Tensor, "B T E"]:
+        """What a task's encoder, and its filter where it has one, make of windows that nothing is known before.
+
+        Args:
+            observation: by name, [B T ...].
+            action, is_first, task: as in `moments`.
+        """
         part = self._input(task)
-        return part.encoder(part.norm(observation))  # type: ignore[no-any-return]
+        return part(observation, action, is_first, action.new_zeros(len(action), part.carry_dim))[0]  # type: ignore[no-any-return]
 
     def moments(
         self,
@@ -152,6 +189,7 @@ class Student(nn.Module):
     def initial_carry(self, batch: int) -> Carry:
         """What to remember before the first decision of `batch` environments."""
         blank = self._blank(batch)
+        blank = torch.cat([blank.new_zeros(batch, self._input(self.task).carry_dim), blank], -1)
         actions = blank.new_zeros(batch, self.action_dim)
         executed = torch.ones(batch, dtype=torch.int64, device=blank.device)
         return Carry(belief=blank, action=actions, plan=actions[:, None][:, :0], executed=executed)
@@ -167,9 +205,13 @@ class Student(nn.Module):
         generator: Noise = None,
     ) -> Decision:
         """The policy's mean, as `interfaces.Acts.act` has it, 0 where it is not finite; no return is predicted."""
-        embed = self.embed({name: part[:, None] for name, part in observation.items()}, task=self.task)
-        seen = embed, carry.action[:, None], is_first[:, None], carry.belief
-        (mean, _), belief, _ = self.moments(*seen, task=self.task)
+        rows = {name: part[:, None] for name, part in observation.items()}
+        first, part = is_first[:, None], self._input(self.task)
+        last = torch.where(first, 0.0, carry.action)[:, None]
+        filtered, stacked = carry.belief.tensor_split([part.carry_dim], -1)
+        embed, filtered = part(rows, last, first, filtered)
+        (mean, _), stacked, _ = self.moments(embed, last, first, stacked, task=self.task)
+        belief = torch.cat([filtered, stacked], -1)
         action = mean[:, 0].nan_to_num(0.0)
         if noise_std:
             noise = standard_normal(*action.shape, generator=generator, device=action.device)

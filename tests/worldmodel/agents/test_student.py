@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.conftest import PIXELS, random_batch
+from tests.conftest import PIXELS, random_batch, small_dynamics
 from worldmodel.agents.student import Student, TaskInput, reading
 from worldmodel.distillation.planner_gaussian import PlannerTarget
 from worldmodel.encoders.patch import PatchEncoder
@@ -16,14 +16,20 @@ from worldmodel.observations import ObservationEncoder, ObservationNorm, PixelNo
 B, T, STACK, FEATURES = 3, 7, 3, 8
 
 
-def task_input(action_dim: int = 2, *, like: TaskInput | None = None, vector: int = 0) -> TaskInput:
+def task_input(
+    action_dim: int = 2, *, like: TaskInput | None = None, vector: int = 0, filtered: bool = False
+) -> TaskInput:
     encoders = {"pixels": PatchEncoder(pixels=PIXELS, channels=(4, 8))}
     norms = {"pixels": PixelNorm(PIXELS)}
     if vector:
         encoders["state"], norms["state"] = VectorEncoder(size=vector, embed_dim=4, hidden=8), VectorNorm(vector)
     encoder = ObservationEncoder(encoders) if like is None else like.encoder
     read = reading(encoder.embed_dim, FEATURES) if like is None else like.read
-    return TaskInput(ObservationNorm(norms), encoder, read, action_dim=action_dim)
+    if not filtered:
+        return TaskInput(ObservationNorm(norms), encoder, read, action_dim=action_dim)
+    latents = small_dynamics("rssm_gaussian", encoder.embed_dim)
+    read = reading(latents.latent_dim, FEATURES)
+    return TaskInput(ObservationNorm(norms), encoder, read, action_dim=action_dim, filter=latents)
 
 
 def student(*tasks: TaskInput, task: int = 0) -> Student:
@@ -31,12 +37,12 @@ def student(*tasks: TaskInput, task: int = 0) -> Student:
 
 
 def policy(model: Student, batch, task: int = 0):
-    embed = model.embed(batch.observation, task=task)
+    embed = model.embed(batch.observation, batch.action, batch.is_first, task=task)
     return model.moments(embed, batch.action, batch.is_first, model._blank(len(embed)), task=task)
 
 
 def loss_of(model: Student, batch, target: PlannerTarget, task: int = 0) -> torch.Tensor:
-    embed = model.embed(batch.observation, task=task)
+    embed = model.embed(batch.observation, batch.action, batch.is_first, task=task)
     return model.losses(embed, batch.action, batch.is_first, target, task=task).total
 
 
@@ -45,9 +51,10 @@ def some_target(batch, action_dim: int = 2) -> PlannerTarget:
     return PlannerTarget(torch.rand(shape) * 2 - 1, torch.rand(shape) + 0.1)
 
 
+@pytest.mark.parametrize("filtered", [False, True])
 @pytest.mark.parametrize("first", [0, 4])
-def test_it_acts_as_it_learns(first: int) -> None:
-    model, batch = student(), random_batch(B, T, first=first)
+def test_it_acts_as_it_learns(first: int, filtered: bool) -> None:
+    model, batch = student(task_input(filtered=filtered)), random_batch(B, T, first=first)
     batch.is_first[:, 0] = True
     (mean, _), _, _ = policy(model, batch)
     assert isinstance(model, Acts)
