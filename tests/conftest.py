@@ -6,16 +6,10 @@ os.environ.setdefault("WANDB_MODE", "offline")
 
 import pytest
 import torch
-from jaxtyping import install_import_hook
 
 import tests.strict_types
 
-# every call is checked against its annotations, shapes too; before the first import. Not so environments and formats,
-# which are given whatever a configuration or a file says and refuse it by themselves
-STORES = [f"datamodules.{name}" for name in ("storage", "samplers", "windows", "trajectory", "replay", "recorded")]
-# not yet trainers and what plays and draws for them (rollout, online, prefetch, ...): with those checked, two tests
-# of loops/test_alignment_override.py and test_fit.py fail, for a reason that has not been looked for yet
-install_import_hook(["worldmodel", *STORES], f"{tests.strict_types.__name__}.check")
+tests.strict_types.install()
 
 from datamodules import parts  # noqa: E402
 from tests.rigs import PARTS  # noqa: E402

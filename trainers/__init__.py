@@ -3,11 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainers.acting.trained_agent import TrainedAgent
+    from trainers.acting.trained_agent import load_agent as load_agent
 
 
-def load_agent(run: Any, **options: Any) -> "TrainedAgent":
-    """The agent of a run folder; see `trainers.acting.trained_agent.load_agent`, which loads torch."""
-    from trainers.acting.trained_agent import load_agent as load
+def __getattr__(name: str) -> Any:
+    # torch is loaded by whoever asks for it, not by every command
+    if name != "load_agent":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from trainers.acting.trained_agent import load_agent
 
-    return load(run, **options)
+    return load_agent

@@ -188,7 +188,7 @@ class DmcEnv:
         self._control_steps, self._open = 0, True
         return Step(self._observed(row.observation), 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
 
-    def step(self, action: NDArray[np.float32]) -> Step:
+    def step(self, action: NDArray[np.floating]) -> Step:
         """Hold an action [A] in [-1, 1] for action_repeat control steps and sum rewards; raises BadAction, NotReset."""
         require_open(self._open)
         control = self._middle + self._half * checked_action(action, action_dim=self.spec.action_dim)

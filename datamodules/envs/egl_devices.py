@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 # of EGL_EXT_device_persistent_id and EGL_NV_device_cuda
@@ -66,7 +67,7 @@ def _cuda(library: ctypes.CDLL, handle: int) -> int | None:
     return value.value if query is not None and query(handle, _CUDA, ctypes.byref(value)) else None
 
 
-def _function(library: ctypes.CDLL, name: str, *kinds: type) -> "ctypes._FuncPointer | None":  # type: ignore[name-defined]
+def _function(library: ctypes.CDLL, name: str, *kinds: type) -> Any:
     """An extension's function, which returns whether it succeeded; None where EGL does not have it."""
     find = library.eglGetProcAddress
     find.restype, find.argtypes = ctypes.c_void_p, [ctypes.c_char_p]

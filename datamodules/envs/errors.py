@@ -98,7 +98,7 @@ def to_fields(error: BaseException) -> dict[str, Any]:
     return {"error": type(error).__name__[:NAME_LIMIT], "message": str(error)[:MESSAGE_LIMIT], "trace": trace}
 
 
-def from_fields(fields: dict[str, Any]) -> EnvError:
+def from_fields(fields: Any) -> EnvError:
     """The typed error written by `to_fields`; foreign classes become EnvError with their name in the message."""
     name, message = str(fields["error"]), str(fields["message"])
     error = _TRAVELLING[name](message) if name in _TRAVELLING else EnvError(f"{name}: {message}")

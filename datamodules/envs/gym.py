@@ -19,7 +19,7 @@ from datamodules.envs.images import area_resized, as_colour
 from datamodules.envs.import_path import import_callable, import_module_of, is_import_path
 from datamodules.envs.protocol import Step
 from datamodules.envs.simulation import fix_view, require_intact
-from datamodules.envs.spaces import STATE, Observer, Pixels, choose_observer
+from datamodules.envs.spaces import STATE, Observer, choose_observer
 from datamodules.observation import Observation
 from worldmodel.spec import EnvSpec
 
@@ -36,7 +36,7 @@ def make(
     action_repeat: int = 1,
     episode_steps: int | None = None,
     observe: str | Sequence[str] = "auto",
-    pixels: Pixels = "auto",
+    pixels: str = "auto",
     image_key: str | None = None,
     kwargs: Mapping[str, Any] | None = None,
     gpu: gl.GPU | None = None,
@@ -62,7 +62,7 @@ def make(
     return GymEnv(env, observer, spec, notes=notes_on(env, observer, kwargs or {}))
 
 
-def may_draw(observe: str | Sequence[str], pixels: Pixels) -> bool:
+def may_draw(observe: str | Sequence[str], pixels: str) -> bool:
     """Whether an environment may have to draw, for which it must be built."""
     return pixels != "observation" and isinstance(observe, str) and observe != STATE
 
@@ -226,7 +226,7 @@ class GymEnv:
         self._control_steps, self._open = 0, True
         return Step(self._observed(observation), 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
 
-    def step(self, action: NDArray[np.float32]) -> Step:
+    def step(self, action: NDArray[np.floating]) -> Step:
         """Repeat an action [A] for action_repeat control steps, or until the end, and sum rewards.
 
         Raises BadAction, BadReward, BadObservation, Diverged and NotReset.

@@ -5,7 +5,7 @@ import os
 import select
 import time
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Generic, Self
@@ -57,14 +57,20 @@ class WorkerPool(Generic[Seeds, Actions, Rows]):
     often.
     """
 
-    def __init__(self, options: PoolOptions, *, workers: int) -> None:
-        self._options, limit = options, options.fault_limit()
+    def __init__(
+        self, options: PoolOptions, launch: Callable[..., Remote[Seeds, Actions, Rows]], *, workers: int, lanes: int = 0
+    ) -> None:
+        limit, config = options.fault_limit(), options.worker_config(lanes=lanes)
+
+        def start(index: int, restarts: int) -> Remote[Seeds, Actions, Rows]:
+            return launch(config=config, seed=episode_seed(options.seed, START_RANK, index, restarts))
+
         self._envs: list[Supervised[Seeds, Actions, Rows]] = []
         self._finalizer = weakref.finalize(self, shut_down, self._envs, os.getpid())
         try:
             # all start at once, then each is waited for
             for index in range(workers):
-                self._envs.append(Supervised(index, start=partial(self._launch, index), options=options, limit=limit))
+                self._envs.append(Supervised(index, start=partial(start, index), options=options, limit=limit))
             for env in self._envs:
                 env.finish_start()
         except BaseException:
@@ -74,15 +80,12 @@ class WorkerPool(Generic[Seeds, Actions, Rows]):
         self.renderer: str = self._envs[0].worker.renderer
         self.notes: tuple[str, ...] = self._envs[0].worker.notes
 
-    def _launch(self, index: int, restarts: int) -> Remote[Seeds, Actions, Rows]:
-        raise NotImplementedError
-
     @property
     def pids(self) -> tuple[int, ...]:
         """Process ids of the workers, by index."""
         return tuple(env.worker.pid for env in self._envs)
 
-    def _checked(self, actions: dict[int, NDArray[np.float32]]) -> dict[int, NDArray[np.float32]]:
+    def _checked(self, actions: Mapping[int, NDArray[np.floating]]) -> dict[int, NDArray[np.float32]]:
         return {index: checked_action(action, action_dim=self.spec.action_dim) for index, action in actions.items()}
 
     def _draw(self, worker: int, size: int, *, lane: int = 0) -> NDArray[np.uint8]:
@@ -114,11 +117,7 @@ class EnvPool(WorkerPool[int, NDArray[np.float32], Step]):
         self._poll = select.poll()
         self._watched: dict[int, Single] = {}
         checked = PoolOptions(**options)
-        super().__init__(checked, workers=checked.count)
-
-    def _launch(self, index: int, restarts: int) -> RemoteEnv:
-        seed = episode_seed(self._options.seed, START_RANK, index, restarts)
-        return RemoteEnv(config=self._options.worker_config(lanes=0), seed=seed)
+        super().__init__(checked, RemoteEnv, workers=checked.count)
 
     def reset(self, seeds: dict[int, int]) -> dict[int, Step | Fault]:
         """Open an episode in each worker of {index: seed}, in parallel; what is returned is said at `step`."""
@@ -129,7 +128,7 @@ class EnvPool(WorkerPool[int, NDArray[np.float32], Step]):
             self._envs[index].ask_reset(seed)
         return self._gather(seeds.keys(), self._patience["reset"])
 
-    def step(self, actions: dict[int, NDArray[np.float32]]) -> dict[int, Step | Fault]:
+    def step(self, actions: Mapping[int, NDArray[np.floating]]) -> dict[int, Step | Fault]:
         """Advance each worker of {index: action [A]}, in parallel; raises BadAction, NotReset or WorkerLost.
 
         Returns the answers that have arrived, at least one where any was asked for, as a rule all. One that is late
@@ -229,7 +228,8 @@ class VectorPool(WorkerPool[dict[int, int], dict[int, NDArray[np.float32]], Lane
     def __init__(self, **options: Any) -> None:
         self._faults: dict[int, Fault] = {}
         self._open: set[int] = set()
-        super().__init__(PoolOptions(**options), workers=1)
+        checked = PoolOptions(**options)
+        super().__init__(checked, RemoteLanes, workers=1, lanes=checked.count)
         self._worker = self._envs[0]
 
     def reset(self, seeds: dict[int, int]) -> dict[int, Step | Fault]:
@@ -241,7 +241,7 @@ class VectorPool(WorkerPool[dict[int, int], dict[int, NDArray[np.float32]], Lane
         self._worker.ask_reset(seeds)
         return self._answer(list(seeds))
 
-    def step(self, actions: dict[int, NDArray[np.float32]]) -> dict[int, Step | Fault]:
+    def step(self, actions: Mapping[int, NDArray[np.floating]]) -> dict[int, Step | Fault]:
         """Advance each lane of {lane: action [A]}; raises BadAction, NotReset or WorkerLost.
 
         Lanes cannot wait: an episode under way that gets no action is given up, its lane needs a reset. A lane that
@@ -261,10 +261,6 @@ class VectorPool(WorkerPool[dict[int, int], dict[int, NDArray[np.float32]], Lane
     def render(self, index: int, size: int) -> NDArray[np.uint8]:
         """Draw lane `index` as uint8 [size, size, 3]; raises BadOption, WorkerFault or WorkerLost."""
         return self._draw(0, size, lane=index)
-
-    def _launch(self, index: int, restarts: int) -> RemoteLanes:
-        config = self._options.worker_config(lanes=self._options.count)
-        return RemoteLanes(config=config, seed=episode_seed(self._options.seed, START_RANK, index, restarts))
 
     def _answer(self, asked: list[int]) -> dict[int, Step | Fault]:
         answer = self._worker.answer(time.monotonic())

@@ -1,6 +1,6 @@
 """The environment side's records: numpy only, importing this never imports torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -77,7 +77,7 @@ class Env(Protocol):
     def reset(self, seed: int) -> Step:
         """Open an episode; the same seed gives the same episode for the same actions."""
 
-    def step(self, action: NDArray[np.float32]) -> Step:
+    def step(self, action: NDArray[np.floating]) -> Step:
         """Advance one decision with an action [A] in [-1, 1]."""
 
     def close(self) -> None:
@@ -139,7 +139,7 @@ class Lanes(Protocol):
     def reset(self, seeds: dict[int, int]) -> dict[int, Step]:
         """Open an episode in each lane of {lane: seed}; episodes under way in others go on."""
 
-    def step(self, actions: dict[int, NDArray[np.float32]]) -> dict[int, Step]:
+    def step(self, actions: Mapping[int, NDArray[np.floating]]) -> dict[int, Step]:
         """Advance the episodes of {lane: action [A]} by one decision; others that are under way are given up."""
 
     def render(self, lane: int, size: int) -> NDArray[np.uint8]:
@@ -163,7 +163,7 @@ class Envs(Protocol):
     def reset(self, seeds: dict[int, int]) -> dict[int, Step | Fault]:
         """Open an episode in each environment of {index: seed}."""
 
-    def step(self, actions: dict[int, NDArray[np.float32]]) -> dict[int, Step | Fault]:
+    def step(self, actions: Mapping[int, NDArray[np.floating]]) -> dict[int, Step | Fault]:
         """Advance each environment of {index: action [A]}."""
 
 

@@ -310,7 +310,7 @@ class RemoteLanes(Remote[dict[int, int], dict[int, NDArray[np.float32]], LaneRow
     def _body_size(self) -> int:
         return self._lanes * wire.lane_type(self.spec.action_dim).itemsize
 
-    def _body(self, asked: Iterable[int]) -> NDArray[np.void]:
+    def _body(self, asked: Iterable[int]) -> NDArray[Any]:
         self._asked = list(asked)
         body = np.zeros(self._lanes, wire.lane_type(self.spec.action_dim))
         body["asked"][self._asked] = True

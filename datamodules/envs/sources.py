@@ -52,7 +52,7 @@ def takes(source: str, option: str) -> bool:
     return option in inspect.signature(_constructor(source, "make_lanes" if has_lanes(source) else "make")).parameters
 
 
-def open_env(*, source: str, kwargs: Mapping[str, Any], visuals: Mapping[str, Mapping[str, Any]] | None = None) -> Env:
+def open_env(*, source: str, kwargs: Mapping[str, Any], visuals: Mapping[str, Any] | None = None) -> Env:
     """Build `source`'s environment from keyword arguments, seen through `visuals`; raises UnknownSource or BadOption.
 
     visuals: options by name, {} for an option's defaults, applied in their order; `spec.visuals` says which they were.
@@ -66,7 +66,7 @@ def open_env(*, source: str, kwargs: Mapping[str, Any], visuals: Mapping[str, Ma
 
 
 def open_lanes(
-    *, source: str, kwargs: Mapping[str, Any], visuals: Mapping[str, Mapping[str, Any]] | None = None, lanes: int
+    *, source: str, kwargs: Mapping[str, Any], visuals: Mapping[str, Any] | None = None, lanes: int
 ) -> Lanes:
     """Build `source`'s `lanes` environments, each seen through `visuals`; raises as `open_env`."""
     env = _make(source, "make_lanes", {**kwargs, "lanes": lanes})
@@ -77,7 +77,7 @@ def open_lanes(
         raise
 
 
-def see_through(env: Env, visuals: Mapping[str, Mapping[str, Any]]) -> Env:
+def see_through(env: Env, visuals: Mapping[str, Any]) -> Env:
     """An environment behind visual options; raises BadOption."""
     for name, options in visuals.items():
         env = _see_through(env, name, options)
@@ -100,7 +100,7 @@ def _make(source: str, name: str, kwargs: Mapping[str, Any]) -> Any:
     return make(**kwargs)
 
 
-def _see_through(env: Env, name: str, options: Mapping[str, Any]) -> Env:
+def _see_through(env: Env, name: str, options: Any) -> Env:
     names = visual_names()
     if name not in names:
         near = difflib.get_close_matches(name, names, n=3) or names
@@ -124,8 +124,8 @@ def _modules(package: str) -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(extend(package)))
 
 
-class _Lane:
-    """One lane as an environment: a call hands on the row that has arrived already."""
+class ArrivedRow:
+    """What stands for an environment behind visual options: a call hands on the row that has arrived already."""
 
     row: Step
 
@@ -136,12 +136,12 @@ class _Lane:
         """The opening row."""
         return self.row
 
-    def step(self, action: NDArray[np.float32]) -> Step:
+    def step(self, action: NDArray[np.floating]) -> Step:
         """The next row."""
         return self.row
 
     def close(self) -> None:
-        """The lanes are closed together."""
+        """There is nothing to close."""
 
 
 class SeenLanes:
@@ -149,7 +149,7 @@ class SeenLanes:
 
     def __init__(self, lanes: Lanes, count: int, see: Callable[[Env], Env]) -> None:
         self._lanes = lanes
-        self._rows = [_Lane(lanes.spec) for _ in range(count)]
+        self._rows = [ArrivedRow(lanes.spec) for _ in range(count)]
         self._envs = [see(row) for row in self._rows]
         self.spec = self._envs[0].spec
         self.notes: tuple[str, ...] = lanes.notes if isinstance(lanes, Notes) else ()
@@ -161,7 +161,7 @@ class SeenLanes:
         arrived = self._lanes.reset(seeds)
         return {lane: self._seen(lane, row).reset(seeds[lane]) for lane, row in arrived.items()}
 
-    def step(self, actions: dict[int, NDArray[np.float32]]) -> dict[int, Step]:
+    def step(self, actions: Mapping[int, NDArray[np.floating]]) -> dict[int, Step]:
         """Advance {lane: action [A]}."""
         arrived = self._lanes.step(actions)
         return {lane: self._seen(lane, row).step(actions[lane]) for lane, row in arrived.items()}

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,6 @@ from datamodules.envs.errors import BadObservation, BadOption, BadSpace
 from datamodules.envs.images import LEAST_SIDE, ImageReader, as_image_name, judge_image, leaves, value_at
 from datamodules.observation import Observation
 
-Pixels = Literal["auto", "observation", "render"]
 MODES = ("auto", "pixels", "state", "pixels+state")
 # of a space that is one vector
 STATE = "state"
@@ -85,7 +84,7 @@ def choose_observer(
     render_mode: str | None,
     *,
     observe: str | Sequence[str] = "auto",
-    pixels: Pixels = "auto",
+    pixels: str = "auto",
     image_key: str | None = None,
 ) -> Observer:
     """What is observed of a space; raises BadOption or BadSpace.
@@ -163,7 +162,7 @@ def _only(
     return {path: reader}
 
 
-def _require_drawn(space: Any, render_mode: str | None, pixels: Pixels, unclear: Sequence[str]) -> None:
+def _require_drawn(space: Any, render_mode: str | None, pixels: str, unclear: Sequence[str]) -> None:
     if pixels == "observation" and not unclear:
         raise BadSpace(f"observation: expected an image, got {space}")
     if unclear and pixels != "render":

@@ -97,7 +97,7 @@ class PointEnv:
         self._control_steps, self._open = 0, True
         return Step({"pixels": self._pixels()}, 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
 
-    def step(self, action: NDArray[np.float32]) -> Step:
+    def step(self, action: NDArray[np.floating]) -> Step:
         """Move with velocity `action` [2] for action_repeat control steps; raises BadAction, NotReset."""
         require_open(self._open)
         # python floats: a float32 step would drift from the closed form, and numpy scalars are slow

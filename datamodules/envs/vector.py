@@ -15,7 +15,7 @@ takes a reset mask (sync, Disabled); any other one gives the opening that it is 
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,7 @@ from datamodules.envs.images import as_colour
 from datamodules.envs.import_path import import_callable
 from datamodules.envs.protocol import Step
 from datamodules.envs.simulation import require_intact
-from datamodules.envs.spaces import Observer, Pixels, choose_observer
+from datamodules.envs.spaces import Observer, choose_observer
 from datamodules.observation import Observation
 from worldmodel.spec import EnvSpec
 
@@ -61,10 +61,10 @@ def make_lanes(
     action_repeat: int = 1,
     episode_steps: int | None = None,
     observe: str | Sequence[str] = "auto",
-    pixels: Pixels = "auto",
+    pixels: str = "auto",
     image_key: str | None = None,
-    vectorization: Literal["sync", "native"] = "sync",
-    autoreset: Literal["NextStep", "SameStep", "Disabled"] = "Disabled",
+    vectorization: str = "sync",
+    autoreset: str = "Disabled",
     kwargs: Mapping[str, Any] | None = None,
     gpu: gl.GPU | None = None,
 ) -> "VectorLanes":
@@ -168,7 +168,7 @@ class VectorLanes:
             self._steps[lane], self._seen[lane] = 0, one
         return {lane: Step(self._observed(lane), 0.0, True, False, False, env_steps=0) for lane in seeds}
 
-    def step(self, actions: dict[int, NDArray[np.float32]]) -> dict[int, Step]:
+    def step(self, actions: Mapping[int, NDArray[np.floating]]) -> dict[int, Step]:
         """Repeat {lane: action [A]} for action_repeat control steps, each lane until its end, and sum rewards.
 
         No lane can wait: one that is open and gets no action is given up, and needs a reset. Raises BadAction,
@@ -253,7 +253,7 @@ class VectorLanes:
         mask[lanes] = True
         return {"reset_mask": mask}
 
-    def _native(self, actions: dict[int, NDArray[np.float32]]) -> NDArray[Any]:
+    def _native(self, actions: Mapping[int, NDArray[np.floating]]) -> NDArray[Any]:
         # ended lanes have to do something
         idle = np.zeros(self.spec.action_dim, np.float32)
         every = [actions.get(lane, idle) for lane in range(self.count)]

@@ -22,7 +22,7 @@ class Wrapper:
         self._begin(seed)
         return self._shown(self.env.reset(seed))
 
-    def step(self, action: NDArray[np.float32]) -> Step:
+    def step(self, action: NDArray[np.floating]) -> Step:
         """Advance the wrapped environment with an action [A]."""
         return self._shown(self.env.step(action))
 

@@ -17,7 +17,7 @@ from trainers.acting.agent_policy import AgentPolicy
 from trainers.process.clock import Clock
 from trainers.process.distributed import sum_over_ranks
 from trainers.process.interrupt import Interrupted
-from worldmodel.agents.latent_mpc import LatentMPC
+from worldmodel.interfaces import Acts
 
 COUNTS = ("env_steps", "decisions", "episodes")
 _KINDS = tuple(f"faults/{kind}" for kind in FAULT_KINDS)
@@ -116,12 +116,12 @@ class Collector:
             lambda: [e for _ in range(rounds) for e in self._round(policy, self._raise_if_stopped)]
         )
 
-    def collect(self, agent: LatentMPC) -> tuple[list[Episode], AgentPolicy]:
+    def collect(self, agent: Acts) -> tuple[list[Episode], AgentPolicy]:
         """Lines 4 to 7: one round of the agent, with what its planner predicted; raises Interrupted."""
         policy = self._policy(agent, self._clock)
         return self._play_to_the_end(lambda: self._round(policy, self._raise_if_stopped)), policy
 
-    def start_next_round(self, agent: LatentMPC) -> None:
+    def start_next_round(self, agent: Acts) -> None:
         """The learner is about to learn; a round that this collector plays is played when it is asked for."""
 
     def stop_round(self) -> None:
@@ -153,7 +153,7 @@ class Collector:
     def counters(self, values: dict[str, int]) -> None:
         self._total.counters = values
 
-    def _policy(self, agent: LatentMPC, clock: Clock) -> AgentPolicy:
+    def _policy(self, agent: Acts, clock: Clock) -> AgentPolicy:
         """The agent, whose noise in an episode depends on the episode's number alone."""
         seeds = [self._draw_seed(1, i, number) for i, number in enumerate(self._next_episode)]
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]

@@ -12,7 +12,7 @@ from trainers.acting.agent_policy import AgentPolicy
 from trainers.acting.collect import Collector
 from trainers.process.clock import Clock
 from trainers.process.interrupt import Interrupted
-from worldmodel.agents.latent_mpc import LatentMPC
+from worldmodel.interfaces import Acts
 
 # how often a wait looks whether it is to stop
 LOOK_S = 0.2
@@ -31,12 +31,12 @@ class AsyncCollector(Collector):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._actor: LatentMPC | None = None
+        self._actor: Any = None  # a copy of the agent, with its weights as they were when the round began
         self._stop = threading.Event()
         self._under_way: Future[Round] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="collect", initializer=_tune_thread)
 
-    def collect(self, agent: LatentMPC) -> Round:
+    def collect(self, agent: Acts) -> Round:
         """The round under way, or one that is played now; without episodes if it was broken off."""
         if self._under_way is None:
             self._start_round(agent)
@@ -52,12 +52,12 @@ class AsyncCollector(Collector):
         self._count_round()
         return played
 
-    def start_next_round(self, agent: LatentMPC) -> None:
+    def start_next_round(self, agent: Acts) -> None:
         """Publish the agent's weights and begin the next round."""
         if not self._should_stop():
             self._start_round(agent)
 
-    def _start_round(self, agent: LatentMPC) -> None:
+    def _start_round(self, agent: Any) -> None:
         assert self._under_way is None, "one round at a time"
         if self._actor is None:
             self._actor = copy.deepcopy(agent).eval().requires_grad_(False)

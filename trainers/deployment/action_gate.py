@@ -49,7 +49,7 @@ class ActionGate:
         limited = slowed or bool((within != chosen).any())
         return native, self._unit(native) if slowed else within.astype(np.float32), limited
 
-    def admit_native(self, action: Action) -> Action | None:
+    def admit_native(self, action: Any) -> Action | None:
         """As `admit`, of an action in the robot's units, as a server sends it."""
         values = np.asarray(action)
         if self._discrete:

@@ -1,6 +1,7 @@
 """Hold every action for several steps, for sources without an action repeat of their own."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,13 @@ class ActionRepeat(Wrapper):
     them itself (`task.env.action_repeat`) is faster.
     """
 
-    def __init__(self, env: Env, *, count: int = 2) -> None:
+    def __init__(self, env: Env, *, count: Any = 2) -> None:
         super().__init__(env)
         require_whole("visuals.action_repeat.count", count, least=1)
         self._count = count
         self.spec = replace(env.spec, action_repeat=env.spec.action_repeat * count)
 
-    def step(self, action: NDArray[np.float32]) -> Step:
+    def step(self, action: NDArray[np.floating]) -> Step:
         """Advance with an action [A]."""
         # a copy for every call: an environment may change in place what it is given
         row = self.env.step(action.copy())

@@ -1,6 +1,7 @@
 """A moving background behind what matters: distractors for studies of generalisation."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ class Background(Wrapper):
     (`background_mask`). All views of one frame have the same pattern. Raises BadOption for a source with neither.
     """
 
-    def __init__(self, env: Env, *, videos: str | None = None, key_colour: Sequence[int] | None = None) -> None:
+    def __init__(self, env: Env, *, videos: str | None = None, key_colour: Any = None) -> None:
         super().__init__(env)
         self._views = colour_views(env, "background")
         sizes = [shape[1:] for shape in env.spec.images.values()]
@@ -64,7 +65,7 @@ class Background(Wrapper):
         return self._tells(name)
 
 
-def _checked_colour(colour: Sequence[int]) -> NDArray[np.uint8]:
+def _checked_colour(colour: Any) -> NDArray[np.uint8]:
     valid = isinstance(colour, Sequence) and len(colour) == 3 and all(type(c) is int and 0 <= c <= 255 for c in colour)
     if not valid:
         raise BadOption(f"visuals.background.key_colour: expected three numbers in 0..255, got {colour!r}")

@@ -1,12 +1,13 @@
 """Other cameras than the default one, or several, for sources that have them (dm_control)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from datamodules.envs.errors import BadOption
 from datamodules.envs.protocol import ChoosesCameras, Env
 
 
-def make(env: Env, *, ids: Sequence[int | str]) -> Env:
+def make(env: Env, *, ids: Any) -> Env:
     """`env` seen through the cameras `ids` (indices or names), as channels [3 * n, h, w] in this order.
 
     The source draws them itself, so this option comes first. Videos by `render` show the first camera. Raises

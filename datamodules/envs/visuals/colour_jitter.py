@@ -1,5 +1,7 @@
 """Other colours in every episode: brightness, contrast, saturation and hue, as one affine map of RGB."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,7 +22,7 @@ class ColourJitter(Wrapper):
     up to s / 2 of the whole range, hue is turned by up to s * 180 degrees about the grey axis; 0 changes nothing.
     """
 
-    def __init__(self, env: Env, *, strength: float = 0.3) -> None:
+    def __init__(self, env: Env, *, strength: Any = 0.3) -> None:
         super().__init__(env)
         self._views = colour_views(env, "colour_jitter")
         if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 <= strength <= 1:

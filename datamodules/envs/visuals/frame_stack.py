@@ -1,6 +1,7 @@
 """The last frames side by side as channels, so that one observation shows motion."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ class FrameStack(Wrapper):
 
     hides_background = True
 
-    def __init__(self, env: Env, *, count: int = 3) -> None:
+    def __init__(self, env: Env, *, count: Any = 3) -> None:
         super().__init__(env)
         require_whole("visuals.frame_stack.count", count, least=1)
         self.spec = replace(env.spec, images={n: (count * c, h, w) for n, (c, h, w) in env.spec.images.items()})

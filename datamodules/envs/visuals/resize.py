@@ -1,6 +1,7 @@
 """Frames of another size, for sources that draw one size only."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ class Resize(Wrapper):
 
     hides_background = True
 
-    def __init__(self, env: Env, *, size: int = 64) -> None:
+    def __init__(self, env: Env, *, size: Any = 64) -> None:
         super().__init__(env)
         require_whole("visuals.resize.size", size, least=1)
         self.spec = replace(env.spec, images={n: (shape[0], size, size) for n, shape in env.spec.images.items()})

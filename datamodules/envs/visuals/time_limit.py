@@ -1,6 +1,7 @@
 """Shorter episodes."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from datamodules.envs.wrapper import Wrapper
 class TimeLimit(Wrapper):
     """Truncate episodes once `env_steps` control steps have passed."""
 
-    def __init__(self, env: Env, *, env_steps: int) -> None:
+    def __init__(self, env: Env, *, env_steps: Any) -> None:
         super().__init__(env)
         require_whole("visuals.time_limit.env_steps", env_steps, least=1)
         if env_steps > env.spec.episode_steps:
@@ -26,7 +27,7 @@ class TimeLimit(Wrapper):
     def _begin(self, seed: int) -> None:
         self._left = self.spec.episode_steps
 
-    def step(self, action: NDArray[np.float32]) -> Step:
+    def step(self, action: NDArray[np.floating]) -> Step:
         """Advance with an action [A]; raises NotReset after the limit."""
         require_open(self._left > 0)
         row = self.env.step(action)

@@ -204,6 +204,9 @@ class Diverged:
     def __getattr__(self, name):
         return getattr(self.agent, name)
 
+    def initial_carry(self, batch):
+        return self.agent.initial_carry(batch)
+
     def act(self, *args, **kwargs):
         decision = self.agent.act(*args, **kwargs)
         self.calls += 1

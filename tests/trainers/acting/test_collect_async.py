@@ -38,6 +38,9 @@ class Gated:
     def __getattr__(self, name):
         return getattr(self.agent, name)
 
+    def initial_carry(self, batch):
+        return self.agent.initial_carry(batch)
+
     def __deepcopy__(self, memo):
         return self
 

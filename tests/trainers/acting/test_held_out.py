@@ -5,6 +5,7 @@ from datamodules.trajectory import Trajectory
 from tests.conftest import PIXELS, A, small_agent
 from trainers.acting.held_out import CONTEXT, STEPS, HeldOut
 from trainers.acting.pictures import write_open_loop
+from worldmodel.spec import EnvSpec
 
 
 def episode(rows, seed=0, *, still=False):
@@ -71,5 +72,6 @@ def test_a_measurement_repeats():
 def test_without_a_decoder_rewards_alone_are_measured(tmp_path):
     agent, held_out = small_agent(objective="info_nce").eval(), HeldOut([episode(40)])
     error = held_out.measure(agent)
+    spec = EnvSpec("x", {"pixels": PIXELS}, action_dim=A, action_repeat=1, episode_steps=40)
     assert error.keys() == {"held_out/reward", *(f"held_out/reward_{step}" for step in STEPS)}
-    assert write_open_loop(tmp_path, agent, held_out.picture(2), None, context=3, name="x") == []
+    assert write_open_loop(tmp_path, agent, held_out.picture(2), spec, context=3, name="x") == []

@@ -32,8 +32,8 @@ class RewardMembers:
         torch.manual_seed(seed)
         self.members, self.net, self.seed = members, member_mlp(members, 2, 32, 2, 1), seed
 
-    def moments(self, latent: Float[Tensor, "M R 1"], action: Float[Tensor, "M R 1"]) -> tuple[Tensor, Tensor]:
-        """What each member predicts."""
+    def moments(self, latent: Float[Tensor, "*M R 1"], action: Float[Tensor, "m R 1"]) -> tuple[Tensor, Tensor]:
+        """What each of m members predicts; all may share one latent."""
         mean = self.net(torch.cat([action, torch.ones_like(action)], -1))
         return mean, torch.ones_like(mean)
 

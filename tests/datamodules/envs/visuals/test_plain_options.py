@@ -22,6 +22,12 @@ class Still:
     def reset(self, seed):
         return counting.Step({"pixels": self._frame.copy()}, 0.0, True, False, False, 0)
 
+    def step(self, action):
+        raise NotImplementedError
+
+    def close(self):
+        pass
+
 
 def seen(pixels):
     """Times in a stack of counting frames, oldest first."""

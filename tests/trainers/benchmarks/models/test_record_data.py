@@ -7,7 +7,7 @@ def test_a_script_is_played_from_its_start_in_every_episode():
     actions = np.arange(4, dtype=np.float32)[:, None]
     script = Script(actions)
     first, later = np.array([True]), np.array([False])
-    played = [script(None, flag, first) for flag in (first, later, later, first, later)]
+    played = [script({}, flag, first) for flag in (first, later, later, first, later)]
     assert np.concatenate(played).ravel().tolist() == [0, 1, 2, 0, 1]
 
 

@@ -117,7 +117,7 @@ class CountingEnv:
         row = Step(self._observation(), 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
         return self._spoil(row) if self._plan.strikes(seed, before=-1, now=0) else row
 
-    def step(self, action: NDArray[np.float32]) -> Step:
+    def step(self, action: NDArray[np.floating]) -> Step:
         """Count action_repeat control steps and sum their `reward_of`; raises BadAction or NotReset."""
         require_open(self._open)
         action = checked_action(action, action_dim=self.spec.action_dim)
