@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.envs.errors import BadSpace
+from worldmodel.spec import EnvSpec
 
 # beyond this a bound stands for "none"
 UNLIMITED = 1e6
@@ -54,6 +55,16 @@ class DiscreteActions:
     def native(self, action: NDArray[np.float32]) -> np.int64:
         """The index of the largest entry."""
         return np.int64(self._start + int(np.argmax(action)))
+
+
+def actions_from(spec: EnvSpec) -> Actions:
+    """The actions of a recorded spec: of its bounds, in [-1, 1] where they are not known; discrete ones from 0 on."""
+    if spec.discrete:
+        return DiscreteActions(spec.action_dim, 0)
+    one = np.ones(spec.action_dim, np.float32)
+    if spec.action_low is None or spec.action_high is None:
+        return BoxActions(-one, one)
+    return BoxActions(np.array(spec.action_low, np.float32), np.array(spec.action_high, np.float32))
 
 
 def actions_of(space: Any) -> Actions:

@@ -7,23 +7,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from datamodules.envs.images import area_resized
+from datamodules.envs.actions import actions_from
+from trainers.acting.camera_frames import BadInput, CameraFrames
 from trainers.build.trained import build_trained
 from trainers.command.configuration import override_saved, read_yaml
 from trainers.run_folder.find import find_checkpoint, read_spec
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.agents.student import Student
-from worldmodel.errors import UserError
 from worldmodel.interfaces import Carry
 from worldmodel.spec import EnvSpec
-
-Frame = NDArray[np.uint8]
-
-
-class BadInput(UserError, ValueError):
-    """An observation that the agent was not trained on."""
 
 
 class TrainedAgent:
@@ -33,10 +26,18 @@ class TrainedAgent:
         agent: the networks and the planner, in evaluation mode.
         spec: what it was trained on; an action is meant for `spec.action_repeat` control steps.
         seed: of the planner's noise; equal observations after equal resets give equal actions.
+        visuals: the options behind which frames are seen, in their order; by default those of training.
+
+    Raises:
+        BadInput: a visual option that needs more than frames.
     """
 
-    def __init__(self, agent: LatentMPC | Student, spec: EnvSpec, *, seed: int = 0) -> None:
+    def __init__(
+        self, agent: LatentMPC | Student, spec: EnvSpec, *, seed: int = 0, visuals: Mapping[str, Any] | None = None
+    ) -> None:
         self.agent, self.spec, self.seed = agent, spec, seed
+        self._frames = CameraFrames(spec, spec.visuals if visuals is None else visuals)
+        self._actions = actions_from(spec)
         self.reset()
 
     def reset(self, *, batch: int | None = None) -> None:
@@ -50,14 +51,18 @@ class TrainedAgent:
             raise BadInput(f"batch: expected at least 1, got {batch}")
         self._generators = [torch.Generator().manual_seed(self.seed + i) for i in range(count)]
         self._carry: Carry = self.agent.initial_carry(count)
+        self._frames.reset(count, seed=self.seed)
         self._is_first = True
 
-    def act(self, observation: Frame | Mapping[str, NDArray[Any]]) -> NDArray[np.float32] | NDArray[np.int64]:
+    def act(
+        self, observation: NDArray[Any] | Mapping[str, NDArray[Any]]
+    ) -> NDArray[np.float32] | NDArray[np.int64] | np.int64:
         """The action for what is seen now.
 
         Args:
             observation: a camera frame uint8 [h, w, c], or frames and vectors [d] by the names of `spec`; all with a
-                batch axis in front after `reset(batch=n)`. Frames of another size are resized.
+                batch axis in front after `reset(batch=n)`. Frames of another size are resized; what the
+                run's `task.visuals` did to the environment's frames in training (grey, stacked) is done to these.
 
         Returns:
             float32 [A] in the environment's own units, in [-1, 1] where its bounds are not known; where actions are
@@ -76,10 +81,10 @@ class TrainedAgent:
                 generator=self._generators,
             )
         self._carry, self._is_first = decision.carry, False
-        action = self._native(decision.action.float().cpu())
-        return action if self._batched else action[0]
+        actions = [self._actions.native(row) for row in decision.action.float().cpu().numpy()]
+        return np.stack(actions) if self._batched else actions[0]
 
-    def _parts(self, observation: Frame | Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def _parts(self, observation: NDArray[Any] | Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Images [n, c, h, w] and vectors [n, d] by name, in the spec's order."""
         names = [*self.spec.images, *self.spec.vectors]
         if not isinstance(observation, Mapping):
@@ -94,21 +99,18 @@ class TrainedAgent:
         for name, part in rows.items():
             if len(part) != len(self._generators):
                 raise BadInput(f"{name}: expected {len(self._generators)} rows as reset, got {len(part)}")
-        images = {name: _fitted(name, rows[name], shape) for name, shape in self.spec.images.items()}
-        return images | {name: _checked(name, rows[name], size) for name, size in self.spec.vectors.items()}
-
-    def _native(self, action: Tensor) -> NDArray[Any]:
-        if self.spec.discrete:
-            return action.argmax(-1).numpy()
-        values = action.numpy()
-        if self.spec.action_low is None or self.spec.action_high is None:
-            return values
-        low, high = (np.asarray(bound, np.float64) for bound in (self.spec.action_low, self.spec.action_high))
-        middle, half = (low + high) / 2, (high - low) / 2
-        return np.clip((middle + half * values).astype(np.float32), low.astype(np.float32), high.astype(np.float32))
+        vectors = {name: _checked(name, rows[name], size) for name, size in self.spec.vectors.items()}
+        return {**self._frames.see({name: rows[name] for name in self.spec.images}), **vectors}
 
 
-def load_agent(run: str | Path, *, device: str = "cpu", overrides: Sequence[str] = (), seed: int = 0) -> TrainedAgent:
+def load_agent(
+    run: str | Path,
+    *,
+    device: str = "cpu",
+    overrides: Sequence[str] = (),
+    seed: int = 0,
+    visuals: Mapping[str, Any] | None = None,
+) -> TrainedAgent:
     """The agent of a run folder, from its files alone: no environment is opened.
 
     Args:
@@ -116,23 +118,16 @@ def load_agent(run: str | Path, *, device: str = "cpu", overrides: Sequence[str]
         device: where to compute.
         overrides: keys on top of the run's configuration, such as `planner.horizon=12` or `agent.act_with=actor`.
         seed: of the planner's noise.
+        visuals: what is done to frames before the agent sees them, such as `{"frame_stack": {"count": 3}}`; by default
+            as in training, {} for frames that are as the agent sees them already.
 
     Raises:
-        UserError: no such run, a damaged checkpoint, an unknown key.
+        UserError: no such run, a damaged checkpoint, an unknown key, an option that needs more than frames.
     """
     root, checkpoint = find_checkpoint(Path(run), key="run")
     config = override_saved(read_yaml(root / "config.yaml"), overrides)
     spec = read_spec(root, key="run")
-    return TrainedAgent(build_trained(config, spec, checkpoint).to(device), spec, seed=seed)
-
-
-def _fitted(name: str, frames: NDArray[Any], shape: tuple[int, int, int]) -> Frame:
-    """Frames [n, h, w, c] as [n, c, height, width], resized by areas where they are of another size."""
-    channels, height, width = shape
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != channels:
-        kind = f"{frames.dtype} {list(frames.shape[1:])}"
-        raise BadInput(f"{name}: expected uint8 [height, width, {channels}], got {kind}")
-    return np.stack([area_resized(frame.transpose(2, 0, 1), height, width) for frame in frames])
+    return TrainedAgent(build_trained(config, spec, checkpoint).to(device), spec, seed=seed, visuals=visuals)
 
 
 def _checked(name: str, rows: NDArray[Any], size: int) -> NDArray[np.float32]:

@@ -6,7 +6,8 @@ import pytest
 
 from datamodules.envs.sources import open_env
 from trainers import evaluate, load_agent
-from trainers.acting.trained_agent import BadInput, TrainedAgent
+from trainers.acting.camera_frames import BadInput, CameraFrames
+from trainers.acting.trained_agent import TrainedAgent
 from trainers.build.agent import build_agent
 from trainers.command.configuration import BadConfig, load_config
 from worldmodel.spec import EnvSpec
@@ -100,6 +101,55 @@ def test_images_and_vectors_by_name():
         robot.act(seen["front"])
     with pytest.raises(BadInput, match=r"joints: expected 4 finite numbers, got int64 \[3\]"):
         robot.act({**seen, "joints": np.arange(3)})
+
+
+STACKED = {"grayscale": {}, "action_repeat": {"count": 2}, "frame_stack": {"count": 3}, "time_limit": {"env_steps": 8}}
+OTHERS = {"colour_jitter": {"strength": 0.5}, "resize": {"size": 32}, "frame_stack": {"count": 2}}
+
+
+@pytest.mark.parametrize("visuals", [STACKED, OTHERS])
+def test_camera_frames_are_seen_as_in_training(visuals):
+    plain = {name: options for name, options in visuals.items() if name in ("action_repeat", "time_limit")}
+    kwargs = {"size": 16, "episode_steps": 20, "random_goal": False}
+    seen, drawn = (open_env(source="toy", kwargs=kwargs, visuals=options) for options in (visuals, plain))
+    camera, rows = CameraFrames(seen.spec, seen.spec.visuals), []
+    for seed in (3, 4):  # the stack begins anew
+        rows = [(env.reset(seed), env) for env in (seen, drawn)]
+        camera.reset(1, seed=seed)
+        while True:
+            (expected, _), (given, _) = rows
+            frame = given.pixels.transpose(1, 2, 0)[None]
+            np.testing.assert_array_equal(camera.see({"pixels": frame})["pixels"][0], expected.pixels)
+            if given.is_last:
+                break
+            rows = [(env.step(np.array([0.7, -0.4], np.float32)), env) for _, env in rows]
+
+
+def test_rows_of_a_batch_have_stacks_of_their_own():
+    visuals = {"grayscale": {}, "frame_stack": {"count": 2}}
+    agent = custom(images={"pixels": (2, 16, 16)}, visuals=visuals)
+    agent.reset(batch=2)
+    first, second = frames(2), frames(2, seed=1)
+    together = [agent.act(first), agent.act(second)]
+    agent.reset()
+    np.testing.assert_allclose([agent.act(first[0]), agent.act(second[0])], [a[0] for a in together], atol=1e-5)
+    stacked = TrainedAgent(agent.agent, agent.spec, visuals={})
+    grey = np.rint(first[0] @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.uint8)
+    np.testing.assert_allclose(stacked.act(np.stack([grey, grey], -1)), together[0][0], atol=1e-5)
+    with pytest.raises(BadInput, match=r"pixels: expected uint8 \[height, width, 3\], got uint8 \[16, 16, 2\]"):
+        agent.act(np.stack([grey, grey], -1))
+
+
+@pytest.mark.parametrize(
+    ("visuals", "message"),
+    [
+        ({"background": {}}, r"visuals\.background: .*; give frames as the agent sees them, with visuals=\{\}"),
+        ({"frame_stack": {"count": 3}, "action_repeat": {}}, "visuals: expected action_repeat before frame_stack"),
+    ],
+)
+def test_options_that_need_more_than_frames_are_refused(visuals, message):
+    with pytest.raises(BadInput, match=message):
+        custom(images={"pixels": (9, 16, 16)}, visuals=visuals)
 
 
 @pytest.mark.parametrize(
