@@ -329,20 +329,3 @@ class Acts(Protocol):
         Returns:
             Actions, what to remember, and the predicted return.
         """
-
-
-@runtime_checkable
-class Agent(Acts, Protocol):
-    """What trainers drive: one that also learns from batches."""
-
-    action_dim: int
-    discount: float
-
-    def parameter_groups(self) -> Mapping[str, list[torch.nn.Parameter]]:
-        """Weights by the loss that trains them; every group has a learning rate of its own."""
-
-    def losses(self, batch: Batch) -> Loss:
-        """What an update minimises."""
-
-    def after_step(self) -> None:
-        """Bring along what follows the weights; called after every optimiser step."""

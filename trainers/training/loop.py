@@ -147,13 +147,14 @@ class TrainingLoop(pl.Callback):
         self.run.progress.update(phase="learn")
         self.stop_if_asked()
         rows = self.rows_to_learn_from()  # they come and go between rounds of updates alone
+        if self.updates_due >= 1:
+            self.module.count_rows(rows)
         while self.updates_due >= 1:
             with self.module.clock.measure("wait"):
                 batch = self.data.next_batch()
             with self.module.clock.measure("update"):
                 if self.updates_due >= 2:
                     self.data.prepare()  # it will be needed before anything else happens
-                self.module.count_rows(rows)
                 yield batch
             self.stop_if_asked()
 

@@ -33,7 +33,7 @@ class PlannerTeacher:
         """What the planner would do now, searched from its last plan.
 
         Args:
-            observation, is_first, carry, generator: as in `Agent.act`.
+            observation, is_first, carry, generator: as in `interfaces.Acts.act`.
 
         Returns:
             The target [B A], and what to remember, which `executed` must be told the action.
