@@ -5,7 +5,13 @@ from beartype.claw import beartype_packages
 from jaxtyping import install_import_hook
 
 # not looked at yet with every call checked
-UNCHECKED = ("trainers.sweeping", "trainers.loops", "trainers.machine", "trainers.deployment.goal")
+UNCHECKED = (
+    "trainers.sweeping",
+    "trainers.loops",
+    "trainers.machine",
+    "trainers.deployment.goal",
+    "trainers.reporting.aggregates",
+)
 # a float may be an int, as everywhere in Python; local variables are mypy's
 LENIENT = BeartypeConf(is_pep484_tower=True, claw_is_pep526=False, claw_skip_package_names=UNCHECKED)
 check = beartype(conf=LENIENT)
