@@ -9,6 +9,8 @@ from torch.func import jacrev, vmap
 
 from worldmodel.interfaces import Simulator
 
+_HUGE, _LARGEST = 1e12, 1e30
+
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
@@ -55,5 +57,9 @@ def discounts(simulator: Simulator, horizon: int, like: Tensor) -> Float[Tensor,
 
 def psd(matrix: Float[Tensor, "*R n n"]) -> Float[Tensor, "*R n n"]:
     """The nearest positive semidefinite matrices."""
+    size = matrix.abs().amax((-2, -1), keepdim=True)
+    # of a model that lies, sums overflow, and eigenvalues do not converge
+    scale = torch.where(size > _HUGE, size, 1.0)
+    matrix = matrix / scale
     values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
-    return (vectors * values.clamp_min(0)[..., None, :]) @ vectors.mT
+    return (vectors * values.clamp_min(0)[..., None, :]) @ vectors.mT * scale.clamp_max(_LARGEST)

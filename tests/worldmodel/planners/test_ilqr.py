@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.conftest import DYNAMICS, small_agent
-from worldmodel.planners.derivatives import expand
+from worldmodel.planners.derivatives import expand, psd
 from worldmodel.planners.gradient import GradientShooting
 from worldmodel.planners.ilqr import ILQR
 from worldmodel.planners.lqr import infinite_horizon, regulator
@@ -196,3 +196,13 @@ def test_rows_do_not_mix() -> None:
     beside = ILQR(horizon=H, iterations=3).plan(model, spoiled)
     torch.testing.assert_close(alone.mean[[0, 2]], beside.mean[[0, 2]], rtol=0, atol=1e-12)
     assert beside.value[1] == -math.inf and beside.mean.isfinite().all()
+
+
+def test_hessians_of_a_model_that_lies_are_made_semidefinite_too() -> None:
+    draw = torch.randn(200, 7, 7, generator=torch.Generator().manual_seed(0))
+    huge = torch.where(draw.abs() > 0.7, 3.4e38 * draw.sign(), draw)
+    assert psd(huge).isfinite().all()
+    symmetric = (draw + draw.mT) / 2
+    values, vectors = torch.linalg.eigh(symmetric)
+    assert torch.equal(psd(draw), (vectors * values.clamp_min(0)[..., None, :]) @ vectors.mT)  # to the last bit
+    torch.testing.assert_close(psd(1e20 * draw), 1e20 * psd(draw), rtol=1e-3, atol=1e16)
