@@ -21,7 +21,7 @@ COMMAND = Command(
         "hz": Key("decisions per second; the bundle's own by default"),
         "episodes": Key("how many", "1"),
         "seed": Key("what the episodes' starts come from", "0"),
-        "budget_ms": Key("from a frame to its action; 0.8 of a period by default"),
+        "budget_ms": Key("from a frame to its action; 0.7 of a period by default"),
         "planner": Key("process, which a watchdog can kill and start again, or inline", "process"),
         "delay": Key("decisions by which the robot's actuator is late", "0"),
         "camera": Key("WIDTHxHEIGHT of the camera's frames, such as 640x480; the environment's own by default"),

@@ -23,7 +23,7 @@ from trainers.deployment.surprise import Surprise
 from trainers.deployment.telemetry import Telemetry
 from worldmodel.agents.latent_mpc import LatentMPC
 
-SHARE = 0.8  # of a period that a decision may take: the rest is for transport and the system's own delays
+SHARE = 0.7  # of a period that a decision may take: the rest is for transport and the system's own delays
 NAN = float("nan")
 
 
@@ -57,7 +57,7 @@ class Controller:
     Args:
         bundle: as read, or its folder.
         hz: decisions per second; the bundle's own by default.
-        budget_s: seconds from an observation to its action; 0.8 of a period by default.
+        budget_s: seconds from an observation to its action; 0.7 of a period by default.
         planner: "process", where a planner that hangs is killed and started again, "inline", which is simpler and
             trusts it, or a `Planning` that others share.
         seed: of the planner's noise.

@@ -25,6 +25,8 @@ from trainers.run_folder.records import versions, write_json
 from trainers.run_folder.statistics import mean_ci95
 from worldmodel.spec import EnvSpec
 
+TAKEN = 0.9  # of a period after which the robot takes no action for its frame
+
 
 class Driver(Protocol):
     """Chooses actions in real time: a controller, or one behind a socket."""
@@ -54,7 +56,7 @@ def drive(*, bundle: str, env: str, overrides: Sequence[str], **own: str | None)
         options: dict[str, Any] = {"hz": hz, "budget_s": budget_s, "planner": own["planner"], "seed": seed}
         driver: Any = make() if make else Controller(bundle, **options)
         with driver:
-            timing = {"period_s": 1 / hz, "budget_s": 1 / hz if make else max(budget_s, SHARE / hz)}
+            timing = {"period_s": 1 / hz, "budget_s": max(budget_s, TAKEN / hz)}
             played = [
                 _episode(driver, pool, control, seed=episode_seed(seed, EVALUATION_RANK, 0, i), reply=i, **timing,
                          delay=delay, camera=camera)

@@ -18,7 +18,7 @@ from trainers.deployment.openpi_codec import BadMessage, pack, unpack
 from trainers.deployment.status import Status
 from trainers.deployment.telemetry import Telemetry
 
-SHARE = 0.8
+SHARE = 0.8  # of a period that a reply may take: the server's own share and the way
 AGAIN_S = 0.5  # between two attempts to connect
 NAN = float("nan")
 
