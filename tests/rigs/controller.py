@@ -22,10 +22,9 @@ from tests.rigs.tiny_bundle import tiny_bundle
 from trainers.bundle.bundle import read_bundle
 from trainers.bundle.control_spec import ControlSpec
 from trainers.command.configuration import BadConfig
-from trainers.deployment.controller import Controller
+from trainers.deployment.controller import SHARE, Controller
+from trainers.deployment.planner_messages import Sizes
 from trainers.deployment.planner_watchdog import PlannerProcess
-from trainers.deployment.planning import DeadlinePlanner
-from trainers.deployment.status import SOURCES
 from worldmodel.errors import UserError
 
 OPTIONS = {"calls": 100_000, "slow_calls": 500, "kills": 10, "flips": 1000, "seed": 0}
@@ -120,38 +119,39 @@ def _wrong(action: Any, control: ControlSpec, last: Any) -> list[str]:
     return found
 
 
-def slow(folder: Path, calls: int, seed: int, *, hz: float = 50.0) -> dict[str, Any]:
+class SlowProcess(PlannerProcess):
+    """A planner whose model is slow at random."""
+
+    program = "tests.rigs.slow_planner"
+
+
+def slow(folder: Path, calls: int, seed: int, *, hz: float = 20.0) -> dict[str, Any]:
     """A model that takes up to ten times as long at random, beside two busy processes."""
-    bundle, rng = read_bundle(tiny_bundle(folder / "slow")), np.random.default_rng(seed)
+    path, rng = tiny_bundle(folder / "slow"), np.random.default_rng(seed)
+    bundle = read_bundle(path)
+    agent, budget_s = bundle.build(), SHARE / hz
+    sizes = Sizes(agent.dynamics.latent_dim, agent.planner.horizon, 2)
+    process = SlowProcess(path, sha256=bundle.sha256, sizes=sizes, budget_s=budget_s, hang_s=10 / hz)
     hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
     try:
-        controller = Controller(bundle, planner="inline", hz=hz)
-        planner = controller._planner
-        assert isinstance(planner, DeadlinePlanner)
-        world = planner._simulator
-        returns, longest = world.returns, 0.0
-
-        def slowed(latent: Any, actions: Any) -> Any:
-            nonlocal longest
-            start = time.monotonic()
-            result = returns(latent, actions)
-            time.sleep((time.monotonic() - start) * rng.uniform(0, 10))
-            longest = max(longest, time.monotonic() - start)
-            return result
-
-        world.returns = slowed  # type: ignore[method-assign]
-        late, missing, times = 0, 0, []
+        controller = Controller(bundle, planner=process, hz=hz, budget_s=budget_s)
+        missing, times, sources = 0, [], Counter[str]()
+        tick = time.monotonic()
         for _ in range(calls):
-            longest = 0.0
             start = time.monotonic()
             action, status = controller.step(rng.integers(0, 256, (16, 16, 3), np.uint8), start)
             times.append(time.monotonic() - start)
-            missing += not np.isfinite(action).all() or status.source not in SOURCES
-            late += times[-1] > controller.budget_s + longest
+            missing += not np.isfinite(action).all() or status.source in ("safe", "stopped")
+            sources[status.source] += 1
+            tick += 1 / hz
+            time.sleep(max(0.0, tick - time.monotonic()))
+        late = sum(seconds > 1 / hz for seconds in times)
         ms = 1e3 * np.array(times)
         quantiles = {f"slow_{name}_ms": round(float(np.percentile(ms, q)), 2) for name, q in _QUANTILES.items()}
-        return {"slow_calls": calls, "slow_missing": missing, "slow_late": late, **quantiles}
+        counts = {"slow_calls": calls, "slow_missing": missing, "slow_late": late, "slow_sources": dict(sources)}
+        return {**counts, **quantiles}
     finally:
+        process.close()
         for hog in hogs:
             hog.kill()
             hog.wait()

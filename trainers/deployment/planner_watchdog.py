@@ -40,6 +40,8 @@ class PlannerProcess:
         PlannerFailed: it did not become ready.
     """
 
+    program = "trainers.deployment.planner_process"
+
     def __init__(self, folder: Path, *, sha256: str, sizes: Sizes, budget_s: float, hang_s: float) -> None:
         self._arguments = [str(folder), repr(budget_s), sha256]
         self._sizes, self._hang_s = sizes, hang_s
@@ -118,7 +120,7 @@ class PlannerProcess:
     def _start(self) -> str:
         """Start and wait until it is tuned; returns why it is not."""
         ours, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "trainers.deployment.planner_process", *self._arguments]
+        command = [sys.executable, "-m", self.program, *self._arguments]
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
         process = subprocess.Popen(
             [*command, str(theirs.fileno())], pass_fds=[theirs.fileno()], env=environ, stdin=subprocess.DEVNULL
