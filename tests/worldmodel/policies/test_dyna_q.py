@@ -71,7 +71,7 @@ def test_double_q_learning_values_by_the_slow_what_the_fast_one_chose() -> None:
 def test_the_fixed_point_is_that_of_value_iteration() -> None:
     learner, rows = table(slow_rate=0.5), as_rows(CHAIN.transitions())
     optimiser = torch.optim.SGD(learner.parameter_groups()["value"], lr=3.0)
-    for _ in range(300):
+    for _ in range(180):
         optimiser.zero_grad()
         learner.losses(CHAIN.simulator(), rows).total.backward()
         optimiser.step()

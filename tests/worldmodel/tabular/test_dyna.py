@@ -45,11 +45,10 @@ def test_the_bonus_is_kappa_root_tau() -> None:
     assert learner.values[0, 0] == pytest.approx(2.0 + 0.1 * 3.0)
 
 
-@pytest.mark.parametrize("step_size", [0.5, 1.0])
-def test_planning_needs_at_most_a_fifth_of_the_real_steps(step_size: float) -> None:
+def test_planning_needs_at_most_a_fifth_of_the_real_steps() -> None:
     needed = {}
     for planning in (0, 50):
-        learners = [DynaQ(**{**EAGER, "step_size": step_size}, planning=planning, seed=seed) for seed in SEEDS]
+        learners = [DynaQ(**{**EAGER, "step_size": 1.0}, planning=planning, seed=seed) for seed in SEEDS]
         needed[planning] = [steps_to_shortest(MAZE, learner, most=20_000) for learner in learners]
         assert max(needed[planning]) < 20_000
     assert np.mean(needed[50]) <= np.mean(needed[0]) / 5, needed
