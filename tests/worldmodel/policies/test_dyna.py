@@ -71,7 +71,9 @@ def test_windows_without_a_step_are_refused(policy: str) -> None:
 def test_recorded_and_imagined_rows_are_mixed_as_told(monkeypatch: pytest.MonkeyPatch) -> None:
     counts: list[int] = []
     for ratio in (0.0, 1.0, 3.0):
-        agent, batch = agent_with(ratio=ratio), random_batch()
+        agent = agent_with(ratio=ratio, rollout={"name": "by_updates", "longest": 3, "updates": 1})
+        agent.policy.length.made += 1  # branches of three decisions: a third as many
+        batch = random_batch()
         learn = agent.policy.learner.actor_loss
         watched = lambda latent, learn=learn: (counts.append(len(latent)), learn(latent))[1]  # noqa: E731
         monkeypatch.setattr(agent.policy.learner, "actor_loss", watched)
