@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from worldmodel.capabilities import HasDynamics
@@ -117,8 +117,32 @@ def roll_out(
     return Paths(torch.stack(states, 2), torch.stack(controls, 2))
 
 
-def mean_return(world: ControlSpace, paths: Paths) -> Float[Tensor, ""]:
-    """Discounted return, without what follows the last state, mean over all trajectories."""
-    rewards = world.reward(paths.states[:, :, 1:])
+def returns(world: ControlSpace, paths: Paths, *, control_cost: float = 0.0) -> Float[Tensor, "B N"]:
+    """Discounted return of every trajectory, without what follows its last state, minus the price of ½ |u|²."""
+    rewards = world.reward(paths.states[:, :, 1:]) - 0.5 * control_cost * paths.controls.square().sum(-1)
     weights = world.discount ** torch.arange(rewards.shape[-1], dtype=rewards.dtype, device=rewards.device)
-    return (rewards * weights).sum(-1).mean()
+    return (rewards * weights).sum(-1)
+
+
+def mean_return(world: ControlSpace, paths: Paths) -> Float[Tensor, ""]:
+    """The mean return of all trajectories."""
+    return returns(world, paths).mean()
+
+
+def surely_worse(
+    after: Float[Tensor, "B N"], before: Float[Tensor, "B N"], *, expected: Float[Tensor, "B"]
+) -> Bool[Tensor, "B"]:
+    """Starts whose mean return fell, by two standard errors more than it was expected to, or is not finite.
+
+    Args:
+        after, before: returns of trajectories.
+        expected: gain of their mean; what is negative was meant.
+    """
+    error = (after.var(1, correction=0) + before.var(1, correction=0)).div(after.shape[1]).sqrt()
+    return ~(after.mean(1) - before.mean(1) >= expected.clamp_max(0) - 2 * error)
+
+
+def pick(starts: Bool[Tensor, "B"], one: Paths, two: Paths) -> Paths:
+    """The first for starts that are marked, the second for others."""
+    where = starts[:, None, None, None]
+    return Paths(torch.where(where, one.states, two.states), torch.where(where, one.controls, two.controls))

@@ -8,7 +8,7 @@ from worldmodel.local_models.linear_gaussian import LinearGaussianPolicy
 
 
 class LocalControllers(nn.Module):
-    """One linear-Gaussian policy for each start, and the price λ of its divergence from the global policy.
+    """One linear-Gaussian policy for each start, the price λ of its KL from the global policy, and its step size.
 
     Args:
         starts: how many.
@@ -19,6 +19,7 @@ class LocalControllers(nn.Module):
     samples_of_rank_zero = True
     start: Tensor
     price: Tensor
+    step: Tensor
     K: Tensor
     k: Tensor
     covariance: Tensor
@@ -28,6 +29,7 @@ class LocalControllers(nn.Module):
         empty, size = torch.zeros((), dtype=torch.float64), (starts, horizon, action_dim)
         self.register_buffer("start", empty.repeat(starts, latent_dim))
         self.register_buffer("price", empty.repeat(starts) + 1)
+        self.register_buffer("step", empty.repeat(starts) + 1)
         self.register_buffer("K", empty.repeat(*size, latent_dim))
         self.register_buffer("k", empty.repeat(*size))
         self.register_buffer("covariance", torch.eye(action_dim).to(empty).repeat(starts, horizon, 1, 1))

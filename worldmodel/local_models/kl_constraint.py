@@ -38,7 +38,7 @@ def constrain_kl(
     previous: LinearGaussianPolicy,
     start: Gaussian,
     *,
-    limit: float,
+    limit: float | Float[Tensor, "B"],
     temperature: float = 0.0,
     attractors: Sequence[tuple[LinearGaussianPolicy, Float[Tensor, "B"]]] = (),
 ) -> ConstrainedPolicy:
@@ -53,7 +53,7 @@ def constrain_kl(
         dynamics, cost: around the trajectories of `previous`, per start.
         previous: the policy to stay near to.
         start: where trajectories begin.
-        limit: nats, of whole trajectories; 10% above it are tolerated.
+        limit: nats, of whole trajectories, for each start or for all; 10% above it are tolerated.
         temperature: what a nat of entropy is worth, in units of the cost; 0 leaves the policy as noisy as the
             constraint does.
         attractors: policies to be near to besides, with what a nat of divergence costs, λ, for every start.

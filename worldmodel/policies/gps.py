@@ -5,6 +5,7 @@ Search under Unknown Dynamics (2014); for segments Zhang, Kahn, Levine and Abbee
 Autonomous Aerial Vehicles with MPC-Guided Policy Search (2016).
 """
 
+import operator
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -22,18 +23,24 @@ from worldmodel.local_models.control_space import (
     mean_return,
     of_controllers,
     of_network,
+    pick,
+    returns,
     roll_out,
+    surely_worse,
 )
 from worldmodel.local_models.controllers import LocalControllers
 from worldmodel.local_models.global_policy import linearise_policy
 from worldmodel.local_models.kl_constraint import constrain_kl
-from worldmodel.local_models.linear_gaussian import Gaussian, forward_pass, policy_kl
+from worldmodel.local_models.linear_gaussian import Gaussian, LinearGaussianPolicy, choose, forward_pass, policy_kl
 from worldmodel.local_models.local_problem import Recorded, local_problem
+from worldmodel.local_models.quadratic_cost import expected_cost
 from worldmodel.local_models.teachers import Teachers
 from worldmodel.policies import LatentRows, PolicyLearner, PolicySpec
 from worldmodel.simulators.latent import LatentSimulator
 
 _RANGE = 30.0  # of λ around its first: a network that cannot follow would make controllers that only follow it
+
+_LEAST_STEP = 1 / 64  # of the limit, after steps that were taken back
 
 
 class GuidedPolicySearch(PolicyLearner):
@@ -60,7 +67,7 @@ class GuidedPolicySearch(PolicyLearner):
         strength: samples that the learned model weighs against theirs.
         control_cost: of ½ |u|² of a decision, in reward.
         temperature: what a nat of a controller's entropy is worth, in reward.
-        limit: nats per decision that a controller may move in an iteration.
+        limit: nats per decision that a controller may move in an iteration; less after a step that made it worse.
         agreement: first λ, what a nat between controller and policy costs, in reward.
         agreement_kl: nats per decision between them that λ aims at; 0 leaves λ as it is.
 
@@ -143,6 +150,7 @@ class GuidedPolicySearch(PolicyLearner):
         if fresh:
             before, price = policy, torch.full_like(price, self.agreement)
             self.controllers.take(before, price)
+            self.controllers.step.fill_(1.0)
         start = Gaussian.point(self.controllers.start)
         away = policy_kl(before, policy, forward_pass(dynamics, before, start)).mean(1)
         if not fresh:
@@ -152,12 +160,13 @@ class GuidedPolicySearch(PolicyLearner):
             cost,
             before,
             start,
-            limit=self.limit * self.horizon,
+            limit=self.limit * self.horizon * self.controllers.step,
             temperature=self.temperature,
             attractors=[(policy, price)],
         )
         self.controllers.take(found.policy, price)
-        paths = self._roll_out(world)
+        costs = (expected_cost(cost, p, forward_pass(dynamics, p, start)) for p in (before, found.policy))
+        paths = self._confirmed(world, before, paths, operator.sub(*costs))
         self.teachers.take(self.controllers.policy, paths, price)
         numbers = [mean_return(world, paths), found.kl.mean() / self.horizon, away.mean(), price.mean()]
         self.report.copy_(torch.stack([number.to(self.report) for number in numbers]))
@@ -173,6 +182,17 @@ class GuidedPolicySearch(PolicyLearner):
         """Trajectories of the controllers."""
         start, act = self.controllers.start.to(self.teachers.states), of_controllers(self.controllers.policy)
         return roll_out(world, start, act, samples=self.samples, horizon=self.horizon)
+
+    def _confirmed(
+        self, world: ControlSpace, before: LinearGaussianPolicy, paths: Paths, expected: Float[Tensor, "B"]
+    ) -> Paths:
+        """Trajectories of the improved controllers; steps that these refute are taken back, the next are smaller."""
+        after = self._roll_out(world)
+        old, new = (returns(world, of, control_cost=self.control_cost) for of in (paths, after))
+        refuted, step = surely_worse(new, old, expected=expected), self.controllers.step
+        self.controllers.take(choose(refuted, before, self.controllers.policy), self.controllers.price)
+        step.copy_(torch.where(refuted, step / 2, 2 * step).clamp(_LEAST_STEP, 1.0))
+        return pick(refuted, paths, after)
 
     def _adapted(self, price: Float[Tensor, "B"], away: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """λ, twice as large where controller and policy are far from each other, half where they are near."""

@@ -5,7 +5,7 @@ from torch import nn
 
 from tests.worldmodel.local_models.linear_plants import double, positive
 from worldmodel.actors.squashed_normal import SquashedNormalActor
-from worldmodel.local_models.control_space import ControlSpace, Paths, roll_out
+from worldmodel.local_models.control_space import ControlSpace, Paths, pick, roll_out, surely_worse
 from worldmodel.local_models.fitting import linearise
 from worldmodel.local_models.global_policy import linearise_policy, supervised_kl
 from worldmodel.local_models.linear_gaussian import LinearGaussianPolicy
@@ -153,3 +153,13 @@ def test_where_episodes_can_end_slopes_are_those_of_the_return_that_is_expected(
     slope = torch.cat([cost.slope[:, 1:, :2], cost.last_slope[:, None]], 1) + (bend @ states[:, 1:, :, None])[..., 0]
     torch.testing.assert_close(slope, -uphill, rtol=0, atol=1e-9)
     assert uphill[:, :3, 1].abs().max() > 0.1
+
+
+def test_steps_are_refuted_by_more_than_noise_and_by_more_than_was_meant() -> None:
+    before = torch.tensor([[1.0, 1.2, 0.8]]).repeat(5, 1)
+    change = torch.tensor([0.3, -0.1, -1.0, -1.0, torch.nan])
+    expected = torch.tensor([0.5, 0.5, 0.5, -0.9, 0.5])
+    found = surely_worse(before + change[:, None], before, expected=expected)
+    assert found.tolist() == [False, False, True, False, True]
+    paths = [Paths(torch.full((5, 3, 2, 1), value), torch.full((5, 3, 1, 1), value)) for value in (0.0, 1.0)]
+    assert pick(found, *paths).controls[:, 0, 0, 0].tolist() == [1.0, 1.0, 0.0, 1.0, 0.0]

@@ -105,3 +105,17 @@ def test_a_price_that_doubles_brings_controllers_and_policy_together() -> None:
     assert all(later < earlier for earlier, later in itertools.pairwise(falling)), falling
     prices = [report["policy/lambda"] for report in reports]
     assert prices[0] == pytest.approx(0.2) and 1 < max(prices) <= 30 * 0.2 + 1e-9
+
+
+def test_a_step_that_its_trajectories_refute_is_taken_back_and_the_next_are_smaller(monkeypatch) -> None:
+    world, starts = hidden_context()
+    learner = GuidedPolicySearch(spec=plants.policy_spec(3, 1, seen=2), horizon=6, segment=6, starts=4, **SIZES)
+    learn(learner, world, starts, iterations=1)
+    before = learner.controllers.policy
+    monkeypatch.setattr(
+        "worldmodel.policies.gps.surely_worse", lambda *_, **__: torch.tensor([True, False, True, True])
+    )
+    learner.losses(world, plants.rows_of(starts, world.dynamics, 1))
+    after = learner.controllers.policy
+    assert [torch.equal(after.K[b], before.K[b]) for b in range(4)] == [True, False, True, True]
+    assert learner.controllers.step.tolist() == [0.5, 1.0, 0.5, 0.5]
