@@ -131,7 +131,7 @@ def slow(folder: Path, calls: int, seed: int, *, hz: float = 20.0) -> dict[str, 
     bundle = read_bundle(path)
     agent, budget_s = bundle.build(), SHARE / hz
     sizes = Sizes(agent.dynamics.latent_dim, agent.planner.horizon, 2)
-    process = SlowProcess(path, sha256=bundle.sha256, sizes=sizes, budget_s=budget_s, hang_s=10 / hz)
+    process = SlowProcess(path, sha256=bundle.sha256, sizes=sizes, budget_s=budget_s, hang_s=max(1.0, 10 / hz))
     hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
     try:
         controller = Controller(bundle, planner=process, hz=hz, budget_s=budget_s)

@@ -49,7 +49,8 @@ class PlannerProcess:
         self._asked_at: float | None = None
         self._pipe: Connection | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._closed, self._starting = False, threading.Event()
+        self._closed = False
+        self._starting: subprocess.Popen[bytes] | None = None
         self.restarts = 0
         self.tuned: dict[str, Any] = {}
         if error := self._start():
@@ -89,6 +90,8 @@ class PlannerProcess:
         self._closed = True
         with self._lock:
             self._end()
+        if self._starting is not None:
+            self._starting.kill()
 
     def _answer(self, pipe: Connection, until: float) -> Planned | None:
         while pipe.poll(max(0.0, until - time.monotonic())):
@@ -125,12 +128,14 @@ class PlannerProcess:
         process = subprocess.Popen(
             [*command, str(theirs.fileno())], pass_fds=[theirs.fileno()], env=environ, stdin=subprocess.DEVNULL
         )
+        self._starting = process
         theirs.close()
         pipe = Connection(ours.detach())
         try:
             said = json.loads(pipe.recv_bytes(maxlength=100_000)) if pipe.poll(START_S) else {"error": "no answer"}
         except (OSError, EOFError, ValueError) as error:
             said = {"error": f"it ended: {error!r}"}
+        self._starting = None
         if "error" in said or self._closed:
             process.kill()
             process.wait()
