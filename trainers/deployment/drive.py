@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from worldmodel.spec import EnvSpec
 TAKEN = 0.9  # of a period after which the robot takes no action for its frame
 
 
+@runtime_checkable
 class Driver(Protocol):
     """Chooses actions in real time: a controller, or one behind a socket."""
 
@@ -49,6 +50,8 @@ def drive(*, bundle: str, env: str, overrides: Sequence[str], **own: str | None)
     delay, camera = whole_number("delay", str(own["delay"]), least=0), _camera(own["camera"])
     out = Path(own["out"] or f"{bundle.rstrip('/')}_drive").expanduser()
     config = load_config([*_task(env), *_like_training(control.env, env), *overrides])
+    if not any(text.lstrip("+").startswith("task.visuals") for text in overrides):
+        config["task"]["visuals"] = dict(control.env.visuals)  # what the agent has seen frames through
     budget_s = SHARE / hz if own["budget_ms"] is None else number("budget_ms", own["budget_ms"], 0, least=0.1) / 1e3
     with open_pool(config, 1) as pool:
         _require_fits(control, pool.spec)

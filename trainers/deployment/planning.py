@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -43,6 +43,7 @@ class Request:
     goal: Array | None = None
 
 
+@runtime_checkable
 class Planning(Protocol):
     """Whatever plans for a controller."""
 

@@ -2,9 +2,11 @@ import json
 
 import pytest
 
+from tests.rigs.tiny_bundle import tiny_bundle
 from trainers import drive, evaluate, export
 from trainers.bundle.control_spec import DeviceDiffers
 from trainers.command.configuration import BadConfig
+from worldmodel.spec import EnvSpec
 
 TOY = ("env=toy_point", "task.env.episode_steps=20", "task.env.random_goal=false")
 
@@ -35,6 +37,18 @@ def test_a_late_actuator_and_a_large_camera(bundle, tmp_path):
         [f"bundle={bundle}", *TOY, "hz=20", "episodes=1", f"out={tmp_path}", "delay=2", "camera=640x480"]
     )
     assert driven["decisions"] >= 20 and driven["faults"] == 0
+
+
+def test_frames_are_seen_as_in_training(tmp_path):
+    spec = EnvSpec(
+        **{"task": "toy_point", "images": {"pixels": (2, 16, 16)}, "action_dim": 2, "action_repeat": 1},
+        **{"episode_steps": 20, "visuals": {"grayscale": {}, "frame_stack": {"count": 2}}},
+    )
+    folder = tiny_bundle(tmp_path / "b", what="policy", spec=spec)
+    driven = drive.main([f"bundle={folder}", *TOY, "hz=20", f"out={tmp_path / 'out'}"])
+    assert driven["decisions"] >= 20 and driven["frames_missing"] == 0
+    with pytest.raises(DeviceDiffers, match=r"env\.observation: the bundle has pixels 2x16x16|env\.observation"):
+        drive.main([f"bundle={folder}", *TOY, "task.visuals={}"])
 
 
 @pytest.mark.parametrize(

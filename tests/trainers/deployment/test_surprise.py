@@ -36,13 +36,13 @@ def test_calibration_counts_false_alarms_on_other_episodes(agent):
     assert calibrated_limit(agent, still(10)) is None
 
 
-def test_every_other_episode_sets_the_limit_and_the_rest_is_held_against_it(monkeypatch):
+def test_every_other_episode_sets_the_limit_and_the_rest_is_held_against_it(agent, monkeypatch):
     nan, errors = float("nan"), [[float("nan"), *[1.0] * 9], [float("nan"), *[1.0] * 6, *[2.0] * 8]]
     monkeypatch.setattr(surprise, "_errors", lambda agent, rows: errors)
-    limit, rate = calibrated_limit(None, [])
+    limit, rate = calibrated_limit(agent, [])
     assert limit == pytest.approx(1.0) and rate == pytest.approx(8 / 10)  # of ten means two are of ones alone
     errors[:] = [[nan, 1.0]] * 4
-    assert calibrated_limit(None, []) is None
+    assert calibrated_limit(agent, []) is None
 
 
 def test_a_controller_raises_it_and_counts_it(agent, tmp_path):
