@@ -86,10 +86,9 @@ def _slim(config: dict[str, Any], control: ControlSpec, checkpoint: Path) -> Lat
 def _control(env: EnvSpec, own: dict[str, str]) -> ControlSpec:
     size = 1 if env.discrete else env.action_dim
     numbers = {key: _number(key, own[key]) for key in ("hz", "action_latency_s", "observation_age_s")}
-    kinds = {"max_age_s": "max_age_s", "missing": "missing", "plan_age": "plan_age", "faults": "faults"}
-    limits: dict[str, Any] = {key: whole_number(key, own[key], least=0) for key in kinds if key != "max_age_s"}
-    limits |= {"frozen": whole_number("frozen", own["frozen"], least=0)}
-    limits["max_age_s"] = _number("max_age_s", own["max_age_s"]) if own["max_age_s"] else 3 / numbers["hz"]
+    counts = ("missing", "plan_age", "faults", "frozen")
+    limits: dict[str, Any] = {key: whole_number(key, own[key], least=0) for key in counts}
+    limits["max_age_s"] = _number("max_age_s", own["max_age_s"]) if own["max_age_s"] else 3 / max(numbers["hz"], 1e-3)
     return ControlSpec(
         env=env,
         safe_action=None if own["safe_action"] == "hold" else _vector("safe_action", own["safe_action"], size),

@@ -124,6 +124,8 @@ def test_a_program_that_acts_differently_is_noticed(finished):
         ("format=tensorrt", "format: expected some of torch, onnx"),
         ("what=all", "what: expected one of planner, policy, both"),
         ("hz=fast", "hz: expected a finite number"),
+        ("hz=0", "hz: expected a number in"),
+        ("faults=0", r"limits\.faults: expected a whole number of at least 1"),
         ("max_change=1,2,3", "max_change: expected 2 finite numbers"),
         ("frames=0", "frames: expected a whole number"),
         ("policy=none what=policy", "what: expected planner"),
