@@ -112,6 +112,10 @@ def _draw(
         backups.plot(row["real_steps"], max(row["backups"], 1), "o", color=COLOURS[colour], label=row["method"])
     backups.set(xlabel="real steps", ylabel="backups of the model", xscale="log", yscale="log")
     backups.set(title="until the shortest way, values from 1")
+    backups.set_xticks([200, 500, 1000, 2000, 4000], labels=["200", "500", "1,000", "2,000", "4,000"])
+    backups.minorticks_off()
+    steps.set_yticks([15, 30, 60, 125, 250, 500], labels=["15", "30", "60", "125", "250", "500"])
+    steps.minorticks_off()
     for axes in (steps, total, backups):
         axes.legend(frameon=False, fontsize=8)
     return save(figure, path)
