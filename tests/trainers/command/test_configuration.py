@@ -4,6 +4,7 @@ import pytest
 
 from trainers import evaluate, fit
 from trainers.build.agent import build_agent
+from trainers.build.check_parts import fit_options
 from trainers.build.module import build_module
 from trainers.command import configuration
 from trainers.command.configuration import (
@@ -50,7 +51,7 @@ def overrides_of(group, name):
 
 @pytest.mark.parametrize(("group", "name"), CHOICES)
 def test_every_shipped_file_composes_and_its_agent_is_built(group, name):
-    config = load_config(overrides_of(group, name))
+    config = fit_options(load_config(overrides_of(group, name)), overrides_of(group, name))
     check(config)
     size = config["task"]["env"].get("size", 64)
     repeat = config["task"]["env"].get("action_repeat", 1)
