@@ -21,6 +21,7 @@ COMMAND = Command(
         ),
         "out": Key("the bundle's folder, which must not exist yet", required=True),
         "what": Key("planner, policy, or both: then the policy stands in for a late planner", "both"),
+        "task": Key("of a student of several tasks: the one that it is exported for, its name or its number"),
         "format": Key("of the programs: torch, onnx, both with a comma, or none", "torch,onnx"),
         "hz": Key("decisions per second", "20"),
         "safe_action": Key("[A] in the robot's units, one number for all, or hold: when nothing else is left", "hold"),
@@ -40,7 +41,8 @@ COMMAND = Command(
     first="checkpoint",
     overrides="a key of the run's configuration, on top of it",
     notes="""  runs/cartpole_swingup/x out=bundle hz=20 safe_action=0
-  runs/cartpole_swingup/x out=bundle what=policy format=none planner=icem""",
+  runs/cartpole_swingup/x out=bundle what=policy format=none planner=icem
+  runs/cartpole_swingup-student/x out=bundle hz=200""",
 )
 
 

@@ -11,14 +11,17 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from trainers.build.agent import build_agent, load_weights
+from trainers.build.student import build_student
 from trainers.bundle.control_spec import ControlSpec
 from trainers.bundle.files import AGENT, CONTROL, PARITY, WEIGHTS, BundleDamaged, read_files
 from trainers.run_folder.conversion import FORMAT, convert_checkpoint, convert_config
 from worldmodel.agents.latent_mpc import LatentMPC
+from worldmodel.agents.student_in_task import StudentInTask
 
 # of a run's configuration: what `build_agent` reads; no paths, no folders of parts, nothing that could name code
 GROUPS = ("agent", "dynamics", "objective", "planner", "policy")
 WHAT = ("planner", "policy", "both")
+Acting = LatentMPC | StudentInTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +46,20 @@ class Bundle:
     parity: Mapping[str, Any]
     versions: Mapping[str, str]
 
-    def build(self) -> LatentMPC:
+    def build(self) -> Acting:
         """The agent in evaluation mode, on the CPU; raises WeightsDiffer or UnknownComponent."""
         return rebuild(self.config, self.control, self.weights)
 
+    def build_planning(self) -> LatentMPC:
+        """As `build`, of a bundle with a planner."""
+        agent = self.build()
+        assert isinstance(agent, LatentMPC), self.what
+        return agent
 
-def rebuild(config: Mapping[str, Any], control: ControlSpec, weights: Mapping[str, Tensor]) -> LatentMPC:
-    """The agent of a bundle's parts."""
-    agent = build_agent(config, control.env)
+
+def rebuild(config: Mapping[str, Any], control: ControlSpec, weights: Mapping[str, Tensor]) -> Acting:
+    """The agent of a bundle's parts, or the student in its task."""
+    agent = StudentInTask(build_student(config)) if is_student(config) else build_agent(config, control.env)
     load_weights(agent, weights)
     return agent.eval().requires_grad_(False)
 
@@ -81,13 +90,15 @@ def read_bundle(folder: str | Path, *, device: Mapping[str, Any] | None = None) 
         raise BundleDamaged(f"{folder}: expected a bundle's content, got {error}") from error
     if what not in WHAT or set(config) != set(GROUPS):
         raise BundleDamaged(f"{folder / AGENT}: expected {WHAT} and {GROUPS}, got {what!r} and {sorted(config)}")
+    if is_student(config) and what != "policy":
+        raise BundleDamaged(f"{folder / AGENT}: expected policy of a student, got {what!r}")
     if device is not None:
         control.require_device(device)
     return Bundle(control, what, config, weights, digest, parity, versions)
 
 
 def encode(
-    *, control: ControlSpec, what: str, agent: LatentMPC, config: Mapping[str, Any], versions: Mapping[str, str]
+    *, control: ControlSpec, what: str, agent: Acting, config: Mapping[str, Any], versions: Mapping[str, str]
 ) -> dict[str, bytes]:
     """The files of a bundle, without programs."""
     described = {"what": what, "versions": dict(versions), "config": {"format": FORMAT, **config}}
@@ -99,12 +110,17 @@ def encode(
     }
 
 
+def is_student(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration is of a student, which has no planner and no model of its own."""
+    return bool(config["agent"].get("name") == "student")
+
+
 def as_json(record: Any) -> bytes:
     """Readable JSON."""
     return (json.dumps(record, indent=1, allow_nan=False) + "\n").encode()
 
 
-def _normalisers(agent: LatentMPC) -> dict[str, Any]:
+def _normalisers(agent: Acting) -> dict[str, Any]:
     """For readers: what observations are shifted and scaled by (a mean frame is in the weights)."""
     named: dict[str, Any] = {}
     for name, part in zip(agent.norm.names, agent.norm.parts, strict=True):

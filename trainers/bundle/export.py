@@ -10,19 +10,19 @@ from typing import Any
 
 import torch
 
-from trainers.bundle.bundle import GROUPS, WHAT, as_json, encode, rebuild
+from trainers.bundle.bundle import GROUPS, WHAT, Acting, as_json, encode, is_student, rebuild
 from trainers.bundle.control_spec import ControlSpec, Limits
 from trainers.bundle.files import PARITY, PROGRAMS, require_free, write_files
 from trainers.bundle.parity import Call, ParityFailed, by_onnx, by_torch, compare, eager
 from trainers.bundle.programs import Program, programs_of, record, require_formats, to_onnx, to_torch
 from trainers.bundle.recorded_rows import Row, newest_rows, recorded_rows
+from trainers.bundle.students import can_predict, in_task, require_policy, slim_student
 from trainers.command.configuration import BadConfig, override_saved, read_yaml, whole_number
 from trainers.deployment.surprise import calibrated_limit
 from trainers.reporting.tables import show_facts
 from trainers.run_folder.checkpoint import DurableCheckpointIO
 from trainers.run_folder.find import data_uri, find_checkpoint, read_spec
 from trainers.run_folder.records import versions
-from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.spec import EnvSpec
 
 
@@ -41,14 +41,25 @@ def export(*, checkpoint: str, out: str, overrides: list[str], **own: Any) -> di
     root, path = find_checkpoint(Path(checkpoint), key="checkpoint")
     config = override_saved(read_yaml(root / "config.yaml"), overrides)
     env = read_spec(root, key="checkpoint")
-    if config["policy"]["name"] is None:
+    recorded_in: Path | None = root
+    if is_student(config):
+        what = require_policy(what)
+        config, env, recorded_in = in_task(config, own["task"])
+    elif own["task"] is not None:
+        raise BadConfig(f"task: expected none, since the run is no student, got {own['task']!r}")
+    elif config["policy"]["name"] is None:
         if what == "policy":
             raise BadConfig("what: expected planner, since the run learned no policy, got policy")
         what = "planner"
     control = _control(env, own)
     config = _acting(config, what)
     agent = _slim(config, control, path)
-    recordings = _recordings(root, own["data"])
+    if control.delay and not can_predict(agent):
+        raise BadConfig(
+            f"action_latency_s: expected a delay of 0 decisions, since a student that reads frames without its "
+            f"teacher's filter predicts nothing, got {control.delay}"
+        )
+    recordings = _recordings(recorded_in, own["data"])
     control, alarm_rate = _with_alarm(control, agent, newest_rows(recordings, env, count=alarm_rows))
     files = encode(control=control, what=what, agent=agent, config=config, versions=versions())
     torch.set_num_threads(1)  # as a robot acts: latencies of one core
@@ -76,9 +87,11 @@ def _acting(config: dict[str, Any], what: str) -> dict[str, Any]:
     return json.loads(json.dumps(chosen))  # type: ignore[no-any-return]
 
 
-def _slim(config: dict[str, Any], control: ControlSpec, checkpoint: Path) -> LatentMPC:
+def _slim(config: dict[str, Any], control: ControlSpec, checkpoint: Path) -> Acting:
     """The agent with those of a checkpoint's weights that it acts with."""
     state = DurableCheckpointIO().load_checkpoint(checkpoint)["state_dict"]
+    if is_student(config):
+        return slim_student(config, state)
     learning = ("agent.decoder.", "agent.objective.")
     return rebuild(config, control, {name: w for name, w in state.items() if not name.startswith(learning)})
 
@@ -98,9 +111,9 @@ def _control(env: EnvSpec, own: dict[str, str]) -> ControlSpec:
     )
 
 
-def _with_alarm(control: ControlSpec, agent: LatentMPC, rows: list[Row]) -> tuple[ControlSpec, float | None]:
+def _with_alarm(control: ControlSpec, agent: Acting, rows: list[Row]) -> tuple[ControlSpec, float | None]:
     """The limit of prediction errors, and how often recorded episodes are over it."""
-    found = calibrated_limit(agent, rows)
+    found = calibrated_limit(agent, rows) if can_predict(agent) else None
     if found is None:
         return control, None
     limits = replace(control.limits, prediction_error=found[0])
@@ -144,11 +157,11 @@ def _results(
     }
 
 
-def _recordings(root: Path, data: str | None) -> str | None:
+def _recordings(root: Path | None, data: str | None) -> str | None:
     if data:
         return data_uri(data)
     try:
-        return data_uri(str(root))
+        return None if root is None else data_uri(str(root))
     except (BadConfig, KeyError):
         return None
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainers.bundle.bundle import Acting
 from trainers.command.configuration import BadConfig
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.planners.cem import CEM
@@ -49,7 +50,7 @@ class FilterStep(nn.Module):
         names: of the observations, images uint8 [1 c h w] and vectors float32 [1 d].
     """
 
-    def __init__(self, agent: LatentMPC, names: tuple[str, ...]) -> None:
+    def __init__(self, agent: Acting, names: tuple[str, ...]) -> None:
         super().__init__()
         self.norm, self.encoder, self.dynamics, self.names = agent.norm, agent.encoder, agent.dynamics, names
 
@@ -65,10 +66,10 @@ class FilterStep(nn.Module):
 class PolicyStep(nn.Module):
     """A latent [1 D] to the policy's action [1 A] in [-1, 1]."""
 
-    def __init__(self, agent: LatentMPC) -> None:
+    def __init__(self, agent: Acting) -> None:
         super().__init__()
-        assert agent.policy is not None
-        self.actor: Any = agent.policy.actor
+        assert agent.actor is not None
+        self.actor: Any = agent.actor
 
     def forward(self, latent: Tensor) -> Tensor:
         """Its mode."""
@@ -119,7 +120,7 @@ class CEMIteration(nn.Module):
         return new.mean, new.std, top[:, 0]
 
 
-def programs_of(agent: LatentMPC, spec: EnvSpec, *, what: str) -> dict[str, Program]:
+def programs_of(agent: Acting, spec: EnvSpec, *, what: str) -> dict[str, Program]:
     """What can be exported of an agent, by name; planners other than CEM have no program."""
     generator = torch.Generator().manual_seed(0)
     carry = agent.initial_carry(1)
@@ -129,9 +130,9 @@ def programs_of(agent: LatentMPC, spec: EnvSpec, *, what: str) -> dict[str, Prog
     rows = {"action": carry.action, "is_first": torch.tensor([False]), "carry": carry.belief, **parts}
     found = {"filter": Program(FilterStep(agent, tuple(parts)), rows, ("latent", "next_carry"))}
     latent = torch.zeros(1, agent.dynamics.latent_dim)
-    if agent.policy is not None and what != "planner":
+    if agent.actor is not None and what != "planner":
         found["policy"] = Program(PolicyStep(agent), {"latent": latent}, ("action",))
-    if type(agent.planner) is CEM and what != "policy":
+    if isinstance(agent, LatentMPC) and type(agent.planner) is CEM and what != "policy":
         shape, planner = carry.plan.shape[1:], agent.planner
         joined = planner.policy_candidates if agent.policy is not None else 0
         inputs = {

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainers.bundle.bundle import Bundle, read_bundle
+from trainers.bundle.bundle import Acting, Bundle, read_bundle
 from trainers.command.configuration import BadConfig
 from trainers.deployment.action_gate import Action, ActionGate
 from trainers.deployment.observation_gate import ObservationGate, Refused
 from trainers.deployment.planner_messages import Sizes
 from trainers.deployment.planner_watchdog import PlannerProcess
-from trainers.deployment.planning import DeadlinePlanner, Planned, Planning, Request
+from trainers.deployment.planning import DeadlinePlanner, NoPlanning, Planned, Planning, Request
 from trainers.deployment.state_estimator import Latent, NotFinite, StateEstimator
 from trainers.deployment.status import Status
 from trainers.deployment.surprise import Surprise
@@ -89,7 +89,7 @@ class Controller:
         self._observations = ObservationGate(self.control, _vector_statistics(agent))
         self._actions = ActionGate(self.control)
         self._surprise = Surprise(self.control.limits.prediction_error)
-        self._policy = None if agent.policy is None or self.bundle.what == "planner" else agent.policy.actor
+        self._policy = None if self.bundle.what == "planner" else agent.actor
         self._reserve_s = self._warm_up()
         self._planner = self._start_planner(planner, folder)
         self._goal: Latent | None = None
@@ -102,8 +102,7 @@ class Controller:
         self._observations.reset()
         self._actions.reset()
         self._surprise.reset()
-        horizon, size = self._agent.planner.horizon, self._agent.action_dim
-        self._plan: NDArray[np.float32] = np.full((horizon, size), NAN, np.float32)
+        self._plan: NDArray[np.float32] = self._agent.initial_carry(1).plan[0].numpy()
         self._plan_number = -1
         self._number = self._missing = 0
 
@@ -283,10 +282,12 @@ class Controller:
         self._owned = isinstance(planner, str)
         if not isinstance(planner, str):
             return planner
-        if planner == "inline" or self.bundle.what == "policy":
+        if self.bundle.what == "policy":
+            return NoPlanning()
+        assert isinstance(self._agent, LatentMPC)
+        if planner == "inline":
             inline = DeadlinePlanner(self._agent, budget_s=self.budget_s)
-            if self.bundle.what != "policy":
-                inline.tune()
+            inline.tune()
             return inline
         if planner != "process" or folder is None:
             raise BadConfig(f"planner: expected inline, or process with a bundle's folder, got {planner!r}")
@@ -302,7 +303,7 @@ def start_planner_process(
     return PlannerProcess(folder, sha256=bundle.sha256, sizes=sizes, budget_s=budget_s, hang_s=hang_s)
 
 
-def goal_latent(agent: LatentMPC, rows: Mapping[str, NDArray[Any]], *, settle: int = 10) -> Latent:
+def goal_latent(agent: Acting, rows: Mapping[str, NDArray[Any]], *, settle: int = 10) -> Latent:
     """The latent [D] of standing still at what a picture shows: it is filtered a few times, without actions."""
     estimator = StateEstimator(agent, delay=0)
     for _ in range(settle):
@@ -310,7 +311,7 @@ def goal_latent(agent: LatentMPC, rows: Mapping[str, NDArray[Any]], *, settle: i
     return estimator.ahead()
 
 
-def _vector_statistics(agent: LatentMPC) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+def _vector_statistics(agent: Acting) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
     named = {}
     for name, part in zip(agent.norm.names, agent.norm.parts, strict=True):
         if getattr(part, "measured", False):

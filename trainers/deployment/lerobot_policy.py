@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trainers.bundle.bundle import read_bundle
 from trainers.deployment.controller import Controller
-from trainers.deployment.planning import DeadlinePlanner
+from trainers.deployment.planning import DeadlinePlanner, Planning
 from trainers.deployment.status import Status
 from worldmodel.errors import UserError
 
@@ -39,9 +39,10 @@ class LeRobotPolicy:
 
     def __init__(self, bundle: str | Path, *, hz: float | None = None, budget_s: float | None = None) -> None:
         self._bundle, self._hz, self._budget_s = read_bundle(bundle), hz, 3600.0 if budget_s is None else budget_s
-        self._planner = DeadlinePlanner(self._bundle.build(), budget_s=self._budget_s)
+        self._planner: Planning | str = "inline"
         if self._bundle.what != "policy":
-            self._planner.tune()
+            self._planner = planner = DeadlinePlanner(self._bundle.build_planning(), budget_s=self._budget_s)
+            planner.tune()
         self._controllers: list[Controller] = []
         self.statuses: list[Status] = []
 

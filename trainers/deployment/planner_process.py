@@ -30,7 +30,7 @@ def main(folder: str, budget_s: str, sha256: str, fd: str) -> None:
     if bundle.sha256 != sha256:
         pipe.send_bytes(json.dumps({"error": "the bundle has changed"}).encode())
         return
-    agent = bundle.build()
+    agent = bundle.build_planning()
     planner = DeadlinePlanner(agent, budget_s=float(budget_s))
     sizes = Sizes(agent.dynamics.latent_dim, agent.planner.horizon, agent.action_dim)
     pipe.send_bytes(json.dumps(planner.tune()).encode())

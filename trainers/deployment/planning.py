@@ -59,6 +59,17 @@ class Planning(Protocol):
         """End what was started for it."""
 
 
+class NoPlanning:
+    """Of bundles whose policy acts alone."""
+
+    def ask(self, request: Request, *, until: float) -> Planned | None:
+        """Nothing."""
+        return None
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
 class DeadlinePlanner:
     """An agent's planner in this process; `tune` first.
 

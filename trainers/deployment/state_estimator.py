@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worldmodel.agents.latent_mpc import LatentMPC
+from trainers.bundle.bundle import Acting
 
 Latent = NDArray[np.float32]
 
@@ -29,7 +29,7 @@ class StateEstimator:
         delay: decisions.
     """
 
-    def __init__(self, agent: LatentMPC, *, delay: int) -> None:
+    def __init__(self, agent: Acting, *, delay: int) -> None:
         self._agent, self._delay = agent, delay
         self._remembers_latent = _carries_latents(agent)
         self.reset()
@@ -89,7 +89,7 @@ class StateEstimator:
 
 
 @torch.no_grad()
-def _carries_latents(agent: LatentMPC) -> bool:
+def _carries_latents(agent: Acting) -> bool:
     """Whether what the filter carries on is its latent, so that a predicted latent can take its place."""
     start = agent.initial_carry(1).belief
     if start.shape[1] != agent.dynamics.latent_dim:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.bundle.bundle import Acting
 from trainers.bundle.recorded_rows import Row
 from trainers.deployment.state_estimator import StateEstimator
-from worldmodel.agents.latent_mpc import LatentMPC
 
 WINDOW = 5  # decisions whose one-step prediction errors are averaged
 QUANTILE = 0.999
@@ -37,7 +37,7 @@ class Surprise:
         return self._limit is not None and full and sum(self._errors) / WINDOW > self._limit
 
 
-def calibrated_limit(agent: LatentMPC, rows: Sequence[Row]) -> tuple[float, float] | None:
+def calibrated_limit(agent: Acting, rows: Sequence[Row]) -> tuple[float, float] | None:
     """The limit that 99.9% of the running means of every other episode keep to.
 
     Args:
@@ -55,7 +55,7 @@ def calibrated_limit(agent: LatentMPC, rows: Sequence[Row]) -> tuple[float, floa
     return limit, float((np.concatenate(means[1::2]) > limit).mean())
 
 
-def _errors(agent: LatentMPC, rows: Sequence[Row]) -> list[list[float]]:
+def _errors(agent: Acting, rows: Sequence[Row]) -> list[list[float]]:
     """One-step prediction errors of each episode that begins within the rows."""
     estimator, episodes = StateEstimator(agent, delay=0), list[list[float]]()
     for row in rows:

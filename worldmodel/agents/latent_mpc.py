@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from worldmodel.actors import Policy
 from worldmodel.capabilities import FitsAtOnce, FitsPosterior, ReportsBelief, ReportsLatent, WeightedLosses
 from worldmodel.distributions import standard_normal
 from worldmodel.heads import Head
@@ -97,12 +98,17 @@ class LatentMPC(Model):
             dynamics=self.dynamics,
             reward=self.reward,
             value=None if self.policy is None else self.policy.planning_value,
-            actor=None if self.policy is None else self.policy.actor,
+            actor=self.actor,
             action_dim=self.action_dim,
             discount=self.discount,
             continuation=self.continuation,
             precision=self.plan_precision,
         )
+
+    @property
+    def actor(self) -> Policy | None:
+        """The policy that was learned, if one was."""
+        return None if self.policy is None else self.policy.actor
 
     @property
     def predicted_decisions(self) -> int | None:

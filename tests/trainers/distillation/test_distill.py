@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainers import collect_data, distill, evaluate, export, fit, load_agent, report
+from trainers import collect_data, distill, drive, evaluate, export, fit, load_agent, report
 from trainers.distillation import dagger
 from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
 from trainers.run_folder.read_metrics import read_metrics
@@ -69,6 +69,12 @@ def test_other_commands_take_the_student(student, tmp_path):
     action = agent.act(np.zeros((16, 16, 3), np.uint8))
     assert action.shape == (2,) and (np.abs(action) <= 1).all()
     assert Path(report.main([str(copied)])["report"]).stat().st_size
+    bundled = export.main([str(copied), f"out={tmp_path / 'bundle'}", "format=torch", "frames=20"])
+    assert bundled["what"] == "policy" and bundled["parity_max"] <= 1e-4
+    assert json.loads((tmp_path / "bundle" / "parity.json").read_text())["frames"] == "recorded"  # by its teacher
+    short = ["task.env.episode_steps=20", "hz=10", f"out={tmp_path / 'driven'}"]
+    driven = drive.main([str(tmp_path / "bundle"), "env=toy_point", *short])
+    assert driven["faults"] == 0 and driven["sources"]["policy"] > 10  # a busy machine misses some
 
 
 def test_a_run_that_was_stopped_continues_as_if_it_had_not_been(student, finished, tmp_path, monkeypatch):
@@ -150,8 +156,7 @@ def test_refused(refused, finished, student, tmp_path):
     for arguments, parts in cases.items():
         line = refused(distill.main, *arguments)
         assert "\n" not in line and all(part in line for part in parts), (arguments, line)
-    assert "a student of trainers.distill" in refused(
-        export.main, str(root), f"out={tmp_path / 'bundle'}", "format=none"
-    )
+    line = refused(export.main, str(root), f"out={tmp_path / 'bundle'}", "format=none", "what=planner")
+    assert "what: expected policy, since a student has no planner" in line
     line = refused(fit.main, f"resume={root}")
     assert f"trainers.distill resume={root} continues it" in line, line
