@@ -100,7 +100,7 @@ def _device(text: str) -> torch.device:
         device = torch.device(text)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise BadConfig(f"device: expected cpu, cuda or another of this machine's, got {text!r}") from error
+        raise BadConfig(f"device: expected cpu or what torch finds on this machine, got {text!r}") from error
     return device
 
 

@@ -168,9 +168,17 @@ def _to_unit(control: ControlSpec) -> Callable[[NDArray[Any]], NDArray[np.float3
 
 
 def _remote(server: str | None, control: ControlSpec, hz: float) -> Callable[[], Any]:
+    from websockets.exceptions import WebSocketException
+
     from trainers.deployment.remote_controller import RemoteController
 
-    return lambda: RemoteController(str(server), control, hz=hz)
+    def connect() -> RemoteController:
+        try:
+            return RemoteController(str(server), control, hz=hz)
+        except (OSError, WebSocketException) as error:
+            raise BadConfig(f"server: expected ws://host:port of trainers.serve, got {server} ({error})") from error
+
+    return connect
 
 
 def _camera(text: str | None) -> tuple[int, int] | None:

@@ -51,11 +51,12 @@ class Telemetry:
             "prediction_error": round(float(np.median(errors)), 5) if len(errors) else None,
         }
 
-    def write_csv(self, path: Path) -> Path:
+    def write_csv(self, path: Path | str) -> Path:
         """One row for each decision."""
         text = io.StringIO()
         writer = csv.writer(text)
         writer.writerow([field.name for field in fields(Status)])
         writer.writerows(astuple(row) for row in self._rows)
+        path = Path(path)
         write_atomic(path, text.getvalue().encode())
         return path

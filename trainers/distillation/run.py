@@ -136,4 +136,4 @@ def _require_device(text: str) -> None:
     try:
         torch.empty(1, device=torch.device(text))
     except (RuntimeError, AssertionError) as error:
-        raise BadConfig(f"device: expected cpu, cuda or another of this machine's, got {text!r}") from error
+        raise BadConfig(f"device: expected cpu or what torch finds on this machine, got {text!r}") from error

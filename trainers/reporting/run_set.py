@@ -193,5 +193,11 @@ def _variant_names(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     flat = [{key: str(value) for key, value in leaves(config).items()} for config in configs]
     keys = [key for key in dict.fromkeys(key for one in flat for key in one) if not key.startswith(NO_METHOD)]
     differing = [key for key in keys if len({one.get(key) for one in flat}) > 1]
-    names = [", ".join(f"{key}={one[key]}" for key in differing[:MOST_KEYS] if key in one) for one in flat]
-    return [name + (", ..." if len(differing) > MOST_KEYS else "") for name in names]
+    differing.sort(key=lambda key: not key.endswith(".name"))  # which part, before how it is set
+    whole = [", ".join(f"{key}={one[key]}" for key in differing if key in one) for one in flat]
+    if len(differing) <= MOST_KEYS:
+        return whole
+    short = [", ".join(f"{key}={one[key]}" for key in differing[:MOST_KEYS] if key in one) + ", ..." for one in flat]
+    # a short name that two settings share would make them one
+    clear = {name for name in short if len({w for w, s in zip(whole, short, strict=True) if s == name}) == 1}
+    return [s if s in clear else w for w, s in zip(whole, short, strict=True)]

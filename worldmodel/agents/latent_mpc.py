@@ -79,7 +79,7 @@ class LatentMPC(Model):
     ) -> None:
         super().__init__()
         if act_with not in ("planner", "actor") or (act_with == "actor" and policy is None):
-            raise ValueError(f"act_with: expected 'planner', or 'actor' with a policy, got {act_with!r}")
+            raise ValueError(f"agent.act_with: expected 'planner', or 'actor' with a policy, got {act_with!r}")
         if not 1 <= replan <= planner.horizon:
             raise ValueError(f"agent.replan: expected 1 to planner.horizon={planner.horizon}, got {replan}")
         assert objective.decodes == (decoder is not None), objective
