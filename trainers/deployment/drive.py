@@ -37,6 +37,9 @@ class Driver(Protocol):
     def reset(self) -> None:
         """Begin an episode."""
 
+    def release(self) -> None:
+        """End a latched stop by hand."""
+
     def step(self, observation: Any, stamp: float | None = None, sequence: int | None = None) -> tuple[Any, Status]:
         """An action in the robot's units, and where it comes from."""
 
@@ -84,6 +87,7 @@ def _episode(
     robot = Robot(pool, period_s=period_s, budget_s=budget_s, delay=delay, camera=camera)
     to_unit = _to_unit(control)
     driver.reset()
+    driver.release()  # a simulated robot that begins anew has been seen to
     robot.begin(seed)
     frame = robot.next_frame(-1, 120.0)
     while frame is not None and not frame.is_last:
@@ -124,8 +128,12 @@ def _results(
     }
     results["report"] = str(write_drive_report(out / "report.html", results, driver.telemetry.rows))
     write_json(out / "drive.json", {**results, "versions": versions(), "when": time.strftime("%Y-%m-%d %H:%M:%S")})
-    shown = ("return_mean", "decisions", "late", "missing", "fallbacks", "p50_ms", "p99_ms", "p999_ms", "report")
-    show_facts(spec.task, {key: str(results[key]) for key in shown})
+    shown = ("decisions", "late", "missing", "fallbacks", "p50_ms", "p99_ms", "p999_ms", "report")
+    facts = {"return_mean": f"{results['return_mean']:.1f}", **{key: str(results[key]) for key in shown}}
+    if stopped := summary["sources"]["stopped"]:
+        reasons = [row.observation for row in driver.telemetry.rows if row.observation != "ok"]
+        facts["stopped"] = f"{stopped} decisions, by {reasons[0] if reasons else 'late or missing actions'}"
+    show_facts(spec.task, facts)
     return results
 
 
