@@ -146,6 +146,11 @@ class Controller:
         self.telemetry.add(status)
         return action, status
 
+    @property
+    def horizon(self) -> int:
+        """H of `chunk`: the planner's, and at least what bridges late replies where the policy alone acts."""
+        return max(len(self._plan), 1 + self.control.limits.plan_age)
+
     def chunk(self) -> NDArray[Any]:
         """The actions [H, ...] that the last plan would take from the last step on, in the robot's units.
 
@@ -158,7 +163,7 @@ class Controller:
         for row in rest[1:] if len(rest) and self._plan_number >= 0 else []:
             admitted = gate.admit(row)
             rows.append(rows[-1] if admitted is None else admitted[0])
-        return np.stack(rows + [rows[-1]] * (len(self._plan) - len(rows)))
+        return np.stack(rows + [rows[-1]] * (self.horizon - len(rows)))
 
     def set_goal(self, frames: Any) -> None:
         """Plan to what a picture shows instead of for the learned reward; None ends that.

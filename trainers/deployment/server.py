@@ -65,7 +65,7 @@ class PolicyServer:
             self._shared = start_planner_process(folder, self._bundle, self._bundle.build_planning(), budget_s, 1 / hz)
         elif planner == "process":
             self._shared = "inline"
-        self._warm_up()
+        self._horizon = self._warm_up()
         self._threads = ThreadPoolExecutor(max_workers=clients, thread_name_prefix="client")
 
     def metadata(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class PolicyServer:
         return {
             **{key: value for key, value in control.to_json().items() if key in ("observation", "action")},
             "hz": self._hz,
-            "horizon": self._bundle.config["planner"].get("horizon", 1),
+            "horizon": self._horizon,
             "task": control.env.task,
             "sha256": self._bundle.sha256,
             "needs_session_id": False,
@@ -137,13 +137,13 @@ class PolicyServer:
     def _session(self) -> "Session":
         return Session(Controller(self._bundle, hz=self._hz, planner=self._shared))
 
-    def _warm_up(self) -> None:
-        """One whole decision before anybody can connect."""
+    def _warm_up(self) -> int:
+        """One whole decision before anybody can connect; returns how many actions it gives."""
         session, env = self._session(), self._bundle.control.env
         rng = np.random.default_rng(0)
         seen: dict[str, Any] = {n: rng.integers(0, 256, (h, w, c), np.uint8) for n, (c, h, w) in env.images.items()}
         seen |= {name: np.zeros(size, np.float32) for name, size in env.vectors.items()}
-        session.answer(pack(seen))
+        return len(unpack(session.answer(pack(seen)))["actions"])
 
 
 class Session:

@@ -53,7 +53,7 @@ def test_the_controller_acts_as_the_student_does(tmp_path, encoder):
     with Controller(tmp_path / "b") as controller:
         steps = [controller.step(frame) for frame in frames()]
         assert {status.source for _, status in steps} == {"policy"}
-        assert controller.chunk().shape == (1, 2)
+        assert controller.chunk().shape == (1 + 2, 2)  # plan_age=2 late replies can be bridged
         acted = np.stack([action for action, _ in steps])
         np.testing.assert_allclose(unit(acted, SPEC), played(student, frames()), atol=1e-5)
         controller.reset()
@@ -99,7 +99,7 @@ def test_lerobot_s_policies_can_be_students(tmp_path):
     exported(tmp_path / "run", tmp_path / "b")
     policy = LeRobotPolicy(tmp_path / "b")
     images = torch.from_numpy(np.moveaxis(frames()[:2], -1, 1).copy())
-    assert policy.predict_action_chunk({"observation.images.pixels": images}).shape == (2, 1, 2)
+    assert policy.predict_action_chunk({"observation.images.pixels": images}).shape == (2, 1 + 2, 2)
 
 
 @pytest.mark.parametrize(
@@ -132,3 +132,14 @@ def test_a_bundle_cannot_ask_a_student_to_plan(tmp_path):
     write_files(tmp_path / "other", {**files, AGENT: json.dumps(described).encode()})
     with pytest.raises(BundleDamaged, match="expected policy of a student, got 'both'"):
         read_bundle(tmp_path / "other")
+
+
+def test_replies_of_a_server_bridge_those_that_are_late(tmp_path):
+    pytest.importorskip("websockets")
+    from trainers.deployment.server import PolicyServer
+
+    tiny_student(tmp_path / "run")
+    exported(tmp_path / "run", tmp_path / "b", "plan_age=4")
+    server = PolicyServer(tmp_path / "b", hz=5.0)
+    assert server.metadata()["horizon"] == 1 + 4
+    server.close()
