@@ -60,7 +60,7 @@ def convert_checkpoint(checkpoint: Mapping[str, Any], *, path: object) -> dict[s
     if version < 3 and "module" in converted:
         total, in_a_row = converted["module"]["skipped"]
         converted["module"] = {**converted["module"], "skipped": [total, in_a_row, in_a_row]}
-    return converted if version == FORMAT else {**converted, "format": FORMAT}
+    return converted if version == FORMAT or "state_dict" not in converted else {**converted, "format": FORMAT}
 
 
 def convert_spec(fields: Mapping[str, Any]) -> dict[str, Any]:
