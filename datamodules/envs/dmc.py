@@ -38,10 +38,10 @@ def make(
     size: int | Mapping[str, int] = 64,
     action_repeat: int = 2,
     episode_steps: int | None = None,
-    observe: Observe = "pixels",
+    observe: Observe | str = "pixels",
     camera: int | None = None,
     cameras: Mapping[str, int | str] | None = None,
-    look: Look = "auto",
+    look: Look | str = "auto",
     kwargs: Mapping[str, Any] | None = None,
     gpu: gl.GPU | None = None,
 ) -> "DmcEnv":
@@ -145,13 +145,13 @@ class DmcEnv:
         episode_steps: int | None,
         views: Mapping[str, tuple[int | str | None, int]],
         observes_state: bool,
-        look: Look,
+        look: str,
     ) -> None:
         self.env = load()
         self._random = random_of(self.env)
         first = min(0, self.env.physics.model.ncam - 1)
         self._views = {name: [first if one is None else self._index(one)] for name, (one, _) in views.items()}
-        self._look: Look = look if look in ("suite", "none") else "fast"
+        self._look: Look = "suite" if look == "suite" else "none" if look == "none" else "fast"
         self._cameras: dict[tuple[int, int], Any] = {}
         self.renderer = "none"
         if views:

@@ -57,10 +57,10 @@ def convert_checkpoint(checkpoint: Mapping[str, Any], *, path: object) -> dict[s
             converted["state_dict"] = _renamed(weights, _WEIGHTS)
     if version < 3 and "state_dict" in converted:
         converted["state_dict"] = _renamed(converted["state_dict"], _WEIGHTS_2)
-    if version < 3 and "module" in converted:
-        total, in_a_row = converted["module"]["skipped"]
-        converted["module"] = {**converted["module"], "skipped": [total, in_a_row, in_a_row]}
-    return converted if version == FORMAT or "state_dict" not in converted else {**converted, "format": FORMAT}
+    skipped = converted.get("module", {}).get("skipped", ())
+    if len(skipped) == 2:  # all and in a row; since then the most in a row too
+        converted["module"] = {**converted["module"], "skipped": [*skipped, skipped[1]]}
+    return converted
 
 
 def convert_spec(fields: Mapping[str, Any]) -> dict[str, Any]:

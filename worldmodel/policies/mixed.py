@@ -137,7 +137,7 @@ class MixedGradients(PolicyLearner):
         return J / self.spread + self.entropy * entropies.mean()
 
     @torch.no_grad()
-    def _mixture(self, gradients: list[Float[Tensor, "halves W"]]) -> Float[Tensor, ""]:
+    def _mixture(self, gradients: list[Float[Tensor, "halves weights"]]) -> Float[Tensor, ""]:
         """α by the variances so far, and these brought up to date with what the halves disagree about."""
         between = [(rows[0] - rows[1]).square().sum() / 4 for rows in gradients]
         measured = torch.stack(between).nan_to_num(_LARGEST, _LARGEST, _LARGEST).clamp_max(_LARGEST)
@@ -147,15 +147,15 @@ class MixedGradients(PolicyLearner):
         return torch.where(measured[0] < _LARGEST, alpha, 0.0)
 
 
-def _flat(tensors: Iterable[Tensor]) -> Float[Tensor, "W"]:
+def _flat(tensors: Iterable[Tensor]) -> Float[Tensor, "weights"]:
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
 
-def _gradient(objective: Float[Tensor, ""], weights: list[nn.Parameter]) -> Float[Tensor, "W"]:
+def _gradient(objective: Float[Tensor, ""], weights: list[nn.Parameter]) -> Float[Tensor, "weights"]:
     return _flat(torch.autograd.grad(objective, weights))
 
 
-def _stacked(gradients: list[Float[Tensor, "W"]]) -> Float[Tensor, "halves W"]:
+def _stacked(gradients: list[Float[Tensor, "weights"]]) -> Float[Tensor, "halves weights"]:
     return torch.stack(gradients).float()
 
 
