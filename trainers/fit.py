@@ -42,7 +42,7 @@ Often changed:
   decoder=light|full
   planner=cem|cem_best|icem|mppi|planet|seeded|gradient|cem_gradient|ilqr|uct|gumbel|random|ensemble|confidence
   policy=backprop|backprop_rewards|score_function|mixed|dyna_q|dyna|gps|mdgps|divide_and_conquer|distil|none
-  agent.act_with=planner|actor  experiment=toy|smoke|small|chapter/alg23|...|chapter/alg30
+  agent.act_with=planner|actor  experiment=toy|smoke|small
   data.envs=1  data.batch=12  data.length=24  data.update_ratio=1.6
   evaluation.every=10000  evaluation.episodes=2  trainer.precision=bf16-mixed  run_dir=PATH
 

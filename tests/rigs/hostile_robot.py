@@ -73,7 +73,7 @@ class Agent:
         self.norm = _Norm(self.norm.names, self.norm.parts)
         self.encoder, self.dynamics = _Encoder(lie), _Dynamics(lie)
         self.planner = SimpleNamespace(horizon=HORIZON, iterations=1)
-        self.policy = SimpleNamespace(actor=SimpleNamespace(mode=lambda latent: lie(torch.tanh(latent[:, :2]))))
+        self.actor = SimpleNamespace(mode=lambda latent: lie(torch.tanh(latent[:, :2])))
 
     def initial_carry(self, batch: int) -> Any:
         return SimpleNamespace(belief=torch.zeros(batch, LATENT))
