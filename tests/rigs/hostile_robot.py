@@ -76,7 +76,7 @@ class Agent:
         self.actor = SimpleNamespace(mode=lambda latent: lie(torch.tanh(latent[:, :2])))
 
     def initial_carry(self, batch: int) -> Any:
-        return SimpleNamespace(belief=torch.zeros(batch, LATENT))
+        return SimpleNamespace(belief=torch.zeros(batch, LATENT), plan=torch.full((batch, HORIZON, 2), torch.nan))
 
     def simulator(self) -> None:
         return None
