@@ -44,9 +44,9 @@ class ActorCritic(nn.Module, ABC):
     def actor_loss(self, latent: Float[Tensor, "R D"]) -> tuple[Float[Tensor, ""], Metrics]:
         """Minimised, the actor is better in these latents; Q is not moved."""
 
-    @abstractmethod
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """Weights by the name of their learning rate: "actor" and "value"."""
+        """Weights of actor and values, by the name of their learning rate."""
+        return {"actor": [*self.actor.parameters()], "value": [*self.q.parameters()]}
 
     def act(self, latent: Float[Tensor, "*R D"]) -> tuple[Float[Tensor, "*R A"], Float[Tensor, "*R"]]:
         """A sample of the policy without gradients, and its bonus."""

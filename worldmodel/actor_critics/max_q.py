@@ -47,9 +47,5 @@ class MaxQ(ActorCritic):
         loss = -value.mean() / self.spread + self.entropy * log_prob.mean()
         return loss, {"policy/entropy": -log_prob.detach().mean()}
 
-    def groups(self) -> dict[str, list[torch.nn.Parameter]]:
-        """Weights of actor and values."""
-        return {"actor": [*self.actor.parameters()], "value": [*self.q.parameters()]}
-
 
 make = MaxQ

@@ -59,7 +59,9 @@ class Soft(ActorCritic):
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """Weights of actor and values; the temperature is the actor's."""
-        return {"actor": [*self.actor.parameters(), self.log_temperature], "value": [*self.q.parameters()]}
+        groups = super().groups()
+        groups["actor"].append(self.log_temperature)
+        return groups
 
 
 make = Soft

@@ -5,12 +5,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from worldmodel.actors import Policy
+from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.heads import Head
 from worldmodel.interfaces import Batch, Belief, Loss
+from worldmodel.nets import SlowCopy
 from worldmodel.simulators.latent import LatentSimulator
 
 
@@ -119,3 +122,49 @@ class PolicyLearner(nn.Module, ABC):
     def follow(self) -> None:
         """Move what follows slowly; called after every optimiser step."""
         return
+
+
+class ActorAndValue(PolicyLearner):
+    """A learner of an actor and of the return that follows a latent, whose slow copy is the target and the planners'.
+
+    Args:
+        spec: what actor and value are built from.
+        actor: options of the actor.
+        slow_rate: how fast the target value follows the learned one, per update.
+    """
+
+    def __init__(self, *, spec: PolicySpec, actor: Mapping[str, Any], slow_rate: float) -> None:
+        super().__init__()
+        self.actor: SquashedNormalActor = spec.build_actor(actor)  # type: ignore[assignment]
+        self.value = spec.build_value(spec.latent_dim)
+        self.slow_value = SlowCopy(self.value, rate=slow_rate)
+
+    @property
+    def planning_value(self) -> nn.Module:  # type: ignore[override]
+        """The slow copy of the value."""
+        return self.slow_value.module
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """The actor's weights and the value's."""
+        return {"actor": [*self.actor.parameters()], "value": [*self.value.parameters()]}
+
+    def follow(self) -> None:
+        """Let the target value follow; call after every optimiser step."""
+        self.slow_value.follow(self.value)
+
+
+class CountsUpdates(PolicyLearner):
+    """A learner that does something else every few updates: `done` is how many there were.
+
+    It is kept on the host: asking a GPU for it would make every update wait.
+    """
+
+    done = 0
+
+    def get_extra_state(self) -> Tensor:
+        """The number of updates."""
+        return torch.tensor(self.done)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Go on from a checkpoint's number of updates."""
+        self.done = int(state)

@@ -8,18 +8,16 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.imagination import endings, imagine, lambda_return, subsample, track_spread
 from worldmodel.interfaces import Loss
 from worldmodel.limits import require_number, require_whole
-from worldmodel.nets import SlowCopy
-from worldmodel.policies import LatentRows, PolicyLearner, PolicySpec
+from worldmodel.policies import ActorAndValue, LatentRows, PolicySpec
 from worldmodel.simulators.latent import LatentSimulator
 
 
-class BackpropImagination(PolicyLearner):
+class BackpropImagination(ActorAndValue):
     """Imagines rollouts of the actor from replayed latents and returns the losses of actor and value.
 
     Args:
@@ -47,17 +45,9 @@ class BackpropImagination(PolicyLearner):
     ) -> None:
         require_whole(horizon=horizon, starts=starts)
         require_number(slow_rate=slow_rate, above=0, most=1)
-        super().__init__()
+        super().__init__(spec=spec, actor=actor, slow_rate=slow_rate)
         self.horizon, self.starts, self.mix, self.entropy = horizon, starts, mix, entropy
-        self.actor: SquashedNormalActor = spec.build_actor(actor)  # type: ignore[assignment]
-        self.value = spec.build_value(spec.latent_dim)
-        self.slow_value = SlowCopy(self.value, rate=slow_rate)
         self.register_buffer("spread", torch.ones(()))
-
-    @property
-    def planning_value(self) -> nn.Module:  # type: ignore[override]
-        """The slow copy of the value."""
-        return self.slow_value.module
 
     def losses(self, simulator: LatentSimulator, rows: LatentRows) -> Loss:
         """The actor's loss, minus its imagined returns, and the value's."""
@@ -75,14 +65,6 @@ class BackpropImagination(PolicyLearner):
             "loss/value": value_loss.detach(),
         }
         return Loss(actor_loss + value_loss, metrics)
-
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """The actor's weights and the value's."""
-        return {"actor": [*self.actor.parameters()], "value": [*self.value.parameters()]}
-
-    def follow(self) -> None:
-        """Let the target value follow; call after every optimiser step."""
-        self.slow_value.follow(self.value)
 
 
 make = BackpropImagination

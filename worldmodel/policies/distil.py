@@ -9,21 +9,19 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.distillation.answers import Answers
 from worldmodel.distillation.planner_gaussian import LEAST_STD, PlannerTarget, sampled_planner_kl
-from worldmodel.imagination import endings, lambda_return
-from worldmodel.interfaces import Dynamics, Loss
+from worldmodel.imagination import Imagined, endings, imagine, lambda_return, subsample
+from worldmodel.interfaces import Loss
 from worldmodel.limits import require_number, require_whole
-from worldmodel.nets import SlowCopy
 from worldmodel.planners.cem import CEM
-from worldmodel.policies import LatentRows, PolicyLearner, PolicySpec
+from worldmodel.policies import ActorAndValue, CountsUpdates, LatentRows, PolicySpec
 from worldmodel.simulators.latent import LatentSimulator
 
 
-class PlannerDistillation(PolicyLearner):
+class PlannerDistillation(ActorAndValue, CountsUpdates):
     """Asks CEM about latents as it goes, remembers the answers, and moves the actor towards them.
 
     Half of the questions are replayed latents, half are met by the actor in imagination (DAgger without an
@@ -49,8 +47,6 @@ class PlannerDistillation(PolicyLearner):
         ValueError: for an option out of its range.
     """
 
-    calls: Tensor  # [], updates so far
-
     def __init__(
         self,
         *,
@@ -72,30 +68,22 @@ class PlannerDistillation(PolicyLearner):
         require_whole(memory=memory, least=queries)
         require_number(least_std=least_std, above=0)
         require_number(slow_rate=slow_rate, above=0, most=1)
-        super().__init__()
+        super().__init__(spec=spec, actor=actor, slow_rate=slow_rate)
         self.every, self.queries, self.batch = every, queries, batch
         self.horizon, self.starts, self.mix, self.entropy, self.least_std = horizon, starts, mix, entropy, least_std
         self.planner = CEM(**{"horizon": 5, "candidates": 64, "elites": 12, "iterations": 3, **planner})
-        self.actor: SquashedNormalActor = spec.build_actor(actor)  # type: ignore[assignment]
-        self.value = spec.build_value(spec.latent_dim)
-        self.slow_value = SlowCopy(self.value, rate=slow_rate)
         self.answers = Answers(size=memory, latent_dim=spec.latent_dim, action_dim=spec.action_dim)
-        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
-
-    @property
-    def planning_value(self) -> nn.Module:  # type: ignore[override]
-        """The slow copy of the value."""
-        return self.slow_value.module
 
     def losses(self, simulator: LatentSimulator, rows: LatentRows) -> Loss:
         """The actor's KL to what the planner answered, and the loss of its value."""
         replayed = rows.starts()
-        states = self._imagined(simulator, _some(replayed, self.starts))
-        value_loss, returns = self._value_loss(simulator, states)
-        if int(self.calls) % self.every == 0:
-            met = _some(states[1:].flatten(0, 1), self.queries - self.queries // 2)
-            self._ask(simulator, torch.cat([_some(replayed, self.queries // 2), met]))
-        self.calls += 1
+        with torch.no_grad():
+            imagined = imagine(simulator, self.actor, subsample(replayed, self.starts), horizon=self.horizon)
+        value_loss, returns = self._value_loss(simulator, imagined)
+        if self.done % self.every == 0:
+            met = subsample(imagined.states[1:].flatten(0, 1), self.queries - self.queries // 2)
+            self._ask(simulator, torch.cat([subsample(replayed, self.queries // 2), met]))
+        self.done += 1
         kl, log_prob = self._imitation()
         metrics = {
             "loss/policy_kl": kl.detach(),
@@ -104,14 +92,6 @@ class PlannerDistillation(PolicyLearner):
             "loss/value": value_loss.detach(),
         }
         return Loss(kl + self.entropy * log_prob + value_loss, metrics)
-
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """The actor's weights and the value's."""
-        return {"actor": [*self.actor.parameters()], "value": [*self.value.parameters()]}
-
-    def follow(self) -> None:
-        """Let the target value follow; call after every optimiser step."""
-        self.slow_value.follow(self.value)
 
     def _ask(self, simulator: LatentSimulator, latent: Float[Tensor, "R D"]) -> None:
         """Plan from latents, and keep the answers."""
@@ -123,35 +103,15 @@ class PlannerDistillation(PolicyLearner):
         action, log_prob = self.actor(latent)
         return sampled_planner_kl(action, log_prob, target).mean(), log_prob.mean()
 
-    @torch.no_grad()
-    def _imagined(self, simulator: LatentSimulator, state: Float[Tensor, "R D"]) -> Float[Tensor, "steps R D"]:
-        """The H + 1 states of the actor's rollouts."""
-        dynamics, states = simulator.dynamics, [state]
-        assert isinstance(dynamics, Dynamics), dynamics
-        for _ in range(self.horizon):
-            state = dynamics.imagine(state, self.actor(state)[0])
-            states.append(state)
-        return torch.stack(states)
-
     def _value_loss(
-        self, simulator: LatentSimulator, states: Float[Tensor, "steps R D"]
+        self, simulator: LatentSimulator, imagined: Imagined
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """The loss of the actor's value on its rollouts, and the mean return."""
+        states = imagined.states
         with torch.no_grad():
-            ends, rewards, values = (
-                endings(simulator, states),
-                simulator.reward(states[1:]),
-                self.slow_value.module(states[1:]),
-            )
-            returns = lambda_return(rewards, values, discount=ends.discount, mix=self.mix)
+            ends, values = endings(simulator, states), self.slow_value.module(states[1:])
+            returns = lambda_return(imagined.rewards, values, discount=ends.discount, mix=self.mix)
         return ends.mean(self.value.loss(states[:-1], returns)), returns.mean()
-
-
-def _some(rows: Float[Tensor, "R D"], count: int) -> Float[Tensor, "_ D"]:
-    """At most `count` of the rows, drawn without replacement."""
-    if len(rows) <= count:
-        return rows
-    return rows[torch.randperm(len(rows), device=rows.device)[:count]]
 
 
 make = PlannerDistillation

@@ -17,12 +17,12 @@ from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.distributions import Moments, gaussian_kl
 from worldmodel.interfaces import Loss
 from worldmodel.limits import require_number, require_whole
-from worldmodel.policies import LatentRows, PolicyLearner, PolicySpec
+from worldmodel.policies import CountsUpdates, LatentRows, PolicySpec
 from worldmodel.policies.backprop import BackpropImagination
 from worldmodel.simulators.latent import LatentSimulator
 
 
-class DivideAndConquer(PolicyLearner):
+class DivideAndConquer(CountsUpdates):
     """Local policies learn from their own starts, at a price on their KL from the central one, which follows them.
 
     Recorded latents, where imagination starts, are divided by k-means. Local policy i maximises its imagined returns
@@ -60,7 +60,7 @@ class DivideAndConquer(PolicyLearner):
         require_whole(parts=parts, reset_every=reset_every, starts=starts)
         require_number(agreement=agreement, least=0)
         super().__init__()
-        self.agreement, self.reset_every, self.done = agreement, reset_every, 0
+        self.agreement, self.reset_every = agreement, reset_every
         options: dict[str, Any] = {"horizon": horizon, "starts": -(-starts // parts), "mix": mix, "entropy": entropy}
         self.locals = nn.ModuleList(
             BackpropImagination(spec=spec, actor=actor, slow_rate=slow_rate, **options) for _ in range(parts)
@@ -116,14 +116,6 @@ class DivideAndConquer(PolicyLearner):
             self.done += 1
             if self.done % self.reset_every == 0:
                 self._reset()
-
-    def get_extra_state(self) -> Tensor:
-        """The number of updates, on the host: asking a GPU for it would make every update wait."""
-        return torch.tensor(self.done)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Go on from a checkpoint's number of updates."""
-        self.done = int(state)
 
     def _local(self, number: int) -> BackpropImagination:
         return self.locals[number]  # type: ignore[return-value]

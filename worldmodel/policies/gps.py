@@ -6,16 +6,14 @@ Autonomous Aerial Vehicles with MPC-Guided Policy Search (2016).
 """
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from worldmodel.actors.squashed_normal import SquashedNormalActor
-from worldmodel.interfaces import Loss
 from worldmodel.limits import require_number, require_whole
 from worldmodel.local_models.control_space import (
     ControlSpace,
@@ -34,16 +32,15 @@ from worldmodel.local_models.kl_constraint import constrain_kl
 from worldmodel.local_models.linear_gaussian import Gaussian, LinearGaussianPolicy, choose, forward_pass, policy_kl
 from worldmodel.local_models.local_problem import Recorded, local_problem
 from worldmodel.local_models.quadratic_cost import expected_cost
-from worldmodel.local_models.teachers import Teachers
-from worldmodel.policies import LatentRows, PolicyLearner, PolicySpec
-from worldmodel.simulators.latent import LatentSimulator
+from worldmodel.policies import LatentRows, PolicySpec
+from worldmodel.policies._guided import GuidedActor
 
 _RANGE = 30.0  # of λ around its first: a network that cannot follow would make controllers that only follow it
 
 _LEAST_STEP = 1 / 64  # of the limit, after steps that were taken back
 
 
-class GuidedPolicySearch(PolicyLearner):
+class GuidedPolicySearch(GuidedActor):
     """Improves linear-Gaussian controllers from replayed latents in imagination, and fits the actor to them.
 
     One iteration: sample trajectories of every controller, fit local dynamics to them, improve the controllers within
@@ -75,8 +72,7 @@ class GuidedPolicySearch(PolicyLearner):
         ValueError: for an option out of its range, or an actor without moments.
     """
 
-    to_action: Callable[[Tensor], Tensor] = staticmethod(torch.tanh)
-    report: Tensor
+    reported = ("local_return", "kl_step", "kl_global", "lambda")
 
     def __init__(
         self,
@@ -96,49 +92,29 @@ class GuidedPolicySearch(PolicyLearner):
         agreement: float = 0.02,
         agreement_kl: float = 0.5,
     ) -> None:
-        require_whole(horizon=horizon, starts=starts, samples=samples, iterations=iterations, updates=updates)
-        require_whole(segment=segment, most=horizon)
-        require_number(strength=strength, temperature=temperature, limit=limit, above=0)
-        require_number(control_cost=control_cost, agreement=agreement, agreement_kl=agreement_kl, least=0)
-        super().__init__()
-        self.horizon, self.samples, self.iterations, self.updates = horizon, samples, iterations, updates
-        self.strength, self.control_cost, self.temperature = strength, control_cost, temperature
-        self.limit, self.agreement, self.agreement_kl = limit, agreement, agreement_kl
-        self.actor: SquashedNormalActor = spec.build_actor(actor)  # type: ignore[assignment]
-        self.planning_value = None
-        sizes = {"starts": starts, "latent_dim": spec.latent_dim, "action_dim": spec.action_dim}
-        self.controllers = LocalControllers(horizon=horizon, **sizes)
-        self.teachers = Teachers(samples=samples, steps=segment, **sizes)
-        self.done = 0
-        self.register_buffer("report", torch.zeros(4))
+        require_whole(iterations=iterations)
+        require_number(agreement=agreement, agreement_kl=agreement_kl, least=0)
+        super().__init__(
+            spec=spec,
+            actor=actor,
+            horizon=horizon,
+            segment=segment,
+            starts=starts,
+            samples=samples,
+            updates=updates,
+            strength=strength,
+            control_cost=control_cost,
+            temperature=temperature,
+            limit=limit,
+        )
+        self.iterations, self.agreement, self.agreement_kl = iterations, agreement, agreement_kl
+        self.controllers = LocalControllers(
+            horizon=horizon, starts=starts, latent_dim=spec.latent_dim, action_dim=spec.action_dim
+        )
 
-    def losses(self, simulator: LatentSimulator, rows: LatentRows) -> Loss:
-        """The actor's KL from the controllers; they are improved before every `updates`-th of these."""
-        turn, rest = divmod(self.done, self.updates)
-        if rest == 0:
-            with torch.no_grad():
-                self._iterate(ControlSpace(simulator, self.to_action), rows, fresh=turn % self.iterations == 0)
-        self.done += 1
-        loss = self.teachers.loss(self.actor.moments(self.teachers.states))
-        names = ("local_return", "kl_step", "kl_global", "lambda")
-        metrics = {f"policy/{name}": number for name, number in zip(names, self.report.clone(), strict=True)}
-        return Loss(loss, {"loss/actor": loss.detach(), **metrics})
-
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """The actor's weights."""
-        return {"actor": [*self.actor.parameters()]}
-
-    def get_extra_state(self) -> Tensor:
-        """The number of updates, on the host: asking a GPU for it would make every update wait."""
-        return torch.tensor(self.done)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Go on from a checkpoint's number of updates."""
-        self.done = int(state)
-
-    # --- one iteration --------------------------------------------------------------------------------------------
-
-    def _iterate(self, world: ControlSpace, rows: LatentRows, *, fresh: bool) -> None:
+    def iterate(self, world: ControlSpace, rows: LatentRows) -> None:
+        """Improve the controllers; after `iterations` of them there are others, from other latents."""
+        fresh = self.done // self.updates % self.iterations == 0
         steps = rows.transitions()
         recorded = Recorded.of(world.simulator.step(steps.latent, steps.action), steps.next_latent, steps.latent)
         paths = self._open(world, rows.starts()) if fresh else self._roll_out(world)

@@ -12,19 +12,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.imagination import Imagined, detached, endings, imagine, lambda_return, subsample, track_spread
 from worldmodel.interfaces import Loss
 from worldmodel.limits import require_number, require_whole
-from worldmodel.nets import SlowCopy
-from worldmodel.policies import LatentRows, PolicyLearner, PolicySpec
+from worldmodel.policies import ActorAndValue, LatentRows, PolicySpec
 from worldmodel.policy_gradients import pathwise, score_function
 from worldmodel.simulators.latent import LatentSimulator
 
 _LARGEST = 1e30  # variance of a gradient that is not finite
 
 
-class MixedGradients(PolicyLearner):
+class MixedGradients(ActorAndValue):
     """Maximises the λ-return of replayed latents by α · pathwise + (1 - α) · score function.
 
     α = V_score / (V_score + V_pathwise), V being the variances of the two, measured as what two halves of a batch
@@ -67,19 +65,11 @@ class MixedGradients(PolicyLearner):
         require_number(mix=mix, least=0, most=1)
         if alpha is not None:
             require_number(alpha=alpha, least=0, most=1)
-        super().__init__()
+        super().__init__(spec=spec, actor=actor, slow_rate=slow_rate)
         self.horizon, self.starts, self.mix, self.entropy = horizon, starts, mix, entropy
         self.alpha, self.variance_rate = alpha, variance_rate
-        self.actor: SquashedNormalActor = spec.build_actor(actor)  # type: ignore[assignment]
-        self.value = spec.build_value(spec.latent_dim)
-        self.slow_value = SlowCopy(self.value, rate=slow_rate)
         self.register_buffer("spread", torch.ones(()))
         self.register_buffer("variances", torch.ones(2))  # of the pathwise and the score function's gradient
-
-    @property
-    def planning_value(self) -> nn.Module:  # type: ignore[override]
-        """The slow copy of the value."""
-        return self.slow_value.module
 
     def losses(self, simulator: LatentSimulator, rows: LatentRows) -> Loss:
         """The actor's loss, whose gradient is the mixture, and the value's."""
@@ -104,14 +94,6 @@ class MixedGradients(PolicyLearner):
             "loss/value": value_loss.detach(),
         }
         return Loss(actor_loss + value_loss, metrics)
-
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """The actor's weights and the value's."""
-        return {"actor": [*self.actor.parameters()], "value": [*self.value.parameters()]}
-
-    def follow(self) -> None:
-        """Let the target value follow; call after every optimiser step."""
-        self.slow_value.follow(self.value)
 
     def _pathwise(self, simulator: LatentSimulator, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """J with its graph, the value's loss on the same rollouts, and their returns [H R]."""
