@@ -45,9 +45,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     # torch takes seconds to load: help is answered before
     import torch
 
-    from trainers.bundle.bundle import read_bundle
-    from trainers.command.configuration import BadConfig, whole_number
-    from trainers.deployment.drive import number
+    from trainers.command.configuration import BadConfig, finite_number, whole_number
     from trainers.deployment.server import PolicyServer
 
     torch.set_num_threads(1)
@@ -58,7 +56,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     if own["planner"] not in ("process", "inline"):
         raise BadConfig(f"planner: expected process or inline, got {own['planner']!r}")
     folder = Path(own["bundle"]).expanduser()
-    hz = number("hz", own["hz"], read_bundle(folder).control.hz, least=0.01)
+    hz = None if own["hz"] is None else finite_number("hz", own["hz"], least=0.01)
     limit = None if own["max_bytes"] is None else whole_number("max_bytes", own["max_bytes"])
     server = PolicyServer(
         folder,
@@ -71,7 +69,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
         planner=own["planner"],
     )
     try:
-        asyncio.run(_serve(server, {"bundle": str(folder), "host": own["host"], "hz": hz}))
+        asyncio.run(_serve(server, {"bundle": str(folder), "host": own["host"], "hz": server.hz}))
     except OSError as error:
         raise BadConfig(f"port: expected one to listen at, got {own['host']}:{port} ({error.strerror})") from error
     finally:

@@ -15,6 +15,7 @@ from trainers.build.trained import with_weights
 from trainers.command.configuration import BadConfig, override_saved, read_yaml, whole_number
 from trainers.command.entry import silence_advice
 from trainers.command.preflight import check
+from trainers.machine.device import usable_device
 from trainers.reporting.tables import show_facts
 from trainers.run_folder.checkpoint import DurableCheckpointIO
 from trainers.run_folder.find import find_checkpoint, read_spec, require_task_fits
@@ -44,7 +45,7 @@ def evaluate(
     check(config)
     if config["task"]["source"] is None:
         raise BadConfig("task: expected task=NAME to act in, since the run learned from recordings alone")
-    count, where = whole_number("episodes", episodes), _device(device)
+    count, where = whole_number("episodes", episodes), usable_device(device)
     width = min(count, whole_number("envs", envs))
     first_seed = int(config["seed"]) if seed is None else whole_number("seed", seed, least=0)
     folder, name = _output(root, out)
@@ -93,15 +94,6 @@ def _output(root: Path, out: str | None) -> tuple[Path, str]:
         raise BadConfig(f"out: expected a folder that can be written, got {folder} ({error.strerror})") from error
     earlier = len(list(folder.glob(f"results_{when}*.json")))
     return folder, f"{when}-{earlier + 1}" if earlier else when
-
-
-def _device(text: str) -> torch.device:
-    try:
-        device = torch.device(text)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise BadConfig(f"device: expected cpu or what torch finds on this machine, got {text!r}") from error
-    return device
 
 
 def _results(

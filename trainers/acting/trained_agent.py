@@ -17,6 +17,7 @@ from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.agents.student import Student
 from worldmodel.interfaces import Carry
 from worldmodel.spec import EnvSpec
+from worldmodel.transfer import send
 
 
 class TrainedAgent:
@@ -75,7 +76,7 @@ class TrainedAgent:
         device, count = self._carry.belief.device, len(self._generators)
         with torch.inference_mode():
             decision = self.agent.act(
-                {name: part.to(device) for name, part in parts.items()},
+                {name: send(part, device) for name, part in parts.items()},
                 torch.full((count,), self._is_first, device=device),
                 self._carry,
                 generator=self._generators,

@@ -64,16 +64,14 @@ def rebuild(config: Mapping[str, Any], control: ControlSpec, weights: Mapping[st
     return agent.eval().requires_grad_(False)
 
 
-def read_bundle(folder: str | Path, *, device: Mapping[str, Any] | None = None) -> Bundle:
+def read_bundle(folder: str | Path) -> Bundle:
     """Read and verify a bundle; nothing in it is unpickled or executed, and its compiled programs are not opened.
 
     Args:
         folder: that `trainers.export` wrote.
-        device: what the robot has, see `ControlSpec.require_device`.
 
     Raises:
         BundleDamaged: a file is missing, surplus or altered, or not of this schema.
-        DeviceDiffers: the bundle is not for this device.
         UserError: what else is wrong with its content, by key.
     """
     folder = Path(folder).expanduser()
@@ -92,8 +90,6 @@ def read_bundle(folder: str | Path, *, device: Mapping[str, Any] | None = None) 
         raise BundleDamaged(f"{folder / AGENT}: expected {WHAT} and {GROUPS}, got {what!r} and {sorted(config)}")
     if is_student(config) and what != "policy":
         raise BundleDamaged(f"{folder / AGENT}: expected policy of a student, got {what!r}")
-    if device is not None:
-        control.require_device(device)
     return Bundle(control, what, config, weights, digest, parity, versions)
 
 

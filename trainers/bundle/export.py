@@ -1,7 +1,6 @@
 """A run's checkpoint as a bundle."""
 
 import json
-import math
 import sys
 import time
 from dataclasses import replace
@@ -17,7 +16,7 @@ from trainers.bundle.parity import Call, ParityFailed, by_onnx, by_torch, compar
 from trainers.bundle.programs import Program, programs_of, record, require_formats, to_onnx, to_torch
 from trainers.bundle.recorded_rows import Row, newest_rows, recorded_rows
 from trainers.bundle.students import can_predict, in_task, require_policy, slim_student
-from trainers.command.configuration import BadConfig, override_saved, read_yaml, whole_number
+from trainers.command.configuration import BadConfig, finite_number, override_saved, read_yaml, whole_number
 from trainers.deployment.surprise import calibrated_limit
 from trainers.reporting.tables import show_facts
 from trainers.run_folder.checkpoint import DurableCheckpointIO
@@ -34,7 +33,7 @@ def export(*, checkpoint: str, out: str, overrides: list[str], **own: Any) -> di
     """
     folder = Path(out).expanduser()
     require_free(folder)
-    formats, what, tolerance = require_formats(own["format"]), own["what"], _number("tolerance", own["tolerance"])
+    formats, what, tolerance = require_formats(own["format"]), own["what"], finite_number("tolerance", own["tolerance"])
     if what not in WHAT:
         raise BadConfig(f"what: expected one of {', '.join(WHAT)}, got {what!r}")
     count, alarm_rows = (whole_number(key, own[key], least=least) for key, least in (("frames", 1), ("alarm_rows", 0)))
@@ -98,10 +97,12 @@ def _slim(config: dict[str, Any], control: ControlSpec, checkpoint: Path) -> Act
 
 def _control(env: EnvSpec, own: dict[str, str]) -> ControlSpec:
     size = 1 if env.discrete else env.action_dim
-    numbers = {key: _number(key, own[key]) for key in ("hz", "action_latency_s", "observation_age_s")}
+    numbers = {key: finite_number(key, own[key]) for key in ("hz", "action_latency_s", "observation_age_s")}
     counts = ("missing", "plan_age", "faults", "frozen")
     limits: dict[str, Any] = {key: whole_number(key, own[key], least=0) for key in counts}
-    limits["max_age_s"] = _number("max_age_s", own["max_age_s"]) if own["max_age_s"] else 3 / max(numbers["hz"], 1e-3)
+    limits["max_age_s"] = (
+        finite_number("max_age_s", own["max_age_s"]) if own["max_age_s"] else 3 / max(numbers["hz"], 1e-3)
+    )
     return ControlSpec(
         env=env,
         safe_action=None if own["safe_action"] == "hold" else _vector("safe_action", own["safe_action"], size),
@@ -166,17 +167,7 @@ def _recordings(root: Path | None, data: str | None) -> str | None:
         return None
 
 
-def _number(key: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise BadConfig(f"{key}: expected a finite number, got {text!r}")
-    return value
-
-
 def _vector(key: str, text: str, size: int) -> tuple[float, ...]:
     """Numbers of a text `0.1,0.2`; a single one stands for all."""
-    values = tuple(_number(key, part) for part in text.strip("[]").split(","))
+    values = tuple(finite_number(key, part) for part in text.strip("[]").split(","))
     return values * size if len(values) == 1 else values

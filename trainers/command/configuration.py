@@ -1,5 +1,6 @@
 """Command-line overrides to one plain, resolved configuration."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -41,6 +42,22 @@ def whole_number(key: str, text: str, *, least: int = 1) -> int:
     if not text.isdecimal() or int(text) < least:
         raise BadConfig(f"{key}: expected a whole number of at least {least}, got {text!r}")
     return int(text)
+
+
+def finite_number(
+    key: str, text: str, *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf
+) -> float:
+    """A number from the command line, within bounds; raises BadConfig for `key`."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number >= least and number > above and number <= most):
+        bounds = [f"of at least {least}"] * (least > -math.inf) + [f"above {above}"] * (above > -math.inf)
+        bounds += [f"at most {most}"] * (most < math.inf)
+        expected = f"a number {' and '.join(bounds)}" if bounds else "a finite number"
+        raise BadConfig(f"{key}: expected {expected}, got {text!r}")
+    return number
 
 
 def groups() -> dict[str, list[str]]:

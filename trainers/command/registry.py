@@ -99,7 +99,9 @@ def _find(package: str, name: str) -> Callable[..., Any]:
     if name not in known:
         near = get_close_matches(name, known, n=3) or known
         raise UnknownComponent(f"{package}: no {name!r}, did you mean {', '.join(near)}?")
-    build = getattr(importlib.import_module(f"{package}.{name}"), "make", None)
+    from worldmodel.importing import import_part  # here, since names are looked up without torch
+
+    build = getattr(import_part(f"{package}.{name}"), "make", None)
     if build is None:
         raise UnknownComponent(f"{package}.{name} is no component: it has no make(...)")
     return build

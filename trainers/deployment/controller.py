@@ -78,9 +78,9 @@ class Controller:
         device: Mapping[str, Any] | None = None,
     ) -> None:
         folder = None if isinstance(bundle, Bundle) else Path(bundle).expanduser()
-        self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle, device=device)
+        self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         self.control = self.bundle.control
-        if isinstance(bundle, Bundle) and device is not None:
+        if device is not None:
             self.control.require_device(device)
         self.period_s = 1 / (hz or self.control.hz)
         self.budget_s = SHARE * self.period_s if budget_s is None else budget_s

@@ -14,7 +14,7 @@ from trainers.acting.evaluation import EVALUATION_RANK
 from trainers.build.environments import open_pool
 from trainers.bundle.bundle import read_bundle
 from trainers.bundle.control_spec import ControlSpec, DeviceDiffers
-from trainers.command.configuration import BadConfig, load_config, whole_number
+from trainers.command.configuration import BadConfig, finite_number, load_config, whole_number
 from trainers.deployment.controller import SHARE, Controller
 from trainers.deployment.drive_report import write_drive_report
 from trainers.deployment.robot import Played, Robot
@@ -48,14 +48,14 @@ def drive(*, bundle: str, env: str, overrides: Sequence[str], **own: str | None)
     """Play episodes in real time; returns what is printed as the last line. Texts are as typed; raises UserError."""
     read = read_bundle(bundle)
     control = read.control
-    hz = number("hz", own["hz"], control.hz, least=0.01)
+    hz = control.hz if own["hz"] is None else finite_number("hz", own["hz"], least=0.01)
     episodes, seed = whole_number("episodes", str(own["episodes"])), whole_number("seed", str(own["seed"]), least=0)
     delay, camera = whole_number("delay", str(own["delay"]), least=0), _camera(own["camera"])
     out = Path(own["out"] or f"{bundle.rstrip('/')}_drive").expanduser()
     config = load_config([*_task(env), *_like_training(control.env, env), *overrides])
     if not any(text.lstrip("+").startswith("task.visuals") for text in overrides):
         config["task"]["visuals"] = dict(control.env.visuals)  # what the agent has seen frames through
-    budget_s = SHARE / hz if own["budget_ms"] is None else number("budget_ms", own["budget_ms"], 0, least=0.1) / 1e3
+    budget_s = SHARE / hz if own["budget_ms"] is None else finite_number("budget_ms", own["budget_ms"], least=0.1) / 1e3
     with open_pool(config, 1) as pool:
         _require_fits(control, pool.spec)
         make = _remote(own["server"], control, hz) if own["server"] else None
@@ -196,16 +196,3 @@ def _camera(text: str | None) -> tuple[int, int] | None:
     if not (width.isdecimal() and height.isdecimal() and 1 <= int(width) <= 4096 and 1 <= int(height) <= 4096):
         raise BadConfig(f"camera: expected WIDTHxHEIGHT such as 640x480, got {text!r}")
     return int(height), int(width)
-
-
-def number(key: str, text: str | None, default: float, *, least: float) -> float:
-    """A number from the command line, or the default; raises BadConfig for `key`."""
-    if text is None:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not least <= value < float("inf"):
-        raise BadConfig(f"{key}: expected a number of at least {least}, got {text!r}")
-    return value

@@ -35,7 +35,7 @@ class PolicyServer:
 
     Args:
         folder: the bundle's.
-        hz: decisions per second of every client.
+        hz: decisions per second of every client; the bundle's own by default.
         host, port: to listen at; port 0 takes a free one.
         api_key: that clients must send as `Authorization: Api-Key ...`; None lets everybody in.
         clients: at most, at once.
@@ -47,7 +47,7 @@ class PolicyServer:
         self,
         folder: Path,
         *,
-        hz: float,
+        hz: float | None = None,
         host: str = "127.0.0.1",
         port: int = 8000,
         api_key: str | None = None,
@@ -56,7 +56,8 @@ class PolicyServer:
         planner: str = "process",
     ) -> None:
         self._bundle: Bundle = read_bundle(folder)
-        self._hz, self._host, self._port, self._api_key = hz, host, port, api_key
+        self.hz = hz = hz or self._bundle.control.hz
+        self._host, self._port, self._api_key = host, port, api_key
         self._clients, self._connected = clients, 0
         self._max_bytes = max_bytes or _message_bytes(self._bundle.control)
         self._shared: Planning | str = planner
@@ -73,7 +74,7 @@ class PolicyServer:
         control = self._bundle.control
         return {
             **{key: value for key, value in control.to_json().items() if key in ("observation", "action")},
-            "hz": self._hz,
+            "hz": self.hz,
             "horizon": self._horizon,
             "task": control.env.task,
             "sha256": self._bundle.sha256,
@@ -135,7 +136,7 @@ class PolicyServer:
             self._connected -= 1
 
     def _session(self) -> "Session":
-        return Session(Controller(self._bundle, hz=self._hz, planner=self._shared))
+        return Session(Controller(self._bundle, hz=self.hz, planner=self._shared))
 
     def _warm_up(self) -> int:
         """One whole decision before anybody can connect; returns how many actions it gives."""

@@ -1,12 +1,11 @@
 """What a distillation is told on the command line, checked before anything is loaded."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from trainers.command.arguments import Key
-from trainers.command.configuration import BadConfig, whole_number
+from trainers.command.configuration import BadConfig, finite_number, whole_number
 from trainers.command.preflight import LARGEST_SEED
 
 SIZES = ("small", "medium", "large")
@@ -82,8 +81,8 @@ class Options:
             checkpoint=tuple(own["checkpoint"]),
             size=own["student.size"],
             encoder=own["student.encoder"],
-            teacher_share=_number("teacher_share", own["teacher_share"], most=1.0),
-            learning_rate=_number("learning_rate", own["learning_rate"], above=0.0),
+            teacher_share=finite_number("teacher_share", own["teacher_share"], least=0, most=1),
+            learning_rate=finite_number("learning_rate", own["learning_rate"], above=0),
             device=own["device"],
             **{key.removeprefix("student."): number for key, number in numbers.items()},
         )
@@ -99,16 +98,3 @@ class Options:
     def record(self) -> dict[str, Any]:
         """Plain values for a file."""
         return {**asdict(self), "checkpoint": list(self.checkpoint)}
-
-
-def _number(key: str, text: str, *, above: float = -math.inf, most: float = math.inf) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not (math.isfinite(number) and number >= 0 and number > above and number <= most):
-        bounds = "of at least 0" if above < 0 else f"above {above:g}"
-        raise BadConfig(
-            f"{key}: expected a number {bounds}{'' if most == math.inf else f' and at most {most:g}'}, got {text!r}"
-        )
-    return number

@@ -17,6 +17,7 @@ from trainers.distillation.labelled import LabelledEpisode
 from worldmodel.distillation.planner_gaussian import PlannerTarget
 from worldmodel.distillation.planner_teacher import PlannerTeacher
 from worldmodel.interfaces import Acts
+from worldmodel.transfer import send
 
 DISTILLATION_RANK = 2**31 + 2  # no rank that trains, evaluates or records has it: its episodes are nobody else's
 
@@ -47,8 +48,9 @@ class SharedPolicy:
         self, observation: Observation, is_first: NDArray[np.bool_], ready: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
         """Actions [n, A]; rows that are not ready [n] are forgotten."""
-        seen = {name: torch.from_numpy(rows).to(self._carry.belief.device) for name, rows in observation.items()}
-        first, waits = (torch.from_numpy(rows).to(self._carry.belief.device) for rows in (is_first, ready))
+        device = self._carry.belief.device
+        seen = {name: send(torch.from_numpy(rows), device) for name, rows in observation.items()}
+        first, waits = (send(torch.from_numpy(rows), device) for rows in (is_first, ready))
         carry = choose(first, self._teacher.initial_carry(len(ready)), self._carry)
         noise = [own if r else self._bystander for own, r in zip(self._noise, ready, strict=True)]
         target, after = self._teacher.label(seen, first, carry, generator=noise)

@@ -17,6 +17,7 @@ from trainers.distillation.measure import decision_ms, parameters, row_of, table
 from trainers.distillation.options import Options
 from trainers.distillation.student_folder import student_config, write_task_folders
 from trainers.distillation.teachers import load_teachers
+from trainers.machine.device import usable_device
 from trainers.process.interrupt import Interrupt, Interrupted
 from trainers.reporting.page import write_report
 from trainers.run_folder.find import require_task_fits
@@ -33,7 +34,7 @@ def distill(options: Options, root: Path, *, resumed: bool) -> dict[str, Any]:
     """
     silence_advice()
     torch.set_flush_denormal(True)
-    _require_device(options.device)
+    usable_device(options.device)
     teachers, paths = load_teachers(options.checkpoint, device=options.device), RunPaths(root)
     with ExitStack() as stack:
         pools = [stack.enter_context(open_pool(teacher.config, options.envs)) for teacher in teachers]
@@ -130,10 +131,3 @@ def _results(dagger: Dagger, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "seed": dagger.options.seed,
         "run_dir": str(dagger.paths.root),
     }
-
-
-def _require_device(text: str) -> None:
-    try:
-        torch.empty(1, device=torch.device(text))
-    except (RuntimeError, AssertionError) as error:
-        raise BadConfig(f"device: expected cpu or what torch finds on this machine, got {text!r}") from error

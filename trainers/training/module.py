@@ -1,6 +1,7 @@
 """The LightningModule: one optimiser over all of an agent's losses, by manual optimisation."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import pytorch_lightning as pl
@@ -100,13 +101,21 @@ class WorldModelModule(pl.LightningModule):
 
     def running_statistics(self) -> dict[str, Tensor]:
         """What the agent measures as it learns, such as the spread of returns: no weights, but saved with them."""
-        others = self.state_dict().keys() - self.samples().keys()
-        return {name: rows for name, rows in self.named_buffers() if name in others and rows.is_floating_point()}
+        names, _ = self._buffers_by_use
+        return {name: self.get_buffer(name) for name in names}
 
     def samples(self) -> dict[str, Tensor]:
         """What the agent keeps from one update to the next without being a mean of anything."""
-        holders = [name for name, part in self.named_modules() if isinstance(part, HoldsSamples)]
-        return {name: rows for name, rows in self.named_buffers() if name.rpartition(".")[0] in holders}
+        _, names = self._buffers_by_use
+        return {name: self.get_buffer(name) for name in names}
+
+    @cached_property
+    def _buffers_by_use(self) -> tuple[list[str], list[str]]:
+        """Names of statistics and of samples, sought once: after every update the ranks need them."""
+        holders = {name for name, part in self.named_modules() if isinstance(part, HoldsSamples)}
+        samples = [name for name, _ in self.named_buffers() if name.rpartition(".")[0] in holders]
+        others = self.state_dict().keys() - set(samples)
+        return [n for n, rows in self.named_buffers() if n in others and rows.is_floating_point()], samples
 
     def apply_gradients(self, optimizer: torch.optim.Optimizer) -> list[Tensor]:
         """Clip and step unless a gradient is not finite; the gradient norm of each group before clipping."""

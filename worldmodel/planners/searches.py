@@ -1,6 +1,5 @@
 """Planners that search in a world of their own with any other planner."""
 
-import importlib
 import inspect
 import pkgutil
 from abc import ABC, abstractmethod
@@ -11,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel import planners
+from worldmodel.importing import import_part
 from worldmodel.interfaces import Noise, Plan, Planner, Simulator
 
 SHORT_NAMES = {"random": "random_shooting"}
@@ -46,7 +46,7 @@ def make_search(name: str, options: Mapping[str, Any]) -> Planner:
 
 def _maker(module: str) -> Callable[..., Planner] | None:
     """The `make` of a module, None without one and for planners that search elsewhere themselves."""
-    make = vars(importlib.import_module(f"{planners.__name__}.{module}")).get("make")
+    make = vars(import_part(f"{planners.__name__}.{module}")).get("make")
     elsewhere = isinstance(make, type) and issubclass(make, SearchElsewhere)
     return None if elsewhere else make
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.envs.pool import episode_seed
+from datamodules.envs.pool import EnvPool, episode_seed
 from trainers import evaluate
 from trainers.build import environments
 from trainers.run_folder.checkpoint import newest
@@ -111,14 +111,14 @@ def test_refused(refused, finished, tmp_path):
 
 
 def test_checkpoint_of_another_action_size(refused, finished, monkeypatch):
-    class Pool:
-        spec = EnvSpec("x", images={"pixels": (3, 16, 16)}, action_dim=6, action_repeat=1, episode_steps=20)
+    spec = EnvSpec("x", images={"pixels": (3, 16, 16)}, action_dim=6, action_repeat=1, episode_steps=20)
 
-        def __enter__(self):
-            return self
+    class Pool(EnvPool):
+        def __init__(self):
+            self.spec, self.renderer, self.notes, self._envs = spec, "none", (), []
 
-        def __exit__(self, *_):
-            return None
+        def close(self):
+            """No worker was started."""
 
     monkeypatch.setattr(environments, "open_pool", lambda config, count, **_: Pool())
     line = refused(evaluate.main, f"checkpoint={finished}")

@@ -81,10 +81,10 @@ def test_the_figures_are_those_that_rliable_gave(two):
     first, second = map(by_task, two)
     value, interval = estimate(first, iqm)
     assert value == pytest.approx(482.325)
-    np.testing.assert_allclose(interval, (367.377, 578.502), atol=15.0)
+    np.testing.assert_allclose(interval, (367.377, 578.502), atol=8.0)
     value, interval = estimate(first, mean)
     assert value == pytest.approx(476.9133333)
-    np.testing.assert_allclose(interval, (389.393, 556.848), atol=15.0)
+    np.testing.assert_allclose(interval, (389.393, 556.848), atol=8.0)
     value, interval = aggregates.probability_of_improvement(first, second)
     assert value == pytest.approx(0.52)
     np.testing.assert_allclose(interval, (0.37667, 0.65333), atol=0.02)
@@ -97,11 +97,11 @@ def test_rliable_says_the_same(two):
     first, second = two
     random = np.random.RandomState(1)
     both = lambda x: np.array([metrics.aggregate_iqm(x), metrics.aggregate_mean(x)])  # noqa: E731
-    values, intervals = library.get_interval_estimates({"": first}, both, reps=4000, random_state=random)
+    values, intervals = library.get_interval_estimates({"": first}, both, reps=16000, random_state=random)
     for i, statistic in enumerate((iqm, mean)):
-        value, interval = estimate(by_task(first), statistic, resamples=4000)
+        value, interval = estimate(by_task(first), statistic, resamples=50000)
         assert value == pytest.approx(values[""][i])
-        np.testing.assert_allclose(interval, intervals[""][:, i], atol=15.0)
+        np.testing.assert_allclose(interval, intervals[""][:, i], atol=8.0)
     improved = metrics.probability_of_improvement
     values, intervals = library.get_interval_estimates({"": (first, second)}, improved, reps=2000, random_state=random)
     value, interval = aggregates.probability_of_improvement(by_task(first), by_task(second))
