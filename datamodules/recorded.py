@@ -35,7 +35,7 @@ class Recorded(WindowSource):
     rows, episodes, env_steps: what is stored; the pieces of an episode that lost rows count as episodes. terminates:
     whether any of them ends by termination. lengths: rows of each episode [episodes]. held_out: numbers of the
     episodes held out. damaged_blocks, lost_rows: left out.
-    damage_limit: share of all rows that may be lost.
+    damage_limit: share of all rows that may be lost. across_episodes: as in `sample`.
     Raises ReplayMismatch where there is no such folder or their specs differ, ReplayDamaged, and OSError.
     """
 
@@ -46,8 +46,9 @@ class Recorded(WindowSource):
         sampler: Sampler | None = None,
         holdout: float = 0.0,
         damage_limit: float = DAMAGE_LIMIT,
+        across_episodes: bool = False,
     ) -> None:
-        super().__init__(Uniform(seed=seed) if sampler is None else sampler)
+        super().__init__(Uniform(seed=seed) if sampler is None else sampler, across_episodes=across_episodes)
         folders = [folder] if isinstance(folder, Path | str) else list(folder)
         self.folders = [rank for path in folders for rank in _ranks(Path(path))]
         headers = [read_header(rank) for rank in self.folders]

@@ -32,7 +32,8 @@ class Replay(WindowSource):
     most the open block of each stream by a crash, its open episode by a power loss, but a resumed run goes back to its
     last checkpoint and drops later rows. sampler: chooses the windows, by default uniformly. memory_limit_bytes: where
     the rows take more, frames stay on disk and are mapped (default: half of what is available). processes: replays
-    like this one on the machine. damage_limit: share of rows that may be lost. path: the folder. budget: what is taken.
+    like this one on the machine. damage_limit: share of rows that may be lost. across_episodes: as in `sample`.
+    path: the folder. budget: what is taken.
     Raises ReplayTooLarge, ReplayMismatch, ReplayDamaged, OSError. Disk errors that pass are waited for;
     ReplayWriteFailed, an OSError, leaves every method but `load_state_dict` without effect, to be called again.
     One process at a time uses a folder.
@@ -50,10 +51,11 @@ class Replay(WindowSource):
         memory_limit_bytes: int | None = None,
         processes: int = 1,
         damage_limit: float = DAMAGE_LIMIT,
+        across_episodes: bool = False,
     ) -> None:
         if streams < 1 or capacity < 2 * streams or flush_rows < 1:
             raise ValueError(f"capacity: expected 2 rows a stream or more, got {capacity=} {streams=} {flush_rows=}")
-        super().__init__(sampler)
+        super().__init__(sampler, across_episodes=across_episodes)
         self.spec, self.capacity = spec, capacity
         self._ring = capacity // streams
         self.path = None if folder is None else Path(folder)
@@ -109,8 +111,8 @@ class Replay(WindowSource):
     @property
     @synchronized
     def longest(self) -> int:
-        """Rows in memory of the episode that has the most."""
-        return self._current().longest
+        """Rows in memory of the longest run that a window must fit in: of one episode, or of several."""
+        return self._drawable().longest
 
     @property
     @synchronized

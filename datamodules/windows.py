@@ -86,10 +86,22 @@ class Content:
         sizes = np.concatenate([spans[:, 1] - spans[:, 0] for spans in self.spans])
         return int(sizes[sizes >= length].sum())
 
+    def joined(self) -> "Content":
+        """The same rows, with a run that begins where another ends as one: windows may run over ends of episodes."""
+        return Content(tuple(_joined(spans) for spans in self.spans), self.ring, self.losses)
+
     @property
     def longest(self) -> int:
         """Rows of the longest run."""
         return max((int((spans[:, 1] - spans[:, 0]).max(initial=0)) for spans in self.spans), default=0)
+
+
+def _joined(spans: NDArray[np.int64]) -> NDArray[np.int64]:
+    if not len(spans):
+        return spans
+    # where rows were lost or discarded, their numbers are missing
+    apart = np.flatnonzero(spans[1:, 0] != spans[:-1, 1]) + 1
+    return np.stack([spans[np.append(0, apart), 0], spans[np.append(apart, len(spans)) - 1, 1]], 1)
 
 
 def no_window(length: int, *, rows: int, longest: int) -> ReplayEmpty:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from worldmodel.capabilities import SamplesPrior, UnrollStarts
@@ -36,6 +36,20 @@ def later_rows(rows: Shaped[Tensor, "B T *F"], *, steps: int) -> Shaped[Tensor, 
     return windows.movedim(-1, 2)
 
 
+def same_episode(is_first: Bool[Tensor, "B T"], *, steps: int) -> Bool[Tensor, "B L K"]:
+    """Whether what `unroll`'s entries predict belongs to the episode of the row that they start from."""
+    episode = is_first.cumsum(1)
+    return later_rows(episode, steps=steps) == episode[:, :-steps, None]
+
+
+def mean_within_episodes(
+    belief: Belief, losses: Float[Tensor, "B L K"], within: Bool[Tensor, "B L K"]
+) -> Float[Tensor, ""]:
+    """The mean of valid rows' losses, of those predictions that do not run over the end of an episode."""
+    weight = within.to(losses.dtype)
+    return belief.mean(losses * weight * (weight.numel() / weight.sum().clamp_min(1)))
+
+
 def open_loop_losses(
     dynamics: Dynamics,
     reward: Head,
@@ -54,15 +68,14 @@ def open_loop_losses(
     starts = dynamics.starts(belief) if isinstance(dynamics, UnrollStarts) else belief.latent
     predicted = unroll(dynamics, starts, batch.action, steps=steps)
     losses = {
-        "consistency": belief.mean(latent_consistency(predicted, target)),
-        "unrolled_reward": belief.mean(reward.loss(predicted, later_rows(batch.reward, steps=steps))),
+        "consistency": latent_consistency(predicted, target),
+        "unrolled_reward": reward.loss(predicted, later_rows(batch.reward, steps=steps)),
     }
     if continuation is not None:
         ends = later_rows(batch.is_terminal, steps=steps)
-        losses["unrolled_continuation"] = belief.mean(
-            continuation.rows_loss(predicted, ends, rows=batch.reward.shape[1])
-        )
-    return losses
+        losses["unrolled_continuation"] = continuation.rows_loss(predicted, ends, rows=batch.reward.shape[1])
+    within = same_episode(batch.is_first, steps=steps)
+    return {name: mean_within_episodes(belief, loss, within) for name, loss in losses.items()}
 
 
 def latent_consistency(predicted: Float[Tensor, "B L K D"], latent: Float[Tensor, "B T D"]) -> Float[Tensor, "B L K"]:

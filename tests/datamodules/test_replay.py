@@ -15,6 +15,7 @@ import torch
 
 from datamodules.envs.protocol import Step
 from datamodules.replay import Replay
+from datamodules.samplers.prioritised import Prioritised
 from datamodules.samplers.uniform import Uniform
 from datamodules.storage.budget import ReplayTooLarge
 from datamodules.storage.rows import ReplayMismatch, ReplayRowInvalid, row_bytes
@@ -79,13 +80,13 @@ def marks(batch) -> tuple[np.ndarray, np.ndarray]:
     return head[..., 0], head[:, 0, 1]
 
 
-def check(batch, counters: list[Counter]) -> None:
+def check(batch, counters: list[Counter], *, across: bool = False) -> None:
     """Compare a batch with the slow reference, row by row."""
     numbers, streams = marks(batch)
     assert (np.diff(numbers, axis=1) == 1).all()
     for b, (window, stream) in enumerate(zip(numbers, streams, strict=True)):
         rows = [counters[stream].rows[mark] for mark in window]
-        assert len({row.episode for row in rows}) == 1
+        assert across or len({row.episode for row in rows}) == 1
         assert batch.reward[b].tolist() == [row.mark for row in rows]
         assert batch.action[b].tolist() == [[np.float32(row.action)] * 2 for row in rows]
         for key in ("is_first", "is_last", "is_terminal"):
@@ -141,6 +142,40 @@ def test_every_window_has_the_same_chance():
     assert set(starts.tolist()) == valid
     chi_square, freedom = ((counts - 300) ** 2 / 300).sum(), len(valid) - 1
     assert abs(chi_square - freedom) < 4 * np.sqrt(2 * freedom)
+
+
+def test_across_episodes_every_row_has_the_same_chance():
+    replay = Replay(spec=SPEC, capacity=64, sampler=Uniform(seed=3), across_episodes=True)
+    counter = Counter(replay)
+    for length in (30, 9, 3, 25, 4, 17):
+        counter.play(length)
+    counter.play(6, last=False)
+    check(batch := replay.sample(600, 4), [counter], across=True)
+    first = len(counter.rows) - 64
+    starts, counts = np.unique(marks(replay.sample(300 * 61, 4))[0][:, 0], return_counts=True)
+    assert set(starts.tolist()) == set(range(first, first + 61))
+    assert abs(((counts - 300) ** 2 / 300).sum() - 60) < 4 * np.sqrt(120)
+    assert replay.longest == replay.count_rows(40) == 64
+    assert batch.is_first[:, 1:].any()
+    inside = replay.every(4)
+    assert set(marks(inside)[0][:, 0].tolist()) == windows(counter.rows, 4, first=first)
+
+
+@pytest.mark.parametrize("sampler", [Uniform, Prioritised])
+def test_across_episodes_no_window_holds_rows_that_are_not_neighbours(sampler):
+    replay = Replay(spec=SPEC, capacity=90, sampler=sampler(seed=1), across_episodes=True)
+    counter, gone, rng = Counter(replay), set(), np.random.default_rng(5)
+    for _ in range(40):
+        counter.play(int(rng.integers(1, 9)))
+        if rng.random() < 0.3:
+            begin = len(counter.rows)
+            counter.play(int(rng.integers(1, 9)), last=False)
+            replay.discard_open()
+            gone |= set(range(begin, len(counter.rows)))
+        if replay.longest >= 5:
+            found = marks(replay.sample(50, 5))[0]
+            assert (np.diff(found, axis=1) == 1).all() and not gone & set(found.flatten().tolist())
+    assert len(gone) > 20
 
 
 @pytest.mark.parametrize("extra", range(0, 40, 3))

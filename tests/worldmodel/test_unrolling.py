@@ -10,7 +10,16 @@ from worldmodel.distributions import Moments, gaussian_kl
 from worldmodel.heads.continuation import ContinuationHead
 from worldmodel.objectives import Seen
 from worldmodel.objectives.overshooting import Overshooting
-from worldmodel.unrolling import latent_overshooting, later_rows, open_loop_losses, posterior_of, stepper, unroll
+from worldmodel.unrolling import (
+    latent_overshooting,
+    later_rows,
+    mean_within_episodes,
+    open_loop_losses,
+    posterior_of,
+    same_episode,
+    stepper,
+    unroll,
+)
 
 
 def ahead(latent: torch.Tensor, action: torch.Tensor) -> tuple[torch.Tensor, Moments]:
@@ -95,3 +104,32 @@ def test_where_episodes_end_is_learned_of_predicted_latents_too(objective: str) 
     torch.testing.assert_close(found["unrolled_continuation"], expected)
     metrics = agent.losses(batch).metrics
     assert {"loss/continuation", "loss/unrolled_continuation"} <= metrics.keys()
+
+
+def test_predictions_that_run_over_the_end_of_an_episode_do_not_count() -> None:
+    is_first = torch.zeros(2, 7, dtype=torch.bool)
+    is_first[:, 0] = is_first[1, 3] = True
+    within = same_episode(is_first, steps=2)
+    assert within[0].all()
+    # rows 0 to 4 predict the next two; row 3 opens the second episode
+    assert within[1].tolist() == [[True, True], [True, False], [False, False], [True, True], [True, True]]
+
+
+@pytest.mark.parametrize("objective", ["latent_consistency", "slow_consistency", "overshooting"])
+def test_what_follows_an_end_teaches_nothing_about_what_was_before(objective: str) -> None:
+    agent, batch = small_agent("deterministic", objective=objective, policy=False), random_batch(B=2, T=8)
+    batch.is_first[1, 4] = True
+    later = replace(batch, action=batch.action.clone(), reward=batch.reward.clone())
+    later.action[1, 4] = 0.0  # of the row that a reset brings
+    later.reward[1, 4] = 9.0
+    ours, theirs = agent.losses(batch).metrics, agent.losses(later).metrics
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        if not name.startswith("loss/image"):  # of rows that are drawn
+            torch.testing.assert_close(value, theirs[name])
+
+
+def test_means_of_windows_inside_an_episode_are_as_they_were() -> None:
+    agent, batch = small_agent("deterministic", policy=False), random_batch(B=2, T=8)
+    belief, losses = agent.observe(batch), torch.rand(2, 5, 3)
+    assert mean_within_episodes(belief, losses, same_episode(batch.is_first, steps=3)) == belief.mean(losses)

@@ -10,6 +10,7 @@ from datamodules.replay import Replay
 from datamodules.storage.budget import memory_budget, rows_of
 from datamodules.windows import Sampler
 from trainers.command import registry
+from trainers.command.registry import BadOption
 from trainers.run_folder.paths import RunPaths
 from worldmodel.spec import EnvSpec
 
@@ -21,6 +22,14 @@ def build_sampler(config: Config, *, rank: int) -> Sampler:
     return registry.make(
         "datamodules.samplers", config["data"]["sampler"], key="data.sampler", seed=config["seed"] * 1009 + rank
     )
+
+
+def across_episodes(config: Config) -> bool:
+    """Whether windows run over the ends of episodes."""
+    chosen = config["data"].get("across_episodes", False)  # runs of the past have none
+    if not isinstance(chosen, bool):
+        raise BadOption(f"data.across_episodes: expected true or false, got {chosen!r}")
+    return chosen
 
 
 def prefetches(config: Config) -> bool:
@@ -51,6 +60,7 @@ def build_replay(
         memory_limit_bytes=memory_budget(data["memory_budget"]) // ranks_here,
         processes=ranks_here,
         damage_limit=data["damage_limit"],
+        across_episodes=across_episodes(config),
     )
 
 
@@ -59,6 +69,6 @@ def build_data(config: Config, replay: Replay, *, world_size: int) -> OnlineData
     batch, length, longest = config["data"]["batch"], config["data"]["length"], replay.spec.episode_decisions + 1
     if batch < 1 or batch % world_size:
         raise ValueError(f"data.batch: expected a multiple of {world_size} ranks, got {batch}")
-    if length > longest:
+    if length > longest and not across_episodes(config):
         raise ValueError(f"data.length: expected at most the {longest} rows of an episode, got {length}")
     return OnlineData(replay, batch=batch // world_size, length=length, prefetch=prefetches(config))

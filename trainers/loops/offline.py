@@ -14,7 +14,7 @@ from trainers.acting.collect import damage
 from trainers.acting.held_out import HeldOut
 from trainers.acting.pictures import write_open_loop
 from trainers.build.agent import build_agent
-from trainers.build.data import build_sampler, prefetches
+from trainers.build.data import across_episodes, build_sampler, prefetches
 from trainers.build.environments import open_pool
 from trainers.build.module import build_module
 from trainers.command.configuration import BadConfig
@@ -216,12 +216,13 @@ def _open(run: TrainingRun, uri: str) -> tuple[Recorded, dict[str, Any]]:
     folder, imported = _segments(run, uri)
     sampler = build_sampler(run.config, rank=run.rank)
     shares = {"holdout": data["validation_share"], "damage_limit": data.get("damage_limit", DAMAGE_LIMIT)}
-    recorded = Recorded(folder, sampler=sampler, **shares)
+    across = across_episodes(run.config)
+    recorded = Recorded(folder, sampler=sampler, across_episodes=across, **shares)
     run.stack.callback(recorded.close)
     longest = int(recorded.lengths.max(initial=0))
-    if length > longest:
+    if length > longest and not across:
         raise BadConfig(f"data.length: expected at most the {longest} rows of the longest episode, got {length}")
-    imported["short"] = int((recorded.lengths < length).sum())
+    imported["short"] = 0 if across else int((recorded.lengths < length).sum())
     run.progress.print(_summary(recorded, uri, imported, length=length))
     return recorded, imported
 

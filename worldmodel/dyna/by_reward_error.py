@@ -8,7 +8,7 @@ from worldmodel.dyna import RolloutLength
 from worldmodel.limits import require_number, require_whole
 from worldmodel.policies import LatentRows
 from worldmodel.simulators.latent import LatentSimulator
-from worldmodel.unrolling import later_rows, unroll
+from worldmodel.unrolling import later_rows, same_episode, unroll
 
 
 class ByRewardError(RolloutLength):
@@ -51,10 +51,11 @@ def open_loop_reward_error(
     predicted = unroll(simulator.dynamics, belief.latent[:windows], batch.action[:windows], steps=steps)
     recorded = later_rows(batch.reward[:windows], steps=steps)
     missed = (simulator.reward(predicted) - recorded).square()
-    if belief.valid is None:
-        return missed.mean((0, 1)) / batch.reward.var().clamp_min(1e-6)
-    weight = belief.valid[:windows, : missed.shape[1], None].to(missed.dtype)
-    return (missed * weight).sum((0, 1)) / weight.sum().clamp_min(1) / batch.reward.var().clamp_min(1e-6)
+    counts = same_episode(batch.is_first[:windows], steps=steps)
+    if belief.valid is not None:
+        counts = counts & belief.valid[:windows, : missed.shape[1], None]
+    weight = counts.to(missed.dtype)
+    return (missed * weight).sum((0, 1)) / weight.sum((0, 1)).clamp_min(1) / batch.reward.var().clamp_min(1e-6)
 
 
 make = ByRewardError

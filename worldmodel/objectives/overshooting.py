@@ -9,7 +9,7 @@ from torch import Tensor
 from worldmodel.limits import require_number
 from worldmodel.objectives import Embeds, Latents, Model, Seen
 from worldmodel.objectives.reconstruction import Reconstruction
-from worldmodel.unrolling import latent_overshooting, posterior_of, stepper
+from worldmodel.unrolling import latent_overshooting, mean_within_episodes, posterior_of, same_episode, stepper
 
 
 class Overshooting(Reconstruction):
@@ -49,7 +49,9 @@ class Overshooting(Reconstruction):
         belief, action = seen.belief, seen.batch.action
         step, posterior = stepper(model.dynamics), posterior_of(belief)
         kl = latent_overshooting(step, belief.latent, posterior, action, steps=self.steps)
-        return {**super().losses(model, seen), "overshooting": belief.mean(kl[..., 1:])}
+        within = same_episode(seen.batch.is_first, steps=self.steps)
+        overshooting = mean_within_episodes(belief, kl[..., 1:], within[..., 1:])
+        return {**super().losses(model, seen), "overshooting": overshooting}
 
 
 make = Overshooting
