@@ -18,13 +18,13 @@ COMMAND = Command(
     ),
     keys={
         "out": Key("the sweep's folder: OUT/sweep.json, OUT/logs, OUT/<run>, OUT/report.html", required=True),
-        "jobs": Key("runs at once, which then share all cores and GPUs: one core or GPU each by default"),
-        "launcher": Key("where runs are started, a file of trainers/sweeping/launchers", "local"),
+        "jobs": Key("runs at once, which then share all cores and GPUs; auto, the default: one core or GPU each"),
+        "launcher": Key("where runs are started, a file of trainers/sweeping/launchers: local by default"),
     },
     overrides="of trainers.fit; key=a,b multiplies, key=[a,b] is one value",
     notes="""  python -m trainers.sweep task=cartpole_balance,walker_walk seed=0,1,2 out=results/x
   python -m trainers.sweep experiment=toy seed=0,1 planner=cem,icem out=results/planners
-  python -m trainers.sweep out=results/x                  go on with what it was told before
+  python -m trainers.sweep out=results/x                  go on with what it was told before, jobs and launcher too
   python -m trainers.report results/x                     its page, at any time
 
 Results: runs, finished, failed and failures; return_mean over tasks, iqm and iqm_ci95 over all runs; by task and by

@@ -43,16 +43,17 @@ def run(main: Callable[[Sequence[str]], dict[str, Any]], *, usage: str | Callabl
     try:
         results = main(arguments)
     except KeyboardInterrupt:
-        return _failed("interrupted", 128 + signal.SIGINT)
+        print("interrupted", file=sys.stderr)
+        return _ended("interrupted", 128 + signal.SIGINT)
     except (UserError, ValueError) as error:
         if os.environ.get("WORLDMODEL_TRACEBACK"):
             traceback.print_exc()
         line = f"{type(error).__name__}: {error}"
         print(line, file=sys.stderr)
-        return _failed(line, 2)
+        return _ended("failed", 2, error=line)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is said
         traceback.print_exc()
-        return _failed(f"{type(error).__name__}: {error}", 1)
+        return _ended("failed", 1, error=f"{type(error).__name__}: {error}")
     # another code than 0 from one of the other ranks would make the launcher kill this run's first rank
     if not is_first_rank():
         return 0
@@ -61,9 +62,9 @@ def run(main: Callable[[Sequence[str]], dict[str, Any]], *, usage: str | Callabl
     return int(results.get("exit_code", 0))
 
 
-def _failed(error: str, code: int) -> int:
+def _ended(status: str, code: int, **why: str) -> int:
     if is_first_rank():
-        print(json.dumps({"status": "failed", "error": error, "exit_code": code}), flush=True)
+        print(json.dumps({"status": status, **why, "exit_code": code}), flush=True)
     return code
 
 

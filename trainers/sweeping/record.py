@@ -11,6 +11,7 @@ from typing import Any
 
 from trainers.command.configuration import BadConfig
 from trainers.run_folder.paths import RunFolderInUse, RunFolderReadOnly
+from trainers.run_folder.read import read_json
 from trainers.run_folder.records import write_json
 from trainers.sweeping.grid import PlannedRun
 
@@ -43,11 +44,12 @@ class RunRecord:
 
 
 class SweepRecord:
-    """The runs of a sweep's folder by name, written after every change."""
+    """The runs of a sweep's folder by name, and with what options of its own it was called; written after a change."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.runs: dict[str, RunRecord] = read_sweep(root)
+        self.options: dict[str, Any] = read_json(root / FILE).get("options", {})  # sweeps of the past have none
 
     def add(self, planned: PlannedRun) -> None:
         """Take in a run unless it is there already; nothing is written before `update`."""
@@ -64,7 +66,8 @@ class SweepRecord:
     def write(self) -> None:
         """Write the file, old or new after a crash."""
         runs = [asdict(run) for run in self.runs.values()]
-        write_json(self.root / FILE, {"format": FORMAT, "name": self.root.name, "runs": runs})
+        record = {"format": FORMAT, "name": self.root.name, "options": self.options, "runs": runs}
+        write_json(self.root / FILE, record)
 
 
 def read_sweep(root: Path) -> dict[str, RunRecord]:

@@ -1,6 +1,6 @@
 """A sweep from checked arguments to its figures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from trainers.command import registry
-from trainers.command.configuration import BadConfig, differences, read_yaml, whole_number
+from trainers.command.configuration import BadConfig, whole_number
+from trainers.command.same_run import require_same_run
 from trainers.process.interrupt import Interrupt
 from trainers.reporting.figures import figures
 from trainers.reporting.run_set import read_runs
 from trainers.reporting.sweep_page import write_sweep_report
 from trainers.run_folder.find import RECORDS
-from trainers.run_folder.read import leaves
 from trainers.sweeping.execute import Execution
 from trainers.sweeping.grid import PlannedRun, plan_runs
 from trainers.sweeping.launcher import Launcher
@@ -22,18 +22,16 @@ from trainers.sweeping.record import SweepRecord, locked
 from trainers.sweeping.table import SweepTable
 
 LAUNCHERS = "trainers.sweeping.launchers"
-# where a run lies and the format of its files, which say nothing of what it is
-PLACES = ("run_dir", "resume", "format")
 
 
-def sweep(overrides: Sequence[str], *, out: str, jobs: str | None, launcher: str) -> dict[str, Any]:
+def sweep(overrides: Sequence[str], *, out: str, jobs: str | None, launcher: str | None) -> dict[str, Any]:
     """Run every combination that is not finished; returns the results that are printed.
 
     Args:
         overrides: of configs/fit.yaml, with commas between several values; none: those of the sweep in `out`.
         out: its folder.
-        jobs: how many at once; None: as many as cores or GPUs allow.
-        launcher: file in trainers/sweeping/launchers.
+        jobs: how many at once, "auto" for as many as cores or GPUs allow; None: as the sweep was told before.
+        launcher: file in trainers/sweeping/launchers; None: as before.
 
     Raises:
         BadConfig: before anything starts, where a combination cannot, or a run in `out` has another configuration.
@@ -45,9 +43,11 @@ def sweep(overrides: Sequence[str], *, out: str, jobs: str | None, launcher: str
     runs = plan_runs(overrides, group=root.name) if overrides else _again(record)
     _require_of_this_sweep(record, runs, overrides)
     for run in runs:
-        _require_same_run(root / run.name, run)
-    starter = _launcher(launcher, runs, jobs=whole_number("jobs", jobs) if jobs else None)
+        require_same_run(root / run.name, run.config, words=run.overrides, hint="name another out=")
+    options = _options(record.options, jobs=jobs, launcher=launcher)
+    starter = _launcher(options["launcher"], runs, jobs=options["jobs"])
     with locked(root):
+        record.options = options
         for run in runs:
             record.add(run)
         with Interrupt() as interrupt, SweepTable(record, runs, title=f"{root.name}: {starter.describe()}") as table:
@@ -76,17 +76,13 @@ def _require_of_this_sweep(record: SweepRecord, runs: Sequence[PlannedRun], over
         )
 
 
-def _require_same_run(folder: Path, run: PlannedRun) -> None:
-    """Raise BadConfig for the first setting in which a run that has begun in `folder` is another than asked for."""
-    if not (folder / "config.yaml").exists():
-        return
-    saved = read_yaml(folder / "config.yaml")
-    known, typed = leaves(saved), {text.partition("=")[0].lstrip("+") for text in run.overrides}
-    for key, before, now in differences(saved, dict(run.config)):
-        # what was left to the run to choose it has chosen; what its version did not know has its default
-        free = key in PLACES or now == "auto" or (before is None and key not in known and key not in typed)
-        if not free:
-            raise BadConfig(f"{key}: expected {before} as in the run in {folder}, got {now}; name another out=")
+def _options(before: Mapping[str, Any], *, jobs: str | None, launcher: str | None) -> dict[str, Any]:
+    """How runs are started: as is typed now, else as the sweep was told before."""
+    count = None if jobs in (None, "auto") else whole_number("jobs", str(jobs))
+    return {
+        "jobs": before.get("jobs") if jobs is None else count,
+        "launcher": launcher or before.get("launcher", "local"),
+    }
 
 
 def _launcher(name: str, runs: Sequence[PlannedRun], *, jobs: int | None) -> Launcher:

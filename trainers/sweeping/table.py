@@ -91,10 +91,6 @@ class SweepTable:
 
     def _row(self, run: RunRecord) -> tuple[RenderableType, ...]:
         state = Text(run.state, style=COLOURS.get(run.state, "dim"))
-        if run.state == "failed":
-            return Text(run.name), state, Text(""), Text(""), Text((run.error or "")[:60], style="red")
-        if run.state not in ("running", "finished"):
-            return Text(run.name), state, Text(""), Text(""), Text("")
         metrics = read_metrics(self._record.root / run.name / "metrics.csv")
         steps = metrics.get("env_steps")
         total = self._planned[run.name].config["task"].get("env_steps")
@@ -102,7 +98,8 @@ class SweepTable:
         count += f" / {total:,}" if is_number(total) else ""
         line = newest_line(log_path(self._record.root, run.name)) if run.state == "running" else ""
         left = re.search(r"· ([\d:]+) left", line)
-        return Text(run.name), state, Text(count), Text(_return(run, metrics)), Text(left[1] if left else "")
+        note = Text((run.error or "")[:60], style="red") if run.state == "failed" else Text(left[1] if left else "")
+        return Text(run.name), state, Text(count), Text(_return(run, metrics)), note
 
 
 def _return(run: RunRecord, metrics: dict[str, Any]) -> str:

@@ -201,6 +201,17 @@ def test_a_bug_keeps_its_traceback_and_ends_in_one_line(monkeypatch, capsys):
     assert "in broken" in err
 
 
+def test_ctrl_c_is_no_failure(monkeypatch, capsys):
+    def stopped(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["command"])
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    assert entry.run(stopped, usage="") == 130
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"status": "interrupted", "exit_code": 130} and err == "interrupted\n"
+
+
 def test_a_shell_within_an_allocation_is_no_task_of_it(runs, tmp_path):
     run = runs.fit("experiment=smoke", *SHORT, f"run_dir={tmp_path / 'run'}", SLURM_NTASKS="4", SLURM_JOB_ID="1")
     assert run.wait() == 0, run.err.read_text()

@@ -14,6 +14,12 @@ from trainers.sweeping.launcher import Job
 from trainers.sweeping.launchers import local
 
 
+@pytest.fixture(autouse=True)
+def no_threads_set(monkeypatch):
+    for name in local.THREADS:
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def machine(monkeypatch):
     """Pretend a machine with so many cores, and CUDA_VISIBLE_DEVICES."""
@@ -35,6 +41,13 @@ def test_a_run_has_a_core_of_its_own(machine):
     machine(3)
     assert [(slot.cores, slot.threads) for slot in slots()] == [((0,), 1), ((1,), 1), ((2,), 1)]
     assert slots()[1].environ()["OMP_NUM_THREADS"] == "1" and slots(runs=2) == slots()[:2]
+
+
+def test_threads_that_a_person_has_set_are_those_of_runs(machine, monkeypatch):
+    machine(8)
+    assert {slots(jobs=2)[0].environ()[name] for name in local.THREADS} == {"4"}
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert {slots(jobs=2)[0].environ()[name] for name in local.THREADS} == {"3"}
 
 
 def test_ranks_have_a_core_each(machine):

@@ -6,9 +6,10 @@ import yaml
 from datamodules.parts import VARIABLE
 from trainers.command.configuration import BadConfig
 from trainers.command.registry import UnknownComponent
+from trainers.command.same_run import require_same_run
 from trainers.sweeping.grid import plan_runs
 from trainers.sweeping.record import SweepRecord
-from trainers.sweeping.start import _again, _launcher, _require_same_run
+from trainers.sweeping.start import _again, _launcher, _options
 
 WORDS = ("experiment=smoke", "task=cartpole_balance", "trainer.accelerator=cpu")
 
@@ -22,7 +23,7 @@ def begun(tmp_path):
         config = yaml.safe_load(yaml.safe_dump(dict(run.config))) | {"run_dir": str(tmp_path)}
         change(config)
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-        _require_same_run(tmp_path, run)
+        require_same_run(tmp_path, run.config, words=run.overrides, hint="name another out=")
 
     return write
 
@@ -61,6 +62,18 @@ def test_a_sweep_that_is_continued_has_the_same_runs(tmp_path):
     assert _again(SweepRecord(tmp_path)) == runs
     with pytest.raises(BadConfig, match="there is no sweep in"):
         _again(SweepRecord(tmp_path / "nowhere"))
+
+
+def test_a_sweep_keeps_how_its_runs_are_started(tmp_path):
+    record = SweepRecord(tmp_path)
+    assert _options(record.options, jobs=None, launcher=None) == {"jobs": None, "launcher": "local"}
+    record.options = _options(record.options, jobs="3", launcher="elsewhere")
+    record.write()
+    kept = SweepRecord(tmp_path).options
+    assert _options(kept, jobs=None, launcher=None) == {"jobs": 3, "launcher": "elsewhere"}
+    assert _options(kept, jobs="auto", launcher="local") == {"jobs": None, "launcher": "local"}
+    with pytest.raises(BadConfig, match="jobs: expected a whole number"):
+        _options(kept, jobs="many", launcher=None)
 
 
 ELSEWHERE = """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainers.benchmarks.shared.benchmark_run import finished, play, require_same_run
+from trainers.benchmarks.shared.benchmark_run import finished, play, require_same_words
 from trainers.evaluate import main as evaluate
 from trainers.run_folder.read import Run, read_run
 
@@ -22,7 +22,7 @@ def version_runs(names: Sequence[str], root: Path, *, seeds: int, overrides: Seq
         for seed in range(seeds)
     }
     for (name, seed), words in settings.items():
-        require_same_run(root / f"{name}_{seed}", words)
+        require_same_words(root / f"{name}_{seed}", words)
     return {name: [_finished(root / f"{name}_{seed}", settings[name, seed]) for seed in range(seeds)] for name in names}
 
 

@@ -15,7 +15,7 @@ ERRORS = ("reward", *(f"reward_{step}" for step in STEPS), *(f"image_{step}" for
 
 def require_same(dynamics: str, folder: Path, arguments: list[str], *, updates: int, episodes: int) -> None:
     """Raise BadConfig where `folder` holds a run that `learn` would not have made, or that is past `updates`."""
-    benchmark_run.require_same_run(folder, _settings(dynamics, arguments), free=RENEWED)
+    benchmark_run.require_same_words(folder, _settings(dynamics, arguments), free=RENEWED)
     results = benchmark_run.finished(folder)
     if results is not None and results["updates"] >= updates:
         benchmark_run.require_same("updates", results["updates"], updates, folder)

@@ -6,35 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from trainers import fit
-from trainers.command.configuration import BadConfig, load_config, read_yaml
-from trainers.run_folder.read import leaves
+from trainers.command.configuration import BadConfig, load_config
+from trainers.command.same_run import require_same_run
 
-# where a run lies, which says nothing of what it is
-PLACES = ("run_dir", "resume")
+ELSEWHERE = "or name another folder"
 
 
-def require_same_run(folder: Path, words: Sequence[str], *, free: Collection[str] = ()) -> None:
+def require_same_words(folder: Path, words: Sequence[str], *, free: Collection[str] = ()) -> None:
     """Raise BadConfig for the first setting of the overrides `words` that a run in `folder` was not made with.
 
-    free: dotted keys that may differ, since the run can be continued with other values. Drawing that was left to the
-    machine may have come out either way.
+    free: dotted keys that may differ, since the run can be continued with other values.
     """
-    wanted = leaves(load_config(list(words)))
-    if not _begun(folder):
-        return
-    saved = leaves(read_yaml(folder / "config.yaml"))
-    if wanted.get("task.env.look") == "auto":
-        free = [*free, "task.env.look"]
-    if wanted.get("agent.continuation") == "auto":
-        free = [*free, "agent.continuation"]
-    for key in sorted({*saved, *wanted} - {*PLACES, *free}):
-        require_same(key, saved.get(key, "nothing"), wanted.get(key, "nothing"), folder)
+    require_same_run(folder, load_config(list(words)), words=words, hint=ELSEWHERE, free=free)
 
 
 def require_same(key: str, before: Any, now: Any, folder: Path) -> None:
     """Raise BadConfig where what is asked for differs from what the run in `folder` has."""
     if before != now:
-        raise BadConfig(f"{key}: expected {before} as in the run in {folder}, got {now}; or name another folder")
+        raise BadConfig(f"{key}: expected {before} as in the run in {folder}, got {now}; {ELSEWHERE}")
 
 
 def finished(folder: Path) -> dict[str, Any] | None:

@@ -28,7 +28,9 @@ class Slot:
     def environ(self) -> dict[str, str]:
         """The environment of a run in this slot."""
         environ = {name: value for name, value in os.environ.items() if name not in RANKS}
-        environ |= dict.fromkeys(THREADS, str(self.threads))
+        # threads that a person has set are meant for runs too
+        threads = next((environ[name] for name in THREADS if environ.get(name)), str(self.threads))
+        environ = {**dict.fromkeys(THREADS, threads), **environ}
         return environ | ({"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)} if self.gpus else {})
 
 

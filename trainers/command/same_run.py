@@ -1,0 +1,37 @@
+"""Whether a run that has begun is the one that is asked for: a run goes on with its own configuration alone."""
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainers.command.configuration import BadConfig, differences, read_yaml
+from trainers.run_folder.read import leaves
+
+# where a run lies and the format of its files, which say nothing of what it is
+PLACES = ("run_dir", "resume", "format")
+
+
+def require_same_run(
+    folder: Path, config: Mapping[str, Any], *, words: Sequence[str], hint: str, free: Collection[str] = ()
+) -> None:
+    """Refuse to go on in `folder` where a run that has begun there is another than asked for.
+
+    Args:
+        folder: of the run, or where it would be.
+        config: what is asked for.
+        words: the overrides as typed, whose keys the run must have.
+        hint: what else a person can do.
+        free: dotted keys that may differ, since the run can be continued with other values.
+
+    Raises:
+        BadConfig: names the first key that differs.
+    """
+    if not (folder / "config.yaml").exists():
+        return
+    saved = read_yaml(folder / "config.yaml")
+    known, typed = leaves(saved), {text.partition("=")[0].lstrip("+") for text in words}
+    for key, before, now in differences(saved, dict(config)):
+        # what was left to the run to choose it has chosen; what its version did not know has its default
+        same = key in (*PLACES, *free) or now == "auto" or (before is None and key not in known and key not in typed)
+        if not same:
+            raise BadConfig(f"{key}: expected {before} as in the run in {folder}, got {now}; {hint}")
