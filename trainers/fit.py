@@ -1,6 +1,7 @@
 """Train an agent from pixels: `python -m trainers.fit task=walker_walk`."""
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from trainers.command.configuration import BadConfig, override_saved, read_yaml,
 from trainers.command.entry import is_first_rank, run
 from trainers.command.new_run import from_anywhere, new_configuration, paths_at_home
 from trainers.command.preflight import check
+from trainers.process.launched import launched_ranks, requeue
+from trainers.run_folder.find import newest_run
 from trainers.run_folder.paths import RunPaths
 
 RUN_DIR = "WORLDMODEL_RUN_DIR"  # how ranks that Lightning launches learn the folder that rank 0 chose
@@ -30,6 +33,7 @@ COMMAND = Command(
   python -m trainers.fit task=walker_walk                 any task of the list below
   python -m trainers.fit task=toy_point                   needs no GL, minutes on one core
   python -m trainers.fit resume=runs/cartpole_swingup/x   continue where it stopped
+  python -m trainers.fit task=walker_walk resume=auto     continue the newest run of this task and seed, or begin one
   python -m trainers.fit data=offline data.uri=PATH       from recorded episodes, no environment
   python -m trainers.fit data=imagined data.model=RUN     value and policy in a trained model's imagination
   python -m trainers.fit trainer.devices=2 trainer.strategy=ddp trainer.accelerator=cpu
@@ -61,7 +65,10 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
         from trainers.build.check_parts import fit_options
         from trainers.training.run import train
 
-        return train(fit_options(config, arguments), paths)
+        results = train(fit_options(config, arguments), paths)
+        if results["exit_code"] == 128 + signal.SIGUSR1 and is_first_rank():
+            _say(requeue() if "resume=auto" in arguments else "not requeued: the command has no resume=auto")
+        return results
     finally:
         if is_first_rank():
             os.environ.pop(RUN_DIR, None)  # for this run's other ranks, not for the next run of this process
@@ -71,7 +78,9 @@ def _configure(arguments: Sequence[str]) -> tuple[dict[str, Any], RunPaths]:
     """The configuration, new or of the run to resume, and the run folder."""
     arguments = paths_at_home(arguments)
     named = dict(text.split("=", 1) for text in arguments)
-    if named.get("resume", "") not in ("", "null"):
+    if named.get("resume") == "auto":
+        config, root = _newest_or_new([text for text in arguments if not text.startswith("resume=")])
+    elif named.get("resume", "") not in ("", "null"):
         config, root = _resumed(Path(named["resume"]), arguments)
         config = from_anywhere(config)
     else:
@@ -80,7 +89,26 @@ def _configure(arguments: Sequence[str]) -> tuple[dict[str, Any], RunPaths]:
     root = root.resolve()
     if is_first_rank():
         os.environ[RUN_DIR] = str(root)
-    return config | {"run_dir": str(root)}, RunPaths(root)
+    ranks = {key: number for key, number in launched_ranks().items() if f"trainer.{key}" not in named}
+    return config | {"run_dir": str(root), "trainer": config["trainer"] | ranks}, RunPaths(root)
+
+
+def _newest_or_new(arguments: Sequence[str]) -> tuple[dict[str, Any], Path]:
+    """The configuration as it is typed, and the run to continue with it, or a new one's folder where there is none."""
+    config = new_configuration(arguments)
+    title, seed = run_title(config), config["seed"]
+    if config["run_dir"] or not is_first_rank():
+        root: Path | None = _chosen_root(config)
+        where = f"in {root}"
+    else:
+        root = newest_run(Path("runs") / title, seed=seed)
+        where = f"of {title} with seed {seed} in runs/{title}"
+    if root is not None and (root / "config.yaml").exists():
+        _say(f"resume=auto: continues {root}")
+        return config | {"resume": str(root)}, root
+    root = root or _new_root(config)
+    _say(f"resume=auto: found no run {where}; begins {root}")
+    return config, root
 
 
 def _resumed(root: Path, arguments: Sequence[str]) -> tuple[dict[str, Any], Path]:
@@ -90,23 +118,28 @@ def _resumed(root: Path, arguments: Sequence[str]) -> tuple[dict[str, Any], Path
             f"resume: expected a run of trainers.fit, got a student; trainers.distill resume={root} continues it"
         )
     others = [text for text in arguments if not text.startswith(("resume=", "run_dir="))]
-    config = override_saved(saved, others) | {"resume": str(root)}
-    for key in ("devices", "num_nodes"):
-        before, now = saved["trainer"][key], config["trainer"][key]
-        if before != now:
-            raise BadConfig(f"trainer.{key}: expected {before} as in the run to resume, got {now}")
-    return config, root
+    return override_saved(saved, others) | {"resume": str(root)}, root
 
 
 def _new_root(config: dict[str, Any]) -> Path:
     if not is_first_rank():
-        if not (config["run_dir"] or os.environ.get(RUN_DIR)):
-            raise BadConfig("run_dir: expected a path, since these ranks were started apart and cannot agree on one")
-        return Path(config["run_dir"] or os.environ[RUN_DIR])
+        return _chosen_root(config)
     root = Path(config["run_dir"] or _new_run_dir(run_title(config))).expanduser()
     if (root / "config.yaml").exists():
         raise BadConfig(f"run_dir: {root} holds a run already; resume={root} continues it")
     return root
+
+
+def _chosen_root(config: dict[str, Any]) -> Path:
+    """The folder that was typed or that the first rank chose."""
+    if not (config["run_dir"] or os.environ.get(RUN_DIR)):
+        raise BadConfig("run_dir: expected a path, since these ranks were started apart and cannot agree on one")
+    return Path(config["run_dir"] or os.environ[RUN_DIR]).expanduser()
+
+
+def _say(line: str) -> None:
+    if is_first_rank():
+        print(line, file=sys.stderr)
 
 
 def _new_run_dir(title: str) -> Path:

@@ -17,7 +17,9 @@ from typing import NoReturn
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 # asks a guardian to end its worker; the kernel sends it when the learner's process is gone
-END = signal.SIGUSR1
+END = signal.SIGUSR2
+# Ctrl-C and notices of preemption can reach every process of a job: the learner decides what they mean
+LEARNERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 # whose value all that a worker starts inherits
 MARK = "WORLDMODEL_WORKER"
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from datamodules.envs import wire
 from datamodules.envs.errors import EnvError, from_fields
-from datamodules.envs.processes import END, MARK, end_marked, spawn
+from datamodules.envs.processes import END, LEARNERS, MARK, end_marked, spawn
 from datamodules.envs.protocol import Step
 from datamodules.observation import Observation
 from worldmodel.spec import EnvSpec
@@ -240,7 +240,7 @@ def _spawn(socket_fd: int, memory_fd: int, mark: str) -> subprocess.Popen[bytes]
     # -P keeps the working directory off the import path: a run folder may hold any file name
     command = [sys.executable, "-P", "-m", "datamodules.envs.worker", str(socket_fd), str(memory_fd), str(os.getpid())]
     # a signal to the whole group waits until the worker ignores it: the parent decides what it means
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, LEARNERS)
     try:
         return subprocess.Popen(
             command,

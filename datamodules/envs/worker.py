@@ -8,7 +8,6 @@ import faulthandler
 import json
 import mmap
 import os
-import signal
 import socket
 import sys
 import traceback
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from datamodules.envs import wire
 from datamodules.envs.checks import check_row
 from datamodules.envs.errors import BlankFrame, EnvError, FrozenFrame, to_fields
-from datamodules.envs.processes import guard, leave_signals
+from datamodules.envs.processes import LEARNERS, guard, leave_signals
 from datamodules.envs.protocol import Env, FingerprintsState, Lanes, NamesRenderer, Notes, Renders, Step
 from datamodules.envs.sources import open_env, open_lanes
 from datamodules.envs.wrapper import Wrapper, source_of
@@ -179,8 +178,7 @@ def main(argv: list[str]) -> None:
     socket_fd, memory_fd, parent = (int(value) for value in argv)
     guard(parent, private=(socket_fd, memory_fd))
     faulthandler.enable()
-    # Ctrl-C and a preemption notice can reach every process of a job: the parent decides what they mean
-    leave_signals((signal.SIGINT, signal.SIGTERM))
+    leave_signals(LEARNERS)
     # what holds the socket open after the worker's end would hide that end
     os.set_inheritable(socket_fd, False)
     os.set_inheritable(memory_fd, False)

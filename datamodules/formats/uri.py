@@ -21,7 +21,7 @@ _SIGNATURES = {b"PK\x03\x04": "npz", b"\x89HDF": "hdf5"}
 _SUFFIXES = {".npz": "npz", ".hdf5": "hdf5", ".h5": "hdf5", ".mp4": "mp4"}
 # what makes a folder a data set of one format, the most telling first
 _MARKS = {
-    "segments": ("replay.json", "rank_*/replay.json"),
+    "segments": ("replay.json", "rank_*/replay.json", "generation_*/rank_*/replay.json"),
     "lerobot": ("meta/info.json",),
     "minari": ("data/metadata.json", "data/main_data.hdf5", "main_data.hdf5"),
     "npz": ("*.npz", "*/*.npz"),

@@ -85,13 +85,18 @@ def footprint(
     """What `rows` rows over `streams` take; frames are mapped where memory is too small and there is a disk."""
     whole, ring = rows * row_bytes(spec), rows // streams
     # a segment is deleted as a whole, when the next one begins: at both ends there is up to one more
-    segment = min(MAX_SEGMENT_BYTES, max(1, ring // 8) * row_bytes(spec))
+    segment = segment_bytes(spec, ring)
     tail = max(min(ring, 4 * flush_rows), min(ring // 8, TAIL_BYTES // max(image_bytes(spec), 1)))
     mapped = whole > memory_limit and on_disk and image_bytes(spec) > 0
     # the ring, and another that a roll-back to a recent state would need
     disk = 2 * whole + 2 * streams * segment if on_disk else 0
     memory = whole - (rows - streams * tail) * image_bytes(spec) if mapped else whole
     return Budget(rows, memory, disk, segment, mapped, tail, resident=stays_cached(processes * whole))
+
+
+def segment_bytes(spec: EnvSpec, ring: int) -> int:
+    """Bytes of a segment of a stream that keeps `ring` rows."""
+    return min(MAX_SEGMENT_BYTES, max(1, ring // 8) * row_bytes(spec))
 
 
 def stays_cached(size: int) -> bool:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,12 +15,13 @@ EXIT_CODE = 77
 class NthCall:
     """Counts file operations and fails the `n`-th: with an error, half of a write, or the end of the process.
 
-    hit: whether it came to that. `wrap` makes functions outside of `os` count too.
+    kind: of KINDS, or "kill" for SIGKILL. hit: whether it came to that. `wrap` makes functions outside of `os` count
+    too.
     """
 
     def __init__(self, kind: str, n: int) -> None:
-        if kind not in KINDS:
-            raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")
+        if kind not in (*KINDS, "kill"):
+            raise ValueError(f"kind: expected one of {', '.join(KINDS)}, kill, got {kind!r}")
         self.kind, self.left, self.hit = kind, n, False
 
     def wrap(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -30,8 +32,10 @@ class NthCall:
             if self.left:
                 return call(*args, **kwargs)
             self.hit = True
-            if name == "write" and self.kind in ("short", "exit"):
+            if name == "write" and self.kind in ("short", "exit", "kill"):
                 call(args[0], bytes(args[1])[: len(args[1]) // 2])
+            if self.kind == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
             if self.kind == "exit":
                 os._exit(EXIT_CODE)
             raise OSError(getattr(errno, self.kind, errno.ENOSPC), f"{name}: failed on purpose")

@@ -162,7 +162,7 @@ def _counter(path: Path) -> Iterator[mmap.mmap]:
 
 def _inspect(root: Path, written: list[int], toll: Toll) -> None:
     """Open a copy of the replay as a restart does: nothing damaged, every row right, and few missing."""
-    folder = RunPaths(root).replay(0)
+    folder = RunPaths(root).shard(0)
     if not (folder / "replay.json").exists():
         if max(written) >= 0:
             toll.blame("corrupt_reads", f"rows were written and {folder} is no replay")

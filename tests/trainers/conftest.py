@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -106,6 +107,19 @@ class Runs:
 
     def fit(self, *arguments: str, **environ: str) -> Started:
         return self.start("fit", *arguments, **environ)
+
+    def ranks(self, count: int, *arguments: str, **environ: str) -> list[Started]:
+        """Ranks of one run, started apart in one process group; the first leads it and prints the results."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(count), "NODE_RANK": "0"}
+        started: list[Started] = []
+        for rank in map(str, range(count)):
+            group = started[0].pid if started else 0
+            own = {"LOCAL_RANK": rank, "RANK": rank, **environ}
+            started.append(self.start("fit", *arguments, group=group, **common, **own))
+        return started
 
     def start(self, main: str, *arguments: str, group: int = 0, **environ: str) -> Started:
         self._count += 1

@@ -1,6 +1,6 @@
 """Collection: episodes from this rank's environments into this rank's replay, counted over all ranks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -143,6 +143,17 @@ class Collector:
         self._fresh.counters = state["fresh"]
         self._close_open()
         self._count_round()
+
+    def deal_state(self, ranks: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """This rank's state, made of those of another number of ranks: no rank plays an episode's seed again."""
+        number = max(number for rank in ranks for number in rank["next_episode"])
+        fresh = Counters()
+        if self._rank == 0:
+            for rank in ranks:
+                played = Counters()
+                played.counters = rank["fresh"]
+                fresh.add(played.numbers())
+        return {"next_episode": [number] * self._envs, "fresh": fresh.counters}
 
     @property
     def counters(self) -> dict[str, int]:

@@ -11,17 +11,18 @@ from datamodules.storage.budget import memory_budget, rows_of
 from datamodules.windows import Sampler
 from trainers.command import registry
 from trainers.command.registry import BadOption
+from trainers.process.distributed import rank_seed
 from trainers.run_folder.paths import RunPaths
 from worldmodel.spec import EnvSpec
 
 Config = Mapping[str, Any]
 
 
-def build_sampler(config: Config, *, rank: int) -> Sampler:
-    """What chooses this rank's windows."""
-    return registry.make(
-        "datamodules.samplers", config["data"]["sampler"], key="data.sampler", seed=config["seed"] * 1009 + rank
-    )
+def build_sampler(config: Config, *, rank: int, generation: int = 0) -> Sampler:
+    """What chooses this rank's windows; each generation of ranks draws anew."""
+    seed = config["seed"] * 1009 + rank
+    seed = rank_seed(seed, rank, generation=generation) if generation else seed
+    return registry.make("datamodules.samplers", config["data"]["sampler"], key="data.sampler", seed=seed)
 
 
 def across_episodes(config: Config) -> bool:
@@ -39,29 +40,41 @@ def prefetches(config: Config) -> bool:
 
 
 def build_replay(
-    config: Config, spec: EnvSpec, paths: RunPaths, *, rank: int, world_size: int, ranks_here: int = 1
+    config: Config,
+    spec: EnvSpec,
+    paths: RunPaths,
+    *,
+    rank: int,
+    world_size: int,
+    ranks_here: int = 1,
+    generation: int = 0,
 ) -> Replay:
     """This rank's shard of the replay, on disk in the run folder; `ranks_here` ranks share this machine."""
     data = config["data"]
-    longest = spec.episode_decisions + 1
-    share = rows_of(data["capacity"], spec) // world_size
-    if share < 2 * longest * data["envs"]:
-        least = 2 * longest * data["envs"] * world_size
-        raise ValueError(
-            f"data.capacity: expected at least {least} rows (two episodes per environment), got {data['capacity']}"
-        )
     return Replay(
         spec=spec,
-        capacity=share,
+        capacity=shard_capacity(config, spec, ranks=world_size),
         streams=data["envs"],
-        folder=paths.replay(rank),
-        sampler=build_sampler(config, rank=rank),
+        folder=paths.shard(rank, generation=generation),
+        sampler=build_sampler(config, rank=rank, generation=generation),
         flush_rows=data["flush_rows"],
         memory_limit_bytes=memory_budget(data["memory_budget"]) // ranks_here,
         processes=ranks_here,
         damage_limit=data["damage_limit"],
         across_episodes=across_episodes(config),
     )
+
+
+def shard_capacity(config: Config, spec: EnvSpec, *, ranks: int) -> int:
+    """Rows of each rank's shard, which hold two episodes of each environment; a ValueError says how many that are."""
+    data, longest = config["data"], spec.episode_decisions + 1
+    share = rows_of(data["capacity"], spec) // ranks
+    if share < 2 * longest * data["envs"]:
+        least = 2 * longest * data["envs"] * ranks
+        raise ValueError(
+            f"data.capacity: expected at least {least} rows (two episodes per environment), got {data['capacity']}"
+        )
+    return share
 
 
 def build_data(config: Config, replay: Replay, *, world_size: int) -> OnlineData:

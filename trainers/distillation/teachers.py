@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datamodules.storage.shards import current_shards
 from trainers.build.agent import build_trained_agent
 from trainers.command.configuration import BadConfig, override_saved, read_yaml, run_title
 from trainers.command.preflight import check
@@ -38,7 +39,7 @@ class Teacher:
     def replay(self) -> Path | None:
         """What it learned from, where its run folder still has it."""
         folder = self.root / "replay"
-        return folder if any(folder.glob("rank_*/stream_*")) else None
+        return folder if any(current_shards(folder).glob("rank_*/stream_*")) else None
 
 
 def load_teachers(paths: Sequence[str], *, device: str) -> list[Teacher]:

@@ -1,6 +1,6 @@
 """The loop of a run that learns from recorded episodes."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -166,6 +166,10 @@ class OfflineLoop(TrainingLoop):
         """Where the draws of windows stand."""
         return {"recorded": self.recorded.state_dict()}
 
+    def deal_state(self, ranks: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Every rank reads all rows: what was dealt out are the draws, which begin anew."""
+        return self.rank_state()
+
     def restore(self, rank: dict[str, Any]) -> None:
         """Draw on; raises ReplayMismatch where other rows are recorded now."""
         self.recorded.load_state_dict(rank["recorded"])
@@ -214,7 +218,7 @@ def _open(run: TrainingRun, uri: str) -> tuple[Recorded, dict[str, Any]]:
     """Segments at `uri`, or a copy of another format's episodes in the cache, and what is to be said about them."""
     data, length = run.config["data"], run.config["data"]["length"]
     folder, imported = _segments(run, uri)
-    sampler = build_sampler(run.config, rank=run.rank)
+    sampler = build_sampler(run.config, rank=run.rank, generation=run.generation)
     shares = {"holdout": data["validation_share"], "damage_limit": data.get("damage_limit", DAMAGE_LIMIT)}
     across = across_episodes(run.config)
     recorded = Recorded(folder, sampler=sampler, across_episodes=across, **shares)

@@ -1,6 +1,6 @@
 """Algorithm 26: the loop of a run that learns from what it acts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ from datamodules.envs.protocol import Fault
 from datamodules.online import OnlineData
 from datamodules.replay import Replay
 from datamodules.rollout import Episode
+from datamodules.storage.shards import publish_generation, remove_other_shards
 from datamodules.windows import no_window
 from trainers.acting.collect import Collector, damage
 from trainers.acting.collect_async import AsyncCollector
@@ -26,6 +27,7 @@ from trainers.process.distributed import gather_over_ranks, sum_over_ranks
 from trainers.run_folder.paths import record_fault
 from trainers.training.loop import TrainingLoop, fit_normalisers
 from trainers.training.module import WorldModelModule
+from trainers.training.reshard import reshard_replay
 from trainers.training.training_run import TrainingRun
 from worldmodel.interfaces import Batch
 
@@ -166,6 +168,20 @@ class OnlineLoop(TrainingLoop):
         with self.replay.lock:
             return {"collector": self.collector.state_dict(), "replay": self.replay.state_dict()}
 
+    def deal_state(self, ranks: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The replay as it was dealt out when it was opened; see `Collector.deal_state`."""
+        collector = self.collector.deal_state([rank["collector"] for rank in ranks])
+        return {"replay": self.replay.state_dict(), "collector": collector}
+
+    def save(self) -> None:
+        """Write a checkpoint; the shards of another number of ranks go when no checkpoint needs them any more."""
+        super().save()
+        run, replay = self.run, self.run.paths.replay
+        if run.trainer.is_global_zero:
+            publish_generation(replay, run.generation)
+            if run.checkpoint is None or not run.checkpoint.exists():
+                remove_other_shards(replay, run.generation, ranks=run.trainer.world_size)
+
     def restore(self, rank: dict[str, Any]) -> None:
         """The collector's rounds and the replay's rows."""
         decisions = self.collector.decisions
@@ -188,6 +204,8 @@ def make(*, run: TrainingRun) -> OnlineLoop:
     config, stack, data, trainer = run.config, run.stack, run.config["data"], run.trainer
     pool = stack.enter_context(open_pool(config, data["envs"], gpu=run.gpu))
     module = build_module(config, build_agent(config, pool.spec))
+    if run.former_ranks:
+        reshard_replay(run, pool.spec)
     replay = build_replay(
         config,
         pool.spec,
@@ -195,6 +213,7 @@ def make(*, run: TrainingRun) -> OnlineLoop:
         rank=run.rank,
         world_size=trainer.world_size,
         ranks_here=trainer.world_size // trainer.num_nodes,
+        generation=run.generation,
     )
     stack.enter_context(closing(replay))
     batches = build_data(config, replay, world_size=trainer.world_size)

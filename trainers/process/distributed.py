@@ -63,8 +63,9 @@ def mean_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: float(np.mean([rank[name] for rank in gathered if name in rank])) for name in names}
 
 
-def rank_seed(seed: int, rank: int) -> int:
-    """The seed of a rank's own noise: `seed` itself on rank 0, and no rank's is that of another run's rank."""
-    if rank == 0:
+def rank_seed(seed: int, rank: int, *, generation: int = 0) -> int:
+    """The seed of a rank's own noise, no other rank's, run's or generation's; `seed` itself on the first rank of 0."""
+    if rank == generation == 0:
         return seed
-    return int(np.random.SeedSequence([seed, rank]).generate_state(1, np.uint64)[0])
+    entropy = [seed, rank, generation] if generation else [seed, rank]
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])

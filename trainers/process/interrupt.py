@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request that the loop answers at the next safe moment."""
+"""Ctrl-C, SIGTERM and SIGUSR1 as a request that the loop answers at the next safe moment."""
 
 import signal
 import threading
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Interrupted(Exception):
@@ -14,7 +14,10 @@ class Interrupted(Exception):
 
 
 class Interrupt:
-    """Remembers the first signal; a second one of the same kind goes to the handler that was there before."""
+    """Remembers the first signal; a second one of the same kind goes to the handler that was there before.
+
+    A second SIGUSR1 is ignored: schedulers send this notice to many processes, which may pass it on.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -44,8 +47,10 @@ class Interrupt:
 
     def requested(self, sum_over_ranks: Callable[[list[int]], list[int]]) -> bool:
         """Whether any rank was asked to stop: decided by all ranks together, never within the handler."""
-        return sum_over_ranks([int(self.is_set())])[0] > 0
+        asked = sum_over_ranks([int(self.received == number) for number in SIGNALS])
+        self.received = next((number for number, ranks in zip(SIGNALS, asked, strict=True) if ranks), self.received)
+        return any(asked)  # a signal may have come meanwhile, which only this rank knows of
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.received = number
-        signal.signal(number, self._previous[number])
+        signal.signal(number, signal.SIG_IGN if number == signal.SIGUSR1 else self._previous[number])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from trainers.command.configuration import BadConfig, read_yaml
 from trainers.run_folder.conversion import convert_spec
+from trainers.run_folder.paths import in_use
 from worldmodel.spec import EnvSpec
 
 RECORDS = ("config.yaml", "metrics.csv", "results.json")  # one of them makes a folder a run's
@@ -21,6 +22,13 @@ def find_run(path: Path, *, key: str) -> Path:
     newest = max(inside, key=lambda run: run.stat().st_mtime, default=None)
     hint = f"; {len(inside)} runs are in it, the newest is {newest}" if newest else ""
     raise BadConfig(f"{key}: expected a run folder, got {path}{hint}")
+
+
+def newest_run(folder: Path, *, seed: int) -> Path | None:
+    """The run of that seed in a folder that began last and that no process trains in, None where there is none."""
+    begun = sorted(path.parent for path in folder.glob("*/config.yaml"))  # their names begin with the time
+    free = (run for run in reversed(begun) if not in_use(run) and read_yaml(run / "config.yaml")["seed"] == seed)
+    return next(free, None)
 
 
 def data_uri(text: str) -> str:

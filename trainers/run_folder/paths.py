@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from datamodules.storage.durable import write_atomic
+from datamodules.storage.shards import shard_folder
 from worldmodel.errors import UserError
 
 
@@ -21,17 +22,18 @@ class RunPaths:
     """The parts of one run folder.
 
     config: the resolved configuration. checkpoints: folder of checkpoints. videos: folder of films and pictures.
-    faults: what went wrong in environments, with the tracebacks of their own code.
+    replay: folder of the ranks' shards. faults: what went wrong in environments, with the tracebacks of their own code.
     """
 
     def __init__(self, root: Path) -> None:
         self.root, self.config = root, root / "config.yaml"
         self.checkpoints, self.videos = root / "checkpoints", root / "videos"
+        self.replay = root / "replay"
         self.faults = root / "faults.log"
 
-    def replay(self, rank: int) -> Path:
+    def shard(self, rank: int, *, generation: int = 0) -> Path:
         """Folder of a rank's replay shard."""
-        return self.root / "replay" / f"rank_{rank:02d}"
+        return shard_folder(self.replay, rank, generation=generation)
 
     def checkpoint(self, progress: int) -> Path:
         """A checkpoint's folder, by updates plus env_steps (updates alone where nothing is collected).
@@ -44,7 +46,7 @@ class RunPaths:
         """Make the folder and its parents; raises RunFolderReadOnly."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            probe = self.root / ".writable"
+            probe = self.root / f".writable_{os.getpid()}"  # several ranks look at once
             probe.write_bytes(b"")
             probe.unlink()
         except OSError as error:

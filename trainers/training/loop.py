@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -105,6 +105,10 @@ class TrainingLoop(pl.Callback):
     def restore(self, rank: dict[str, Any]) -> None:
         """Continue from this rank's state."""
 
+    @abstractmethod
+    def deal_state(self, ranks: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """This rank's state, made of the states of another number of ranks."""
+
     @property
     def finished(self) -> bool:
         """Whether the run came to the end that its configuration sets."""
@@ -137,6 +141,7 @@ class TrainingLoop(pl.Callback):
         try:
             yield from self.algorithm()
         except Interrupted:
+            self.run.interrupt.requested(sum_over_ranks)  # so that all know which signal it was
             # what began after the last checkpoint is not saved: it is there that the run continues
             self._saved = self._position_of_save()
             self.run.progress.print(f"stopped; python -m trainers.fit resume={self.run.paths.root} continues")
@@ -288,6 +293,7 @@ class TrainingLoop(pl.Callback):
             "next_evaluation": self.next_evaluation,
             "updates": self.updates_done,
             "final_returns": self.final_returns,
+            "generation": self.run.generation,
             "ranks": gather_over_ranks(rank),
         }
 
@@ -301,15 +307,15 @@ class TrainingLoop(pl.Callback):
     def _continue(self, state: dict[str, Any]) -> None:
         trainer = self.run.trainer
         self._saved = self._position_of_save()
-        if len(state["ranks"]) != trainer.world_size:
-            raise ValueError(
-                f"resume: expected {len(state['ranks'])} ranks as in the checkpoint, got {trainer.world_size}"
-            )
-        rank = state["ranks"][trainer.global_rank]
+        former = self.run.former_ranks
+        rank = self.deal_state(former) if former else state["ranks"][trainer.global_rank]
         self.restore(rank)
         for logger in trainer.loggers:
             if isinstance(logger, CSVMetrics):  # rows after the checkpoint will be written again
                 logger.rewind(updates=state["updates"], env_steps=self.counters["env_steps"])
+        if former:
+            torch.manual_seed(rank_seed(self.run.config["seed"], self.run.rank, generation=self.run.generation))
+            return
         torch.set_rng_state(rank["torch_rng"])
         if rank["cuda_rng"] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(rank["cuda_rng"])

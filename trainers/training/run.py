@@ -12,7 +12,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from datamodules.envs.errors import EnvError
@@ -22,6 +24,7 @@ from trainers.command import registry
 from trainers.command.configuration import BadConfig, differences, read_yaml, run_title
 from trainers.command.entry import silence_advice
 from trainers.process.interrupt import Interrupt
+from trainers.process.launched import srun_tasks
 from trainers.reporting.page import write_report
 from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
 from trainers.run_folder.loggers import build_loggers, finish
@@ -60,7 +63,8 @@ def train(config: Config, paths: RunPaths) -> dict[str, Any]:
     with ExitStack() as stack:
         stack.enter_context(_run_folder(paths, owner=trainer.is_global_zero))
         checkpoint = _checkpoint(paths, rank=trainer.global_rank) if config["resume"] else None
-        run = TrainingRun(config, paths, trainer, progress, Interrupt(), stack, resumed=checkpoint is not None)
+        before = _ranks_before(checkpoint, ranks=trainer.world_size)
+        run = TrainingRun(config, paths, trainer, progress, Interrupt(), stack, checkpoint, *before)
         with _naming_changes(config, paths):
             loop: TrainingLoop = registry.make("trainers.loops", {"name": config["data"]["name"]}, run=run)
             progress.update(**planned(config, loop.spec))
@@ -144,9 +148,18 @@ def _checkpoint(paths: RunPaths, *, rank: int) -> Path | None:
     if checkpoint is None and any(paths.checkpoints.glob("step_*")):
         raise BadConfig(f"resume: expected an intact checkpoint in {paths.checkpoints}, got damaged ones only")
     if checkpoint is None:
-        shutil.rmtree(paths.replay(rank), ignore_errors=True)
+        shutil.rmtree(paths.shard(rank), ignore_errors=True)
         (paths.root / "metrics.csv").unlink(missing_ok=True)
     return checkpoint
+
+
+def _ranks_before(checkpoint: Path | None, *, ranks: int) -> tuple[int, tuple[dict[str, Any], ...]]:
+    """The run's generation, and the states of the ranks that the checkpoint had where they were not as many."""
+    if checkpoint is None:
+        return 0, ()
+    state = DurableCheckpointIO().load_checkpoint(checkpoint)["callbacks"]["loop"]
+    generation, former = state.get("generation", 0), tuple(state["ranks"])
+    return (generation, ()) if len(former) == ranks else (generation + 1, former)
 
 
 def _trainer(config: Config, paths: RunPaths, progress: RunProgress) -> pl.Trainer:
@@ -161,7 +174,7 @@ def _trainer(config: Config, paths: RunPaths, progress: RunProgress) -> pl.Train
             **flags,
             callbacks=[progress],
             logger=False,
-            plugins=[DurableCheckpointIO(), *_without_slurm()],
+            plugins=[DurableCheckpointIO(), *_cluster()],
             default_root_dir=paths.root,
             enable_checkpointing=False,
             use_distributed_sampler=False,
@@ -170,10 +183,15 @@ def _trainer(config: Config, paths: RunPaths, progress: RunProgress) -> pl.Train
         raise BadConfig(f"trainer: {' '.join(str(error).split())}") from error
 
 
-def _without_slurm() -> list[LightningEnvironment]:
-    """A shell within a SLURM allocation is no task of it: Lightning takes it for one by SLURM_NTASKS alone."""
-    launched = any(name in os.environ for name in ("SLURM_PROCID", "RANK", "LOCAL_RANK"))
-    return [LightningEnvironment()] if "SLURM_NTASKS" in os.environ and not launched else []
+def _cluster() -> list[ClusterEnvironment]:
+    """Who starts the ranks, where Lightning would be wrong about it."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return []
+    if srun_tasks() > 1:
+        # Lightning would save and requeue from within a signal handler
+        return [SLURMEnvironment(auto_requeue=False)]
+    # a shell within an allocation is no task of it: Lightning takes it for one by SLURM_NTASKS alone
+    return [LightningEnvironment()] if "SLURM_NTASKS" in os.environ else []
 
 
 def _threads(trainer: pl.Trainer) -> int:

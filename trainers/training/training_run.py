@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -28,7 +29,9 @@ class TrainingRun:
         progress: what a person sees of the run.
         interrupt: whether a signal asked to stop.
         stack: closes at the end whatever was opened for the run.
-        resumed: whether a checkpoint is about to be loaded.
+        checkpoint: which is about to be loaded.
+        generation: how often the run went on with another number of ranks, this time included.
+        former_ranks: what the checkpoint holds of each rank, where they were more or fewer than now.
     """
 
     config: dict[str, Any]
@@ -37,7 +40,14 @@ class TrainingRun:
     progress: RunProgress
     interrupt: Interrupt
     stack: ExitStack
-    resumed: bool
+    checkpoint: Path | None
+    generation: int = 0
+    former_ranks: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def resumed(self) -> bool:
+        """Whether a checkpoint is about to be loaded."""
+        return self.checkpoint is not None
 
     @property
     def rank(self) -> int:

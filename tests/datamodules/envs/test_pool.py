@@ -290,7 +290,7 @@ def test_no_worker_outlives_its_parent(state):
             parent.kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_workers_leave_the_process_groups_signals_to_their_parent(number):
     # background jobs inherit "ignore", which would make the workers' own handling look right
     before = signal.signal(number, signal.SIG_DFL)

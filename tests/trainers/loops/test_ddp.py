@@ -1,7 +1,6 @@
 import json
 import os
 import signal
-import socket
 
 import numpy as np
 import pytest
@@ -22,16 +21,6 @@ SPEC = EnvSpec(task="toy_point", images={"pixels": (3, 16, 16)}, action_dim=2, a
 
 def checkpoint(folder):
     return DurableCheckpointIO().load_checkpoint(newest(folder / "checkpoints"))
-
-
-def start_apart(runs, *arguments):
-    """Two ranks, started as torchrun would, in one process group."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "NODE_RANK": "0"}
-    first = runs.fit(*arguments, **common, LOCAL_RANK="0", RANK="0")
-    return first, runs.start("fit", *arguments, group=first.pid, **common, LOCAL_RANK="1", RANK="1")
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +83,7 @@ def test_diverged_statistics_are_seen():
 def test_a_signal_ends_both_and_the_run_resumes(runs, toy, trained, tmp_path, gone, number):
     folder = tmp_path / "run"
     endless = ["task.env_steps=100000"] if number == signal.SIGINT else []
-    first, second = start_apart(runs, *toy, *DDP, *MEASURED, f"run_dir={folder}", *endless)
+    first, second = runs.ranks(2, *toy, *DDP, *MEASURED, f"run_dir={folder}", *endless)
     first.wait_for_rows(folder, 2 if endless else 1)
     first.send(number)
     assert first.wait() == 128 + number, first.err.read_text()
@@ -105,7 +94,7 @@ def test_a_signal_ends_both_and_the_run_resumes(runs, toy, trained, tmp_path, go
     assert json.loads((folder / "results.json").read_text())["status"] == "interrupted"
     if endless:
         return
-    first, second = start_apart(runs, f"resume={folder}")
+    first, second = runs.ranks(2, f"resume={folder}")
     assert first.wait() == 0, first.err.read_text()
     assert second.wait() == 0, second.err.read_text()
     ours, theirs = checkpoint(folder), checkpoint(trained[1])
@@ -118,7 +107,7 @@ def test_a_signal_ends_both_and_the_run_resumes(runs, toy, trained, tmp_path, go
 def test_one_rank_killed(runs, toy, tmp_path, gone, lost):
     """The other must not wait for it forever."""
     folder = tmp_path / "run"
-    both = start_apart(runs, *toy, *DDP, f"run_dir={folder}", "task.env_steps=100000")
+    both = runs.ranks(2, *toy, *DDP, f"run_dir={folder}", "task.env_steps=100000")
     both[0].wait_for_rows(folder, 1)
     os.kill(both[lost].pid, signal.SIGKILL)
     assert both[1 - lost].wait() not in (0, None)

@@ -215,7 +215,6 @@ def test_other_parts_than_the_checkpoint_has(refused, finished, tmp_path):
         "policy=none": ("BadConfig: policy: expected backprop as in the run to resume, got None",),
         "data.envs=2": ("data.envs", "expected 1", "got 2"),
         "task.env.size=32": ("task.env.size: expected 16 as in the run to resume, got 32",),
-        "trainer.devices=2": ("trainer.devices: expected 1",),
         "experiment=toy": ("experiment=toy: expected key=value",),
         "data.bacth=3": ("did you mean data.batch",),
     }.items():
