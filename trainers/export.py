@@ -20,7 +20,9 @@ COMMAND = Command(
             "a run folder (its newest intact checkpoint), or a checkpoint", required=True, aliases=("run",)
         ),
         "out": Key("the bundle's folder, which must not exist yet", required=True),
-        "what": Key("planner, policy, or both: then the policy stands in for a late planner", "both"),
+        "what": Key(
+            "planner, policy, or both: then the policy stands in for a late planner; what acts in the run by default"
+        ),
         "task": Key("of a student of several tasks: the one that it is exported for, its name or its number"),
         "format": Key("of the programs: torch, onnx, both with a comma, or none", "torch,onnx"),
         "hz": Key("decisions per second", "20"),

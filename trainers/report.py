@@ -35,6 +35,8 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     from trainers.reporting.run_set import holds_runs
     from trainers.run_folder.find import find_run, is_run
 
+    if not root.exists():
+        raise BadConfig(f"run: expected a run folder or a folder of runs, got {root}, which does not exist")
     if not is_run(root) and holds_runs(root):
         return _report_many(root, own["against"], out)
     if own["against"]:
@@ -51,7 +53,7 @@ def _report_many(root: Path, against: str | None, out: Path | None) -> dict[str,
     from trainers.reporting.sweep_page import write_sweep_report
 
     runs = read_runs(root.absolute())  # as the sweep says it
-    others = read_runs(Path(against).expanduser().absolute()) if against else None
+    others = read_runs(Path(against).expanduser().absolute(), key="against") if against else None
     path = write_sweep_report(runs, against=others, out=out)
     return {"report": str(path), **figures(runs, against=others)}
 

@@ -23,6 +23,9 @@ from trainers.run_folder.records import versions, write_json
 from trainers.run_folder.statistics import iqm, mean_ci95
 from worldmodel.spec import EnvSpec
 
+# keys of a run's own evaluations, and this command's for the same
+INSTEAD = {"evaluation.episodes": "episodes", "evaluation.final_episodes": "episodes", "evaluation.envs": "envs"}
+
 
 def evaluate(
     *,
@@ -40,6 +43,9 @@ def evaluate(
     """
     silence_advice()
     start = time.monotonic()
+    for key, value in (text.lstrip("+").split("=", 1) for text in overrides if "=" in text):
+        if key in INSTEAD:
+            raise BadConfig(f"{key}: expected {INSTEAD[key]}=N, which is this command's name for it, got {key}={value}")
     root, path = find_checkpoint(Path(checkpoint), key="checkpoint")
     config = override_saved(read_yaml(root / "config.yaml"), overrides)
     check(config)

@@ -48,12 +48,14 @@ def record(
     count, first_seed = whole_number("episodes", episodes), whole_number("seed", seed, least=0)
     width = min(count, whole_number("envs", envs))
     config, checkpoint = _configuration(model, overrides)
+    if checkpoint is not None and policy != "checkpoint":
+        config["agent"]["act_with"] = policy
     check(config)
     require_new(out)
     with ExitStack() as stack:
         pool = stack.enter_context(open_pool(config, width))
         # what does not fit is refused before anything is created
-        agent = None if checkpoint is None else _agent(config, pool, checkpoint, policy, device)
+        agent = None if checkpoint is None else _agent(config, pool, checkpoint, device)
         writer = stack.enter_context(closing(open_writer(out, pool.spec)))
         acts = {} if agent is None else {"act_with": config["agent"]["act_with"]}
         recorder = Recorder(writer, out)
@@ -125,9 +127,7 @@ def _policy(pool: Pool, agent: Acts | None, seeds: Sequence[int], clock: Clock) 
     return AgentPolicy(agent, generators=[torch.Generator().manual_seed(seed) for seed in seeds], clock=clock)
 
 
-def _agent(config: dict[str, Any], pool: Pool, checkpoint: Path, policy: str, device: str) -> Acts:
-    if policy != "checkpoint":
-        config["agent"]["act_with"] = policy
+def _agent(config: dict[str, Any], pool: Pool, checkpoint: Path, device: str) -> Acts:
     require_task_fits(checkpoint.resolve().parent.parent, pool.spec, key="model")
     return build_trained(config, pool.spec, checkpoint).to(torch.device(device))
 

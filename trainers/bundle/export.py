@@ -17,6 +17,7 @@ from trainers.bundle.programs import Program, programs_of, record, require_forma
 from trainers.bundle.recorded_rows import Row, newest_rows, recorded_rows
 from trainers.bundle.students import can_predict, in_task, require_policy, slim_student
 from trainers.command.configuration import BadConfig, finite_number, override_saved, read_yaml, whole_number
+from trainers.command.preflight import check
 from trainers.deployment.surprise import calibrated_limit
 from trainers.reporting.tables import show_facts
 from trainers.run_folder.checkpoint import DurableCheckpointIO
@@ -34,11 +35,12 @@ def export(*, checkpoint: str, out: str, overrides: list[str], **own: Any) -> di
     folder = Path(out).expanduser()
     require_free(folder)
     formats, what, tolerance = require_formats(own["format"]), own["what"], finite_number("tolerance", own["tolerance"])
-    if what not in WHAT:
+    if what not in (None, *WHAT):
         raise BadConfig(f"what: expected one of {', '.join(WHAT)}, got {what!r}")
     count, alarm_rows = (whole_number(key, own[key], least=least) for key, least in (("frames", 1), ("alarm_rows", 0)))
     root, path = find_checkpoint(Path(checkpoint), key="checkpoint")
     config = override_saved(read_yaml(root / "config.yaml"), overrides)
+    check(config)
     env = read_spec(root, key="checkpoint")
     recorded_in: Path | None = root
     if is_student(config):
@@ -50,6 +52,8 @@ def export(*, checkpoint: str, out: str, overrides: list[str], **own: Any) -> di
         if what == "policy":
             raise BadConfig("what: expected planner, since the run learned no policy, got policy")
         what = "planner"
+    elif what is None:
+        what = "policy" if config["agent"]["act_with"] == "actor" else "both"
     control = _control(env, own)
     config = _acting(config, what)
     agent = _slim(config, control, path)
@@ -81,7 +85,7 @@ def export(*, checkpoint: str, out: str, overrides: list[str], **own: Any) -> di
 def _acting(config: dict[str, Any], what: str) -> dict[str, Any]:
     """What of a configuration acting needs: no decoder, no paths, no parts of a user's own."""
     chosen = {name: config[name] for name in GROUPS} | {"objective": {"name": "none"}}
-    act_with = {"policy": "actor", "planner": "planner"}.get(what, config["agent"]["act_with"])
+    act_with = "actor" if what == "policy" else "planner"
     chosen["agent"] = {**chosen["agent"], "act_with": act_with}
     return json.loads(json.dumps(chosen))  # type: ignore[no-any-return]
 
@@ -95,7 +99,7 @@ def _slim(config: dict[str, Any], control: ControlSpec, checkpoint: Path) -> Act
     return rebuild(config, control, {name: w for name, w in state.items() if not name.startswith(learning)})
 
 
-def _control(env: EnvSpec, own: dict[str, str]) -> ControlSpec:
+def _control(env: EnvSpec, own: dict[str, Any]) -> ControlSpec:
     size = 1 if env.discrete else env.action_dim
     numbers = {key: finite_number(key, own[key]) for key in ("hz", "action_latency_s", "observation_age_s")}
     counts = ("missing", "plan_age", "faults", "frozen")

@@ -15,7 +15,7 @@ from worldmodel.agents.student_in_task import StudentInTask
 from worldmodel.spec import EnvSpec
 
 
-def require_policy(what: str) -> str:
+def require_policy(what: str | None) -> str:
     """What of a student acts; raises BadConfig where a planner is asked for."""
     if what == "planner":
         raise BadConfig("what: expected policy, since a student has no planner, got planner")

@@ -90,6 +90,7 @@ def check(config: Mapping[str, Any]) -> None:
         _require(config, key, "visual options by name, such as {grayscale: {}}", _are_options)
     _check_steps(config)
     _check_source(config)
+    _check_acting(config)
     _check_finite(config)
 
 
@@ -119,6 +120,22 @@ def _check_source(config: Mapping[str, Any]) -> None:
         raise BadConfig("task: expected task=NAME to act in for data.evaluate=true, the model knows recordings alone")
     if kind == "imagined" and _mapping(config, "policy").get("name") is None:
         raise BadConfig("policy: expected one to learn, such as policy=backprop, got none")
+
+
+def _check_acting(config: Mapping[str, Any]) -> None:
+    """What is to act must be there: a student has its policy alone, and an actor has no plan to go on with."""
+    agent, policy = _mapping(config, "agent"), _mapping(config, "policy").get("name")
+    acts = agent.get("act_with")
+    if agent.get("name") == "student":
+        for group in ("planner", "policy", "dynamics"):
+            if (name := _mapping(config, group).get("name")) is not None:
+                raise BadConfig(f"{group}: expected none, since a student has a policy of its own alone, got {name}")
+        if acts != "actor":
+            raise BadConfig(f"agent.act_with: expected actor, since a student has no planner, got {acts}")
+    elif acts == "actor" and policy is None:
+        raise BadConfig("agent.act_with: expected planner, or a policy beside policy=none, got actor")
+    elif acts == "actor" and agent.get("replan", 1) != 1:
+        raise BadConfig(f"agent.replan: expected 1, since an actor has no plan to go on with, got {agent['replan']}")
 
 
 def _check_finite(tree: Any, key: str = "") -> None:

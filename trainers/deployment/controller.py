@@ -93,7 +93,8 @@ class Controller:
         self._reserve_s = self._warm_up()
         self._planner = self._start_planner(planner, folder)
         self._goal: Latent | None = None
-        self._seed, self.stopped, self._faults, self.telemetry = seed, False, 0, Telemetry()
+        self._seed, self.stopped, self._faults = seed, False, 0
+        self.telemetry = Telemetry(first="policy" if self.bundle.what == "policy" else "plan")
         self.reset()
 
     def reset(self) -> None:

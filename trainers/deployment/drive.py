@@ -61,6 +61,7 @@ def drive(*, bundle: str, env: str, overrides: Sequence[str], **own: str | None)
         make = _remote(own["server"], control, hz) if own["server"] else None
         options: dict[str, Any] = {"hz": hz, "budget_s": budget_s, "planner": own["planner"], "seed": seed}
         driver: Any = make() if make else Controller(bundle, **options)
+        driver.telemetry.first = "policy" if read.what == "policy" else "plan"
         with driver:
             timing = {"period_s": 1 / hz, "budget_s": max(budget_s, TAKEN / hz)}
             played = [

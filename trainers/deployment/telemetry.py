@@ -17,9 +17,13 @@ QUANTILES = {"p50_ms": 50.0, "p99_ms": 99.0, "p999_ms": 99.9}
 
 
 class Telemetry:
-    """The statuses of all decisions, the newest of them in full."""
+    """The statuses of all decisions, the newest of them in full.
 
-    def __init__(self) -> None:
+    first: the source that others stand in for, "policy" where the policy acts alone.
+    """
+
+    def __init__(self, *, first: str = "plan") -> None:
+        self.first = first
         self._rows: deque[Status] = deque(maxlen=KEPT)
         self.counts: Counter[str] = Counter()
 
@@ -45,7 +49,7 @@ class Telemetry:
         errors = errors[np.isfinite(errors)]
         return {
             **{key: self.counts[key] for key in ("decisions", "late", "missing", "limited", "alarms")},
-            "fallbacks": sum(self.counts[source] for source in SOURCES[1:]),
+            "fallbacks": sum(self.counts[source] for source in SOURCES[SOURCES.index(self.first) + 1 :]),
             "sources": {source: self.counts[source] for source in SOURCES},
             **{name: round(float(np.percentile(ms, q)), 3) for name, q in QUANTILES.items()},
             "prediction_error": round(float(np.median(errors)), 5) if len(errors) else None,

@@ -15,7 +15,7 @@ from trainers.run_folder.statistics import mean_ci95
 from worldmodel.interfaces import Acts
 
 WARM_UP, TIMED = 5, 40  # decisions
-COLUMNS = ("task", "policy", "return", "ci95_low", "ci95_high", "share", "decision_ms", "parameters")
+COLUMNS = ("task", "policy", "acts_with", "return", "ci95_low", "ci95_high", "share", "decision_ms", "parameters")
 
 
 def parameters(agent: nn.Module) -> int:

@@ -23,6 +23,7 @@ from trainers.reporting.page import write_report
 from trainers.run_folder.find import require_task_fits
 from trainers.run_folder.paths import RunPaths
 from trainers.run_folder.records import write_json, write_records
+from trainers.run_folder.statistics import mean_ci95
 
 
 def distill(options: Options, root: Path, *, resumed: bool) -> dict[str, Any]:
@@ -85,14 +86,17 @@ def _finish(dagger: Dagger, config: dict[str, Any]) -> dict[str, Any]:
         best, episode = progress.teacher_returns[task], dagger.labels[task].episodes[-1]
         times = decision_ms([teacher.agent, student], episode, device=dagger.options.device)
         sizes, both = [parameters(teacher.agent), parameters(student)], [best, evaluation.returns]
-        for policy, returns, ms, size in zip(("teacher", "student"), both, times, sizes, strict=True):
+        names = (("teacher", teacher.acts_with), ("student", "actor"))
+        for (policy, acts_with), returns, ms, size in zip(names, both, times, sizes, strict=True):
             row = row_of(returns, best=best, ms=ms, parameters=size)
-            rows.append({"task": teacher.name, "policy": policy, **row})
+            rows.append({"task": teacher.name, "policy": policy, "acts_with": acts_with, **row})
     student.task = 0
     dagger.say(table(rows, dagger.paths.root))
     results = _results(dagger, rows)
-    for folder in folders:
-        write_json(folder.root / "results.json", {**results, "run_dir": str(folder.root)})
+    for folder, teacher, evaluation in zip(folders, dagger.teachers, dagger.evaluations, strict=True):
+        own: dict[str, Any] = {"task": teacher.spec.task, "return_mean": evaluation.return_mean}
+        own |= {"return_ci95": mean_ci95(evaluation.returns), "returns": evaluation.returns}
+        write_json(folder.root / "results.json", {**results, **own, "run_dir": str(folder.root)})
     return {**results, "report": str(write_report(dagger.paths.root))}
 
 
@@ -112,6 +116,7 @@ def _results(dagger: Dagger, rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "task": names if several else names[0],
         "status": "finished",
+        "teacher": of("teacher", "acts_with"),
         "teacher_return": of("teacher", "return"),
         "teacher_ci95": of("teacher", "ci95_low", "ci95_high"),
         "student_return": of("student", "return"),

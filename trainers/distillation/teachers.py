@@ -36,6 +36,11 @@ class Teacher:
     agent: LatentMPC
 
     @property
+    def acts_with(self) -> str:
+        """The planner that labels and is evaluated, whatever acts in its run."""
+        return f"planner={self.config['planner']['name']}"
+
+    @property
     def replay(self) -> Path | None:
         """What it learned from, where its run folder still has it."""
         folder = self.root / "replay"
@@ -49,10 +54,12 @@ def load_teachers(paths: Sequence[str], *, device: str) -> list[Teacher]:
     parts = list(dict.fromkeys(folder for config in saved for folder in config.get("parts") or []))
     teachers: list[Teacher] = []
     for (root, checkpoint), own in zip(found, saved, strict=True):
-        config = override_saved(own, [f"parts={json.dumps(parts)}"])
-        check(config)
-        if config["agent"]["name"] == "student":
+        if own["agent"]["name"] == "student":
             raise BadConfig(f"checkpoint: expected agents that plan, got the student {root}")
+        config = override_saved(own, [f"parts={json.dumps(parts)}"])
+        # labels are of a planner that plans at every decision: so is what they are compared with
+        config = config | {"agent": {**config["agent"], "act_with": "planner", "replan": 1}}
+        check(config)
         if config["task"]["source"] is None:
             raise BadConfig(
                 f"checkpoint: expected a run with a task to act in, got {root}, which knows recordings alone"

@@ -64,6 +64,7 @@ def _page(run: Run) -> str:
         held_out=_held_out(run),
         imagined=_pictures(run, "open_loop"),
         episodes=_pictures(run, "evaluation"),
+        acted=_acted(run),
         return_gap=_return_gap(run),
         losses=_small_charts(run, "loss/"),
         uncertainty=_small_charts(run, "model/") + _small_charts(run, "reward/"),
@@ -221,7 +222,19 @@ def _held_out(run: Run) -> dict[str, Any] | None:
     return {"what": what, "chart": chart, "rows": [row for row in rows if any(row[1:])]}
 
 
+def _acted(run: Run) -> str:
+    """Who is in the films and in the returns."""
+    agent, planner = (run.config.get(key) for key in ("agent", "planner"))
+    agent, planner = (part if isinstance(part, Mapping) else {} for part in (agent, planner))
+    if agent.get("name") == "student":
+        return "The student"
+    name = planner.get("name")
+    return "The actor" if agent.get("act_with") == "actor" else f"The planner ({name})" if name else "The planner"
+
+
 def _return_gap(run: Run) -> Markup:
+    if not _acted(run).startswith("The planner"):
+        return Markup()  # nothing was planned
     names = (("predicted", "plan/predicted_return", "second"), ("realised", "plan/realised_return", "run"))
     series = [Series(label, *thin(*run.series(name)), colour) for label, name, colour in names]
     return _chart(series, title="predicted and realised return of plans", height=3.0, x_label=run.axis)

@@ -121,14 +121,15 @@ def holds_runs(root: Path) -> bool:
     return (root / FILE).is_file() or next(_run_folders(root), None) is not None
 
 
-def read_runs(root: Path) -> RunSet:
+def read_runs(root: Path, *, key: str = "run") -> RunSet:
     """Every run of a sweep, or every run folder in `root`, whatever state it is in; raises BadConfig where is none."""
     records = read_sweep(root)
     if records:
         return RunSet(root, tuple(_of_sweep(root / name, record) for name, record in records.items()))
     found = [(folder, _config(folder)) for folder in sorted(_run_folders(root))]
     if not found:
-        raise BadConfig(f"run: expected a run folder or a folder of runs, got {root}")
+        gone = "" if root.is_dir() else ", which is no folder"
+        raise BadConfig(f"{key}: expected a folder of runs, got {root}{gone}")
     names = _variant_names([config for _, config in found])
     runs = [_read(folder, root, config) for folder, config in found]
     return RunSet(root, tuple(replace(run, variant=name) for run, name in zip(runs, names, strict=True)))
@@ -165,7 +166,8 @@ def _read(folder: Path, root: Path, config: Mapping[str, Any]) -> RunResult:
 def _facts(folder: Path) -> dict[str, Any]:
     """What a run folder says of itself, without its configuration, which takes long to read."""
     results, spec, versions = (read_json(folder / f"{name}.json") for name in ("results", "spec", "versions"))
-    mean, returns, repeat = results.get("return_mean"), results.get("returns"), spec.get("action_repeat")
+    returns, repeat = results.get("returns"), spec.get("action_repeat")
+    mean = results.get("return_mean", results.get("student_return"))  # students of the past have the second alone
     return {
         "task": str(results.get("task") or spec.get("task") or ""),
         "state": "finished" if results.get("status") == "finished" else "unfinished",

@@ -275,7 +275,9 @@ class LatentMPC(Model):
     def _decide(self, latent: Tensor, warm: Tensor, generator: Noise) -> tuple[Tensor, Tensor, Tensor]:
         simulator = self.simulator()
         if self.act_with == "actor" and self.policy is not None:
-            return self.policy.actor.mode(latent), warm, simulator.value(latent)
+            known = self.policy.planning_value is not None
+            value = simulator.value(latent) if known else latent.new_full((len(latent),), torch.nan)
+            return self.policy.actor.mode(latent), warm, value
         plan = self.planner.plan(simulator, latent, warm=warm, generator=generator)
         return plan.action, plan.mean, plan.value
 

@@ -10,6 +10,7 @@ import torch
 
 from trainers import collect_data, distill, drive, evaluate, export, fit, load_agent, report
 from trainers.distillation import dagger
+from trainers.reporting.run_set import read_runs
 from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
 from trainers.run_folder.read_metrics import read_metrics
 
@@ -45,6 +46,8 @@ def test_results(student, finished):
     metrics = read_metrics(root / "metrics.csv")
     assert len(metrics["held_out/student"]) == 2 and np.isfinite(metrics["held_out/student"]).all()
     assert metrics["eval/return_mean"][-1] == pytest.approx(results["student_return"], rel=1e-6)
+    assert results["teacher"] == "planner=cem"
+    assert read_runs(root.parent).runs[0].return_mean == pytest.approx(results["student_return"])
     lines = (root / "distillation.csv").read_text().splitlines()
     assert [line.split(",")[:2] for line in lines[1:]] == [["toy_point", "teacher"], ["toy_point", "student"]]
 
@@ -74,6 +77,7 @@ def test_other_commands_take_the_student(student, tmp_path):
     assert json.loads((tmp_path / "bundle" / "parity.json").read_text())["frames"] == "recorded"  # by its teacher
     short = ["task.env.episode_steps=20", "hz=10", f"out={tmp_path / 'driven'}"]
     driven = drive.main([str(tmp_path / "bundle"), "env=toy_point", *short])
+    assert driven["fallbacks"] == driven["sources"]["safe"] + driven["sources"]["stopped"]  # its policy is none
     assert driven["faults"] == 0 and driven["sources"]["policy"] > 10  # a busy machine misses some
 
 
