@@ -111,7 +111,8 @@ def folder(tmp_path):
 @pytest.mark.parametrize("main", [report.main, evaluate.main])
 def test_what_is_no_run_is_one_line_and_gets_no_file(main, refused, folder):
     runs = folder.parents[1]
-    assert f"expected a run folder, got {runs / 'nope'}" in refused(main, str(runs / "nope"))
+    wanted = "a run folder or a folder of runs" if main is report.main else "a run folder"
+    assert f"expected {wanted}, got {runs / 'nope'}" in refused(main, str(runs / "nope"))
     if main is evaluate.main:  # of a folder of runs there is a report, but no agent
         line = refused(main, str(runs))
         assert f"got {runs}; 1 runs are in it, the newest is {folder}" in line and "\n" not in line

@@ -62,6 +62,7 @@ def test_torchrun_on_two_machines(runs, toy, tmp_path, gone):
 
 
 @pytest.mark.parametrize("known", [True, False])
+@pytest.mark.slow
 def test_slurm_requeues_a_job_whose_time_is_up(runs, toy, tmp_path, gone, known):
     """SIGUSR1 reaches every process of the job; the run is saved, the job is requeued, and goes on."""
     folder, bin_folder = tmp_path / "run", tmp_path / "bin"

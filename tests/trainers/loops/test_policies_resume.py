@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from tests.trainers.loops.test_ddp import DDP, start_apart
+from tests.trainers.loops.test_ddp import DDP
 from tests.trainers.loops.test_resume import checkpoint, curves, differences
 from trainers.build.agent import build_agent
 from trainers.build.module import build_module
@@ -49,7 +49,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(runs, toy, tmp_path, policy):
 def test_two_ranks_go_on_with_the_same(runs, toy, tmp_path, policy):
     """Else they would refuse to save: what is saved is compared first."""
     chosen, kept = SETTINGS[policy]
-    first, second = start_apart(runs, *toy, *chosen, *DDP, f"run_dir={tmp_path / 'run'}")
+    first, second = runs.ranks(2, *toy, *chosen, *DDP, f"run_dir={tmp_path / 'run'}")
     assert first.wait() == 0, first.err.read_text()
     assert second.wait() == 0, second.err.read_text()
     assert checkpoint(tmp_path / "run")["state_dict"][f"agent.policy.{kept}"].abs().max() > 0
