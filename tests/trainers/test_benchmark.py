@@ -41,8 +41,8 @@ def test_planet_shapes_have_planet_s_size() -> None:
 
 
 def test_an_unknown_benchmark_names_the_known_ones() -> None:
-    with pytest.raises(BadArguments, match=r"expected one of act,.*env.*update.*got 'speed'"):
-        benchmark.main(["speed"])
+    with pytest.raises(BadArguments, match=r"expected one of act,.*env.*update.*got 'velocity'"):
+        benchmark.main(["velocity"])
 
 
 def test_an_unknown_dynamics_names_the_known_ones(tmp_path) -> None:

@@ -8,15 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from datamodules.envs.protocol import Step
 from datamodules.prefetch import Feed
-from datamodules.replay import Replay
-from trainers.benchmarks.shared.timing import synthetic_spec, training_step
+from trainers.benchmarks.shared.timing import filled_replay, synthetic_spec, training_step
 from trainers.build.agent import build_agent
 from trainers.build.module import build_module
 from trainers.command.configuration import load_config
 from worldmodel.interfaces import Batch
-from worldmodel.spec import EnvSpec
 
 OPTIONS = {"repeats": 30, "rows": 20_000}
 
@@ -28,7 +25,7 @@ def measure(overrides: list[str], *, repeats: int, rows: int) -> dict[str, Any]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module = build_module(config, build_agent(config, spec).to(device))
     update = training_step(config, module, device)
-    replay = _filled(spec, rows)
+    replay = filled_replay(spec, rows)
     seconds = np.zeros((2, 2, repeats + 3))
     feeds = [Feed(replay, batch=data["batch"], length=data["length"]) for _ in range(2)]
     with closing(feeds[0]), closing(feeds[1]):
@@ -56,11 +53,3 @@ def _turn(feed: Feed, update: Callable[[Batch], None], device: torch.device, *, 
     ready = time.perf_counter()
     update(batch)
     return ready - start, time.perf_counter() - ready
-
-
-def _filled(spec: EnvSpec, rows: int) -> Replay:
-    replay = Replay(spec=spec, capacity=rows)
-    frame, still = np.random.default_rng(0).integers(0, 256, spec.pixels, np.uint8), np.zeros(1, np.float32)
-    for t in range(rows):
-        replay.append(0, Step({"pixels": frame}, 0.0, t % 500 == 0, t % 500 == 499, False, 1), still)
-    return replay

@@ -11,7 +11,7 @@ from datamodules.storage.budget import parse_bytes
 from datamodules.storage.rows import row_bytes
 from datamodules.storage.segment_writer import SegmentWriter
 from datamodules.trajectory import Trajectory
-from trainers.benchmarks.shared.timing import alternate, median_ms
+from trainers.benchmarks.shared.timing import alternate, contiguous_gather, median_ms
 from trainers.command.configuration import BadConfig
 from worldmodel.spec import EnvSpec
 
@@ -45,13 +45,8 @@ def _episode(seed: int, rows: int) -> Trajectory:
 
 
 def _time(replay: Replay, rows: int, repeats: int) -> dict[str, float]:
-    frames = np.random.default_rng(1).integers(0, 256, (rows, 3 * 64 * 64), np.uint8)
-    starts = np.random.default_rng(2).integers(0, rows - SIDE, (repeats + 3, SIDE))
-
-    def gather(k: int) -> None:
-        np.concatenate([frames[s : s + SIDE] for s in starts[k]])
-
-    ours, theirs = alternate(lambda k: replay.sample(SIDE, SIDE), gather, repeats)
+    gather = contiguous_gather(SPEC, rows, SIDE, SIDE)
+    ours, theirs = alternate(lambda _: replay.sample(SIDE, SIDE), lambda _: gather(), repeats)
     return {
         "batch_ms": median_ms(ours),
         "gather_ms": median_ms(theirs),

@@ -96,7 +96,7 @@ class WorldModelModule(pl.LightningModule):
             for rows in self.samples().values():
                 broadcast_from_rank_zero(rows)
         self.updates += 1
-        self._accumulate(loss.metrics, norms)
+        self.accumulate(loss.metrics, norms)
         return {"error": loss.error}
 
     def running_statistics(self) -> dict[str, Tensor]:
@@ -176,7 +176,8 @@ class WorldModelModule(pl.LightningModule):
         if int(self._skips[2]) >= self.patience:
             raise NonFiniteTraining(f"gradients were not finite in {self.patience} updates in a row: lower the rates")
 
-    def _accumulate(self, metrics: Mapping[str, Tensor], norms: list[Tensor]) -> None:
+    def accumulate(self, metrics: Mapping[str, Tensor], norms: list[Tensor]) -> None:
+        """Add an update's metrics and gradient norms to what `drain_metrics` takes the means of."""
         named = {
             **metrics,
             **{f"grad_norm/{name}": n for name, n in zip(self.parameter_groups(), norms, strict=True)},

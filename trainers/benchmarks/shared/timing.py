@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from datamodules.envs.protocol import Step
+from datamodules.observation import empty, image_bytes
+from datamodules.replay import Replay
 from trainers.training.module import WorldModelModule
 from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec
@@ -64,3 +67,24 @@ def random_batch(spec: EnvSpec, batch: int, length: int) -> Batch:
         is_last=flags,
         is_terminal=flags,
     )
+
+
+def filled_replay(spec: EnvSpec, rows: int) -> Replay:
+    """A replay in memory of `rows` rows of noise, 500 an episode."""
+    replay = Replay(spec=spec, capacity=rows)
+    rng, still = np.random.default_rng(0), np.zeros(spec.action_dim, np.float32)
+    noise = {name: rng.integers(0, 256, shape, np.uint8) for name, shape in spec.images.items()}
+    for t in range(rows):
+        replay.append(0, Step(empty(spec) | noise, 0.0, t % 500 == 0, t % 500 == 499, False, 1), still)
+    return replay
+
+
+def contiguous_gather(spec: EnvSpec, rows: int, batch: int, length: int) -> Callable[[], Any]:
+    """A copy of `batch` random windows of contiguous images: the fewest bytes that a replay could move."""
+    rng = np.random.default_rng(1)
+    frames = rng.integers(0, 256, (rows, image_bytes(spec)), np.uint8)
+
+    def gather() -> Any:
+        return np.concatenate([frames[s : s + length] for s in rng.integers(0, rows - length, batch)])
+
+    return gather
