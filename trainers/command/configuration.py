@@ -26,9 +26,9 @@ SUITE_TASKS = Path(__file__).resolve().parents[1] / "data" / "suite_tasks.txt"
 OPEN = ("task.visuals", "evaluation.visuals", "task.env.kwargs", "data.sampler")
 # paths and addresses: any text, whatever it means to the grammar of overrides
 PLAIN = ("data.uri", "data.model", "data.cache", "run_dir", "resume")
-# groups that a run's configuration may lack: experiments change others, a decoder is the agent's, and runs of the past
-# had no choice of an objective
-ELSEWHERE = {"experiment", "decoder", "objective"}
+# groups that a run's configuration may lack: experiments and sizes change others, a decoder is the agent's, and runs of
+# the past had no choice of an objective
+ELSEWHERE = {"experiment", "size", "decoder", "objective"}
 # task files that leave open which: task=gym:CartPole-v1 says it
 TASK_KINDS = ("dmc", "gym", "vector")
 

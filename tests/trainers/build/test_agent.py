@@ -51,6 +51,22 @@ def module_of(config, **options):
     return module
 
 
+@pytest.mark.parametrize(("size", "parameters"), [("cpu", 0.92e6), ("small", 6.9e6), ("base", 30.6e6)])
+def test_sizes_have_the_parameters_that_their_files_name(size, parameters):
+    spec = replace(SPEC, images={"pixels": (3, 64, 64)}, action_dim=6, terminates=False)
+    agent = build_agent(load_config([f"size={size}", "task=walker_walk"]), spec)
+    trained = (weight for group in agent.parameter_groups().values() for weight in group)
+    assert sum(weight.numel() for weight in trained) == pytest.approx(parameters, rel=0.02)
+
+
+def test_experiments_override_sizes_and_the_command_line_both():
+    config = load_config(["size=base", "experiment=suite_pixels", "task=cartpole_swingup", "policy.starts=64"])
+    assert config["task"]["env"]["action_repeat"] == 2 and config["data"]["update_ratio"] == 1.0
+    assert (config["policy"]["starts"], config["policy"]["horizon"]) == (64, 15)
+    assert load_config(["size=base", "experiment=toy"])["data"]["batch"] == 16
+    assert load_config([]) == load_config(["size=cpu"])
+
+
 @pytest.mark.parametrize(
     ("terminates", "chosen", "learned"),
     [
