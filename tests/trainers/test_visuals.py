@@ -10,7 +10,7 @@ from trainers import evaluate, fit
 from trainers.build.environments import open_evaluation_pool, open_pool, require_evaluation
 from trainers.command.configuration import BadConfig, load_config, override_saved
 from trainers.command.preflight import check
-from trainers.run_folder.video import newest_image
+from trainers.run_folder.video import newest_image, side_by_side
 from worldmodel.spec import EnvSpec
 
 STACKED = ("task.visuals.grayscale={}", "task.visuals.frame_stack.count=2")
@@ -54,6 +54,15 @@ def test_evaluation_may_see_other_frames_of_the_same_shape():
             require_evaluation(config, pool.spec)
         config["evaluation"]["visuals"] = None
         require_evaluation(config, spec_of(1))
+
+
+def test_films_show_all_images_side_by_side_and_enlarge_the_smaller():
+    front = torch.arange(2 * 3 * 4 * 6, dtype=torch.uint8).view(2, 3, 4, 6)
+    wrist = torch.arange(2 * 3 * 2 * 2, dtype=torch.uint8).view(2, 3, 2, 2)
+    both = side_by_side([front, wrist])
+    assert both.shape == (2, 3, 4, 10) and both[..., :6].equal(front)
+    assert both[..., 6:].equal(wrist.repeat_interleave(2, -1).repeat_interleave(2, -2))
+    assert side_by_side([front]).equal(front)
 
 
 def test_films_show_the_newest_image_in_colour():

@@ -12,6 +12,7 @@ from trainers.run_folder.video import (
     newest_image,
     open_loop_still,
     open_loop_strip,
+    side_by_side,
     write_mp4,
     write_png,
 )
@@ -25,12 +26,12 @@ IMAGINED_ROWS = 25
 
 
 def write_pictures(folder: Path, agent: Acts, evaluation: Evaluation, spec: EnvSpec, *, name: str) -> list[Path]:
-    """A film and a strip of the evaluation's filmed episode, and of what an agent with a model predicts open-loop."""
+    """A film and a strip of the filmed episode, its images side by side; and what an agent with a model predicts."""
     episode = evaluation.filmed
     if episode is None or not spec.images:  # every episode that could be filmed was cut short by a fault
         return []
-    first_image = torch.from_numpy(episode.observation[next(iter(spec.images))])
-    frames = enlarged(newest_image(first_image, spec).numpy())
+    images = [newest_image(torch.from_numpy(episode.observation[image]), spec) for image in spec.images]
+    frames = enlarged(side_by_side(images).numpy())
     fps = max(1.0, min(60.0, spec.episode_decisions / 20))  # a whole episode in 20 s
     paths = [
         write_mp4(folder / f"evaluation_{name}.mp4", frames, fps),

@@ -176,6 +176,15 @@ def newest_image(frames: Tensor, spec: EnvSpec) -> Tensor:
     return image.expand(*image.shape[:-3], 3, -1, -1)
 
 
+def side_by_side(images: Sequence[Tensor]) -> Tensor:
+    """Images [T, 3, h_i, w_i] uint8 as one [T, 3, max h_i, W], smaller ones enlarged without smoothing."""
+    height = max(image.shape[-2] for image in images)
+    sizes = [(height, round(image.shape[-1] * height / image.shape[-2])) for image in images]
+    return torch.cat(
+        [functional.interpolate(i, size, mode="nearest") for i, size in zip(images, sizes, strict=True)], -1
+    )
+
+
 def enlarged(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Images [T, 3, h, w] as [T, H, W, 3], enlarged without smoothing: a pixel stays a pixel."""
     colour = frames.transpose(0, 2, 3, 1)
