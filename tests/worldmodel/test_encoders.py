@@ -1,10 +1,13 @@
-"""Convolutional encoders: the same function as their plain layers."""
+"""Encoders of images: the same function as their plain layers."""
 
 import pytest
 import torch
+from einops import rearrange
+from torch.nn import functional
 from torch.testing import assert_close
 
 from worldmodel.encoders.conv import ConvEncoder
+from worldmodel.encoders.patch_merging import PatchMergingEncoder
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-10)])
@@ -39,3 +42,22 @@ def test_conv_encoder_names() -> None:
 def test_conv_encoder_refuses_small_frames() -> None:
     with pytest.raises(ValueError, match="large enough"):
         ConvEncoder(pixels=(3, 16, 16))
+
+
+def test_patch_merging_is_convolutions_whose_windows_do_not_overlap() -> None:
+    encoder = PatchMergingEncoder(pixels=(3, 32, 16), channels=(5, 7, 9))
+    image = torch.rand(6, 3, 32, 16)
+    orders = ["o (c p q) -> o c p q", "o (p q c) -> o c p q", "o (p q c) -> o c p q"]
+    seen = image
+    for layer, side, order in zip([encoder.stem, *encoder.layers], (4, 2, 2), orders, strict=True):
+        weight = rearrange(layer.weight, order, p=side, q=side)
+        seen = functional.silu(functional.conv2d(seen, weight, layer.bias, stride=side))
+    expected = rearrange(seen, "(b t) c h w -> b t (h w c)", b=2)
+    got = encoder(image.view(2, 3, 3, 32, 16))
+    assert got.shape == (2, 3, encoder.embed_dim) == (2, 3, 9 * 2 * 1)
+    assert torch.allclose(got, expected, atol=1e-6)
+
+
+def test_patch_merging_refuses_frames_that_do_not_divide() -> None:
+    with pytest.raises(ValueError, match="multiples of 16, got 24x16"):
+        PatchMergingEncoder(pixels=(3, 24, 16), channels=(4, 4, 4))
