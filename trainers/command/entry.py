@@ -44,16 +44,16 @@ def run(main: Callable[[Sequence[str]], dict[str, Any]], *, usage: str | Callabl
         results = main(arguments)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return _ended("interrupted", 128 + signal.SIGINT)
+        return ended("interrupted", 128 + signal.SIGINT)
     except (UserError, ValueError) as error:
         if os.environ.get("WORLDMODEL_TRACEBACK"):
             traceback.print_exc()
         line = f"{type(error).__name__}: {error}"
         print(line, file=sys.stderr)
-        return _ended("failed", 2, error=line)
+        return ended("failed", 2, error=line)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is said
         traceback.print_exc()
-        return _ended("failed", 1, error=f"{type(error).__name__}: {error}")
+        return ended("failed", 1, error=f"{type(error).__name__}: {error}")
     # another code than 0 from one of the other ranks would make the launcher kill this run's first rank
     if not is_first_rank():
         return 0
@@ -62,7 +62,8 @@ def run(main: Callable[[Sequence[str]], dict[str, Any]], *, usage: str | Callabl
     return int(results.get("exit_code", 0))
 
 
-def _ended(status: str, code: int, **why: str) -> int:
+def ended(status: str, code: int, **why: str) -> int:
+    """Print the last line of a command that has no results, on the first rank; returns its exit code."""
     if is_first_rank():
         print(json.dumps({"status": status, **why, "exit_code": code}), flush=True)
     return code

@@ -36,6 +36,7 @@ ABOVE_ZERO = (
     "data.reset_timeout_s",
     "data.restart_window_s",
     "data.base_std",
+    "trainer.rank_timeout_s",
     "optimizer.grad_clip",
     "optimizer.eps",
 )
@@ -89,6 +90,7 @@ def check(config: Mapping[str, Any]) -> None:
     for key in ("task.visuals", "evaluation.visuals"):
         _require(config, key, "visual options by name, such as {grayscale: {}}", _are_options)
     _check_steps(config)
+    _check_rank_timeout(config)
     _check_source(config)
     _check_acting(config)
     _check_finite(config)
@@ -103,6 +105,15 @@ def _check_steps(config: Mapping[str, Any]) -> None:
         steps = _mapping(config, key).get(name)
         if type(steps) is int and steps >= data["length"]:
             raise BadConfig(f"{key}.{name}: expected less than data.length={data['length']} rows, got {steps}")
+
+
+def _check_rank_timeout(config: Mapping[str, Any]) -> None:
+    """A rank whose environment is started again stands still for a while."""
+    timeout_s, data = _at(config, "trainer.rank_timeout_s"), _mapping(config, "data")
+    longest_s = data.get("step_timeout_s", 0.0) + data.get("reset_timeout_s", 0.0)
+    if timeout_s is not _ABSENT and timeout_s <= longest_s:
+        expected = f"more than data.step_timeout_s + data.reset_timeout_s = {longest_s:g}"
+        raise BadConfig(f"trainer.rank_timeout_s: expected {expected}, got {timeout_s}")
 
 
 def _check_source(config: Mapping[str, Any]) -> None:

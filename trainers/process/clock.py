@@ -22,6 +22,11 @@ class Clock:
         """Seconds since the run began, over every time it was resumed."""
         return self._offset + time.monotonic() - self._start
 
+    @property
+    def booked_at(self) -> float:
+        """When time was booked last: with every decision, batch and update."""
+        return self._mark
+
     def begin(self) -> None:
         """Count from now, on top of what a resumed run had; starting other ranks was set-up."""
         self._start = time.monotonic()

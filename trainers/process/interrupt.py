@@ -21,6 +21,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self.asked = 0  # how often a loop asked: before every decision, and between updates
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupt":
@@ -43,6 +44,7 @@ class Interrupt:
 
     def is_set(self) -> bool:
         """Whether this rank was asked to stop."""
+        self.asked += 1
         return self.received is not None
 
     def requested(self, sum_over_ranks: Callable[[list[int]], list[int]]) -> bool:

@@ -23,6 +23,7 @@ class RunPaths:
 
     config: the resolved configuration. checkpoints: folder of checkpoints. videos: folder of films and pictures.
     replay: folder of the ranks' shards. faults: what went wrong in environments, with the tracebacks of their own code.
+    heartbeats: files by which ranks show that they live.
     """
 
     def __init__(self, root: Path) -> None:
@@ -30,6 +31,7 @@ class RunPaths:
         self.checkpoints, self.videos = root / "checkpoints", root / "videos"
         self.replay = root / "replay"
         self.faults = root / "faults.log"
+        self.heartbeats = root / ".ranks"
 
     def shard(self, rank: int, *, generation: int = 0) -> Path:
         """Folder of a rank's replay shard."""

@@ -127,6 +127,8 @@ class TrainingLoop(pl.Callback):
         """What Lightning pulls from: begin or continue, follow the algorithm, stop."""
         self.run.interrupt.claim()  # Lightning's own handler would call a collective from within a signal
         self.module.clock.begin()
+        if self.run.heartbeat is not None:
+            self.run.heartbeat.progress = lambda: (self.module.clock.booked_at, self.run.interrupt.asked)
         if self._resumed is not None:
             self._continue(self._resumed)
         else:
@@ -177,6 +179,8 @@ class TrainingLoop(pl.Callback):
         self.data.batches.close()
         self.save()
         prints = gather_over_ranks(fingerprint(module))
+        if self.run.heartbeat is not None:
+            self.run.heartbeat.stop_watching()
         if len(set(prints)) > 1:
             raise RanksDiverged(f"weights and statistics: expected the same on all ranks, got SHA-256 {prints}")
 

@@ -4,9 +4,11 @@ import inspect
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,15 @@ from lightning_fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.strategies import DDPStrategy
 
 from datamodules.envs.errors import EnvError
 from datamodules.storage.rows import ReplayMismatch
 from trainers.build.agent import WeightsDiffer
 from trainers.command import registry
 from trainers.command.configuration import BadConfig, differences, read_yaml, run_title
-from trainers.command.entry import silence_advice
+from trainers.command.entry import ended, silence_advice
+from trainers.process.heartbeat import Heartbeat
 from trainers.process.interrupt import Interrupt
 from trainers.process.launched import srun_tasks
 from trainers.reporting.page import write_report
@@ -41,6 +45,9 @@ Config = dict[str, Any]
 
 # how long the first rank waits for the end of those that Lightning launched
 RANK_EXIT_S = 30.0
+
+# torch's own limit on what ranks wait for: a stop before it is the heartbeat's to notice
+COLLECTIVE_TIMEOUT = timedelta(days=7)
 
 # keys that shape what a checkpoint and a replay hold
 SHAPING = ("agent", "decoder", "dynamics", "objective", "policy", "parts", "task.env.", "task.visuals", "data.envs")
@@ -62,9 +69,12 @@ def train(config: Config, paths: RunPaths) -> dict[str, Any]:
         progress.disable()
     with ExitStack() as stack:
         stack.enter_context(_run_folder(paths, owner=trainer.is_global_zero))
+        heartbeat = _heartbeat(config, paths, trainer)
+        if heartbeat is not None:
+            stack.enter_context(heartbeat)
         checkpoint = _checkpoint(paths, rank=trainer.global_rank) if config["resume"] else None
         before = _ranks_before(checkpoint, ranks=trainer.world_size)
-        run = TrainingRun(config, paths, trainer, progress, Interrupt(), stack, checkpoint, *before)
+        run = TrainingRun(config, paths, trainer, progress, Interrupt(), stack, checkpoint, heartbeat, *before)
         with _naming_changes(config, paths):
             loop: TrainingLoop = registry.make("trainers.loops", {"name": config["data"]["name"]}, run=run)
             progress.update(**planned(config, loop.spec))
@@ -73,6 +83,8 @@ def train(config: Config, paths: RunPaths) -> dict[str, Any]:
             csv, axis = CSVMetrics(run_dir=paths.root), loop.axis
             trainer.loggers = build_loggers(config, paths, csv, rank=trainer.global_rank, axis=axis)
             stack.callback(finish, trainer.loggers)
+            if heartbeat is not None:
+                heartbeat.watch()
             trainer.fit(loop.module, datamodule=loop.data, ckpt_path=checkpoint)
         results = _results(run, loop, interrupt, seconds=time.monotonic() - start)
     if trainer.is_global_zero:
@@ -115,6 +127,24 @@ def _await_ranks(trainer: pl.Trainer) -> None:
     for process in getattr(trainer.strategy.launcher, "procs", ()):
         with suppress(subprocess.TimeoutExpired):
             process.wait(max(end - time.monotonic(), 0.0))
+
+
+def _heartbeat(config: Config, paths: RunPaths, trainer: pl.Trainer) -> Heartbeat | None:
+    """Among several ranks, what ends this one where another stands still."""
+    if trainer.world_size == 1:
+        return None
+    timeout_s = config["trainer"].get("rank_timeout_s", 600.0)
+
+    def end(lost: str) -> None:
+        """At once, as after a kill: the main thread waits within torch for what will never come."""
+        line = f"RankLost: {lost}; python -m trainers.fit resume={paths.root} continues (trainer.rank_timeout_s)"
+        print(line, file=sys.stderr, flush=True)
+        for process in getattr(trainer.strategy.launcher, "procs", ()):
+            process.kill()  # a stopped process takes no other signal
+        os._exit(ended("failed", 1, error=line))
+
+    ranks = {"rank": trainer.global_rank, "ranks": trainer.world_size}
+    return Heartbeat(paths.heartbeats, **ranks, timeout_s=timeout_s, end=end)
 
 
 @contextmanager
@@ -166,11 +196,12 @@ def _trainer(config: Config, paths: RunPaths, progress: RunProgress) -> pl.Train
     """Lightning's Trainer; raises BadConfig for a flag or a value that it does not know."""
     flags: dict[str, Any] = {"max_epochs": -1, "num_sanity_val_steps": 0, "enable_model_summary": False}
     flags |= {"log_every_n_steps": 1, **config["trainer"]}
+    flags.pop("rank_timeout_s", None)
     known = inspect.signature(pl.Trainer).parameters.keys() - set(OURS)
     for name in flags.keys() - known:
         raise BadConfig(f"trainer.{name}: expected one of {', '.join(sorted(known))}")
     try:
-        return pl.Trainer(
+        trainer = pl.Trainer(
             **flags,
             callbacks=[progress],
             logger=False,
@@ -181,6 +212,9 @@ def _trainer(config: Config, paths: RunPaths, progress: RunProgress) -> pl.Train
         )
     except (MisconfigurationException, RuntimeError, ValueError, TypeError) as error:
         raise BadConfig(f"trainer: {' '.join(str(error).split())}") from error
+    if isinstance(trainer.strategy, DDPStrategy):
+        trainer.strategy._timeout = COLLECTIVE_TIMEOUT
+    return trainer
 
 
 def _cluster() -> list[ClusterEnvironment]:

@@ -12,6 +12,7 @@ from datamodules.envs.gl import GPU
 from trainers.acting.evaluation import Evaluator
 from trainers.build.environments import open_evaluation_pool, require_evaluation
 from trainers.machine.gpu import gpu_uuid
+from trainers.process.heartbeat import Heartbeat
 from trainers.process.interrupt import Interrupt
 from trainers.run_folder.paths import RunPaths
 from trainers.training.progress import RunProgress
@@ -30,6 +31,7 @@ class TrainingRun:
         interrupt: whether a signal asked to stop.
         stack: closes at the end whatever was opened for the run.
         checkpoint: which is about to be loaded.
+        heartbeat: ends this process where another rank stands still; None where there is no other.
         generation: how often the run went on with another number of ranks, this time included.
         former_ranks: what the checkpoint holds of each rank, where they were more or fewer than now.
     """
@@ -41,6 +43,7 @@ class TrainingRun:
     interrupt: Interrupt
     stack: ExitStack
     checkpoint: Path | None
+    heartbeat: Heartbeat | None = None
     generation: int = 0
     former_ranks: tuple[dict[str, Any], ...] = ()
 
