@@ -1,6 +1,6 @@
 """Parts from outside the tree: folders that mirror it, whose modules are found beside the built-in ones.
 
-A folder may have `worldmodel/`, `datamodules/`, `configs/` and `trainers/` (for launchers) in it, as here:
+A folder may have `worldmodel/`, `datamodules/`, `configs/` and `trainers/` (for engines) in it, as here:
 `parts=~/mine` finds `~/mine/worldmodel/planners/halving.py` and `~/mine/configs/planner/halving.yaml`. The folders are
 kept in an environment variable, so that environment workers and other ranks find the same parts.
 """

@@ -8,6 +8,8 @@ from typing import Any
 from trainers.command.arguments import Command, Key
 from trainers.command.entry import run
 
+ENGINE = "engine."  # options of the engine, all others are of the runs
+
 COMMAND = Command(
     name="sweep",
     summary=(
@@ -19,13 +21,16 @@ COMMAND = Command(
     keys={
         "out": Key("the sweep's folder: OUT/sweep.json, OUT/logs, OUT/<run>, OUT/report.html", required=True),
         "jobs": Key("runs at once, which then share all cores and GPUs; auto, the default: one core or GPU each"),
-        "launcher": Key("where runs are started, a file of trainers/sweeping/launchers: local by default"),
+        "engine": Key("where runs are started: local, the default, ray, slurm, or a file of trainers/sweeping/engines"),
     },
     overrides="of trainers.fit; key=a,b multiplies, key=[a,b] is one value",
     notes="""  python -m trainers.sweep task=cartpole_balance,walker_walk seed=0,1,2 out=results/x
   python -m trainers.sweep experiment=toy seed=0,1 planner=cem,icem out=results/planners
-  python -m trainers.sweep out=results/x                  go on with what it was told before, jobs and launcher too
+  python -m trainers.sweep task=walker_walk seed=0,1,2 out=results/y engine=ray engine.gpus=0.5
+  python -m trainers.sweep out=results/x                  go on with what it was told before, jobs and engine too
   python -m trainers.report results/x                     its page, at any time
+
+Options of an engine, engine.OPTION=: those of its `make` in trainers/sweeping/engines, see docs/sweeps.md.
 
 Results: runs, finished, failed and failures; return_mean over tasks, iqm and iqm_ci95 over all runs; by task and by
 variant; out and report. The exit code is 1 where a run failed, 128 + N after signal N, which lets every run save.""",
@@ -38,7 +43,11 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     # torch and the drawing take seconds to load: help is answered before
     from trainers.sweeping.start import sweep
 
-    return sweep(parsed.overrides, **parsed.own)
+    words = [text.partition("=") for text in parsed.overrides if text.startswith(ENGINE)]
+    name = parsed.own.pop("engine")
+    engine = {key.removeprefix(ENGINE): value for key, _, value in words} | ({"name": name} if name else {})
+    overrides = [text for text in parsed.overrides if not text.startswith(ENGINE)]
+    return sweep(overrides, engine=engine, **parsed.own)
 
 
 command = partial(run, main, usage=COMMAND.help())

@@ -60,11 +60,11 @@ def test_a_sweep_is_stopped_in_order_and_continued_to_its_end(place, runs, toy, 
     assert (learned / "config_0.yaml").exists()  # it was resumed, not begun again
 
     with pytest.raises(BadConfig, match=r"data.batch: expected 4 as in the run in .*; name another out="):
-        sweep([*toy, task, "seed=0", "task.env_steps=400", "data.batch=2"], out=str(root), jobs=None, launcher="local")
+        sweep([*toy, task, "seed=0", "task.env_steps=400", "data.batch=2"], out=str(root), jobs=None)
     with pytest.raises(BadConfig, match="task: expected the tasks of the runs to add"):
-        sweep(["seed=7"], out=str(root), jobs=None, launcher="local")
+        sweep(["seed=7"], out=str(root), jobs=None)
     with pytest.raises(BadConfig, match="out: expected a folder for many runs, got the run"):
-        sweep([*toy], out=str(learned), jobs=None, launcher="local")
+        sweep([*toy], out=str(learned), jobs=None)
     assert states(root) == {run.name: run.state for run in read_runs(root).runs}
 
 
@@ -75,7 +75,7 @@ def test_what_cannot_start_leaves_nothing_behind(tmp_path, refused):
         (["task=toy_point,nowhere"], "no task 'nowhere'"),
         ([], "there is no sweep in"),
         (["task=toy_point", "jobs=0"], "jobs: expected a whole number"),
-        (["task=toy_point", "launcher=slurmm"], "slurmm"),
+        (["task=toy_point", "engine=slurmm"], "slurmm"),
         (["task=toy_point", "run_dir=x"], "run_dir: expected no such key"),
     ):
         assert message in refused(main, *words, f"out={tmp_path / 'x'}")

@@ -8,6 +8,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 from trainers.process.allocator import tune_allocator
@@ -41,7 +42,9 @@ def run(main: Callable[[Sequence[str]], dict[str, Any]], *, usage: str | Callabl
     tune_allocator()
     warnings.formatwarning = _one_line
     try:
-        results = main(arguments)
+        # the results alone are on standard output, whatever a library has to say
+        with redirect_stdout(sys.stderr):
+            results = main(arguments)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return ended("interrupted", 128 + signal.SIGINT)

@@ -1,7 +1,7 @@
 """The loop of a sweep: start runs while there is room, note how each ended, go on; a signal ends all in order."""
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -9,12 +9,13 @@ from typing import Protocol
 from trainers.process.interrupt import Interrupt
 from trainers.run_folder.paths import in_use
 from trainers.run_folder.read import read_results
+from trainers.sweeping.engine import Engine, Job, JobLost, StartedJob
 from trainers.sweeping.grid import PlannedRun
-from trainers.sweeping.launcher import Job, Launcher, StartedJob
 from trainers.sweeping.log_file import error_of, last_lines
 from trainers.sweeping.record import SweepRecord
 
 POLL_SECONDS = 0.2
+MOST_LOST = 3  # times that a run is started again after what it ran on was lost
 
 
 class Display(Protocol):
@@ -34,14 +35,16 @@ class Execution:
 
     Args:
         record: of the sweep, in which every run of `runs` is.
-        launcher: starts them.
+        engine: starts them.
         display: for a person.
         interrupt: whether a signal asked to stop.
     """
 
-    def __init__(self, record: SweepRecord, launcher: Launcher, display: Display, interrupt: Interrupt) -> None:
-        self._record, self._launcher, self._display, self._interrupt = record, launcher, display, interrupt
+    def __init__(self, record: SweepRecord, engine: Engine, display: Display, interrupt: Interrupt) -> None:
+        self._record, self._engine, self._display, self._interrupt = record, engine, display, interrupt
         self._started: dict[str, StartedJob] = {}
+        self._waiting: deque[PlannedRun] = deque()
+        self._lost = Counter[str]()
 
     def run(self, runs: Sequence[PlannedRun]) -> None:
         """Start what is not finished, as many at once as there are slots, until all have ended.
@@ -49,13 +52,15 @@ class Execution:
         Where a signal asks to stop, every run is asked to save and end, and this returns when they have. An exception,
         such as KeyboardInterrupt by a second Ctrl-C, ends them at once.
         """
-        waiting = deque(run for run in runs if not self._note_if_finished(run.name))
+        planned = {run.name: run for run in runs}
+        self._waiting.extend(run for run in runs if not self._note_if_finished(run.name))
         try:
-            while self._started or (waiting and not self._interrupt.is_set()):
-                while len(self._started) < self._launcher.slots and (ready := self._next(waiting)):
+            while self._started or (self._waiting and not self._interrupt.is_set()):
+                while len(self._started) < self._engine.slots and (ready := self._next()):
                     self._start(ready)
                 time.sleep(POLL_SECONDS)
-                self._note_ended()
+                # first what has waited longest, as before it was lost
+                self._waiting.extendleft(planned[name] for name in reversed(self._note_ended()))
                 self._display.update()
                 if self._interrupt.is_set():
                     self._stop()
@@ -65,20 +70,18 @@ class Execution:
                 job.kill()
                 self._record.update(name, state="interrupted")
 
-    def _next(self, waiting: deque[PlannedRun]) -> PlannedRun | None:
-        """The first that no process trains: the runs of a sweep that was killed save for a while yet."""
-        ready = next((run for run in waiting if not in_use(self._record.root / run.name)), None)
+    def _next(self) -> PlannedRun | None:
+        """The first that no process trains: what was killed, or lost from sight, saves for a while yet."""
+        ready = next((run for run in self._waiting if not in_use(self._record.root / run.name)), None)
         if ready is not None:
-            waiting.remove(ready)
+            self._waiting.remove(ready)
         return ready
 
     def _start(self, run: PlannedRun) -> None:
-        folder = self._record.root / run.name
         # what a run is was compared with what is asked for: its own configuration goes on
-        begun = (folder / "config.yaml").exists()
-        arguments = (f"resume={folder}",) if begun else (*run.overrides, f"run_dir={folder}")
-        job = Job(name=run.name, arguments=arguments, log=log_path(self._record.root, run.name))
-        self._started[run.name] = self._launcher.start(job)
+        root, name = self._record.root, run.name
+        job = Job(name=name, folder=root / name, overrides=run.overrides, log=log_path(root, name))
+        self._started[run.name] = self._engine.start(job)
         self._record.update(run.name, state="running", exit_code=None, error=None, last_lines=())
 
     def _stop(self) -> None:
@@ -91,9 +94,16 @@ class Execution:
             self._note_ended()
             self._display.update()
 
-    def _note_ended(self) -> None:
-        codes = {name: job.poll() for name, job in self._started.items()}
-        for name, code in codes.items():
+    def _note_ended(self) -> list[str]:
+        """Note what has ended; returns the names of runs that are to be started again."""
+        again = []
+        for name, job in list(self._started.items()):
+            try:
+                code = job.poll()
+            except JobLost as lost:
+                del self._started[name]
+                again += [name] * self._note_lost(name, lost)
+                continue
             if code is None:
                 continue
             del self._started[name]
@@ -102,6 +112,24 @@ class Execution:
             run = self._record.runs[name]
             result = f"return {run.return_mean:.1f}" if run.return_mean is not None else run.error or ""
             self._display.say(f"{run.state} {name}" + (f": {result}" if result else ""))
+        return again
+
+    def _note_lost(self, name: str, lost: JobLost) -> bool:
+        """Whether to start the run again: not where it had finished, nor too often, nor while all are asked to end."""
+        if self._note_if_finished(name):
+            return False
+        self._lost[name] += 1
+        if self._interrupt.is_set():
+            self._record.update(name, state="interrupted")
+        elif self._lost[name] > MOST_LOST:
+            error = f"lost {self._lost[name]} times: {lost}"
+            self._record.update(
+                name, state="failed", error=error, last_lines=last_lines(log_path(self._record.root, name))
+            )
+        else:
+            self._record.update(name, state="waiting")
+        self._display.say(f"lost {name}: {lost}")
+        return self._record.runs[name].state == "waiting"
 
     def _note_if_finished(self, name: str) -> bool:
         results = read_results(self._record.root / name)

@@ -45,3 +45,9 @@ def _results(line: str) -> dict[str, object] | None:
     except ValueError:
         return None
     return results if isinstance(results, dict) else None
+
+
+def add_line(log: Path, text: str) -> None:
+    """Add to a log what its run could not say itself."""
+    with log.open("a") as file:
+        file.write(f"{text}\n")

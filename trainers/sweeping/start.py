@@ -15,23 +15,25 @@ from trainers.reporting.figures import figures
 from trainers.reporting.run_set import read_runs
 from trainers.reporting.sweep_page import write_sweep_report
 from trainers.run_folder.find import RECORDS
+from trainers.sweeping.engine import Engine
 from trainers.sweeping.execute import Execution
 from trainers.sweeping.grid import PlannedRun, plan_runs
-from trainers.sweeping.launcher import Launcher
 from trainers.sweeping.record import SweepRecord, locked
 from trainers.sweeping.table import SweepTable
 
-LAUNCHERS = "trainers.sweeping.launchers"
+ENGINES = "trainers.sweeping.engines"
 
 
-def sweep(overrides: Sequence[str], *, out: str, jobs: str | None, launcher: str | None) -> dict[str, Any]:
+def sweep(
+    overrides: Sequence[str], *, out: str, jobs: str | None, engine: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Run every combination that is not finished; returns the results that are printed.
 
     Args:
         overrides: of configs/fit.yaml, with commas between several values; none: those of the sweep in `out`.
         out: its folder.
         jobs: how many at once, "auto" for as many as cores or GPUs allow; None: as the sweep was told before.
-        launcher: file in trainers/sweeping/launchers; None: as before.
+        engine: `name`, a file in trainers/sweeping/engines, and options of it; what is missing: as before.
 
     Raises:
         BadConfig: before anything starts, where a combination cannot, or a run in `out` has another configuration.
@@ -44,8 +46,8 @@ def sweep(overrides: Sequence[str], *, out: str, jobs: str | None, launcher: str
     _require_of_this_sweep(record, runs, overrides)
     for run in runs:
         require_same_run(root / run.name, run.config, words=run.overrides, hint="name another out=")
-    options = _options(record.options, jobs=jobs, launcher=launcher)
-    starter = _launcher(options["launcher"], runs, jobs=options["jobs"])
+    options = _options(record.options, jobs=jobs, engine=engine or {})
+    starter = _engine(options["engine"], runs, jobs=options["jobs"])
     with locked(root):
         record.options = options
         for run in runs:
@@ -76,22 +78,21 @@ def _require_of_this_sweep(record: SweepRecord, runs: Sequence[PlannedRun], over
         )
 
 
-def _options(before: Mapping[str, Any], *, jobs: str | None, launcher: str | None) -> dict[str, Any]:
+def _options(before: Mapping[str, Any], *, jobs: str | None, engine: Mapping[str, str]) -> dict[str, Any]:
     """How runs are started: as is typed now, else as the sweep was told before."""
     count = None if jobs in (None, "auto") else whole_number("jobs", str(jobs))
-    return {
-        "jobs": before.get("jobs") if jobs is None else count,
-        "launcher": launcher or before.get("launcher", "local"),
-    }
+    kept = before.get("engine", {"name": "local"})
+    same = engine.get("name", kept["name"]) == kept["name"]
+    return {"jobs": before.get("jobs") if jobs is None else count, "engine": {**(kept if same else {}), **engine}}
 
 
-def _launcher(name: str, runs: Sequence[PlannedRun], *, jobs: int | None) -> Launcher:
+def _engine(options: Mapping[str, str], runs: Sequence[PlannedRun], *, jobs: int | None) -> Engine:
     trainers = [run.config["trainer"] for run in runs]
     devices = max(one["devices"] if isinstance(one["devices"], int) else 1 for one in trainers)
     on_gpu = any(one["accelerator"] in ("auto", "gpu", "cuda") for one in trainers) and torch.cuda.is_available()
     facts = {"runs": len(runs), "jobs": jobs, "devices": max(1, devices), "accelerator": "gpu" if on_gpu else "cpu"}
-    launcher: Launcher = registry.make(LAUNCHERS, name, key="launcher", **facts)
-    return launcher
+    engine: Engine = registry.make(ENGINES, options, key="engine", **facts)
+    return engine
 
 
 def _results(record: SweepRecord, interrupt: Interrupt, root: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from trainers.command.registry import UnknownComponent
 from trainers.command.same_run import require_same_run
 from trainers.sweeping.grid import plan_runs
 from trainers.sweeping.record import SweepRecord
-from trainers.sweeping.start import _again, _launcher, _options
+from trainers.sweeping.start import _again, _engine, _options
 
 WORDS = ("experiment=smoke", "task=cartpole_balance", "trainer.accelerator=cpu")
 
@@ -66,14 +66,16 @@ def test_a_sweep_that_is_continued_has_the_same_runs(tmp_path):
 
 def test_a_sweep_keeps_how_its_runs_are_started(tmp_path):
     record = SweepRecord(tmp_path)
-    assert _options(record.options, jobs=None, launcher=None) == {"jobs": None, "launcher": "local"}
-    record.options = _options(record.options, jobs="3", launcher="elsewhere")
+    assert _options(record.options, jobs=None, engine={}) == {"jobs": None, "engine": {"name": "local"}}
+    ray = {"name": "ray", "cpus": "2"}
+    record.options = _options(record.options, jobs="3", engine=ray)
     record.write()
     kept = SweepRecord(tmp_path).options
-    assert _options(kept, jobs=None, launcher=None) == {"jobs": 3, "launcher": "elsewhere"}
-    assert _options(kept, jobs="auto", launcher="local") == {"jobs": None, "launcher": "local"}
+    assert _options(kept, jobs=None, engine={}) == {"jobs": 3, "engine": ray}
+    assert _options(kept, jobs="auto", engine={"gpus": "1"}) == {"jobs": None, "engine": {**ray, "gpus": "1"}}
+    assert _options(kept, jobs=None, engine={"name": "local"})["engine"] == {"name": "local"}
     with pytest.raises(BadConfig, match="jobs: expected a whole number"):
-        _options(kept, jobs="many", launcher=None)
+        _options(kept, jobs="many", engine={})
 
 
 ELSEWHERE = """
@@ -86,13 +88,13 @@ make = Elsewhere
 """
 
 
-def test_a_launcher_can_be_one_file_of_ones_own(tmp_path, monkeypatch):
+def test_an_engine_can_be_one_file_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, "")  # as it is again after the test
-    folder = tmp_path / "trainers" / "sweeping" / "launchers"
+    folder = tmp_path / "trainers" / "sweeping" / "engines"
     folder.mkdir(parents=True)
     (folder / "elsewhere.py").write_text(ELSEWHERE)
     runs = plan_runs([*WORDS, "seed=0,1", f"parts={tmp_path}"], group="x")
-    launcher = _launcher("elsewhere", runs, jobs=None)
-    assert launcher.facts == {"runs": 2, "jobs": None, "devices": 1, "accelerator": "cpu"}
+    engine = _engine({"name": "elsewhere"}, runs, jobs=None)
+    assert engine.facts == {"runs": 2, "jobs": None, "devices": 1, "accelerator": "cpu"}
     with pytest.raises(UnknownComponent, match="did you mean elsewhere"):
-        _launcher("elsewere", runs, jobs=None)
+        _engine({"name": "elsewere"}, runs, jobs=None)

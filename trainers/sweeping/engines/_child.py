@@ -1,6 +1,6 @@
-"""Become `python -m trainers.fit` on given cores, told to save and end when the sweep dies without saying so.
+"""Become `python -m trainers.fit` on given cores, told to save and end when its parent dies without saying so.
 
-python -m trainers.sweeping.launchers._child PARENT CORE,CORE ... ARGUMENTS OF FIT
+python -m trainers.sweeping.engines._child PARENT [CORE,CORE ...] ARGUMENTS OF FIT
 """
 
 import ctypes
@@ -12,9 +12,11 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(parent: str, cores: str, *arguments: str) -> None:
-    """Replace this process; where the parent is gone already, end."""
-    if hasattr(os, "sched_setaffinity"):
+    """Replace this process; where the parent is gone already, end. Without cores all may be used."""
+    if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
+    # SLURM's notice to every process of a job that its time is up: the parent answers it
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:  # of Linux; kept over the exec below
         prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,20 +1,13 @@
 """Runs as processes of this machine: each with cores of its own, and with GPUs of its own where it computes on them."""
 
 import os
-import signal
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from trainers.command.configuration import BadConfig
-from trainers.sweeping.launcher import Job
-
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-# what a launcher of ranks says of its own processes: a run is no rank of whatever started the sweep
-RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_LOCALID", "WORLDMODEL_RUN_DIR")
+from trainers.sweeping.engine import Job
+from trainers.sweeping.engines._process import RunProcess, thread_variables
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,42 +19,28 @@ class Slot:
     gpus: tuple[str, ...] = ()
 
     def environ(self) -> dict[str, str]:
-        """The environment of a run in this slot."""
-        environ = {name: value for name, value in os.environ.items() if name not in RANKS}
-        # threads that a person has set are meant for runs too
-        threads = next((environ[name] for name in THREADS if environ.get(name)), str(self.threads))
-        environ = {**dict.fromkeys(THREADS, threads), **environ}
-        return environ | ({"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)} if self.gpus else {})
+        """What a run in this slot has beside the variables of this process."""
+        gpus = {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)} if self.gpus else {}
+        return thread_variables(self.threads) | gpus
 
 
-class LocalJob:
+class LocalJob(RunProcess):
     """A run's process and the slot that it holds until it has ended."""
 
-    def __init__(self, process: subprocess.Popen[bytes], slot: Slot, free: deque[Slot]) -> None:
-        self._process, self._slot, self._free = process, slot, free
-        self._ended = False
+    def __init__(self, job: Job, slot: Slot, free: deque[Slot]) -> None:
+        super().__init__(job.arguments, log=job.log, environ=slot.environ(), cores=slot.cores)
+        self._slot, self._free, self._ended = slot, free, False
 
     def poll(self) -> int | None:
         """The exit code, negative for a signal, None while it runs."""
-        code = self._process.poll()
+        code = super().poll()
         if code is not None and not self._ended:
             self._ended = True
             self._free.append(self._slot)
         return code
 
-    def stop(self) -> None:
-        """Ask the run to save and end; what it started is its own to end."""
-        with suppress(ProcessLookupError):
-            self._process.terminate()
 
-    def kill(self) -> None:
-        """End the run and its group at once."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-
-
-class LocalLauncher:
+class LocalEngine:
     """Starts each job in a free slot, in a session of its own: Ctrl-C reaches the sweep alone, which ends its runs."""
 
     def __init__(self, slots: Sequence[Slot]) -> None:
@@ -74,18 +53,7 @@ class LocalLauncher:
 
     def start(self, job: Job) -> LocalJob:
         """Start the job's process."""
-        slot = self._free.popleft()
-        words = [str(os.getpid()), ",".join(map(str, slot.cores)), *job.arguments]
-        with job.log.open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "trainers.sweeping.launchers._child", *words],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=slot.environ(),
-                start_new_session=True,
-            )
-        return LocalJob(process, slot, self._free)
+        return LocalJob(job, self._free.popleft(), self._free)
 
     def describe(self) -> str:
         """How many runs at once, on what."""
@@ -95,7 +63,7 @@ class LocalLauncher:
         return f"{self.slots} at once, {gpus}{cores} each"
 
 
-def make(*, runs: int, jobs: int | None, devices: int, accelerator: str) -> LocalLauncher:
+def make(*, runs: int, jobs: int | None, devices: int, accelerator: str) -> LocalEngine:
     """Slots for runs of `devices` ranks each: on a CPU of one core a rank, on GPUs of one GPU a rank.
 
     With `jobs`, all cores are shared among that many, and so are the GPUs, on which several runs then may be.
@@ -120,7 +88,7 @@ def make(*, runs: int, jobs: int | None, devices: int, accelerator: str) -> Loca
         Slot(tuple(shares[i % len(shares)]), threads, tuple(groups[i % len(groups)]) if groups else ())
         for i in range(count)
     ]
-    return LocalLauncher(slots[: max(1, runs)])
+    return LocalEngine(slots[: max(1, runs)])
 
 
 def _chunks(items: Sequence, size: int) -> list:

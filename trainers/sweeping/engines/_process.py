@@ -1,0 +1,82 @@
+"""A run as a process of the machine that this code runs on: what every engine starts in the end."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# what launchers say of their own processes: a run is no rank of whatever started it
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "WORLDMODEL_RUN_DIR")
+RANKS_OF = ("SLURM_", "SUBMITIT_")
+
+
+class RunProcess:
+    """`python -m trainers.fit` in a session of its own, which saves and ends when this process is gone.
+
+    Args:
+        arguments: of `trainers.fit`.
+        log: file that all it says is appended to.
+        environ: variables that it has beside those of this process.
+        cores: that it may run on; none: all.
+        cwd: folder that its relative paths are of; None: this process's.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        log: Path,
+        environ: Mapping[str, str],
+        cores: Sequence[int] = (),
+        cwd: Path | None = None,
+    ) -> None:
+        inherited = {name: value for name, value in os.environ.items() if not _of_a_rank(name)}
+        words = [str(os.getpid()), ",".join(map(str, cores)), *arguments]
+        with log.open("ab") as file:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "trainers.sweeping.engines._child", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**inherited, **environ},
+                cwd=cwd,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its process id, which leads its group."""
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal, None while it runs."""
+        return self._process.poll()
+
+    def wait(self) -> int:
+        """The exit code, once it has ended."""
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """Ask the run to save and end; what it started is its own to end."""
+        with suppress(ProcessLookupError):
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """End the run and its group at once."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def thread_variables(count: int) -> dict[str, str]:
+    """Variables by which each rank of a run has `count` threads, or as many as a person has set for this process."""
+    said = {name: os.environ[name] for name in THREADS if os.environ.get(name)}
+    return dict.fromkeys(THREADS, next(iter(said.values()), str(count))) | said
+
+
+def _of_a_rank(name: str) -> bool:
+    return name in RANKS or name.startswith(RANKS_OF)

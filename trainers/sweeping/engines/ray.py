@@ -1,0 +1,131 @@
+"""Runs on the nodes of a Ray cluster, each in an actor that starts it as a process and watches it.
+
+All nodes need this project installed and the sweep's folder at the same path. The cluster is that of RAY_ADDRESS, else
+this machine's (`ray start`), else one of this machine alone that lives as long as the sweep.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from datamodules.ray_envs.cluster import connect
+from trainers.command.configuration import finite_number
+from trainers.sweeping.engine import Job, JobLost
+from trainers.sweeping.engines._process import RunProcess, thread_variables
+from trainers.sweeping.log_file import add_line
+
+KILL_S = 5.0
+
+
+class RayJob:
+    """A run and the actor that has its process.
+
+    Args:
+        ray: the module.
+        actor: of `RunProcess`, which may wait for room in the cluster.
+        log: of the run.
+    """
+
+    def __init__(self, ray: ModuleType, actor: Any, log: Path) -> None:
+        self._ray, self._actor, self._log = ray, actor, log
+        self._started, self._ended = actor.poll.remote(), actor.wait.remote()
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal, None while it waits or runs; raises JobLost with its node."""
+        if self._code is None and self._is_ready(self._ended):
+            self._code = self._result()
+            self._ray.kill(self._actor)  # so that what it held is free
+        return self._code
+
+    def stop(self) -> None:
+        """Ask the run to save and end; one that waits for room is given up."""
+        if self._is_ready(self._started):
+            self._actor.stop.remote()
+        else:
+            self.kill()
+
+    def kill(self) -> None:
+        """End the run at once."""
+        if self._is_ready(self._started):
+            self._ray.wait([self._actor.kill.remote()], timeout=KILL_S)
+        self._ray.kill(self._actor)
+        self._code = -9
+
+    def _is_ready(self, ref: Any) -> bool:
+        return bool(self._ray.wait([ref], timeout=0)[0])
+
+    def _result(self) -> int:
+        try:
+            return int(self._ray.get(self._ended))
+        except self._ray.exceptions.RayActorError as error:
+            if not error.actor_init_failed:
+                # what is out of reach may live on: it ends, and its run saves, when it is in reach again
+                self._ray.kill(self._actor)
+                raise JobLost(_first_line(error)) from error
+            add_line(self._log, f"engine=ray: {error}")
+            return 1
+
+
+class RayEngine:
+    """Starts each job where the cluster has room for it.
+
+    Args:
+        cpus, gpus: of each run; a share of a GPU lets several runs use one.
+        environ: variables of each run.
+        runs: how many there are.
+        jobs: how many at once, None: as many as there is room for.
+    """
+
+    def __init__(self, *, cpus: float, gpus: float, environ: Mapping[str, str], runs: int, jobs: int | None) -> None:
+        self._ray = connect()
+        self._room, self._environ, self._runs, self._jobs = {"CPU": cpus, "GPU": gpus}, environ, runs, jobs
+        self._actors = self._ray.remote(RunProcess).options(
+            num_cpus=cpus, num_gpus=gpus, max_concurrency=4, scheduling_strategy="SPREAD"
+        )
+
+    @property
+    def slots(self) -> int:
+        """Runs at once: as the cluster is now, of which nodes may leave and to which others may come."""
+        if self._jobs is not None:
+            return self._jobs
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        needs = {name: count for name, count in self._room.items() if count}
+        fits = [min(int(node.get(name, 0.0) / count) for name, count in needs.items()) for node in nodes]
+        return min(self._runs, max(1, sum(fits)))
+
+    def start(self, job: Job) -> RayJob:
+        """Hand the job to the cluster."""
+        actor = self._actors.remote(job.arguments, log=job.log, environ=self._environ, cwd=Path.cwd())
+        return RayJob(self._ray, actor, job.log)
+
+    def describe(self) -> str:
+        """How many runs at once, on what."""
+        nodes = sum(node["Alive"] for node in self._ray.nodes())
+        share = ", ".join(f"{count:g} {name}" for name, count in self._room.items() if count)
+        return f"{self.slots} at once on {nodes} node{'s' if nodes > 1 else ''} of Ray, {share} each"
+
+
+def make(
+    *, runs: int, jobs: int | None, devices: int, accelerator: str, cpus: str | None = None, gpus: str | None = None
+) -> RayEngine:
+    """A cluster's room for runs of `devices` ranks.
+
+    Args:
+        cpus: of each run; one for each rank by default.
+        gpus: of each run, 0.5 for two to one GPU; one for each rank by default where this machine has GPUs, else none.
+
+    Raises:
+        MissingPackage: Ray is not installed.
+        BadConfig: no number.
+        ConnectionError: there is no cluster at RAY_ADDRESS.
+    """
+    each_cpus = finite_number("engine.cpus", cpus, above=0) if cpus else float(devices)
+    each_gpus = finite_number("engine.gpus", gpus, least=0) if gpus else float(devices * (accelerator == "gpu"))
+    environ = thread_variables(max(1, int(each_cpus) // devices))
+    return RayEngine(cpus=each_cpus, gpus=each_gpus, environ=environ, runs=runs, jobs=jobs)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
