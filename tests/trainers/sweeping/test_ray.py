@@ -1,6 +1,8 @@
 """Runs on nodes of Ray: placed, stopped, killed, lost with their node; a sweep that loses one ends complete."""
 
+import csv
 import os
+import re
 import subprocess
 import sys
 import time
@@ -8,10 +10,12 @@ import time
 import pytest
 
 from datamodules.envs.errors import MissingPackage
-from tests.trainers.conftest import until
+from tests.trainers.conftest import TOY, until
 from trainers.command.configuration import BadConfig
 from trainers.sweeping.engine import Job, JobLost
 from trainers.sweeping.engines import ray as engine
+
+TIMES = re.compile("time|second|memory|_ms")
 
 
 def test_a_missing_package_is_named(monkeypatch):
@@ -111,3 +115,42 @@ def test_a_run_is_lost_with_its_node_alone(start, stand_in, nodes):
     assert trains(stand_in.folder / other) and jobs[other].poll() is None
     until(lambda: make().slots == 1, timeout_s=60, what="a cluster of one node")
     nodes.nodes.append(nodes.add())
+
+
+def swept(runs, root, *words):
+    """The results of a sweep of two seeds."""
+    run = runs.cli("trainers.sweep", *TOY, "seed=0,1", *words, f"out={root}")
+    assert run.wait() == 0, run.err.read_text()
+    return run.results()
+
+
+def metrics(folder):
+    """What a run measured but how long it took, and what it came to."""
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    return [{name: value for name, value in row.items() if not TIMES.search(name)} for row in rows]
+
+
+@pytest.mark.slow
+def test_a_sweep_is_the_same_as_without_ray(nodes, runs, tmp_path):
+    here, there = (swept(runs, tmp_path / name, f"engine={name}") for name in ("local", "ray"))
+    assert here["return_mean"] == there["return_mean"] and there["finished"] == 2
+    for seed in (0, 1):
+        local, ray = (metrics(tmp_path / name / f"toy_point-seed={seed}") for name in ("local", "ray"))
+        assert len(local) > 3 and local == ray
+
+
+@pytest.mark.slow
+def test_a_sweep_that_loses_a_node_ends_complete(nodes, runs, tmp_path):
+    root = tmp_path / "x"
+    folders = [root / f"toy_point-seed={seed}" for seed in (0, 1)]
+    sweep = runs.cli("trainers.sweep", *TOY, "seed=0,1", "engine=ray", "task.env_steps=400", f"out={root}")
+    for folder in folders:
+        sweep.wait_for_rows(folder, 2)
+    nodes.kill(nodes.nodes[0])
+    assert sweep.wait() == 0, sweep.err.read_text()
+    nodes.nodes.append(nodes.add())
+    results = sweep.results()
+    assert (results["runs"], results["finished"], results["failed"]) == (2, 2, 0)
+    assert sum((folder / "config_0.yaml").exists() for folder in folders) == 1, "one was resumed"
+    assert sweep.err.read_text().count("lost toy_point-seed=") == 1
+    assert all(metrics(folder)[-1]["env_steps"] == "400" for folder in folders)

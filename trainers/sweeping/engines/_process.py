@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from datamodules.envs.processes import spawn
+
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # what launchers say of their own processes: a run is no rank of whatever started it
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "WORLDMODEL_RUN_DIR")
@@ -36,16 +38,21 @@ class RunProcess:
     ) -> None:
         inherited = {name: value for name, value in os.environ.items() if not _of_a_rank(name)}
         words = [str(os.getpid()), ",".join(map(str, cores)), *arguments]
-        with log.open("ab") as file:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "trainers.sweeping.engines._child", *words],
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env={**inherited, **environ},
-                cwd=cwd,
-                start_new_session=True,
-            )
+
+        def start() -> subprocess.Popen[bytes]:
+            with log.open("ab") as file:
+                return subprocess.Popen(
+                    [sys.executable, "-m", "trainers.sweeping.engines._child", *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    env={**inherited, **environ},
+                    cwd=cwd,
+                    start_new_session=True,
+                )
+
+        # not by a thread of Ray's: the kernel ends the child with the thread that has started it
+        self._process = spawn(start)
 
     @property
     def pid(self) -> int:

@@ -4,7 +4,8 @@ All nodes need this project installed and the sweep's folder at the same path. T
 this machine's (`ray start`), else one of this machine alone that lives as long as the sweep.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,20 +24,21 @@ class RayJob:
 
     Args:
         ray: the module.
-        actor: of `RunProcess`, which may wait for room in the cluster.
+        place: hands the run to an actor of `RunProcess`, which may wait for room in the cluster.
         log: of the run.
     """
 
-    def __init__(self, ray: ModuleType, actor: Any, log: Path) -> None:
-        self._ray, self._actor, self._log = ray, actor, log
-        self._started, self._ended = actor.poll.remote(), actor.wait.remote()
+    def __init__(self, ray: ModuleType, place: Callable[[], Any], log: Path) -> None:
+        self._ray, self._place, self._log = ray, place, log
         self._code: int | None = None
+        self._began = False
+        self._hand_in()
 
     def poll(self) -> int | None:
         """The exit code, negative for a signal, None while it waits or runs; raises JobLost with its node."""
+        self._began = self._began or self._has_begun()
         if self._code is None and self._is_ready(self._ended):
             self._code = self._result()
-            self._ray.kill(self._actor)  # so that what it held is free
         return self._code
 
     def stop(self) -> None:
@@ -53,19 +55,36 @@ class RayJob:
         self._ray.kill(self._actor)
         self._code = -9
 
+    def _hand_in(self) -> None:
+        self._actor = self._place()
+        self._started: Any = self._actor.poll.remote()
+        self._ended: Any = self._actor.wait.remote()
+
     def _is_ready(self, ref: Any) -> bool:
         return bool(self._ray.wait([ref], timeout=0)[0])
 
-    def _result(self) -> int:
+    def _has_begun(self) -> bool:
+        if self._is_ready(self._started):
+            with suppress(self._ray.exceptions.RayActorError):
+                self._ray.get(self._started)
+                return True
+        return False
+
+    def _result(self) -> int | None:
         try:
-            return int(self._ray.get(self._ended))
+            code = int(self._ray.get(self._ended))
         except self._ray.exceptions.RayActorError as error:
-            if not error.actor_init_failed:
-                # what is out of reach may live on: it ends, and its run saves, when it is in reach again
-                self._ray.kill(self._actor)
+            if error.actor_init_failed:
+                add_line(self._log, f"engine=ray: {error}")
+                return 1
+            # what is out of reach may live on: it ends when it is in reach again
+            self._ray.kill(self._actor)
+            if self._began:
                 raise JobLost(_first_line(error)) from error
-            add_line(self._log, f"engine=ray: {error}")
-            return 1
+            self._hand_in()  # it was given to a node of which the cluster does not know yet that it is gone
+            return None
+        self._ray.kill(self._actor)  # so that what it held is free
+        return code
 
 
 class RayEngine:
@@ -97,8 +116,8 @@ class RayEngine:
 
     def start(self, job: Job) -> RayJob:
         """Hand the job to the cluster."""
-        actor = self._actors.remote(job.arguments, log=job.log, environ=self._environ, cwd=Path.cwd())
-        return RayJob(self._ray, actor, job.log)
+        facts = {"log": job.log, "environ": self._environ, "cwd": Path.cwd()}
+        return RayJob(self._ray, lambda: self._actors.remote(job.arguments, **facts), job.log)
 
     def describe(self) -> str:
         """How many runs at once, on what."""
