@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from datamodules.rollout import Episode, Policy, play
 from datamodules.trajectory import Trajectory
 from trainers.acting.agent_policy import AgentPolicy
 from trainers.process.clock import Clock
+from trainers.process.distributed import gather_over_ranks, rank_count, rank_number
 from trainers.process.interrupt import Interrupted
 from trainers.run_folder.statistics import evaluation_metrics
 from worldmodel.interfaces import Acts
@@ -50,6 +53,16 @@ class Evaluation:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """Episodes that were played side by side, the first of which has number `start`."""
+
+    start: int
+    episodes: list[Episode]
+    decision_ms: list[float]
+    filmed: Trajectory | None
+
+
 class EvaluationFailed(EnvError):
     """Not one episode was played to its end."""
 
@@ -69,26 +82,67 @@ class Evaluator:
         episodes: int,
         clock: Clock | None = None,
         should_stop: Callable[[], bool] = lambda: False,
+        over_ranks: bool = False,
     ) -> Evaluation:
-        """Evaluate; the same seeds and the same planner noise at every call. Raises Interrupted on should_stop()."""
+        """Evaluate; the same seeds and the same planner noise at every call.
+
+        Args:
+            agent: acts.
+            episodes: how many.
+            clock: books the time.
+            should_stop: asked before every decision.
+            over_ranks: whether all ranks call this and play by turns: whole batches, so that no return depends on how
+                many ranks there are. All get all returns, the first rank the film.
+
+        Raises:
+            Interrupted: on should_stop(), with over_ranks on all ranks where one was asked to stop.
+            EvaluationFailed: no episode was whole.
+        """
+        rank, ranks = (rank_number(), rank_count()) if over_ranks else (0, 1)
+        turn = partial(self._turn, agent, clock=clock or Clock(), should_stop=should_stop)
+        own: list[_Turn] | None = None
+        with suppress(Interrupted):
+            own = self._turns(turn, episodes, rank=rank, ranks=ranks)
+        filmed = next((one.filmed for one in own or () if one.filmed is not None), None)
+        sent = None if own is None else [replace(one, filmed=None) for one in own]  # frames stay where they are
+        turns: list[_Turn] = []
+        for share in gather_over_ranks(sent) if over_ranks else [sent]:
+            if share is None:
+                raise Interrupted
+            turns += share
+        return _summary(sorted(turns, key=lambda one: one.start), filmed)
+
+    def _turns(self, turn: Callable[..., "_Turn"], episodes: int, *, rank: int, ranks: int) -> list["_Turn"]:
+        """What this rank plays; the first rank films its first whole episode of environment 0."""
         width = min(self._envs, episodes)
-        pool = self._pool_of(width)
-        filmed: Trajectory | None = None
-        played: list[Episode] = []
+        turns: list[_Turn] = []
+        for start in range(rank * width, episodes, ranks * width):
+            film = rank == 0 and all(one.filmed is None for one in turns)
+            turns.append(turn(self._pool_of(width), start, min(width, episodes - start), film=film))
+        return turns
+
+    def _turn(
+        self,
+        agent: Acts,
+        pool: Pool,
+        start: int,
+        count: int,
+        *,
+        film: bool,
+        clock: Clock,
+        should_stop: Callable[[], bool],
+    ) -> "_Turn":
+        """The episodes from number `start` on, one in each of `count` environments."""
+        noise, seeds = (
+            [episode_seed(self._seed, EVALUATION_RANK, use, start + i) for i in range(count)] for use in (1, 0)
+        )
+        policy = AgentPolicy(agent, generators=[torch.Generator().manual_seed(seed) for seed in noise], clock=clock)
+        rows: list[tuple[Step, NDArray[np.float32]]] = []
         latencies: list[float] = []
-        for start in range(0, episodes, width):
-            count = min(width, episodes - start)
-            noise = [episode_seed(self._seed, EVALUATION_RANK, 1, start + i) for i in range(count)]
-            generators = [torch.Generator().manual_seed(seed) for seed in noise]
-            policy = AgentPolicy(agent, generators=generators, clock=clock or Clock())
-            seeds = {i: episode_seed(self._seed, EVALUATION_RANK, 0, start + i) for i in range(count)}
-            rows: list[tuple[Step, NDArray[np.float32]]] = []
-            on_row = _rows_of_first(rows) if filmed is None else None
-            batch = play(pool, _timed(policy, latencies, should_stop), seeds, on_row=on_row)
-            if filmed is None and batch[0].fault is None:
-                filmed = Trajectory.from_rows(rows)
-            played += batch
-        return _summary(played, filmed, latencies)
+        on_row = _rows_of_first(rows) if film else None
+        played = play(pool, _timed(policy, latencies, should_stop), dict(enumerate(seeds)), on_row=on_row)
+        filmed = Trajectory.from_rows(rows) if film and played[0].fault is None else None
+        return _Turn(start, played, latencies, filmed)
 
     def close(self) -> None:
         """End the pool."""
@@ -127,8 +181,9 @@ def _timed(policy: AgentPolicy, latencies: list[float], should_stop: Callable[[]
     return timed
 
 
-def _summary(played: list[Episode], filmed: Trajectory | None, latencies: list[float]) -> Evaluation:
+def _summary(turns: list[_Turn], filmed: Trajectory | None) -> Evaluation:
     """Episodes that a worker's fault cut short are counted, and their returns left out."""
+    played = [episode for turn in turns for episode in turn.episodes]
     whole = [e for e in played if e.fault is None]
     if not whole and (fault := played[-1].fault):
         raise EvaluationFailed(f"every episode was cut short by a fault, the last by {fault.kind}: {fault.message}")
@@ -138,6 +193,6 @@ def _summary(played: list[Episode], filmed: Trajectory | None, latencies: list[f
         env_steps=sum(e.env_steps for e in played),
         decisions=sum(e.decisions for e in played),
         faults=len(played) - len(whole),
-        decision_ms=latencies,
+        decision_ms=[ms for turn in turns for ms in turn.decision_ms],
         filmed=filmed,
     )

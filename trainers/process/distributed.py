@@ -13,6 +13,11 @@ def rank_count() -> int:
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
+def rank_number() -> int:
+    """This process among those that learn together."""
+    return distributed.get_rank() if rank_count() > 1 else 0
+
+
 def sum_over_ranks(numbers: list[int]) -> list[int]:
     """Elementwise sums over all ranks; the numbers themselves without a process group."""
     if rank_count() == 1:

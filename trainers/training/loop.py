@@ -204,7 +204,7 @@ class TrainingLoop(pl.Callback):
             self.evaluate(self.options["episodes"], final=False)
 
     def evaluate(self, episodes: int, *, final: bool) -> None:
-        """Evaluate on rank 0; whether and when has no influence on the learning.
+        """Evaluate, ranks by turns; whether and when has no influence on the learning.
 
         Args:
             episodes: how many.
@@ -215,22 +215,19 @@ class TrainingLoop(pl.Callback):
         """
         self.run.progress.update(phase="evaluate")
         played, evaluation = True, None
-        if self.run.trainer.is_global_zero and episodes and self.evaluator is not None:
+        if episodes and self.evaluator is not None:
             self.module.eval()
             with self.module.clock.measure("evaluation"), own_random(self.module.device):
                 evaluation = self._play(self.evaluator, episodes)
             played = evaluation is not None
             self.module.train()
-        returns = None if evaluation is None else evaluation.returns
-        # rank 0's word for all: ranks that disagree on what comes next wait for each other for ever
-        played, returns = gather_over_ranks((played, returns))[0]
         if played:
             every = self.options["every"]
             self.next_evaluation = (self.position // every + 1) * every
-        if returns is not None:
-            self.final_returns = returns if final else self.final_returns
-            self.log_row({} if evaluation is None else evaluation.metrics)
         if evaluation is not None:
+            self.final_returns = evaluation.returns if final else self.final_returns
+            self.log_row(evaluation.metrics if self.run.trainer.is_global_zero else {})
+        if evaluation is not None and self.run.trainer.is_global_zero:
             self._film(evaluation, name="final" if final else f"{self.position:09d}")
         self.stop_if_asked()
 
@@ -240,11 +237,11 @@ class TrainingLoop(pl.Callback):
             self.evaluate(self.options["final_episodes"], final=True)
 
     def _play(self, evaluator: Evaluator, episodes: int) -> Evaluation | None:
-        """None where a signal broke it off."""
+        """None on all ranks where a signal broke it off on one."""
+        stop = self.run.interrupt.is_set
+        clock = self.module.clock
         try:
-            return evaluator.run(
-                self.module.agent, episodes=episodes, clock=self.module.clock, should_stop=self.run.interrupt.is_set
-            )
+            return evaluator.run(self.module.agent, episodes=episodes, clock=clock, should_stop=stop, over_ranks=True)
         except Interrupted:
             return None
 

@@ -1,0 +1,62 @@
+"""Ranks that evaluate by turns have the returns of one rank alone, to the bit, and stop together."""
+
+import socket
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import distributed, multiprocessing
+
+from datamodules.envs.pool import EnvPool
+from tests.conftest import small_agent
+from trainers.acting.evaluation import Evaluator
+from trainers.process.interrupt import Interrupted
+
+EPISODES = 5
+
+
+def evaluated(*, over_ranks, should_stop=lambda: False):
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    agent = small_agent().eval()
+    with EnvPool(source="toy", kwargs={"size": 16, "episode_steps": 6, "random_goal": True}, count=2) as pool:
+        evaluator = Evaluator(lambda _: pool, envs=2, seed=3)
+        return evaluator.run(agent, episodes=EPISODES, should_stop=should_stop, over_ranks=over_ranks)
+
+
+def rank_main(rank, port, results):
+    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    whole = evaluated(over_ranks=True)
+    stopped = False
+    try:
+        evaluated(over_ranks=True, should_stop=lambda: rank == 1)
+    except Interrupted:
+        stopped = True
+    frames = None if whole.filmed is None else whole.filmed.pixels
+    results.put((rank, replace(whole, filmed=None), frames, stopped))
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    results = multiprocessing.get_context("spawn").SimpleQueue()
+    multiprocessing.spawn(rank_main, args=(port, results), nprocs=2)
+    return sorted((results.get() for _ in range(2)), key=lambda result: result[0])
+
+
+def test_all_ranks_get_the_returns_of_one_rank(ranks):
+    alone = evaluated(over_ranks=False)
+    assert len(set(alone.returns)) == EPISODES
+    for _, found, _, _ in ranks:
+        assert (found.returns, found.seeds) == (alone.returns, alone.seeds)
+        assert (found.env_steps, found.decisions, found.faults) == (alone.env_steps, alone.decisions, 0)
+        assert len(found.decision_ms) == len(alone.decision_ms)
+    (_, _, film, _), (_, _, none, _) = ranks
+    assert none is None and (film == alone.filmed.pixels).all()
+
+
+def test_a_signal_to_one_rank_stops_both(ranks):
+    assert [stopped for *_, stopped in ranks] == [True, True]
