@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 
 from datamodules.prefetch import Feed, Source
+from worldmodel.errors import BadValue
 from worldmodel.interfaces import Batch
 
 # a length, so that Lightning fetches each batch when it is needed and never one ahead; Lightning sums it over ranks
@@ -41,7 +42,7 @@ class OnlineData(pl.LightningDataModule):
         super().__init__()
         for name, number, least in (("batch", batch, 1), ("length", length, 2)):
             if number < least:
-                raise ValueError(f"data.{name}: expected at least {least}, got {number}")
+                raise BadValue(f"data.{name}: expected at least {least}, got {number}")
         self.source, self.batch, self.length, self.prefetch = source, batch, length, prefetch
         self._feed = Feed(source, batch=batch, length=length)
         self.batches: Generator[Batch] = (self.next_batch() for _ in count())

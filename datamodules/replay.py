@@ -20,6 +20,7 @@ from datamodules.storage.rows import ReplayMismatch, ReplayRowInvalid, empty_tab
 from datamodules.storage.stream import Stream, StreamTable
 from datamodules.window_source import WindowSource
 from datamodules.windows import Content, Sampler, require_same_sampler
+from worldmodel.errors import BadValue
 from worldmodel.spec import EnvSpec
 
 STATE_FORMAT = 1
@@ -54,7 +55,7 @@ class Replay(WindowSource):
         across_episodes: bool = False,
     ) -> None:
         if streams < 1 or capacity < 2 * streams or flush_rows < 1:
-            raise ValueError(f"capacity: expected 2 rows a stream or more, got {capacity=} {streams=} {flush_rows=}")
+            raise BadValue(f"capacity: expected 2 rows a stream or more, got {capacity=} {streams=} {flush_rows=}")
         super().__init__(sampler, across_episodes=across_episodes)
         self.spec, self.capacity = spec, capacity
         self._ring = capacity // streams

@@ -1,6 +1,7 @@
 """Import a part that was asked for by name."""
 
 import importlib
+import pkgutil
 from types import ModuleType
 
 import torch
@@ -14,3 +15,9 @@ def import_part(name: str) -> ModuleType:
     """
     with torch.device("cpu"):
         return importlib.import_module(name)
+
+
+def part_names(package: str) -> list[str]:
+    """Public modules of a package that have a `make`; those of a folder of parts are among them where it is active."""
+    modules = (module.name for module in pkgutil.iter_modules(importlib.import_module(package).__path__))
+    return sorted(n for n in modules if not n.startswith("_") and hasattr(import_part(f"{package}.{n}"), "make"))

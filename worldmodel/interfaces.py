@@ -24,6 +24,8 @@ import torch
 from jaxtyping import Bool, Float, Int64, Shaped, UInt8
 from torch import Tensor
 
+from worldmodel.errors import BadValue
+
 # where random numbers come from: one source for all rows, or one for each environment, so that a row's noise does not
 # depend on its neighbours; None is torch's own
 Noise = torch.Generator | Sequence[torch.Generator] | None
@@ -123,13 +125,13 @@ class Belief:
         return (rows * weight).sum(1) / weight.sum(1).clamp_min(1)
 
     def select(self, rows: Shaped[Tensor, "B T *F"]) -> Shaped[Tensor, "R *F"]:
-        """The valid rows of all windows, one after the other; ValueError where there is none."""
+        """The valid rows of all windows, one after the other; BadValue where there is none."""
         flat = rows.flatten(0, 1)
         if self.valid is None:
             return flat
         flat = flat[self.valid.flatten()]
         if not len(flat):
-            raise ValueError(f"data.length: expected more rows than the model reads frames, got {rows.shape[1]}")
+            raise BadValue(f"data.length: expected more rows than the model reads frames, got {rows.shape[1]}")
         return flat
 
 

@@ -3,9 +3,11 @@
 import math
 from collections.abc import Sequence
 
+from worldmodel.errors import BadValue
+
 
 def require_whole(*, least: int = 1, most: float = math.inf, **numbers: object) -> None:
-    """Raise ValueError for the first that is not a whole number within [least, most].
+    """Raise BadValue for the first that is not a whole number within [least, most].
 
     Args:
         least, most: the bounds.
@@ -14,13 +16,13 @@ def require_whole(*, least: int = 1, most: float = math.inf, **numbers: object) 
     for name, number in numbers.items():
         if type(number) is not int or not least <= number <= most:
             bounds = f"at least {least}" + ("" if most == math.inf else f" and at most {most}")
-            raise ValueError(f"{name}: expected a whole number of {bounds}, got {number!r}")
+            raise BadValue(f"{name}: expected a whole number of {bounds}, got {number!r}")
 
 
 def require_number(
     *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf, **numbers: object
 ) -> None:
-    """Raise ValueError for the first that is not a finite number of at least `least`, above `above`, at most `most`.
+    """Raise BadValue for the first that is not a finite number of at least `least`, above `above`, at most `most`.
 
     Args:
         least, above, most: the bounds.
@@ -35,12 +37,12 @@ def require_number(
     for name, number in numbers.items():
         known = isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
         if not (known and number > above and least <= number <= most):  # type: ignore[operator]
-            raise ValueError(f"{name}: expected a finite number {expected}".rstrip() + f", got {number!r}")
+            raise BadValue(f"{name}: expected a finite number {expected}".rstrip() + f", got {number!r}")
 
 
 def require_sizes(**lists: object) -> None:
-    """Raise ValueError for the first that is not a list of whole numbers of at least 1."""
+    """Raise BadValue for the first that is not a list of whole numbers of at least 1."""
     for name, sizes in lists.items():
         whole = isinstance(sizes, Sequence) and len(sizes) > 0 and all(type(n) is int and n >= 1 for n in sizes)
         if not whole:
-            raise ValueError(f"{name}: expected whole numbers of at least 1, got {sizes!r}")
+            raise BadValue(f"{name}: expected whole numbers of at least 1, got {sizes!r}")

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from worldmodel.capabilities import SamplesPrior, UnrollStarts
 from worldmodel.distributions import Statistics, categorical_kl, gaussian_kl
+from worldmodel.errors import BadValue
 from worldmodel.heads import Head
 from worldmodel.heads.continuation import ContinuationHead
 from worldmodel.interfaces import Batch, Belief, Dynamics, Predictor
@@ -22,7 +23,7 @@ def unroll(
     """
     starts = latent.shape[1] - steps
     if starts < 1:
-        raise ValueError(f"agent.unroll: expected fewer steps than a window's {latent.shape[1]} rows, got {steps}")
+        raise BadValue(f"agent.unroll: expected fewer steps than a window's {latent.shape[1]} rows, got {steps}")
     state, predictions = latent[:, :starts], []
     for k in range(steps):
         state = dynamics.predict(state, action[:, k + 1 : k + 1 + starts])
@@ -103,7 +104,7 @@ def latent_overshooting(
     """
     starts = latent.shape[1] - steps
     if starts < 1 or steps < 1:
-        raise ValueError(f"objective.steps: expected 1 to {latent.shape[1] - 1}, got {steps}")
+        raise BadValue(f"objective.steps: expected 1 to {latent.shape[1] - 1}, got {steps}")
     state, rolled = latent[:, :starts], []
     for k in range(steps):
         state, prior = ahead(state, action[:, k + 1 : k + 1 + starts])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from datamodules.observation import image_bytes
 from datamodules.storage.rows import row_bytes
-from worldmodel.errors import UserError
+from worldmodel.errors import BadValue, UserError
 from worldmodel.spec import EnvSpec
 
 MAX_SEGMENT_BYTES = 1 << 26
@@ -28,7 +28,7 @@ def parse_bytes(text: str) -> int:
     """The bytes that "12GB", "1.5 GiB" or "700MB" say; raises ValueError."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b\s*", text.lower())
     if match is None or match[2] not in _UNITS:
-        raise ValueError(f"expected a number of bytes like 12GB or 1.5GiB, got {text!r}")
+        raise BadValue(f"expected a number of bytes like 12GB or 1.5GiB, got {text!r}")
     return int(float(match[1]) * _UNITS[match[2]])
 
 

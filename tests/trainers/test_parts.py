@@ -110,6 +110,12 @@ def test_an_experiments_sizes_fit_a_planner_from_outside():
     assert options == {"name": "halving", "horizon": 5, "candidates": 48, "iterations": 2}
 
 
+def test_what_dyna_is_made_of_comes_from_outside_too():
+    assert fitted(PARTS, "policy=dyna", "policy.target.name=myopic")["policy"]["target"] == {"name": "myopic"}
+    with pytest.raises(BadOption, match=r"policy\.target\.name: expected one of mve, myopic, steve, td, got 'sighted'"):
+        fitted(PARTS, "policy=dyna", "policy.target.name=sighted")
+
+
 def test_what_was_typed_is_refused_instead():
     with pytest.raises(UnknownComponent, match=r"planner\.elites: no option of planner=gradient, did you mean "):
         fitted("experiment=toy", "planner=gradient", "planner.elites=3")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trainers.command import registry
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.capabilities import Epistemic, Members
-from worldmodel.errors import UserError
+from worldmodel.errors import BadValue, UserError
 from worldmodel.heads.continuation import ContinuationHead
 from worldmodel.objectives import Objective
 from worldmodel.observations import ObservationDecoder, ObservationEncoder, ObservationNorm, PixelNorm, VectorNorm
@@ -25,7 +25,7 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
     """The agent with freshly initialised weights for an environment's spec; a ValueError for a student."""
     options = config["agent"]
     if options.get("name") == "student":
-        raise ValueError("agent: expected one with a model, got a student of trainers.distill, which has none")
+        raise BadValue("agent: expected one with a model, got a student of trainers.distill, which has none")
     encoder = ObservationEncoder(build_each(options, "encoder", spec))
     dynamics = build_dynamics(config["dynamics"], spec, embed_dim=encoder.embed_dim)
     policy = _build_policy(config, spec, dynamics.latent_dim)
@@ -59,7 +59,7 @@ def build_dynamics(options: Config, spec: EnvSpec, *, embed_dim: int) -> Any:
     model = {key: value for key, value in options.items() if key not in agents}
     facts = {"embed_dim": embed_dim, "action_dim": spec.action_dim}
     if "filter" in model:
-        registry.check("worldmodel.dynamics", model["filter"], **facts)
+        registry.check("worldmodel.dynamics", model["filter"], key="dynamics.filter", **facts)
     return registry.make("worldmodel.dynamics", model, key="dynamics", **facts)
 
 
@@ -85,7 +85,7 @@ def build_each(options: Config, kind: str, spec: EnvSpec, **facts: Any) -> dict[
     """The encoder or decoder of every observation: `agent.<kind>s` by its name, else that of images or of vectors."""
     package, named = f"worldmodel.{kind}s", options.get(f"{kind}s", {})
     if unknown := set(named) - {*spec.images, *spec.vectors}:
-        raise ValueError(f"agent.{kind}s: expected names of {spec.observed}, got {', '.join(unknown)}")
+        raise BadValue(f"agent.{kind}s: expected names of {spec.observed}, got {', '.join(unknown)}")
     vector = options.get(f"vector_{kind}", "vector")  # runs of the past have none
     make: Callable[..., Any] = partial(registry.make, package, **facts)
     images = {
@@ -118,7 +118,7 @@ def _build_continuation(options: Config, spec: EnvSpec, latent_dim: int) -> Cont
     """The head where it is asked for; by itself where episodes can end, or where that is not known."""
     chosen = options.get("continuation", False)  # runs of the past have none
     if chosen not in (True, False, "auto"):
-        raise ValueError(f"agent.continuation: expected auto, true or false, got {chosen!r}")
+        raise BadValue(f"agent.continuation: expected auto, true or false, got {chosen!r}")
     if not (spec.terminates is not False if chosen == "auto" else chosen):
         return None
     sizes = {name: size for name, size in options["heads"].items() if name in ("hidden", "layers")}
@@ -130,7 +130,7 @@ def _build_policy(config: Config, spec: EnvSpec, latent_dim: int) -> PolicyLearn
         return None
     discount = config["agent"]["discount"]
     if not 0 < discount < 1:
-        raise ValueError(f"agent.discount: expected a number in (0, 1), got {discount}")
+        raise BadValue(f"agent.discount: expected a number in (0, 1), got {discount}")
     return_scale = spec.action_repeat / (1 - discount)
 
     def build_actor(options: Config) -> Any:
@@ -161,13 +161,13 @@ def _build_planner(config: Config, *, dynamics: Any, reward: Any) -> Any:
         options.pop("policy_candidates", None)
     if options["name"] == "confidence" and not isinstance(reward, Epistemic):
         got = type(reward).__name__
-        raise ValueError(f"planner=confidence: expected rewards with a posterior, agent.heads.name=laplace, got {got}")
+        raise BadValue(f"planner=confidence: expected rewards with a posterior, agent.heads.name=laplace, got {got}")
     if options["name"] == "ensemble" and not isinstance(dynamics, Members):
         got = type(dynamics).__name__
-        raise ValueError(f"planner=ensemble: expected members, dynamics=ensemble, laplace or variational, got {got}")
+        raise BadValue(f"planner=ensemble: expected members, dynamics=ensemble, laplace or variational, got {got}")
     if options["name"] == "ensemble" and options.get("particles", dynamics.members) % dynamics.members:
         got = options["particles"]
-        raise ValueError(f"planner.particles: expected a multiple of dynamics.members={dynamics.members}, got {got}")
+        raise BadValue(f"planner.particles: expected a multiple of dynamics.members={dynamics.members}, got {got}")
     return registry.make("worldmodel.planners", options, key="planner")
 
 

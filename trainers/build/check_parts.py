@@ -9,7 +9,8 @@ import torch
 from trainers.build.agent import build_agent
 from trainers.build.data import build_sampler
 from trainers.command import registry
-from trainers.command.registry import BadOption, UnknownComponent
+from trainers.command.registry import DoesNotFit, UnknownComponent
+from worldmodel.errors import UserError
 from worldmodel.spec import EnvSpec
 
 # options that are not the part's: the agent's own, which a choice of dynamics sets
@@ -31,7 +32,7 @@ def fit_options(config: Mapping[str, Any], arguments: Sequence[str]) -> dict[str
 
     Raises:
         UnknownComponent: an option that was typed, with the nearest right names.
-        BadOption: a value that a part refuses.
+        BadValue: a value that a part refuses.
     """
     typed = {text.lstrip("+").partition("=")[0] for text in arguments}
     fitted = dict(config)
@@ -44,7 +45,7 @@ def fit_options(config: Mapping[str, Any], arguments: Sequence[str]) -> dict[str
 
 
 def _fitting(group: str, package: str, options: Mapping[str, Any], others: set[str], typed: set[str]) -> dict[str, Any]:
-    accepted = registry.accepted(package, options)
+    accepted = registry.accepted(package, options, key=f"{group}.name")
     if accepted is None:
         return dict(options)
     accepted = (accepted - _FACTS) | others
@@ -70,7 +71,9 @@ def _build_without_memory(config: Mapping[str, Any]) -> None:
         if config["task"]["env"].get("observe", "pixels") == "pixels":
             with torch.device("meta"):
                 build_agent(config, spec)
-    except (BadOption, UnknownComponent):
+    except DoesNotFit:
+        return  # to sizes that only the environment knows
+    except UserError:
         raise
     except (ValueError, TypeError, RuntimeError, NotImplementedError):
-        return  # of sizes that only the environment knows, or of numbers that have no value yet
+        return  # of numbers that have no value yet

@@ -10,9 +10,9 @@ from datamodules.replay import Replay
 from datamodules.storage.budget import memory_budget, rows_of
 from datamodules.windows import Sampler
 from trainers.command import registry
-from trainers.command.registry import BadOption
 from trainers.process.distributed import rank_seed
 from trainers.run_folder.paths import RunPaths
+from worldmodel.errors import BadValue
 from worldmodel.spec import EnvSpec
 
 Config = Mapping[str, Any]
@@ -27,10 +27,7 @@ def build_sampler(config: Config, *, rank: int, generation: int = 0) -> Sampler:
 
 def across_episodes(config: Config) -> bool:
     """Whether windows run over the ends of episodes."""
-    chosen = config["data"].get("across_episodes", False)  # runs of the past have none
-    if not isinstance(chosen, bool):
-        raise BadOption(f"data.across_episodes: expected true or false, got {chosen!r}")
-    return chosen
+    return bool(config["data"].get("across_episodes", False))  # runs of the past have none
 
 
 def prefetches(config: Config) -> bool:
@@ -71,7 +68,7 @@ def shard_capacity(config: Config, spec: EnvSpec, *, ranks: int) -> int:
     share = rows_of(data["capacity"], spec) // ranks
     if share < 2 * longest * data["envs"]:
         least = 2 * longest * data["envs"] * ranks
-        raise ValueError(
+        raise BadValue(
             f"data.capacity: expected at least {least} rows (two episodes per environment), got {data['capacity']}"
         )
     return share
@@ -81,7 +78,7 @@ def build_data(config: Config, replay: Replay, *, world_size: int) -> OnlineData
     """Batches from this rank's shard; `data.batch` is shared out over the ranks."""
     batch, length, longest = config["data"]["batch"], config["data"]["length"], replay.spec.episode_decisions + 1
     if batch < 1 or batch % world_size:
-        raise ValueError(f"data.batch: expected a multiple of {world_size} ranks, got {batch}")
+        raise BadValue(f"data.batch: expected a multiple of {world_size} ranks, got {batch}")
     if length > longest and not across_episodes(config):
-        raise ValueError(f"data.length: expected at most the {longest} rows of an episode, got {length}")
+        raise BadValue(f"data.length: expected at most the {longest} rows of an episode, got {length}")
     return OnlineData(replay, batch=batch // world_size, length=length, prefetch=prefetches(config))

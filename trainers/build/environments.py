@@ -1,15 +1,18 @@
 """Environments from a configuration."""
 
+import re
 import sys
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from datamodules.envs.errors import BadOption
 from datamodules.envs.gl import GPU
 from datamodules.envs.pool import EnvPool, VectorPool
 from datamodules.envs.protocol import Pool
 from datamodules.envs.sources import has_lanes, takes
 from datamodules.envs.supervised import FaultLimit
+from worldmodel.errors import BadValue
 from worldmodel.spec import EnvSpec
 
 Config = Mapping[str, Any]
@@ -31,13 +34,18 @@ def open_pool(config: Config, count: int, *, gpu: GPU | None = None, visuals: Co
     source = task["source"]
     device = {"gpu": gpu} if gpu is not None and takes(source, "gpu") else {}
     kind: type[EnvPool] | type[VectorPool] = VectorPool if has_lanes(source) else EnvPool
-    pool = kind(
-        source=source,
-        kwargs=device | dict(task["env"]),
-        visuals=task.get("visuals") if visuals is None else visuals,
-        count=count,
-        **{key: data[key] for key in POOL_LIMITS if key in data},
-    )
+    try:
+        pool = kind(
+            source=source,
+            kwargs=device | dict(task["env"]),
+            visuals=task.get("visuals") if visuals is None else visuals,
+            count=count,
+            **{key: data[key] for key in POOL_LIMITS if key in data},
+        )
+    except BadOption as error:
+        option = re.split(r"[.:]", str(error), maxsplit=1)[0]
+        section = {"visuals": "task." if visuals is None else "evaluation.", **dict.fromkeys(task["env"], "task.env.")}
+        raise BadOption(section.get(option, "") + str(error)) from error
     for note in pool.notes:
         _say_once(f"{task['name']}: {note}")
     return pool
@@ -67,8 +75,8 @@ def require_evaluation(config: Config, spec: EnvSpec, *, gpu: GPU | None = None)
 
 
 def require_same_frames(evaluated: EnvSpec, trained: EnvSpec) -> None:
-    """Raise ValueError unless an agent that was trained in one environment can act in the other."""
+    """Raise BadValue unless an agent that was trained in one environment can act in the other."""
     for fact in ("observed", "action_dim", "action_repeat"):
         got, expected = getattr(evaluated, fact), getattr(trained, fact)
         if got != expected:
-            raise ValueError(f"evaluation.visuals: expected {fact} {expected} as in training, got {got}")
+            raise BadValue(f"evaluation.visuals: expected {fact} {expected} as in training, got {got}")

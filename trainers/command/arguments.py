@@ -8,8 +8,10 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
+from worldmodel.errors import UserError
 
-class BadArguments(ValueError):
+
+class BadArguments(UserError, ValueError):
     """A word on the command line that the command does not take."""
 
 

@@ -31,6 +31,11 @@ PLAIN = ("data.uri", "data.model", "data.cache", "run_dir", "resume")
 ELSEWHERE = {"experiment", "size", "decoder", "objective"}
 # task files that leave open which: task=gym:CartPole-v1 says it
 TASK_KINDS = ("dmc", "gym", "vector")
+# what the library says, and what it means to whoever typed it
+IN_WORDS = {
+    r"^Could not override '(.*)'\.$": r"\1: expected a key of this configuration, got another",
+    r"^Could not append to config\. An item is already at '(.*)'\.$": r"\1: expected no + before a key that is there",
+}
 
 
 class BadConfig(UserError, ValueError):
@@ -235,6 +240,8 @@ def _parsed(override: str) -> Override | None:
 def _explain(message: str, overrides: Sequence[str]) -> str:
     """The library's message in one line, with near names for whatever an override misspelt."""
     first = " ".join(message.split("\n")[0].split())
+    for pattern, meaning in IN_WORDS.items():
+        first = re.sub(pattern, meaning, first)
     hints = [hint for text in overrides if (hint := _near(text))]
     named = hints or any(text.partition("=")[0] in first for text in overrides)
     wrong = [text for text in overrides if _parsed(_expand(text)[0]) is None] or overrides

@@ -48,7 +48,7 @@ def run(main: Callable[[Sequence[str]], dict[str, Any]], *, usage: str | Callabl
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return ended("interrupted", 128 + signal.SIGINT)
-    except (UserError, ValueError) as error:
+    except UserError as error:
         if os.environ.get("WORLDMODEL_TRACEBACK"):
             traceback.print_exc()
         line = f"{type(error).__name__}: {error}"

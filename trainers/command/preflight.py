@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from datamodules.storage.budget import parse_bytes
@@ -48,11 +49,14 @@ CHOICES = {
     "render": ("auto", "suite", "fast"),
     "data.prefetch": ("auto", True, False),
     "data.collection": ("synchronous", "asynchronous"),
+    "data.across_episodes": (True, False),
     "agent.act_with": ("planner", "actor"),
     "agent.vector_norm": ("statistics", "as_is"),
     "data.alignment": (None, "arrival", "departure"),
     "data.actions": (None, "arrival", "departure"),
     "data.evaluate": (False, True),
+    "logger.name": ("csv", "wandb", "tensorboard"),
+    "logger.offline": (None, True, False),
     # float16 would need loss scaling that knows of gradients clipped by group, bfloat16 does not
     "trainer.precision": ("32-true", "32", 32, "bf16-mixed", "bf16"),
 }
@@ -93,6 +97,9 @@ def check(config: Mapping[str, Any]) -> None:
     _check_rank_timeout(config)
     _check_source(config)
     _check_acting(config)
+    logger = _mapping(config, "logger").get("name", "csv")
+    if logger != "csv" and find_spec(logger) is None:
+        raise BadConfig(f"logger.name: expected a package that is installed, got {logger}: pip install {logger}")
     _check_finite(config)
 
 

@@ -8,15 +8,19 @@ from difflib import get_close_matches
 from typing import Any
 
 from datamodules.parts import extend
-from worldmodel.errors import UserError
+from worldmodel.errors import BadValue, UserError
 
 
 class UnknownComponent(UserError, ValueError):
     """No module of that name in the folder, or it does not take that argument."""
 
 
-class BadOption(UserError, ValueError):
-    """A component refuses the value of one of its options."""
+class BadOption(BadValue):
+    """A component refuses the value of one of its options, which is named by its whole key."""
+
+
+class DoesNotFit(BadValue):
+    """A component cannot be built for a fact that no configuration decides, such as the size of frames."""
 
 
 def component_names(package: str) -> list[str]:
@@ -44,62 +48,67 @@ def make(package: str, options: Mapping[str, Any] | str, *, key: str = "", **fac
     Raises:
         UnknownComponent: no such name, or an argument that it does not take.
         BadOption: a value out of range.
+        DoesNotFit: facts that it cannot be built for.
     """
     build, arguments = _checked(package, options, facts, key)
     try:
         return build(**arguments, **facts)
     except ValueError as error:
-        name, _, rest = str(error).partition(":")
-        option = name.rpartition(".")[2]
-        if isinstance(error, UserError) or option not in arguments:
+        option = str(error).partition(":")[0]
+        # what a component within this one refuses has its whole key already, as has everything where there is no key
+        if not key or (type(error) is not BadValue and not (type(error) is ValueError and option in arguments)):
             raise
-        raise BadOption(f"{key or package}.{option}:{rest}") from error
+        if option in facts:
+            name = options if isinstance(options, str) else options["name"]
+            raise DoesNotFit(f"{key}={name}: {error}") from error
+        raise BadOption(f"{key}.{error}") from error
 
 
-def check(package: str, options: Mapping[str, Any] | str, **facts: Any) -> None:
+def check(package: str, options: Mapping[str, Any] | str, *, key: str, **facts: Any) -> None:
     """Raise UnknownComponent where `make` would, and build nothing: for parts that another part builds."""
-    _checked(package, options, facts, "")
+    _checked(package, options, facts, key)
 
 
-def accepted(package: str, options: Mapping[str, Any]) -> set[str] | None:
+def accepted(package: str, options: Mapping[str, Any], *, key: str) -> set[str] | None:
     """Names of the options that a component takes, facts included; None where it takes any.
 
-    A planner that searches with another one takes that one's too.
+    A planner that searches with another one takes that one's too; `key` is where the name stands, for messages.
     """
-    parameters = inspect.signature(_find(package, str(options["name"]))).parameters
+    parameters = inspect.signature(_find(package, str(options["name"]), key)).parameters
     names = {name for name, parameter in parameters.items() if parameter.kind is not inspect.Parameter.VAR_KEYWORD}
     if len(names) == len(parameters):
         return names
     inner = options.get("search")
     if inner is None or f"{package}.{inner}" == f"{package}.{options['name']}":
         return None
-    others = accepted(package, {"name": inner})
+    others = accepted(package, {"name": inner}, key=key.replace("name", "search"))
     return None if others is None else names | others
 
 
 def _checked(
     package: str, options: Mapping[str, Any] | str, facts: Mapping[str, Any], key: str
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
+    named = (key or package) + ("" if isinstance(options, str) else ".name")
     options = {"name": options} if isinstance(options, str) else options
     name = str(options["name"])
-    build = _find(package, name)
+    build = _find(package, name, named)
     arguments = {option: value for option, value in options.items() if option != "name"}
     signature = inspect.signature(build)
     try:
         signature.bind(**arguments, **facts)
     except TypeError as error:
-        known = ", ".join(key for key in signature.parameters if key not in facts)
-        raise UnknownComponent(f"{package}.{name}: {error}; it takes {known}") from error
-    _require_numbers(f"{key}." if key else f"{package}.{name} ", arguments, signature)
+        known = ", ".join(option for option in signature.parameters if option not in facts)
+        raise UnknownComponent(f"{key or package}={name}: {error}; it takes {known}") from error
+    _require_numbers(f"{key or package}.", arguments, signature)
     return build, arguments
 
 
-def _find(package: str, name: str) -> Callable[..., Any]:
-    known = component_names(package)
-    if name not in known:
-        near = get_close_matches(name, known, n=3) or known
-        raise UnknownComponent(f"{package}: no {name!r}, did you mean {', '.join(near)}?")
-    from worldmodel.importing import import_part  # here, since names are looked up without torch
+def _find(package: str, name: str, key: str) -> Callable[..., Any]:
+    from worldmodel.importing import import_part, part_names  # here, since names are looked up without torch
+
+    if name not in component_names(package):
+        near = get_close_matches(name, part_names(package), n=3) or part_names(package)
+        raise UnknownComponent(f"{key}: expected one of {package}, got {name!r}, did you mean {', '.join(near)}?")
 
     build = getattr(import_part(f"{package}.{name}"), "make", None)
     if build is None:
@@ -108,9 +117,11 @@ def _find(package: str, name: str) -> Callable[..., Any]:
 
 
 def _require_numbers(where: str, arguments: Mapping[str, Any], signature: inspect.Signature) -> None:
-    """Raise UnknownComponent for a text where the default is a number."""
+    """Raise BadOption for a text where the default is a number, and for what is no bool where it is one."""
     for key, value in arguments.items():
         parameter = signature.parameters.get(key)
         default = None if parameter is None else parameter.default
+        if isinstance(default, bool) and not isinstance(value, bool):
+            raise BadOption(f"{where}{key}: expected true or false, got {value!r}")
         if isinstance(default, int | float) and not isinstance(value, int | float):
-            raise UnknownComponent(f"{where}{key}: expected a number such as {default}, got {value!r}")
+            raise BadOption(f"{where}{key}: expected a number such as {default}, got {value!r}")

@@ -19,6 +19,7 @@ from packaging.specifiers import SpecifierSet
 from datamodules.envs.gl import GPU
 from datamodules.storage.budget import parse_bytes
 from trainers.machine.rendering import BACKENDS, Check, State, check_backend, verdict, wanted_backends
+from worldmodel.errors import BadValue
 
 PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 OPTIONAL = ("tensorboard", "gymnasium", "h5py", "pyarrow")
@@ -210,7 +211,7 @@ def _capacity(config: Mapping[str, Any]) -> int | str:
             parse_bytes(capacity)
             return capacity
     if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:
-        raise ValueError(f"data.capacity: expected a whole number of rows, or bytes like 12GB, got {capacity!r}")
+        raise BadValue(f"data.capacity: expected a whole number of rows, or bytes like 12GB, got {capacity!r}")
     return capacity
 
 

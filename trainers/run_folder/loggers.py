@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from trainers.command.configuration import BadConfig, run_title
 from trainers.run_folder.metrics import CSVMetrics
@@ -37,9 +37,7 @@ def build_loggers(config: dict[str, Any], paths: RunPaths, csv: CSVMetrics, *, r
     if name == "wandb":
         mode = wandb_mode(options["offline"])
         return [csv] if mode == "disabled" else [csv, _wandb(config, options, paths, axis=axis, mode=mode)]
-    if name == "tensorboard":
-        return [csv, _tensorboard(paths)]
-    raise ValueError(f"logger.name: expected csv, wandb or tensorboard, got {name!r}")
+    return [csv, TensorBoardLogger(paths.root, name="", version="tensorboard")]
 
 
 def log_films(loggers: Sequence[Logger], paths: Sequence[Path], *, axis: str, position: int) -> None:
@@ -81,15 +79,6 @@ def _wandb(config: dict[str, Any], options: dict[str, Any], paths: RunPaths, *, 
     run.define_metric(axis)
     run.define_metric("*", step_metric=axis)
     return WandbLogger(experiment=run, save_dir=str(paths.root))
-
-
-def _tensorboard(paths: RunPaths) -> Logger:
-    from pytorch_lightning.loggers import TensorBoardLogger
-
-    try:
-        return TensorBoardLogger(paths.root, name="", version="tensorboard")
-    except ModuleNotFoundError as error:
-        raise ValueError("logger: expected tensorboard to be installed: pip install tensorboard") from error
 
 
 def wandb_mode(offline: bool | None) -> str:

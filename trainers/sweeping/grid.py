@@ -83,7 +83,7 @@ def _planned(words: list[str], several: Sequence[str], *, group: str) -> Planned
         from trainers.build.check_parts import fit_options
 
         config = fit_options(config, words)
-    except (UserError, ValueError) as error:
+    except UserError as error:
         raise BadConfig(f"{error}; in the combination {' '.join(words)}") from error
     task, seed = run_title(config), int(config["seed"])
     varied = [word for word in words if word.partition("=")[0] in several]

@@ -14,7 +14,7 @@ from trainers.process.distributed import average_over_ranks, broadcast_from_rank
 from trainers.run_folder.conversion import FORMAT
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.capabilities import CountsRows, HoldsSamples
-from worldmodel.errors import UserError
+from worldmodel.errors import BadValue, UserError
 from worldmodel.interfaces import Batch, Loss
 
 
@@ -68,9 +68,7 @@ class WorldModelModule(pl.LightningModule):
         groups = self.parameter_groups()
         missing = groups.keys() - self.learning_rates.keys()
         if missing:
-            raise ValueError(
-                f"optimizer.learning_rates: expected a rate for {sorted(groups)}, missing {sorted(missing)}"
-            )
+            raise BadValue(f"optimizer.learning_rates: expected a rate for {sorted(groups)}, missing {sorted(missing)}")
         rates = [{"params": weights, "lr": self.learning_rates[name]} for name, weights in groups.items()]
         return torch.optim.Adam(rates, eps=self.eps, fused=True)
 

@@ -6,6 +6,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
+from worldmodel.errors import BadValue
 from worldmodel.limits import require_whole
 
 
@@ -33,7 +34,7 @@ class Grid:
     """All combinations of `bins` equally spaced values from -1 to 1 in every dimension: bins^A choices.
 
     Raises:
-        ValueError: for more of them than 4096.
+        BadValue: for more of them than 4096.
     """
 
     groups = 1
@@ -42,7 +43,7 @@ class Grid:
         require_whole(bins=bins, least=2)
         self._bins, self._dims, self.choices = bins, action_dim, bins**action_dim
         if self.choices > 4096:
-            raise ValueError(f"bins: expected at most 4096 actions in a grid, got {bins}^{action_dim}")
+            raise BadValue(f"bins: expected at most 4096 actions in a grid, got {bins}^{action_dim}")
 
     def weights(self, action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R 1 choices"]:
         """The corners of the cell that an action lies in, shared multilinearly."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from worldmodel.actors import Policy
 from worldmodel.capabilities import FitsAtOnce, FitsPosterior, ReportsBelief, ReportsLatent, WeightedLosses
 from worldmodel.distributions import standard_normal
+from worldmodel.errors import BadValue
 from worldmodel.heads import Head
 from worldmodel.heads.continuation import ContinuationHead
 from worldmodel.interfaces import Batch, Belief, Carry, Decision, Dynamics, Loss, Noise, Observation, Planner
@@ -54,7 +55,7 @@ class LatentMPC(Model):
         weights: of loss terms by name, before the parts' own.
 
     Raises:
-        ValueError: for another `act_with` or `plan_precision`, or a `replan` beyond the horizon.
+        BadValue: for another `act_with` or `plan_precision`, or a `replan` beyond the horizon.
     """
 
     def __init__(
@@ -79,9 +80,9 @@ class LatentMPC(Model):
     ) -> None:
         super().__init__()
         if act_with not in ("planner", "actor") or (act_with == "actor" and policy is None):
-            raise ValueError(f"agent.act_with: expected 'planner', or 'actor' with a policy, got {act_with!r}")
+            raise BadValue(f"agent.act_with: expected 'planner', or 'actor' with a policy, got {act_with!r}")
         if not 1 <= replan <= planner.horizon:
-            raise ValueError(f"agent.replan: expected 1 to planner.horizon={planner.horizon}, got {replan}")
+            raise BadValue(f"agent.replan: expected 1 to planner.horizon={planner.horizon}, got {replan}")
         assert objective.decodes == (decoder is not None), objective
         self.norm, self.encoder, self.decoder, self.reward = norm, encoder, decoder, reward
         self.dynamics: Dynamics = dynamics  # type: ignore[assignment]
@@ -290,5 +291,5 @@ def shifted(plan: Float[Tensor, "B H A"]) -> Float[Tensor, "B H A"]:
 def _precision(name: str) -> torch.dtype:
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     if name not in known:
-        raise ValueError(f"agent.plan_precision: expected one of {', '.join(known)}, got {name!r}")
+        raise BadValue(f"agent.plan_precision: expected one of {', '.join(known)}, got {name!r}")
     return known[name]

@@ -74,7 +74,7 @@ class Student(nn.Module):
         min_std, max_std: bounds of σ.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     def __init__(

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.decoders._transposed import expand_point, run_layers
+from worldmodel.errors import BadValue
 from worldmodel.limits import require_sizes
 
 
@@ -22,7 +23,7 @@ class ConvDecoder(nn.Module):
         kernels: side of every kernel.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     def __init__(
@@ -39,9 +40,7 @@ class ConvDecoder(nn.Module):
         for kernel in kernels:
             side = (side - 1) * 2 + kernel
         if pixels[1:] != (side, side):
-            raise ValueError(
-                f"pixels: expected {side}x{side} frames for kernels {kernels}, got {pixels[1]}x{pixels[2]}"
-            )
+            raise BadValue(f"pixels: expected {side}x{side} frames for kernels {kernels}, got {pixels[1]}x{pixels[2]}")
         self.start = nn.Linear(latent_dim, channels[0])
         layers: list[nn.Module] = []
         for inputs, outputs, kernel in zip(channels, (*channels[1:], pixels[0]), kernels, strict=True):

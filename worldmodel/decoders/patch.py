@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from worldmodel.decoders._transposed import run_layers
 from worldmodel.encoders.patch import PATCH
+from worldmodel.errors import BadValue
 from worldmodel.limits import require_sizes
 
 
@@ -24,7 +25,7 @@ class PatchDecoder(nn.Module):
         channels: of every stage, the smallest image first.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class PatchDecoder(nn.Module):
         self.colours, height, width = pixels
         grow = PATCH * 2 ** (len(channels) - 1)
         if height % grow or width % grow:
-            raise ValueError(f"pixels: expected height and width to be multiples of {grow}, got {height}x{width}")
+            raise BadValue(f"pixels: expected height and width to be multiples of {grow}, got {height}x{width}")
         self.start = (channels[0], height // grow, width // grow)
         self.project = nn.Linear(latent_dim, math.prod(self.start))
         layers: list[nn.Module] = []

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from worldmodel.errors import BadValue
 from worldmodel.interfaces import Dynamics
 from worldmodel.policies import Transitions
 from worldmodel.simulators.latent import LatentSimulator
@@ -41,9 +42,9 @@ def branch(
 
 
 def draw(rows: Transitions, count: int) -> Int64[Tensor, "count"]:
-    """Numbers of rows, drawn with replacement; ValueError where there are none to draw from."""
+    """Numbers of rows, drawn with replacement; BadValue where there are none to draw from."""
     if not len(rows.reward):
-        raise ValueError("data.length: expected windows in which a step may teach, got none")
+        raise BadValue("data.length: expected windows in which a step may teach, got none")
     return torch.randint(len(rows.reward), (count,), device=rows.reward.device)
 
 

@@ -17,7 +17,7 @@ from worldmodel.dynamics.member_steps import MemberSteps, inside_episodes
 from worldmodel.dynamics.rssm_categorical import CategoricalRSSM
 from worldmodel.dynamics.rssm_gaussian import GaussianRSSM
 from worldmodel.interfaces import Batch, Belief
-from worldmodel.limits import require_whole
+from worldmodel.limits import require_number, require_whole
 from worldmodel.uncertainty.members import bootstrap_weights, member_mlp
 
 # deterministic latents are not among them: they are shaped by the very f that members would replace
@@ -51,6 +51,7 @@ class EnsembleDynamics(MemberSteps):
         min_std: float = 0.03,
     ) -> None:
         require_whole(hidden=hidden, layers=layers)
+        require_number(min_std=min_std, least=0)
         super().__init__(embed_dim=embed_dim, action_dim=action_dim, filter=filter, filters=FILTERS, members=members)
         self.noisy_dims, self.min_std = self.latent_dim, min_std
         self.change = member_mlp(members, self.latent_dim + action_dim, hidden, layers, 2 * self.latent_dim)

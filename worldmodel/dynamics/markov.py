@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.distributions import Moments
+from worldmodel.limits import require_number
 
 
 class GaussianMarkov(nn.Module):
@@ -14,6 +15,7 @@ class GaussianMarkov(nn.Module):
     change: nn.Module
 
     def __init__(self, *, min_std: float) -> None:
+        require_number(min_std=min_std, least=0)
         super().__init__()
         self.min_std = min_std
 

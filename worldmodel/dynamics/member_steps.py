@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from worldmodel.capabilities import WeightedLosses
 from worldmodel.distributions import Moments, Statistics
+from worldmodel.errors import BadValue, naming
 from worldmodel.interfaces import Batch, Belief
 from worldmodel.limits import require_whole
 from worldmodel.uncertainty.members import disagreement
@@ -29,7 +30,7 @@ class MemberSteps(nn.Module):
         noisy_dims: the last dimensions of a latent, those that a step leaves uncertain; the others have a std of 0.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     filter: Any
@@ -51,8 +52,9 @@ class MemberSteps(nn.Module):
         options = dict(filter)
         name = options.pop("name", None)
         if name not in filters:
-            raise ValueError(f"dynamics.filter.name: expected one of {', '.join(filters)}, got {name!r}")
-        model: Any = filters[name](embed_dim=embed_dim, action_dim=action_dim, **options)
+            raise BadValue(f"filter.name: expected one of {', '.join(filters)}, got {name!r}")
+        with naming("filter"):
+            model: Any = filters[name](embed_dim=embed_dim, action_dim=action_dim, **options)
         self.filter, self.latent_dim, self.carry_dim = model, model.latent_dim, model.carry_dim
         self.members = members
         self.loss_weights = dict(model.loss_weights) if isinstance(model, WeightedLosses) else {}

@@ -14,7 +14,7 @@ from worldmodel.dynamics._fused_filter import fused_filter
 from worldmodel.dynamics._packed_rollout import GaussianRollout
 from worldmodel.dynamics.recurrent import RecurrentState
 from worldmodel.interfaces import Batch, Belief
-from worldmodel.limits import require_whole
+from worldmodel.limits import require_number, require_whole
 
 
 class GaussianRSSM(RecurrentState):
@@ -45,6 +45,8 @@ class GaussianRSSM(RecurrentState):
         free_nats: float = 1.0,
     ) -> None:
         require_whole(deterministic=deterministic, stochastic=stochastic, hidden=hidden)
+        require_number(min_std=min_std, free_nats=free_nats, least=0)
+        require_number(balance=balance, least=0, most=1)
         sizes = {"embed_dim": embed_dim, "action_dim": action_dim, "deterministic": deterministic}
         super().__init__(**sizes, stochastic=stochastic, hidden=hidden, outputs=2 * stochastic)
         self.min_std, self.balance, self.free_nats = min_std, balance, free_nats

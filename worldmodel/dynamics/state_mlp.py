@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.dynamics.observed_state import ObservedState
+from worldmodel.limits import require_whole
 from worldmodel.nets import zero_last
 
 
@@ -25,6 +26,7 @@ class StateMLP(ObservedState):
     change_std: Tensor
 
     def __init__(self, *, embed_dim: int, action_dim: int, hidden: int = 128, layers: int = 2) -> None:
+        require_whole(hidden=hidden, layers=layers)
         super().__init__(embed_dim=embed_dim, action_dim=action_dim)
         sizes = [embed_dim + action_dim] + [hidden] * layers
         # no norms: one behind the first layer would hide how far a state of a few numbers is from the mean

@@ -13,6 +13,7 @@ from torch import Tensor
 from worldmodel.distributions import Moments
 from worldmodel.dynamics.member_steps import MemberSteps
 from worldmodel.dynamics.prior_steps import FILTERS, prior_name, prior_net, prior_step
+from worldmodel.errors import BadValue
 from worldmodel.interfaces import Batch, Belief
 from worldmodel.uncertainty.members import member_noise
 from worldmodel.uncertainty.variational import VariationalNet
@@ -30,7 +31,7 @@ class VariationalDynamics(MemberSteps):
         temperature: weight of the weights' KL; 1 is Bayes' rule, less believes the data more often than they came.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class VariationalDynamics(MemberSteps):
         super().__init__(embed_dim=embed_dim, action_dim=action_dim, filter=filter, filters=FILTERS, members=members)
         for name, number in {"prior_scale": prior_scale, "temperature": temperature}.items():
             if not number > 0:
-                raise ValueError(f"dynamics.{name}: expected a number above 0, got {number}")
+                raise BadValue(f"{name}: expected a number above 0, got {number}")
         net = prior_net(self.filter)
         last: Any = net[-1]
         self.noisy_dims, self.temperature = last.out_features // 2, temperature

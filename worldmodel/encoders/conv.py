@@ -7,6 +7,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from worldmodel.errors import BadValue
 from worldmodel.limits import require_sizes
 
 FEW = 4  # output pixels up to which a product of patches beats the convolution
@@ -24,7 +25,7 @@ class ConvEncoder(nn.Module):
         padding: rows of zeros around an image.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class ConvEncoder(nn.Module):
             layers += [nn.Conv2d(inputs, outputs, kernel_size=4, stride=2, padding=padding), nn.ReLU(inplace=True)]
             height, width = ((side + 2 * padding - 4) // 2 + 1 for side in (height, width))
         if min(height, width) < 1:
-            raise ValueError(f"pixels: expected frames large enough for {len(channels)} halvings, got {pixels}")
+            raise BadValue(f"pixels: expected frames large enough for {len(channels)} halvings, got {pixels}")
         self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         self.embed_dim = channels[-1] * height * width
 

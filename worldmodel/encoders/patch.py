@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldmodel.errors import BadValue
 from worldmodel.limits import require_sizes
 
 PATCH = 4  # the stem's patch size in pixels
@@ -20,11 +21,11 @@ class PatchEncoder(nn.Module):
     On a CPU the stem costs a third less than two thin convolutions: three colours fill no vector register.
 
     Args:
-        pixels: (c, h, w) of a frame; h and w must be multiples of 4 * 2**(len(channels) - 1), ValueError otherwise.
+        pixels: (c, h, w) of a frame; h and w must be multiples of 4 * 2**(len(channels) - 1), BadValue otherwise.
         channels: of the stem, then of each convolution.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     def __init__(self, *, pixels: tuple[int, int, int], channels: Sequence[int] = (32, 64, 64)) -> None:
@@ -33,7 +34,7 @@ class PatchEncoder(nn.Module):
         colours, height, width = pixels
         shrink = PATCH * 2 ** (len(channels) - 1)
         if height % shrink or width % shrink:
-            raise ValueError(f"pixels: expected height and width to be multiples of {shrink}, got {height}x{width}")
+            raise BadValue(f"pixels: expected height and width to be multiples of {shrink}, got {height}x{width}")
         self.stem = nn.Linear(colours * PATCH * PATCH, channels[0])
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(channels):

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldmodel.errors import BadValue
 from worldmodel.limits import require_sizes
 
 PATCH = 4  # the first patches' side in pixels
@@ -22,11 +23,11 @@ class PatchMergingEncoder(nn.Module):
     A quarter of the convolutions' products that `patch` has at equal channels, and products that bfloat16 makes fast.
 
     Args:
-        pixels: (c, h, w) of a frame; h and w must be multiples of 4 * 2**(len(channels) - 1), ValueError otherwise.
+        pixels: (c, h, w) of a frame; h and w must be multiples of 4 * 2**(len(channels) - 1), BadValue otherwise.
         channels: of the first layer, then of each merging.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     def __init__(self, *, pixels: tuple[int, int, int], channels: Sequence[int] = (32, 96, 128)) -> None:
@@ -35,7 +36,7 @@ class PatchMergingEncoder(nn.Module):
         colours, height, width = pixels
         shrink = PATCH * 2 ** (len(channels) - 1)
         if height % shrink or width % shrink:
-            raise ValueError(f"pixels: expected height and width to be multiples of {shrink}, got {height}x{width}")
+            raise BadValue(f"pixels: expected height and width to be multiples of {shrink}, got {height}x{width}")
         self.stem = nn.Linear(colours * PATCH**2, channels[0])
         self.layers = nn.ModuleList(nn.Linear(4 * inputs, outputs) for inputs, outputs in pairwise(channels))
         self.embed_dim = channels[-1] * (height // shrink) * (width // shrink)

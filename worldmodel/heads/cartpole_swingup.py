@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from worldmodel.errors import BadValue
 from worldmodel.heads import Head
 
 _GAUSSIAN = -math.log(0.1)  # the suite's tolerance falls to a tenth at its margin
@@ -15,7 +16,7 @@ class CartpoleSwingup(Head):
     """Read off latents of observed states: (x, cos, sin, speed, spin) and the action; nothing is learned.
 
     Args:
-        latent_dim: 6, ValueError otherwise.
+        latent_dim: 6, BadValue otherwise.
         scale: control steps per decision, over which the environment sums; between them the reward is taken as
             constant.
     """
@@ -23,7 +24,7 @@ class CartpoleSwingup(Head):
     def __init__(self, *, latent_dim: int, scale: float) -> None:
         super().__init__()
         if latent_dim != 6:
-            raise ValueError(
+            raise BadValue(
                 f"agent.heads.name: expected another for latents of {latent_dim} numbers, got cartpole_swingup's"
             )
         self.net, self.scale = nn.Sequential(), scale

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from worldmodel.errors import BadValue
 from worldmodel.heads.scalar import ScalarHead
 from worldmodel.uncertainty.last_layer import LastLayerPosterior
 
@@ -19,7 +20,7 @@ class LaplaceHead(ScalarHead):
         precision, rate: as in `LastLayerPosterior`.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class LaplaceHead(ScalarHead):
     ) -> None:
         super().__init__(latent_dim=latent_dim, scale=scale, hidden=hidden, layers=layers)
         if layers < 1:
-            raise ValueError(f"heads.layers: expected at least 1, got {layers}")
+            raise BadValue(f"layers: expected at least 1, got {layers}")
         self.posterior = LastLayerPosterior(hidden, 1, precision=precision, rate=rate)
 
     def count_rows(self, rows: int) -> None:

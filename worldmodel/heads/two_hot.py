@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldmodel.errors import BadValue
 from worldmodel.heads import Head
 from worldmodel.nets import mlp, zero_last
 
@@ -18,7 +19,7 @@ class TwoHot(nn.Module):
     """Numbers in [-symexp(reach), symexp(reach)] as weights of an odd number of bins, and back.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     bins: Tensor
@@ -26,9 +27,9 @@ class TwoHot(nn.Module):
     def __init__(self, *, bins: int, reach: float) -> None:
         super().__init__()
         if bins < 3 or bins % 2 == 0:
-            raise ValueError(f"heads.bins: expected an odd number of at least 3, got {bins}")
+            raise BadValue(f"bins: expected an odd number of at least 3, got {bins}")
         if not 0 < reach <= 50:
-            raise ValueError(f"heads.reach: expected a number in (0, 50], got {reach}")
+            raise BadValue(f"reach: expected a number in (0, 50], got {reach}")
         # one half mirrored, so that the bins cancel in pairs to the last bit
         half = torch.linspace(0, reach, bins // 2 + 1, dtype=torch.float64).expm1()
         self.register_buffer("bins", torch.cat([-half.flip(0), half[1:]]).float(), persistent=False)

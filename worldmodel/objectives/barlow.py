@@ -6,6 +6,7 @@ Zbontar et al., Barlow Twins: Self-Supervised Learning via Redundancy Reduction 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from worldmodel.errors import BadValue
 from worldmodel.limits import require_number
 from worldmodel.objectives import Embeds, Latents, Model, Objective, Seen
 
@@ -20,14 +21,14 @@ class Barlow(Objective):
         weight: of the loss term.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     def __init__(self, *, encoder: Embeds, dynamics: Latents, redundancy: float = 5e-4, weight: float = 0.05) -> None:
         require_number(weight=weight, least=0)
         super().__init__(barlow=weight)
         if not redundancy >= 0:
-            raise ValueError(f"redundancy: expected a number of at least 0, got {redundancy}")
+            raise BadValue(f"redundancy: expected a number of at least 0, got {redundancy}")
         self.project, self.redundancy = nn.Linear(dynamics.latent_dim, encoder.embed_dim), redundancy
 
     def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:

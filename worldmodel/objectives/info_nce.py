@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldmodel.errors import BadValue
 from worldmodel.limits import require_number
 from worldmodel.objectives import Embeds, Latents, Model, Objective, Seen
 
@@ -22,14 +23,14 @@ class InfoNCE(Objective):
         weight: of the loss term.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     def __init__(self, *, encoder: Embeds, dynamics: Latents, temperature: float = 0.1, weight: float = 1.0) -> None:
         require_number(weight=weight, least=0)
         super().__init__(info_nce=weight)
         if not temperature > 0:
-            raise ValueError(f"temperature: expected a number above 0, got {temperature}")
+            raise BadValue(f"temperature: expected a number above 0, got {temperature}")
         self.project, self.temperature = nn.Linear(dynamics.latent_dim, encoder.embed_dim), temperature
 
     def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:

@@ -6,6 +6,7 @@ Hansen et al., Temporal Difference Learning for Model Predictive Control (2022).
 from jaxtyping import Float
 from torch import Tensor
 
+from worldmodel.limits import require_whole
 from worldmodel.objectives import Embeds, Latents, Model, Objective, Seen
 from worldmodel.unrolling import open_loop_losses
 
@@ -21,15 +22,14 @@ class LatentConsistency(Objective):
         steps: K, rows predicted open-loop.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     looks_ahead = True
 
     def __init__(self, *, encoder: Embeds, dynamics: Latents, steps: int = 5) -> None:
         super().__init__()
-        if steps < 1:
-            raise ValueError(f"objective.steps: expected at least 1, got {steps}")
+        require_whole(steps=steps)
         self.steps = steps
 
     def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:

@@ -6,7 +6,7 @@ Hafner et al., Learning Latent Dynamics for Planning from Pixels (2019), equatio
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.limits import require_number
+from worldmodel.limits import require_number, require_whole
 from worldmodel.objectives import Embeds, Latents, Model, Seen
 from worldmodel.objectives.reconstruction import Reconstruction
 from worldmodel.unrolling import latent_overshooting, mean_within_episodes, posterior_of, same_episode, stepper
@@ -23,7 +23,7 @@ class Overshooting(Reconstruction):
             squared distance, summed over the latent.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     def __init__(
@@ -37,10 +37,7 @@ class Overshooting(Reconstruction):
     ) -> None:
         require_number(weight=weight, least=0)
         super().__init__(encoder=encoder, dynamics=dynamics, decode_fraction=decode_fraction)
-        if steps < 2:
-            raise ValueError(
-                f"objective.steps: expected at least 2, got {steps}: one row ahead is the dynamics' own KL"
-            )
+        require_whole(steps=steps, least=2)  # one row ahead is the dynamics' own KL
         self.steps = steps
         self.loss_weights["overshooting"] = weight
 

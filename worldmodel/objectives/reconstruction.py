@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from worldmodel.errors import BadValue
 from worldmodel.objectives import Embeds, Latents, Model, Objective, Seen
 
 
@@ -17,7 +18,7 @@ class Reconstruction(Objective):
             part.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     decodes = True
@@ -25,7 +26,7 @@ class Reconstruction(Objective):
     def __init__(self, *, encoder: Embeds, dynamics: Latents, decode_fraction: float = 0.25) -> None:
         super().__init__(image=20.0, vector=20.0)
         if not 0 < decode_fraction <= 1:
-            raise ValueError(f"decode_fraction: expected a number in (0, 1], got {decode_fraction}")
+            raise BadValue(f"decode_fraction: expected a number in (0, 1], got {decode_fraction}")
         self.decode_fraction = decode_fraction
 
     def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:

@@ -62,7 +62,7 @@ class Normality(nn.Module):
         knots, reach: of the trapezoid rule over frequencies [0, reach], doubled for their mirror images.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     frequency: Tensor
@@ -71,9 +71,9 @@ class Normality(nn.Module):
 
     def __init__(self, *, projections: int = 256, knots: int = 17, reach: float = 3.0) -> None:
         super().__init__()
-        for name, number, least in (("projections", projections, 1), ("knots", knots, 2)):
-            if not number >= least:
-                raise ValueError(f"objective.{name}: expected at least {least}, got {number}")
+        require_whole(projections=projections)
+        require_whole(knots=knots, least=2)
+        require_number(reach=reach, above=0)
         self.projections = projections
         frequency = torch.linspace(0, reach, knots)
         rule = torch.full((knots,), 2 * reach / (knots - 1))

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.interfaces import Dynamics
+from worldmodel.limits import require_number, require_whole
 from worldmodel.nets import SlowCopy
 from worldmodel.objectives import Model, Objective, Seen
 from worldmodel.unrolling import open_loop_losses
@@ -23,17 +24,15 @@ class SlowConsistency(Objective):
         rate: share by which copies move in an update.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     looks_ahead = True
 
     def __init__(self, *, encoder: nn.Module, dynamics: nn.Module, steps: int = 5, rate: float = 0.01) -> None:
         super().__init__()
-        if steps < 1:
-            raise ValueError(f"objective.steps: expected at least 1, got {steps}")
-        if not 0 < rate <= 1:
-            raise ValueError(f"objective.rate: expected a number in (0, 1], got {rate}")
+        require_whole(steps=steps)
+        require_number(rate=rate, above=0, most=1)
         self.steps = steps
         self.encoder, self.dynamics = SlowCopy(encoder, rate=rate), SlowCopy(dynamics, rate=rate)
 

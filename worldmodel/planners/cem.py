@@ -19,7 +19,7 @@ class CEM(Shooting):
         min_std: least spread of a refit.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     elites: int = 100
@@ -30,8 +30,8 @@ class CEM(Shooting):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_whole(elites=self.elites, most=self.candidates)
-        require_number(init_std=self.init_std, least=0)
-        require_number(min_std=self.min_std, least=0)
+        require_number(init_std=self.init_std, min_std=self.min_std, least=0)
+        require_number(momentum=self.momentum, least=0, most=1)
 
     def refit(self, proposal: Proposal, pool: Scored) -> Proposal:
         """Mean and std of the best candidates; where none is finite, the proposal as it was."""

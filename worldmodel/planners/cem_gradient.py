@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worldmodel.limits import require_whole
+from worldmodel.limits import require_number, require_whole
 from worldmodel.planners.cem import CEM
 from worldmodel.planners.gradient import ascend
 from worldmodel.planners.search import Problem
@@ -26,7 +26,7 @@ class GradientCEM(CEM):
         learning_rate: of Adam on the actions before their tanh.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     refined: int = 4
@@ -38,6 +38,7 @@ class GradientCEM(CEM):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_whole(refined=self.refined, steps=self.steps)
+        require_number(learning_rate=self.learning_rate, above=0)
         self.remembered = self.refined
 
     def _execute(self, problem: Problem, proposal: Proposal, best: Scored) -> tuple[Tensor, Tensor]:

@@ -34,7 +34,7 @@ class GradientShooting(Search):
         policy_candidates: P, sequences of the learned policy that take part, 0 for none.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     horizon: int = 12
@@ -48,6 +48,7 @@ class GradientShooting(Search):
         super().__post_init__()
         require_whole(candidates=self.candidates)
         require_number(learning_rate=self.learning_rate, above=0)
+        require_number(init_std=self.init_std, least=0)
         require_whole(policy_candidates=self.policy_candidates, least=0, most=max(1, self.candidates - 1))
 
     def search(self, problem: Problem) -> tuple[Float[Tensor, "B H A"], Float[Tensor, "B"]]:

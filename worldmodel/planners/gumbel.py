@@ -15,7 +15,7 @@ from torch import Tensor
 
 from worldmodel.distributions import uniform
 from worldmodel.interfaces import Noise, Simulator
-from worldmodel.limits import require_whole
+from worldmodel.limits import require_number, require_whole
 from worldmodel.planners.search import Problem, Search
 from worldmodel.simulators.survival import continuation, may_end
 
@@ -66,7 +66,7 @@ class GumbelMCTS(Search):
         visit_scale, value_scale: c_visit and c_scale of the transformation of values.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     horizon: int = 8
@@ -81,6 +81,8 @@ class GumbelMCTS(Search):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_whole(samples=self.samples)
+        scales = {"gumbel_scale": self.gumbel_scale, "visit_scale": self.visit_scale, "value_scale": self.value_scale}
+        require_number(least=0, **scales)
         require_whole(considered=self.considered, most=self.samples)
         require_whole(policy_candidates=self.policy_candidates, least=0, most=self.samples)
 

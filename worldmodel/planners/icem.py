@@ -31,7 +31,7 @@ class ICEM(CEM):
         keep: share of the elites that compete in the next iteration.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     candidates: int = 128

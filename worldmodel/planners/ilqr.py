@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from worldmodel.interfaces import Simulator
-from worldmodel.limits import require_whole
+from worldmodel.limits import require_number, require_whole
 from worldmodel.planners._box_qp import solve_box_qp, solve_free
 from worldmodel.planners.derivatives import discounts, expand
 from worldmodel.planners.lqr import Gains, cost_to_go
@@ -48,7 +48,7 @@ class ILQR(Search):
         policy_candidates: from 1 on, start from a sequence of the policy where there is no warm start.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     horizon: int = 12
@@ -59,6 +59,7 @@ class ILQR(Search):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_number(damping=self.damping, least=0)
         require_whole(policy_candidates=self.policy_candidates, least=0)
 
     def search(self, problem: Problem) -> tuple[Float[Tensor, "B H A"], Float[Tensor, "B"]]:

@@ -24,7 +24,7 @@ class MPPI(Shooting):
         min_std, max_std: bounds of the refitted std.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     candidates: int = 512
@@ -37,8 +37,9 @@ class MPPI(Shooting):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_whole(elites=self.elites, most=self.candidates)
+        require_number(temperature=self.temperature, max_std=self.max_std, above=0)
         require_number(min_std=self.min_std, least=0, most=self.max_std)
-        require_number(temperature=self.temperature, above=0)
+        require_number(init_std=self.init_std, least=0)
 
     def refit(self, proposal: Proposal, pool: Scored) -> Proposal:
         """Weighted mean and std of the best candidates; where none is finite, the proposal as it was."""

@@ -93,10 +93,10 @@ class Search(ABC):
     Args:
         horizon: decisions looked ahead.
         iterations: rounds of the search, after each of which it can stop. Rows of a batch are planned for
-            independently. Raises ValueError for budgets below 1.
+            independently.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     horizon: int

@@ -1,7 +1,6 @@
 """Planners that search in a world of their own with any other planner."""
 
 import inspect
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,16 +9,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel import planners
-from worldmodel.importing import import_part
+from worldmodel.errors import BadValue
+from worldmodel.importing import import_part, part_names
 from worldmodel.interfaces import Noise, Plan, Planner, Simulator
 
 SHORT_NAMES = {"random": "random_shooting"}
 
 
 def search_names() -> list[str]:
-    """The planners that search in the world that they are given: all modules of `worldmodel.planners` with a `make`."""
-    modules = (module.name for module in pkgutil.iter_modules(planners.__path__) if not module.name.startswith("_"))
-    return sorted(name for name in modules if _maker(name) is not None)
+    """The planners that search in the world that they are given."""
+    return [name for name in part_names(planners.__name__) if _maker(name) is not None]
 
 
 def make_search(name: str, options: Mapping[str, Any]) -> Planner:
@@ -30,23 +29,23 @@ def make_search(name: str, options: Mapping[str, Any]) -> Planner:
         options: by name; those that only other planners have are left out.
 
     Raises:
-        ValueError: for a name that is none, and for an option that no planner has.
+        BadValue: for a name that is none, and for an option that no planner has.
     """
     module = SHORT_NAMES.get(name, name)
     if module not in search_names():
-        raise ValueError(f"planner.search: expected one of {', '.join(search_names())}, got {name!r}")
+        raise BadValue(f"search: expected one of {', '.join(search_names())}, got {name!r}")
     known = {key for other in search_names() for key in _options(other)}
     for key in options:
         if key not in known:
-            raise ValueError(f"planner.{key}: no option of search={name}, which takes {', '.join(_options(module))}")
+            raise BadValue(f"{key}: no option of search={name}, which takes {', '.join(_options(module))}")
     make = _maker(module)
     assert make is not None
     return make(**{key: value for key, value in options.items() if key in _options(module)})
 
 
 def _maker(module: str) -> Callable[..., Planner] | None:
-    """The `make` of a module, None without one and for planners that search elsewhere themselves."""
-    make = vars(import_part(f"{planners.__name__}.{module}")).get("make")
+    """The `make` of a module, None for planners that search elsewhere themselves."""
+    make = import_part(f"{planners.__name__}.{module}").make
     elsewhere = isinstance(make, type) and issubclass(make, SearchElsewhere)
     return None if elsewhere else make
 

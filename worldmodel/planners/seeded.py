@@ -28,7 +28,7 @@ class SeededCEM(CEM):
             init_std: of the first Gaussian where there is no policy.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     candidates: int = 100

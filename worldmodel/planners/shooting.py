@@ -52,7 +52,7 @@ class Shooting(Search):
             the best candidates of an iteration compete again in the next.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     horizon: int = 12

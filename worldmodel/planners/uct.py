@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.distributions import uniform
+from worldmodel.errors import BadValue
 from worldmodel.interfaces import Noise, Simulator
 from worldmodel.limits import require_number, require_whole
 from worldmodel.planners.search import Problem, Search
@@ -52,7 +53,7 @@ class UCT(Search):
         policy_candidates: P, sequences of the learned policy that take part, 0 for none.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     horizon: int = 8
@@ -69,7 +70,7 @@ class UCT(Search):
         require_number(exploration=self.exploration, least=0)
         require_whole(policy_candidates=self.policy_candidates, least=0)
         if self.actions not in ("grid", "one_hot"):
-            raise ValueError(f"actions: expected 'grid' or 'one_hot', got {self.actions!r}")
+            raise BadValue(f"actions: expected 'grid' or 'one_hot', got {self.actions!r}")
 
     def search(self, problem: Problem) -> tuple[Float[Tensor, "B H A"], Float[Tensor, "B"]]:
         """The most visited path, zeros beyond it, and its first edge's mean return. The warm start is not used."""
@@ -80,11 +81,11 @@ class UCT(Search):
         return self._decide(tree, choices)
 
     def action_set(self, action_dim: int) -> Float[Tensor, "choices A"]:
-        """The actions of every node; a ValueError where a grid has too many."""
+        """The actions of every node; a BadValue where a grid has too many."""
         if self.actions == "one_hot":
             return 2 * torch.eye(action_dim) - 1
         if self.levels**action_dim > MAX_ACTIONS:
-            raise ValueError(
+            raise BadValue(
                 f"levels: expected a grid of at most {MAX_ACTIONS} actions, got {self.levels}^{action_dim}; "
                 "planner=gumbel samples its actions"
             )

@@ -22,7 +22,7 @@ class GuidedActor(CountsUpdates):
     The options are those of `gps` and `mdgps`, which have the same names.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     to_action: Callable[[Tensor], Tensor] = staticmethod(torch.tanh)

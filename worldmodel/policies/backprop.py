@@ -45,6 +45,8 @@ class BackpropImagination(ActorAndValue):
     ) -> None:
         require_whole(horizon=horizon, starts=starts)
         require_number(slow_rate=slow_rate, above=0, most=1)
+        require_number(mix=mix, least=0, most=1)
+        require_number(entropy=entropy, least=0)
         super().__init__(spec=spec, actor=actor, slow_rate=slow_rate)
         self.horizon, self.starts, self.mix, self.entropy = horizon, starts, mix, entropy
         self.register_buffer("spread", torch.ones(()))

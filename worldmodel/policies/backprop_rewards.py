@@ -33,7 +33,7 @@ class BackpropRewards(PolicyLearner):
         detach_every: steps after which no gradient flows back; None for the whole horizon.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     planning_value = None

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from worldmodel.distillation.answers import Answers
 from worldmodel.distillation.planner_gaussian import LEAST_STD, PlannerTarget, sampled_planner_kl
+from worldmodel.errors import naming
 from worldmodel.imagination import Imagined, endings, imagine, lambda_return, subsample
 from worldmodel.interfaces import Loss
 from worldmodel.limits import require_number, require_whole
@@ -44,7 +45,7 @@ class PlannerDistillation(ActorAndValue, CountsUpdates):
         slow_rate: how fast the target value follows the learned one, per update.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     def __init__(
@@ -68,10 +69,13 @@ class PlannerDistillation(ActorAndValue, CountsUpdates):
         require_whole(memory=memory, least=queries)
         require_number(least_std=least_std, above=0)
         require_number(slow_rate=slow_rate, above=0, most=1)
+        require_number(mix=mix, least=0, most=1)
+        require_number(entropy=entropy, least=0)
         super().__init__(spec=spec, actor=actor, slow_rate=slow_rate)
         self.every, self.queries, self.batch = every, queries, batch
         self.horizon, self.starts, self.mix, self.entropy, self.least_std = horizon, starts, mix, entropy, least_std
-        self.planner = CEM(**{"horizon": 5, "candidates": 64, "elites": 12, "iterations": 3, **planner})
+        with naming("planner"):
+            self.planner = CEM(**{"horizon": 5, "candidates": 64, "elites": 12, "iterations": 3, **planner})
         self.answers = Answers(size=memory, latent_dim=spec.latent_dim, action_dim=spec.action_dim)
 
     def losses(self, simulator: LatentSimulator, rows: LatentRows) -> Loss:

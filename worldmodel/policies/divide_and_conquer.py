@@ -40,7 +40,7 @@ class DivideAndConquer(CountsUpdates):
         starts: replayed latents that are continued per update, over all parts.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     def __init__(

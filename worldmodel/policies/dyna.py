@@ -3,7 +3,7 @@
 Sutton, Dyna (1991); branches from recorded states as in Janner et al., When to Trust Your Model (2019).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -11,25 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.actor_critics import ActorCritic, PolicyValue
-from worldmodel.actor_critics.max_q import MaxQ
-from worldmodel.actor_critics.soft import Soft
 from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.dyna import RolloutLength
 from worldmodel.dyna.branches import branch, draw, joined
-from worldmodel.dyna.by_reward_error import ByRewardError
-from worldmodel.dyna.by_updates import ByUpdates
+from worldmodel.errors import BadValue, naming
+from worldmodel.importing import import_part, part_names
 from worldmodel.interfaces import Loss
 from worldmodel.limits import require_number
 from worldmodel.policies import LatentRows, PolicyLearner, PolicySpec
 from worldmodel.simulators.latent import LatentSimulator
 from worldmodel.value_targets import ValueTarget
-from worldmodel.value_targets.mve import ModelValueExpansion
-from worldmodel.value_targets.steve import Steve
-from worldmodel.value_targets.td import OneStep
-
-LEARNERS: dict[str, Callable[..., ActorCritic]] = {"max_q": MaxQ, "soft": Soft}
-TARGETS: dict[str, Callable[..., ValueTarget]] = {"td": OneStep, "mve": ModelValueExpansion, "steve": Steve}
-LENGTHS: dict[str, Callable[..., RolloutLength]] = {"by_reward_error": ByRewardError, "by_updates": ByUpdates}
 
 Options = Mapping[str, Any]
 
@@ -40,13 +31,13 @@ class GeneralDyna(PolicyLearner):
     Args:
         spec: what it is built from.
         actor: options of the actor.
-        learner: its name, "max_q" or "soft", and options of its own.
-        target: "td", "mve" or "steve", and options.
-        rollout: how long branches are, "by_reward_error" or "by_updates", and options.
+        learner: its name, a module of `worldmodel.actor_critics`, and options of its own.
+        target: of `worldmodel.value_targets`, and options.
+        rollout: how long branches are, of `worldmodel.dyna`, and options.
         ratio: imagined rows for each recorded one, at least 0.
 
     Raises:
-        ValueError: for an option out of its range, or a name that is none.
+        BadValue: for an option out of its range, or a name that is none.
     """
 
     def __init__(
@@ -61,9 +52,9 @@ class GeneralDyna(PolicyLearner):
     ) -> None:
         require_number(ratio=ratio, least=0)
         super().__init__()
-        self.learner = _choose(LEARNERS, learner, "learner", spec=spec, actor=actor)
-        self.target = _choose(TARGETS, target, "target")
-        self.length = _choose(LENGTHS, rollout, "rollout")
+        self.learner: ActorCritic = _choose("actor_critics", learner, "learner", spec=spec, actor=actor)
+        self.target: ValueTarget = _choose("value_targets", target, "target")
+        self.length: RolloutLength = _choose("dyna", rollout, "rollout")
         self.ratio = ratio
 
     @property
@@ -106,16 +97,19 @@ class GeneralDyna(PolicyLearner):
         return self.learner.act(latent)[0]
 
 
-def _choose(known: Mapping[str, Callable[..., Any]], options: Options, key: str, **facts: Any) -> Any:
-    """The one that `options` names, built from its other options; a ValueError for a name or option that is none."""
+def _choose(folder: str, options: Options, key: str, **facts: Any) -> Any:
+    """The part of a folder that `options` names, built from its other options; a BadValue for what is none."""
+    if not isinstance(options, Mapping):
+        raise BadValue(f"{key}: expected a name and its options, got {options!r}")
     own = dict(options)
-    name = own.pop("name", None)
+    name, known = own.pop("name", None), part_names(f"worldmodel.{folder}")
     if name not in known:
-        raise ValueError(f"{key}: expected a name of {', '.join(known)}, got {name!r}")
+        raise BadValue(f"{key}.name: expected one of {', '.join(known)}, got {name!r}")
     try:
-        return known[name](**facts, **own)
+        with naming(key):
+            return import_part(f"worldmodel.{folder}.{name}").make(**facts, **own)
     except TypeError as error:
-        raise ValueError(f"{key}: expected options of {name}, got {', '.join(own) or 'none'}: {error}") from error
+        raise BadValue(f"{key}: expected options of {name}, got {', '.join(own) or 'none'}: {error}") from error
 
 
 make = GeneralDyna

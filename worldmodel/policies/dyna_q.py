@@ -17,6 +17,7 @@ from worldmodel.action_values.two_hot_q import TwoHotQ
 from worldmodel.actors.greedy_q import GreedyQActor
 from worldmodel.distributions import uniform
 from worldmodel.dyna.branches import branch, draw, joined
+from worldmodel.errors import BadValue
 from worldmodel.interfaces import Loss
 from worldmodel.limits import require_number, require_whole
 from worldmodel.nets import SlowCopy
@@ -47,7 +48,7 @@ class LatentDynaQ(PolicyLearner):
         slow_rate: how fast the slow Q follows, per update.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class LatentDynaQ(PolicyLearner):
         require_number(ratio=ratio, least=0)
         require_number(slow_rate=slow_rate, above=0, most=1)
         if loss not in LOSSES:
-            raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
+            raise BadValue(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
         super().__init__()
         actions = _action_set(spec, action_set, bins)
         sizes = {"latent_dim": spec.latent_dim, "hidden": hidden, "layers": layers}
@@ -143,7 +144,7 @@ class LatentDynaQ(PolicyLearner):
 
 def _action_set(spec: PolicySpec, name: str, bins: int) -> ActionSet:
     if name not in ("auto", *ACTION_SETS):
-        raise ValueError(f"action_set: expected one of auto, {', '.join(ACTION_SETS)}, got {name!r}")
+        raise BadValue(f"action_set: expected one of auto, {', '.join(ACTION_SETS)}, got {name!r}")
     if spec.discrete:
         return OneHot(action_dim=spec.action_dim)
     if name == "auto":
@@ -154,11 +155,11 @@ def _action_set(spec: PolicySpec, name: str, bins: int) -> ActionSet:
 def _shares(given: Mapping[str, float]) -> tuple[float, ...]:
     """Shares of `SOURCES`, with sum 1."""
     if unknown := set(given) - set(SOURCES):
-        raise ValueError(f"first_actions: expected shares of {', '.join(SOURCES)}, got {', '.join(sorted(unknown))}")
+        raise BadValue(f"first_actions: expected shares of {', '.join(SOURCES)}, got {', '.join(sorted(unknown))}")
     parts = [float(given.get(name, 0.0)) for name in SOURCES]
     require_number(least=0, **{"first_actions": min(parts)})
     if not sum(parts):
-        raise ValueError("first_actions: expected a share above 0, got none")
+        raise BadValue("first_actions: expected a share above 0, got none")
     return tuple(part / sum(parts) for part in parts)
 
 

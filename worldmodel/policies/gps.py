@@ -69,7 +69,7 @@ class GuidedPolicySearch(GuidedActor):
         agreement_kl: nats per decision between them that λ aims at; 0 leaves λ as it is.
 
     Raises:
-        ValueError: for an option out of its range, or an actor without moments.
+        BadValue: for an option out of its range, or an actor without moments.
     """
 
     reported = ("local_return", "kl_step", "kl_global", "lambda")

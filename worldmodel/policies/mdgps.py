@@ -38,7 +38,7 @@ class MirrorDescentGPS(GuidedActor):
         limit: nats per decision between local policies and the policy.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     reported = ("local_return", "kl_step")

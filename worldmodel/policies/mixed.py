@@ -40,7 +40,7 @@ class MixedGradients(ActorAndValue):
         variance_rate: how fast measured variances are followed, per update.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     spread: Tensor
@@ -63,6 +63,7 @@ class MixedGradients(ActorAndValue):
         require_whole(starts=starts, least=2)
         require_number(slow_rate=slow_rate, variance_rate=variance_rate, above=0, most=1)
         require_number(mix=mix, least=0, most=1)
+        require_number(entropy=entropy, least=0)
         if alpha is not None:
             require_number(alpha=alpha, least=0, most=1)
         super().__init__(spec=spec, actor=actor, slow_rate=slow_rate)

@@ -31,7 +31,7 @@ class ScoreFunction(ActorAndValue):
         slow_rate: how fast the target value follows the learned one, per update.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     spread: Tensor
@@ -50,6 +50,7 @@ class ScoreFunction(ActorAndValue):
         require_whole(horizon=horizon, starts=starts)
         require_number(slow_rate=slow_rate, above=0, most=1)
         require_number(mix=mix, least=0, most=1)
+        require_number(entropy=entropy, least=0)
         super().__init__(spec=spec, actor=actor, slow_rate=slow_rate)
         self.horizon, self.starts, self.mix, self.entropy = horizon, starts, mix, entropy
         self.register_buffer("spread", torch.ones(()))

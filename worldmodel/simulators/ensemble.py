@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.capabilities import Members
+from worldmodel.errors import BadValue
 from worldmodel.interfaces import Noise, Readout
 from worldmodel.simulators.survival import continuation, may_end
 from worldmodel.transfer import send
@@ -33,7 +34,7 @@ class EnsembleSimulator:
         bonus: what a unit of disagreement between members adds to a step's reward.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class EnsembleSimulator:
         seed: int = 0,
     ) -> None:
         if particles < 1 or particles % ensemble.members:
-            raise ValueError(f"particles: expected a multiple of {ensemble.members} members, got {particles}")
+            raise BadValue(f"particles: expected a multiple of {ensemble.members} members, got {particles}")
         self.simulator, self.ensemble, self.particles = simulator, ensemble, particles
         self.resample, self.kappa, self.bonus = resample, kappa, bonus
         self.action_dim, self.discount, self._ends = simulator.action_dim, simulator.discount, may_end(simulator)

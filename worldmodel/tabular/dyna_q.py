@@ -25,7 +25,7 @@ class DynaQ:
         seed: of actions and of what is planned.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ class TabularModel:
             alone, which is exact in a deterministic world and follows one that changes; 0 counts all alike.
 
     Raises:
-        ValueError: for a rate beyond [0, 1].
+        BadValue: for a rate beyond [0, 1].
     """
 
     def __init__(self, states: int, actions: int, *, rate: float = 1.0) -> None:

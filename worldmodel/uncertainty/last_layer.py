@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from worldmodel.errors import BadValue
+
 
 class LastLayerPosterior(nn.Module):
     """w_d ~ N(trained w_d, σ_d² Λ⁻¹) for output d of y = W (φ, 1) + N(0, σ²), with Λ = rows · E[φφᵀ] + precision.
@@ -21,7 +23,7 @@ class LastLayerPosterior(nn.Module):
             this rate per call of `add`, or slower while there were few.
 
     Raises:
-        ValueError: for a precision that is not above 0, or a rate outside [0, 1].
+        BadValue: for a precision that is not above 0, or a rate outside [0, 1].
 
     The rows are those that were added, unless `count_rows` says how many different ones batches come from.
     """
@@ -34,9 +36,9 @@ class LastLayerPosterior(nn.Module):
     def __init__(self, inputs: int, outputs: int, *, precision: float = 1.0, rate: float = 0.01) -> None:
         super().__init__()
         if not precision > 0:
-            raise ValueError(f"precision: expected a number above 0, got {precision}")
+            raise BadValue(f"precision: expected a number above 0, got {precision}")
         if not 0 <= rate <= 1:
-            raise ValueError(f"rate: expected a number in [0, 1], got {rate}")
+            raise BadValue(f"rate: expected a number in [0, 1], got {rate}")
         self.precision, self.rate = precision, rate
         # float64: sums over many rows stay exact enough to be inverted
         self.register_buffer("gram", torch.zeros(inputs + 1, inputs + 1, dtype=torch.float64))

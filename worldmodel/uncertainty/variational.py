@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.distributions import gaussian_kl
+from worldmodel.errors import BadValue
 
 
 class VariationalLinear(nn.Module):
@@ -20,13 +21,13 @@ class VariationalLinear(nn.Module):
     The loss of N rows is Σ -log p(y | x, w) + kl(); divide kl by N for the loss of one row.
 
     Raises:
-        ValueError: for an option out of its range.
+        BadValue: for an option out of its range.
     """
 
     def __init__(self, inputs: int, outputs: int, *, prior_std: float = 1.0) -> None:
         super().__init__()
         if not prior_std > 0:
-            raise ValueError(f"prior_std: expected a number above 0, got {prior_std}")
+            raise BadValue(f"prior_std: expected a number above 0, got {prior_std}")
         self.prior_std = prior_std
         start = nn.Linear(inputs, outputs)
         self.mean = nn.Parameter(torch.cat([start.weight, start.bias[:, None]], 1).detach().clone())

@@ -99,5 +99,5 @@ def test_nothing_to_draw(make):
     [("share", 1.5), ("share", -0.1), ("half_life", 0.0), ("half_life", np.nan), ("half_life", np.inf)],
 )
 def test_bad_options(key, value):
-    with pytest.raises(ValueError, match=f"data.sampler.{key}"):
+    with pytest.raises(ValueError, match=f"^{key}: expected"):
         Recent(**{key: value})

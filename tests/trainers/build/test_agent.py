@@ -15,7 +15,7 @@ from trainers.build.module import build_module
 from trainers.command import registry
 from trainers.command.configuration import load_config, read_yaml
 from trainers.command.preflight import check
-from trainers.command.registry import UnknownComponent, component_names
+from trainers.command.registry import BadOption, UnknownComponent, component_names
 from trainers.loops.imagined import PolicyModule
 from trainers.run_folder.paths import RunFolderInUse, RunPaths
 from trainers.training.loop import TrainingLoop
@@ -311,7 +311,7 @@ def test_one_process_at_a_time_in_a_folder(tmp_path):
 def test_a_component_takes_its_name_alone_and_refuses_text_for_numbers() -> None:
     sampler = registry.make("datamodules.samplers", "recent", seed=3)
     assert sampler.share == registry.make("datamodules.samplers", {"name": "recent"}, seed=3).share
-    with pytest.raises(UnknownComponent, match=r"prioritised alpha: expected a number such as 0.4, got 'abc'"):
+    with pytest.raises(BadOption, match=r"datamodules.samplers.alpha: expected a number such as 0.4, got 'abc'"):
         registry.make("datamodules.samplers", {"name": "prioritised", "alpha": "abc"}, seed=3)
     with pytest.raises(UnknownComponent, match=r"it takes share, half_life$"):
         registry.make("datamodules.samplers", {"name": "recent", "shre": 0.5}, seed=3)
@@ -347,9 +347,9 @@ def test_a_posterior_over_the_gaussian_model_trains(name: str) -> None:
 @pytest.mark.parametrize("name", ["ensemble", *BAYESIAN])
 def test_a_filter_refuses_options_that_are_not_its_own(name: str) -> None:
     for wrong, message in {
-        "name=gaussian": r"dynamics\.gaussian: .*'deterministic'; it takes latent_dim, hidden, stack, min_std$",
-        "hidden=wide": r"dynamics\.rssm_gaussian hidden: expected a number such as 200, got 'wide'",
+        "name=gaussian": r"dynamics\.filter=gaussian: .*'deterministic'; it takes latent_dim, hidden, stack, min_std$",
+        "hidden=wide": r"dynamics\.filter\.hidden: expected a number such as 200, got 'wide'",
     }.items():
         config = load_config(["experiment=smoke", f"dynamics={name}", f"dynamics.filter.{wrong}"])
-        with pytest.raises(UnknownComponent, match=message):
+        with pytest.raises((UnknownComponent, BadOption), match=message):
             build_agent(config, SPEC)

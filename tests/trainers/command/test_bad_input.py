@@ -59,6 +59,30 @@ AT_ONCE = {
     "agent.encoder.channels=[0,8]": ("agent.encoder.channels", "at least 1", "[0, 8]"),
     "agent.weights.image=nan": ("agent.weights.image", "at least 0", "nan"),
     "policy.mix=nan": ("policy.mix", "finite", "nan"),
+    "++planner.momentum=3": ("planner.momentum: ", "at most 1", "got 3"),
+    "planner=mppi ++planner.temperature=0": ("planner.temperature: ", "above 0", "got 0"),
+    "planner=ensemble dynamics=ensemble planner.search=cen": ("planner.search: ", "'cen'", "did you mean cem"),
+    "planner=ensemble dynamics=ensemble planner.candidates=0": ("planner.candidates: ", "at least 1", "got 0"),
+    "planner=ensemble": ("planner=ensemble: ", "dynamics=ensemble", "got GaussianRSSM"),
+    "dynamics.free_nats=-1": ("dynamics.free_nats: ", "at least 0", "got -1"),
+    "dynamics=ensemble dynamics.filter.hidden=0": ("dynamics.filter.hidden: ", "at least 1", "got 0"),
+    "dynamics=rssm_categorical dynamics.uniform=2": ("dynamics.uniform: ", "(0, 1)", "got 2"),
+    "objective=overshooting objective.steps=1": ("objective.steps: ", "whole number of at least 2", "got 1"),
+    "objective=sigreg ++objective.reach=-1": ("objective.reach: ", "above 0", "got -1"),
+    "policy.mix=2": ("policy.mix: ", "at most 1", "got 2"),
+    "policy=dyna policy.learner.name=ppo": ("policy.learner.name: ", "max_q, soft", "got 'ppo'"),
+    "policy=dyna ++policy.learner.members=0": ("policy.learner.members: ", "at least 2", "got 0"),
+    "policy=distil ++policy.planner.elites=1000": ("policy.planner.elites: ", "at most", "got 1000"),
+    "policy=dyna policy.actor.hidden=0": ("BadOption: policy.actor.hidden: ", "at least 1", "got 0"),
+    "policy.actor.hidden=0": ("policy.actor.hidden: ", "at least 1", "got 0"),
+    "agent.heads.name=two_hot ++agent.heads.bins=4": ("agent.heads.bins: ", "odd", "got 4"),
+    "agent.continuation=maybe": ("agent.continuation: ", "auto, true or false", "got 'maybe'"),
+    "agent.replan=99": ("agent.replan: ", "planner.horizon", "got 99"),
+    "data.across_episodes=maybe": ("data.across_episodes: ", "True or False", "got 'maybe'"),
+    "data.sampler.name=recent data.sampler.share=2": ("data.sampler.share: ", "[0, 1]", "got 2"),
+    "trainer.strategy=nope": ("trainer: ", "nope"),
+    "logger.name=paper": ("logger.name: ", "csv or wandb or tensorboard", "got 'paper'"),
+    "logger=wandb logger.offline=perhaps": ("logger.offline: ", "True or False", "got 'perhaps'"),
     "optimizer.learning_rates.model=-1": ("optimizer.learning_rates.model", "at least 0", "-1"),
     "optimizer.learning_rates.model=nan": ("optimizer.learning_rates.model", "at least 0", "nan"),
     "optimizer.learning_rates=3": ("optimizer.learning_rates", "3"),
@@ -86,11 +110,12 @@ ONCE_AN_ENVIRONMENT_IS_KNOWN = {
     "agent.discount=1": ("agent.discount", "(0, 1)", "1"),
     "agent.encoder.name=convv": ("worldmodel.encoders", "'convv'", "conv"),
     "+dynamics.heads=1": ("dynamics.heads: no option of dynamics=rssm_gaussian", "did you mean", "hidden"),
-    "task.env.size=3": ("size", "16..64", "3"),
-    "task.env.episode_steps=0": ("episode_steps", ">= 1", "0"),
+    "task.env.size=3": ("task.env.size: ", "16..64", "3"),
+    "task.env.episode_steps=0": ("task.env.episode_steps: ", ">= 1", "0"),
+    "task.visuals.frame_stack.count=0": ("task.visuals.frame_stack.count: ", "at least 1", "got 0"),
+    "evaluation.visuals.frame_stack.count=0": ("evaluation.visuals.frame_stack.count: ", "at least 1", "got 0"),
     "+task.env.sped=1": ("toy.make", "sped"),
     "task.source=os": ("source", "'os'"),
-    "logger.name=paper": ("logger.name", "csv, wandb or tensorboard", "'paper'"),
 }
 
 
@@ -103,7 +128,7 @@ def folder(tmp_path):
 def test_refused_at_once(refused, folder, override):
     start = time.monotonic()
     where = [] if override.startswith("resume=") else [f"run_dir={folder}"]
-    line = refused(fit.main, "experiment=smoke", *where, override)
+    line = refused(fit.main, "experiment=smoke", *where, *override.split())
     assert time.monotonic() - start < 60
     assert "\n" not in line and all(part in line for part in AT_ONCE[override]), line
     assert not folder.parent.exists()
@@ -191,13 +216,13 @@ def test_paths_that_are_saved_are_absolute(monkeypatch, tmp_path):
 
 def test_a_bug_keeps_its_traceback_and_ends_in_one_line(monkeypatch, capsys):
     def broken(arguments):
-        raise KeyError("mine")
+        raise ValueError("mine")
 
     monkeypatch.setattr(sys, "argv", ["command"])
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
     assert entry.run(broken, usage="") == 1
     out, err = capsys.readouterr()
-    assert json.loads(out) == {"status": "failed", "error": "KeyError: 'mine'", "exit_code": 1}
+    assert json.loads(out) == {"status": "failed", "error": "ValueError: mine", "exit_code": 1}
     assert "in broken" in err
 
 

@@ -101,5 +101,5 @@ def test_impossible_options_are_refused(wrong: dict[str, float]) -> None:
 
 
 def test_a_prior_without_a_gaussian_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"dynamics\.filter\.name: expected one of gaussian, rssm_gaussian"):
+    with pytest.raises(ValueError, match=r"^filter\.name: expected one of gaussian, rssm_gaussian"):
         LaplaceDynamics(embed_dim=E, action_dim=A, filter={"name": "rssm_categorical"})

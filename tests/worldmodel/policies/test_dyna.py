@@ -5,8 +5,9 @@ import pytest
 from tests.conftest import A, random_batch, small_agent
 from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.heads.scalar import ScalarHead
+from worldmodel.importing import part_names
 from worldmodel.policies import PolicySpec
-from worldmodel.policies.dyna import LEARNERS, TARGETS, GeneralDyna
+from worldmodel.policies.dyna import GeneralDyna
 from worldmodel.policies.dyna_q import LatentDynaQ
 
 
@@ -29,7 +30,11 @@ def agent_with(policy: str = "dyna", dynamics: str = "rssm_gaussian", **options)
     return agent
 
 
-CHOICES = [{"learner": {"name": learner}, "target": {"name": target}} for learner in LEARNERS for target in TARGETS]
+CHOICES = [
+    {"learner": {"name": learner}, "target": {"name": target}}
+    for learner in part_names("worldmodel.actor_critics")
+    for target in part_names("worldmodel.value_targets")
+]
 
 
 @pytest.mark.parametrize("options", [*CHOICES, {"ratio": 0.0}, {"rollout": {"name": "by_updates"}}])
@@ -84,10 +89,10 @@ def test_recorded_and_imagined_rows_are_mixed_as_told(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"learner": {"name": "ppo"}}, "learner: expected a name of max_q, soft, got 'ppo'"),
-        ({"target": {}}, "target: expected a name of td, mve, steve, got None"),
+        ({"learner": {"name": "ppo"}}, r"learner\.name: expected one of max_q, soft, got 'ppo'"),
+        ({"target": {}}, r"target\.name: expected one of mve, steve, td, got None"),
         ({"target": {"name": "td", "depth": 3}}, "target: expected options of td, got depth"),
-        ({"rollout": {"name": "by_updates", "longest": 0}}, "longest: expected a whole number"),
+        ({"rollout": {"name": "by_updates", "longest": 0}}, r"^rollout\.longest: expected a whole number"),
         ({"ratio": -1.0}, "ratio: expected a finite number"),
     ],
 )
