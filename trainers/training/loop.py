@@ -26,6 +26,7 @@ from trainers.run_folder.loggers import log_films
 from trainers.run_folder.metrics import CSVMetrics
 from trainers.run_folder.records import write_records
 from trainers.training.module import WorldModelModule
+from trainers.training.rank_comparison import RankComparison
 from trainers.training.training_run import TrainingRun
 from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec
@@ -71,6 +72,7 @@ class TrainingLoop(pl.Callback):
         self.final_returns: list[float] | None = None
         self._resumed: dict[str, Any] | None = None
         self._saved: tuple[Any, ...] | None = None
+        self.ranks = RankComparison(run, module)
         data.batches = self._batches()
 
     @property
@@ -134,6 +136,7 @@ class TrainingLoop(pl.Callback):
         else:
             # the ranks were given the same weights, which they need, and with them the same noise
             torch.manual_seed(rank_seed(torch.initial_seed(), self.run.rank))
+        self.ranks.begin()
         if self.run.trainer.is_global_zero:  # nothing can refuse the run any more
             device, renderer = self.run.device_name, self.renderer
             agent = self.run.config["agent"]
@@ -153,6 +156,8 @@ class TrainingLoop(pl.Callback):
         """The batches of the updates that are due; raises Interrupted after saving where a signal asks to stop."""
         self.run.progress.update(phase="learn")
         self.stop_if_asked()
+        if self.ranks.due() and (warning := self.ranks.times().warning()):
+            self.run.progress.print(warning)
         rows = self.rows_to_learn_from()  # they come and go between rounds of updates alone
         if self.updates_due >= 1:
             self.module.count_rows(rows)
@@ -170,6 +175,7 @@ class TrainingLoop(pl.Callback):
     ) -> None:
         """One update less is due; the sampler is told the error of the batch."""
         self.data.feedback(batch, outputs["error"])
+        self.ranks.keep(batch)
         self.updates_due -= 1
         self.updates_done = module.updates
         self.run.progress.update(updates=module.updates)

@@ -15,7 +15,7 @@ from worldmodel.spec import EnvSpec
 
 DDP = ("trainer.devices=2", "trainer.strategy=ddp")
 # a posterior over the reward is made of each rank's own rows
-MEASURED = ("agent.heads.name=laplace",)
+MEASURED = ("agent.heads.name=laplace", "data.update_ratio=0.5")
 SPEC = EnvSpec(task="toy_point", images={"pixels": (3, 16, 16)}, action_dim=2, action_repeat=1, episode_steps=20)
 
 
@@ -35,13 +35,16 @@ def trained(runs, toy, tmp_path_factory):
 def test_one_run_of_two_ranks(trained, gone):
     run, folder = trained
     results = run.results()
-    # rounds of two episodes: 40 steps a round, 8 updates due for them
+    # rounds of two episodes: 40 steps a round, 20 updates due for them
     assert (results["env_steps"], results["decisions"], results["episodes"]) == (120, 120, 6)
-    assert results["updates"] == 24 and results["status"] == "finished" and len(results["returns"]) == 2
+    assert results["updates"] == 60 and results["status"] == "finished" and len(results["returns"]) == 2
     assert [path.name for path in folder.parent.iterdir()] == ["run"]
     assert read_metrics(folder / "metrics.csv")["env_steps"].tolist() == [80, 80, 120, 120]
     lines = run.err.read_text().splitlines()
-    assert lines[0].startswith("replay: 1000 rows") and all(" env steps" in line for line in lines[1:]), lines
+    assert lines[0].startswith("replay: 1000 rows")
+    warnings = [line for line in lines if line.startswith("warning: 2 ranks are")]
+    assert all(" env steps" in line for line in lines[1:] if line not in warnings), lines
+    assert len(warnings) == (results["rank_speedup"] <= 1), lines
     assert gone(run.pid)
 
 
@@ -84,7 +87,7 @@ def test_a_signal_ends_both_and_the_run_resumes(runs, toy, trained, tmp_path, go
     folder = tmp_path / "run"
     endless = ["task.env_steps=100000"] if number == signal.SIGINT else []
     first, second = runs.ranks(2, *toy, *DDP, *MEASURED, f"run_dir={folder}", *endless)
-    first.wait_for_rows(folder, 2 if endless else 1)
+    first.wait_for_rows(folder, 2)  # before the trial that compares ranks with one, which the resumed run has not
     first.send(number)
     assert first.wait() == 128 + number, first.err.read_text()
     # the launcher would kill rank 0 while it still writes if another rank's code were not 0
@@ -98,7 +101,7 @@ def test_a_signal_ends_both_and_the_run_resumes(runs, toy, trained, tmp_path, go
     assert first.wait() == 0, first.err.read_text()
     assert second.wait() == 0, second.err.read_text()
     ours, theirs = checkpoint(folder), checkpoint(trained[1])
-    assert first.results()["updates"] == 24
+    assert first.results()["updates"] == 60
     for name, weight in theirs["state_dict"].items():
         assert torch.equal(ours["state_dict"][name], weight), name
 

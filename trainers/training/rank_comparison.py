@@ -1,0 +1,149 @@
+"""Whether several ranks are faster than one of them would be, by a trial in the first minutes of a run."""
+
+import copy
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import distributed
+
+from trainers.build.module import build_module
+from trainers.process.distributed import gather_over_ranks, rank_count
+from trainers.training.module import WorldModelModule
+from trainers.training.training_run import TrainingRun
+from worldmodel.interfaces import Batch
+
+LEAST_UPDATES = 20  # of this session, before what they and the episodes between them took is compared
+REPEATS, WARM_UP = 3, 1
+
+
+@dataclass(frozen=True, slots=True)
+class RankTimes:
+    """Seconds that go into one update of the global batch.
+
+    Args:
+        ranks: how many there are.
+        alone_s: gradients of the whole batch, on one rank while the others wait.
+        share_s: gradients of a rank's share, on all ranks at once, the slowest rank's.
+        reduce_s: one all-reduce of all gradients.
+        acting_s: collection between two updates, of every rank's own episodes.
+    """
+
+    ranks: int
+    alone_s: float
+    share_s: float
+    reduce_s: float
+    acting_s: float
+
+    @property
+    def speedup(self) -> float:
+        """How many times as fast the ranks are as one: it would make all updates and play all episodes."""
+        return (self.alone_s + self.ranks * self.acting_s) / (self.share_s + self.reduce_s + self.acting_s)
+
+    def warning(self) -> str | None:
+        """What to do instead, where one rank would be at least as fast."""
+        if self.speedup > 1:
+            return None
+        update_ms, reduce_ms, alone_ms = (1e3 * s for s in (self.share_s + self.reduce_s, self.reduce_s, self.alone_s))
+        return (
+            f"warning: {self.ranks} ranks are {self.speedup:.2f} times as fast as one: an update takes {update_ms:.3g} "
+            f"ms, {reduce_ms:.3g} of them to reduce gradients, and {alone_ms:.3g} on one rank. Use trainer.devices=1 "
+            "and give the other devices seeds and tasks: python -m trainers.sweep task=A,B seed=0,1,2"
+        )
+
+
+class RankComparison:
+    """Waits until a run is under way, then makes the trial once; learning is as it would be without.
+
+    Args:
+        run: its configuration and devices.
+        module: learns.
+    """
+
+    def __init__(self, run: TrainingRun, module: WorldModelModule) -> None:
+        self._run, self._module = run, module
+        self._batch: Batch | None = None
+        self._done = False
+        self.found: RankTimes | None = None
+        self._before: tuple[int, float] | None = None
+
+    def begin(self) -> None:
+        """Count from here: what a resumed run did before may have been done by other ranks."""
+        self._done = rank_count() == 1
+        self._before = self._module.updates, self._acting_s()
+
+    def keep(self, batch: Batch) -> None:
+        """Take a batch to make the trial with."""
+        if not self._done:
+            self._batch = batch
+
+    def due(self) -> bool:
+        """Whether this session made enough updates; the same on all ranks."""
+        enough = self._before is not None and self._module.updates - self._before[0] >= LEAST_UPDATES
+        return not self._done and enough and self._batch is not None
+
+    def times(self) -> RankTimes:
+        """The trial, on all ranks; no random number of others is used."""
+        assert self._before is not None and self._batch is not None
+        batch, device, ranks = self._batch, self._module.device, rank_count()
+        self._done, self._batch = True, None
+        updates, acting_s = self._module.updates - self._before[0], self._acting_s() - self._before[1]
+        trial = build_module(self._run.config, copy.deepcopy(self._module.agent).train(), type(self._module))
+        sizes = [weight.numel() for weight in trial.parameters() if weight.requires_grad]
+        gradients = torch.zeros(sum(sizes), device=device)
+
+        def learn(windows: Batch) -> None:
+            trial.zero_grad()
+            with self._run.trainer.precision_plugin.train_step_context():
+                loss = trial.losses(windows).total
+            loss.backward()  # type: ignore[no-untyped-call]
+
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            share_s = _seconds(lambda: learn(batch), device)
+            reduce_s = _seconds(lambda: distributed.all_reduce(gradients), device)
+            alone_s = 0.0
+            if self._run.trainer.is_global_zero:
+                with _all_threads(self._run.trainer.num_devices):
+                    alone_s = _seconds(lambda: learn(_repeated(batch, ranks)), device)
+        shares, reduces, acting = zip(*gather_over_ranks((share_s, reduce_s, acting_s / updates)), strict=True)
+        alone_s = gather_over_ranks(alone_s)[0]
+        self.found = RankTimes(ranks, alone_s, max(shares), max(reduces), float(np.mean(acting)))
+        return self.found
+
+    def _acting_s(self) -> float:
+        seconds = self._module.clock.seconds
+        return seconds["env"] + seconds["plan"]
+
+
+def _seconds(call: Callable[[], object], device: torch.device) -> float:
+    """Median of several calls, finished on their device."""
+    seconds = []
+    for _ in range(WARM_UP + REPEATS):
+        start = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds[WARM_UP:]))
+
+
+def _repeated(batch: Batch, count: int) -> Batch:
+    """The windows of a batch, each `count` times."""
+    every = torch.arange(len(batch.reward), device=batch.reward.device).repeat(count)
+    rows = {name: getattr(batch, name)[every] for name in ("action", "reward", "is_first", "is_last", "is_terminal")}
+    return Batch(observation={name: images[every] for name, images in batch.observation.items()}, **rows)
+
+
+@contextmanager
+def _all_threads(ranks_here: int) -> Iterator[None]:
+    """The threads that one rank of this machine would have to itself."""
+    mine = torch.get_num_threads()
+    torch.set_num_threads(mine if "OMP_NUM_THREADS" in os.environ else mine * ranks_here)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(mine)
