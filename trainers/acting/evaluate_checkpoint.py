@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from trainers.acting.drawn_episode import drawn_episode
 from trainers.acting.evaluation import Evaluation, Evaluator
 from trainers.acting.pictures import write_pictures
 from trainers.build.environments import open_evaluation_pool, require_same_frames
@@ -62,7 +63,8 @@ def evaluate(
         require_task_fits(root, pool.spec, key="checkpoint")
         agent = with_weights(config, pool.spec, weights).to(where)
         evaluation = Evaluator(lambda _: pool, envs=width, seed=first_seed).run(agent, episodes=count)
-        pictures = write_pictures(folder, agent, evaluation, pool.spec, name=name)
+        drawn = drawn_episode(config, evaluation)
+        pictures = write_pictures(folder, agent, evaluation, pool.spec, name=name, drawn=drawn)
         results = _results(config, evaluation, pool.spec, first_seed, device=where, envs=width)
     results |= {"files": [str(path) for path in pictures]}
     results |= {"checkpoint": str(path), "seconds": round(time.monotonic() - start, 1)}

@@ -37,6 +37,7 @@ class Evaluation:
     faults: int
     decision_ms: list[float]  # per batched decision
     filmed: Trajectory | None
+    filmed_seed: int | None
 
     @property
     def return_mean(self) -> float:
@@ -103,7 +104,7 @@ class Evaluator:
         own: list[_Turn] | None = None
         with suppress(Interrupted):
             own = self._turns(turn, episodes, rank=rank, ranks=ranks)
-        filmed = next((one.filmed for one in own or () if one.filmed is not None), None)
+        filmed = next((one for one in own or () if one.filmed is not None), None)
         sent = None if own is None else [replace(one, filmed=None) for one in own]  # frames stay where they are
         turns: list[_Turn] = []
         for share in gather_over_ranks(sent) if over_ranks else [sent]:
@@ -181,7 +182,7 @@ def _timed(policy: AgentPolicy, latencies: list[float], should_stop: Callable[[]
     return timed
 
 
-def _summary(turns: list[_Turn], filmed: Trajectory | None) -> Evaluation:
+def _summary(turns: list[_Turn], filmed: _Turn | None) -> Evaluation:
     """Episodes that a worker's fault cut short are counted, and their returns left out."""
     played = [episode for turn in turns for episode in turn.episodes]
     whole = [e for e in played if e.fault is None]
@@ -194,5 +195,6 @@ def _summary(turns: list[_Turn], filmed: Trajectory | None) -> Evaluation:
         decisions=sum(e.decisions for e in played),
         faults=len(played) - len(whole),
         decision_ms=[ms for turn in turns for ms in turn.decision_ms],
-        filmed=filmed,
+        filmed=None if filmed is None else filmed.filmed,
+        filmed_seed=None if filmed is None else filmed.episodes[0].seed,
     )

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from trainers.acting.evaluation import Evaluation
 from trainers.acting.windows import window_batch
@@ -25,13 +27,29 @@ CONTEXT_ROWS = 5
 IMAGINED_ROWS = 25
 
 
-def write_pictures(folder: Path, agent: Acts, evaluation: Evaluation, spec: EnvSpec, *, name: str) -> list[Path]:
-    """A film and a strip of the filmed episode, its images side by side; and what an agent with a model predicts."""
+def write_pictures(
+    folder: Path,
+    agent: Acts,
+    evaluation: Evaluation,
+    spec: EnvSpec,
+    *,
+    name: str,
+    drawn: NDArray[np.uint8] | None = None,
+) -> list[Path]:
+    """A film and a strip of the filmed episode, its images side by side; and what an agent with a model predicts.
+
+    drawn: its frames [T, H, W, 3] where the agent saw none.
+    """
     episode = evaluation.filmed
-    if episode is None or not spec.images:  # every episode that could be filmed was cut short by a fault
+    if episode is None:  # every episode that could be filmed was cut short by a fault
         return []
-    images = [newest_image(torch.from_numpy(episode.observation[image]), spec) for image in spec.images]
-    frames = enlarged(side_by_side(images).numpy())
+    if spec.images:
+        images = [newest_image(torch.from_numpy(episode.observation[image]), spec) for image in spec.images]
+        frames = enlarged(side_by_side(images).numpy())
+    elif drawn is not None:
+        frames = enlarged(drawn.transpose(0, 3, 1, 2))
+    else:
+        return []
     fps = max(1.0, min(60.0, spec.episode_decisions / 20))  # a whole episode in 20 s
     paths = [
         write_mp4(folder / f"evaluation_{name}.mp4", frames, fps),

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 
 from datamodules.online import OnlineData
+from trainers.acting.drawn_episode import drawn_episode
 from trainers.acting.evaluation import Evaluation, Evaluator
 from trainers.acting.pictures import write_pictures
 from trainers.process.clock import resident_mb
@@ -255,7 +256,9 @@ class TrainingLoop(pl.Callback):
         self.run.progress.update(eval_return=evaluation.return_mean)
         with self.module.clock.measure("evaluation"), own_random(self.module.device):
             self.module.eval()
-            pictures = write_pictures(self.run.paths.videos, self.module.agent, evaluation, self.spec, name=name)
+            where, agent = self.run.paths.videos, self.module.agent
+            drawn = drawn_episode(self.run.config, evaluation, gpu=self.run.gpu) if name == "final" else None
+            pictures = write_pictures(where, agent, evaluation, self.spec, name=name, drawn=drawn)
             self.module.train()
         log_films(self.run.trainer.loggers, pictures, axis=self.axis, position=self.position)
 
