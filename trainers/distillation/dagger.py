@@ -1,14 +1,14 @@
 """Planners into one small policy by DAgger: play and label, learn, repeat. Ross et al. (2011), algorithm 3.1."""
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any
 
 import numpy as np
-from rich.console import Console
+from rich.text import Text
 
 from datamodules.envs.protocol import Pool
 from datamodules.recorded import Recorded
@@ -21,10 +21,12 @@ from trainers.distillation.query import played, replayed
 from trainers.distillation.student_folder import save
 from trainers.distillation.teachers import Teacher
 from trainers.process.interrupt import Interrupt, Interrupted
-from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
+from trainers.run_folder.checkpoint import DurableCheckpointIO
+from trainers.run_folder.find import checkpoint_to_resume
 from trainers.run_folder.metrics import CSVMetrics
 from trainers.run_folder.paths import RunPaths
 from trainers.run_folder.statistics import evaluation_metrics
+from trainers.training.progress import RunProgress
 from worldmodel.agents.student import Student
 from worldmodel.distillation.planner_teacher import PlannerTeacher
 from worldmodel.interfaces import Acts
@@ -88,7 +90,8 @@ class Dagger:
         zeros = [0] * len(teachers)
         self.progress = Progress(episodes=[*zeros], replayed=[*zeros], played=[*zeros])
         self.evaluations: list[Evaluation] = []  # of the student, in each task
-        self._interrupt, self._console = interrupt, Console(file=sys.stderr, highlight=False)
+        self._interrupt, self._doing, self._done = interrupt, "", 0
+        self._display = RunProgress(title=f"distill {', '.join(teacher.name for teacher in teachers)}")
         self._metrics, self._start = CSVMetrics(run_dir=paths.root), time.monotonic()
         self._continue()
         folders = [paths.root / "labels" / teacher.name for teacher in teachers]
@@ -96,6 +99,12 @@ class Dagger:
 
     def run(self) -> None:
         """All rounds that are left; raises Interrupted where a signal asks to stop."""
+        try:
+            self._run()
+        finally:
+            self._display.close()
+
+    def _run(self) -> None:
         tasks = range(len(self.teachers))
         if not self.progress.teacher_returns:
             self.progress.teacher_returns = [self._evaluate(t, self.teachers[t].agent).returns for t in tasks]
@@ -116,13 +125,15 @@ class Dagger:
         if folder is None or not self.options.reanalyse:
             return
         recorded = Recorded(folder)
+        self._begin("labelled decisions of the replay", task)
         try:
             order = np.arange(recorded.episodes)[::-1][progress.replayed[task] :]
             before = np.cumsum(recorded.lengths[order]) - recorded.lengths[order]
             chosen = iter(order[before < self.options.reanalyse].tolist())
             while some := [recorded.trajectory(number) for number in islice(chosen, REPLAYED_AT_ONCE)]:
                 numbers = {"seed": self.options.seed, "first": progress.replayed[task]}
-                for episode in replayed(some, self.planners[task], **numbers, on_turn=self._raise_if_stopped):
+                turn = partial(self._turn, len(some))
+                for episode in replayed(some, self.planners[task], **numbers, on_turn=turn):
                     self.labels[task].add(episode)
                 progress.replayed[task] += len(some)
         finally:
@@ -132,6 +143,7 @@ class Dagger:
         """Label real episodes of teacher and student; the student makes no decision before it has learned."""
         options, progress = self.options, self.progress
         self.student.task = task
+        self._begin("played and labelled decisions", task)
         for labelled, episode in played(
             self.pools[task],
             self.planners[task],
@@ -141,11 +153,12 @@ class Dagger:
             envs=options.envs,
             seed=options.seed,
             first=len(self.labels[task].episodes),
-            on_turn=self._raise_if_stopped,
+            on_turn=partial(self._turn, options.envs),
         ):
             self.labels[task].add(labelled)
             progress.played[task] += episode.env_steps
             progress.decisions += episode.decisions
+            self._display.update(env_steps=progress.env_steps)
 
     def _learn(self) -> None:
         """The round's updates, what they are worth, and the checkpoint."""
@@ -159,13 +172,15 @@ class Dagger:
             learning_rate=options.learning_rate,
             seed=options.seed * 1009 + progress.round,
         )
-        learned = learn(self.student, self.labels, schedule, on_turn=self._raise_if_stopped)
+        self._begin("updates")
+        learned = learn(self.student, self.labels, schedule, on_turn=self._turn)
         self.evaluations = [self._evaluate(task, self.student) for task in range(len(self.teachers))]
         progress.updates += learned.updates
         progress.episodes = [len(labels.episodes) for labels in self.labels]
         progress.round += 1
         progress.seconds += time.monotonic() - self._start
         self._start = time.monotonic()
+        self._display.update(updates=progress.updates, loss=learned.loss)
         self._log(learned.loss, learned.held_out)
         save(self.paths, self.student, asdict(progress), progress=progress.position)
 
@@ -174,12 +189,24 @@ class Dagger:
         pool, acts, options = self.pools[task], agent.eval(), self.options
         assert isinstance(acts, Acts)
         self.student.task = task
+        self._begin(f"decisions of the {'student' if agent is self.student else 'teacher'}'s evaluation", task)
         evaluator = Evaluator(lambda _: pool, envs=options.envs, seed=int(self.teachers[task].config["seed"]))
-        return evaluator.run(acts, episodes=options.episodes, should_stop=self._interrupt.is_set)
+        return evaluator.run(acts, episodes=options.episodes, should_stop=partial(self._is_stopped, options.envs))
 
-    def _raise_if_stopped(self) -> None:
-        if self._interrupt.is_set():
+    def _begin(self, doing: str, task: int | None = None) -> None:
+        several = f" in {self.teachers[task].name}" if task is not None and len(self.teachers) > 1 else ""
+        self._doing, self._done = f"{doing}{several}", 0
+
+    def _turn(self, count: int = 1) -> None:
+        if self._is_stopped(count):
             raise Interrupted
+
+    def _is_stopped(self, count: int) -> bool:
+        """Whether a signal asked to stop; shows that so much more is done."""
+        self._done += count
+        number, of = min(self.progress.round + 1, self.options.rounds), self.options.rounds
+        self._display.update(phase=f"round {number} of {of}: {self._done:,} {self._doing}")
+        return self._interrupt.is_set()
 
     # --- what a person sees, and where a run continues ------------------------------------------------------------
 
@@ -207,11 +234,12 @@ class Dagger:
 
     def say(self, line: str) -> None:
         """A line on standard error."""
-        self._console.print(line, soft_wrap=True, markup=False)
+        self._display.print(Text(line))
 
     def _continue(self) -> None:
         """From the newest checkpoint, where there is one."""
-        checkpoint = newest(self.paths.checkpoints) if self.paths.checkpoints.is_dir() else None
+        self._display.update(total_env_steps=self.options.env_steps * len(self.teachers))
+        checkpoint = checkpoint_to_resume(self.paths)
         if checkpoint is None:
             self._metrics.rewind(updates=-1)
             return
@@ -219,3 +247,4 @@ class Dagger:
         load_weights(self.student, content["state_dict"])
         self.progress = Progress(**content["distillation"])
         self._metrics.rewind(updates=self.progress.updates, env_steps=self.progress.env_steps)
+        self._display.update(updates=self.progress.updates, env_steps=self.progress.env_steps)

@@ -56,6 +56,9 @@ def distill(options: Options, root: Path, *, resumed: bool) -> dict[str, Any]:
         if not resumed:
             write_records(paths, config, teachers[0].spec, device=options.device, renderer=pools[0].renderer)
         dagger = Dagger(options, paths, teachers, pools, student.to(options.device), interrupt)
+        if resumed:
+            done = f"{dagger.progress.round} of {options.rounds} rounds were finished"
+            dagger.say(done if dagger.progress.round else "stopped before its first checkpoint: begins again")
         finished = False
         with suppress(Interrupted):
             dagger.run()

@@ -1,6 +1,7 @@
 """One self-contained report.html from a run folder: what report.html.j2 shows, read from the run's files."""
 
 import base64
+import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -66,6 +67,7 @@ def _page(run: Run) -> str:
         episodes=_pictures(run, "evaluation"),
         acted=_acted(run),
         return_gap=_return_gap(run),
+        distilled=_distilled(run),
         losses=_small_charts(run, "loss/"),
         uncertainty=_small_charts(run, "model/") + _small_charts(run, "reward/"),
         time=_time(run),
@@ -238,6 +240,30 @@ def _return_gap(run: Run) -> Markup:
     names = (("predicted", "plan/predicted_return", "second"), ("realised", "plan/realised_return", "run"))
     series = [Series(label, *thin(*run.series(name)), colour) for label, name, colour in names]
     return _chart(series, title="predicted and realised return of plans", height=3.0, x_label=run.axis)
+
+
+def _distilled(run: Run) -> list[tuple[str, ...]]:
+    """Of a student's run: each task's teacher and student, as they were measured at its end."""
+    path = run.run_dir / "distillation.csv"
+    if not path.is_file():
+        return []
+
+    def number(text: str, form: str) -> str:
+        return format(float(text), form) if text else ""
+
+    with path.open(newline="") as file:
+        return [
+            (
+                f"{row['task']}: {row['policy']}",
+                row["acts_with"],
+                number(row["return"], ".1f"),
+                " to ".join(filter(None, (number(row[f"ci95_{edge}"], ".1f") for edge in ("low", "high")))),
+                number(row["share"], ".0%"),
+                number(row["decision_ms"], ".2f"),
+                short(float(row["parameters"])),
+            )
+            for row in csv.DictReader(file)
+        ]
 
 
 def _chart(series: Sequence[Series], *, title: str, height: float = 4.0, **options: Any) -> Markup:

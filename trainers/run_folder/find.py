@@ -5,7 +5,7 @@ from pathlib import Path
 
 from trainers.command.configuration import BadConfig, read_yaml
 from trainers.run_folder.conversion import convert_spec
-from trainers.run_folder.paths import in_use
+from trainers.run_folder.paths import RunPaths, in_use
 from worldmodel.spec import EnvSpec
 
 RECORDS = ("config.yaml", "metrics.csv", "results.json")  # one of them makes a folder a run's
@@ -29,6 +29,16 @@ def newest_run(folder: Path, *, seed: int) -> Path | None:
     begun = sorted(path.parent for path in folder.glob("*/config.yaml"))  # their names begin with the time
     free = (run for run in reversed(begun) if not in_use(run) and read_yaml(run / "config.yaml")["seed"] == seed)
     return next(free, None)
+
+
+def checkpoint_to_resume(paths: RunPaths) -> Path | None:
+    """The newest intact checkpoint of a run, None where it wrote none; raises BadConfig where all are damaged."""
+    from trainers.run_folder.checkpoint import newest  # torch takes seconds to load
+
+    checkpoint = newest(paths.checkpoints)
+    if checkpoint is None and any(paths.checkpoints.glob("step_*")):
+        raise BadConfig(f"resume: expected an intact checkpoint in {paths.checkpoints}, got damaged ones only")
+    return checkpoint
 
 
 def data_uri(text: str) -> str:

@@ -30,7 +30,8 @@ from trainers.process.heartbeat import Heartbeat
 from trainers.process.interrupt import Interrupt
 from trainers.process.launched import srun_tasks
 from trainers.reporting.page import write_report
-from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
+from trainers.run_folder.checkpoint import DurableCheckpointIO
+from trainers.run_folder.find import checkpoint_to_resume
 from trainers.run_folder.loggers import build_loggers, finish
 from trainers.run_folder.metrics import CSVMetrics
 from trainers.run_folder.paths import RunPaths, record_fault
@@ -174,9 +175,7 @@ def _run_folder(paths: RunPaths, *, owner: bool) -> Iterator[None]:
 
 def _checkpoint(paths: RunPaths, *, rank: int) -> Path | None:
     """Where the run continues; a run that ended before its first checkpoint begins again."""
-    checkpoint = newest(paths.checkpoints)
-    if checkpoint is None and any(paths.checkpoints.glob("step_*")):
-        raise BadConfig(f"resume: expected an intact checkpoint in {paths.checkpoints}, got damaged ones only")
+    checkpoint = checkpoint_to_resume(paths)
     if checkpoint is None:
         shutil.rmtree(paths.shard(rank), ignore_errors=True)
         (paths.root / "metrics.csv").unlink(missing_ok=True)

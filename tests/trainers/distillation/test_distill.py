@@ -1,6 +1,7 @@
 """The command: one teacher, two teachers, a stop and a resume, and what is refused."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from trainers.distillation import dagger
 from trainers.reporting.run_set import read_runs
 from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
 from trainers.run_folder.read_metrics import read_metrics
+from trainers.training.progress import RunProgress
 
 SMALL = ("env_steps=80", "rounds=2", "reanalyse=20", "updates=8", "batch=4", "length=6", "envs=2", "episodes=4")
 
@@ -50,6 +52,12 @@ def test_results(student, finished):
     assert read_runs(root.parent).runs[0].return_mean == pytest.approx(results["student_return"])
     lines = (root / "distillation.csv").read_text().splitlines()
     assert [line.split(",")[:2] for line in lines[1:]] == [["toy_point", "teacher"], ["toy_point", "student"]]
+    page = (root / "report.html").read_text()
+    for policy, ms in (("teacher", results["teacher_ms"]), ("student", results["student_ms"])):
+        low, high = results[f"{policy}_ci95"]
+        mean = results[f"{policy}_return"]
+        row = re.search(rf"<tr><th>toy_point: {policy}</th>(.*?)</tr>", page)[1]
+        assert f"<td>{mean:.1f}</td><td>{low:.1f} to {high:.1f}</td>" in row and f"<td>{ms:.2f}</td>" in row
 
 
 def test_other_commands_take_the_student(student, tmp_path):
@@ -89,7 +97,7 @@ def test_a_run_that_was_stopped_continues_as_if_it_had_not_been(student, finishe
         rounds.append(self.progress.round)
         if len(rounds) == 2:
             self._interrupt.received = 2
-            self._raise_if_stopped()
+            self._turn()
         learn(self)
 
     with monkeypatch.context() as patch:
@@ -102,6 +110,41 @@ def test_a_run_that_was_stopped_continues_as_if_it_had_not_been(student, finishe
     whole, again = (read_metrics(folder / "metrics.csv") for folder in (root, stopped))
     for name in ("env_steps", "updates", "held_out/student", "loss/student"):
         np.testing.assert_array_equal(whole[name], again[name])
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_again(
+    student, finished, tmp_path, monkeypatch, capfd
+):
+    root, stopped, shown = student[0], tmp_path / "run", []
+
+    def stop(self):
+        self._interrupt.received = 2
+        self._turn()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dagger.Dagger, "_learn", stop)
+        assert distill.main([str(finished), *SMALL, f"run_dir={stopped}"])["status"] == "interrupted"
+    assert not any(stopped.glob("checkpoints/*")) and any((stopped / "labels").rglob("*.*"))
+    capfd.readouterr()
+    update = RunProgress.update
+    with monkeypatch.context() as patch:
+        seen = lambda self, **known: (shown.append(known.get("phase")), update(self, **known))  # noqa: E731
+        patch.setattr(RunProgress, "update", seen)
+        distill.main([f"resume={stopped}"])
+    for text in (
+        "round 1 of 2: 2 decisions of the teacher's evaluation",
+        "round 1 of 2: 1 labelled decisions of the replay",
+        "round 2 of 2: 40 played and labelled decisions",
+        "round 2 of 2: 8 updates",
+        "round 2 of 2: 2 decisions of the student's evaluation",
+    ):
+        assert text in shown, text
+    assert same(weights(stopped), weights(root))
+    said = capfd.readouterr().err
+    assert "stopped before its first checkpoint: begins again" in said
+    assert "round 1 of 2 | " in said and "round 2 of 2 | " in said
+    distill.main([f"resume={stopped}"])
+    assert "2 of 2 rounds were finished" in capfd.readouterr().err
 
 
 def test_two_teachers_give_one_student_of_both_tasks(finished, tmp_path):
@@ -140,7 +183,10 @@ def test_two_teachers_give_one_student_of_both_tasks(finished, tmp_path):
 
 
 def test_refused(refused, finished, student, tmp_path):
-    root = student[0]
+    root, damaged = student[0], tmp_path / "damaged"
+    shutil.copytree(root, damaged)
+    for file in (damaged / "checkpoints").glob("*/*"):
+        file.write_bytes(b"")
     cases = {
         (): ("checkpoint", "got neither"),
         ("/no/such/run",): ("checkpoint", "/no/such/run"),
@@ -155,6 +201,7 @@ def test_refused(refused, finished, student, tmp_path):
         (str(finished), f"run_dir={root}"): ("run_dir", f"resume={root}"),
         (str(root),): ("checkpoint", "expected agents that plan", str(root)),
         (f"resume={finished}",): ("resume", "expected a run of trainers.distill", str(finished)),
+        (f"resume={damaged}",): ("resume", "intact checkpoint", "damaged ones only"),
         (f"resume={root}", "rounds=3"): ("resume", "no other key", "rounds=3"),
     }
     for arguments, parts in cases.items():
