@@ -117,7 +117,7 @@ class EnvPool(WorkerPool[int, NDArray[np.float32], Step]):
         self._poll = select.poll()
         self._watched: dict[int, Single] = {}
         checked = PoolOptions(**options)
-        super().__init__(checked, RemoteEnv, workers=checked.count)
+        super().__init__(checked, self._open_worker, workers=checked.count)
 
     def reset(self, seeds: dict[int, int]) -> dict[int, Step | Fault]:
         """Open an episode in each worker of {index: seed}, in parallel; what is returned is said at `step`."""
@@ -144,6 +144,9 @@ class EnvPool(WorkerPool[int, NDArray[np.float32], Step]):
     def render(self, index: int, size: int) -> NDArray[np.uint8]:
         """Draw worker `index` as uint8 [size, size, 3]; raises BadOption, WorkerFault or WorkerLost."""
         return self._draw(index, size)
+
+    def _open_worker(self, **facts: Any) -> RemoteEnv:
+        return RemoteEnv(**facts)
 
     def _gather(self, asked: Collection[int], patience: Patience) -> dict[int, Step | Fault]:
         begin = now = time.monotonic()
@@ -229,7 +232,7 @@ class VectorPool(WorkerPool[dict[int, int], dict[int, NDArray[np.float32]], Lane
         self._faults: dict[int, Fault] = {}
         self._open: set[int] = set()
         checked = PoolOptions(**options)
-        super().__init__(checked, RemoteLanes, workers=1, lanes=checked.count)
+        super().__init__(checked, self._open_worker, workers=1, lanes=checked.count)
         self._worker = self._envs[0]
 
     def reset(self, seeds: dict[int, int]) -> dict[int, Step | Fault]:
@@ -261,6 +264,9 @@ class VectorPool(WorkerPool[dict[int, int], dict[int, NDArray[np.float32]], Lane
     def render(self, index: int, size: int) -> NDArray[np.uint8]:
         """Draw lane `index` as uint8 [size, size, 3]; raises BadOption, WorkerFault or WorkerLost."""
         return self._draw(0, size, lane=index)
+
+    def _open_worker(self, **facts: Any) -> RemoteLanes:
+        return RemoteLanes(**facts)
 
     def _answer(self, asked: list[int]) -> dict[int, Step | Fault]:
         answer = self._worker.answer(time.monotonic())

@@ -150,6 +150,14 @@ class Lanes(Protocol):
 
 
 @runtime_checkable
+class MeasuresTraffic(Protocol):
+    """A pool whose environments are on other machines."""
+
+    def traffic(self) -> dict[str, float]:
+        """`network/mb`, all that has gone there and back, and `network/mb_per_s` since the last call."""
+
+
+@runtime_checkable
 class Envs(Protocol):
     """Several environments of one spec, advanced together: what `rollout.play` needs.
 

@@ -37,6 +37,26 @@ class HasEnd(Protocol):
     is_last: bool
 
 
+@runtime_checkable
+class Process(Protocol):
+    """What ends a worker: its process as subprocess has it, or what stands for one on another machine."""
+
+    pid: int
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, None while it runs."""
+
+    def wait(self, timeout: float) -> Any:
+        """Wait for its end; raises TimeoutExpired."""
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
 # what a request carries, and what its answer brings: one environment's, or {lane: one environment's}
 Seeds = TypeVar("Seeds")
 Actions = TypeVar("Actions")
@@ -68,11 +88,10 @@ class Remote(Generic[Seeds, Actions, Rows]):
         self._inbox = wire.Inbox()
         self._observed: list[Observation] = []
         self._frame = np.empty(0, np.uint8)
-        self._sequence, self._lanes = 0, max(1, config["lanes"])
+        self._sequence, self._lanes = 0, config["lanes"]
         self._mark = os.urandom(8).hex()
         with far_end:
-            # the worker's guardian, a process that ends in the same way
-            self._process = spawn(partial(_spawn, far_end.fileno(), self._memory_fd, self._mark))
+            self._process = self._launch(far_end)
         self.pid: int = self._process.pid
         try:
             wire.send_json(self._end, {**config, "seed": seed})
@@ -95,11 +114,11 @@ class Remote(Generic[Seeds, Actions, Rows]):
             fields = json.loads(reply.text)
             self.spec, self.renderer = EnvSpec.from_json(fields["spec"]), str(fields["renderer"])
             self.pid, self.notes = int(fields["pid"]), tuple(map(str, fields["notes"]))
-            memory = mmap.mmap(self._memory_fd, wire.memory_size(self.spec, self._lanes))
+            memory = mmap.mmap(self._memory_fd, wire.memory_size(self.spec, max(1, self._lanes)))
         except (ValueError, TypeError, KeyError, AttributeError, OSError, OverflowError) as error:
             raise Trouble("garbage", f"expected the ready message, got {type(error).__name__}: {error}") from error
-        self._observed, self._frame = wire.shared_views(self.spec, memory, self._lanes)
-        self._nothing = bytes(self._body_size())
+        self._observed, self._frame = wire.shared_views(self.spec, memory, max(1, self._lanes))
+        self._nothing = bytes(wire.body_size(self.spec, self._lanes))
 
     def send_reset(self, seeds: Seeds, *, deadline: float) -> None:
         """Ask for a reset; raises Trouble, of kind timeout where the request is not taken until `deadline`."""
@@ -169,13 +188,16 @@ class Remote(Generic[Seeds, Actions, Rows]):
             os.close(self._memory_fd)
             self._memory_fd = -1
 
-    def _body_size(self) -> int:
-        return 4 * self.spec.action_dim
+    def _launch(self, far_end: socket.socket) -> Process:
+        # the worker's guardian, a process that ends in the same way
+        return spawn(partial(_spawn, far_end.fileno(), self._memory_fd, self._mark))
 
     def _send(self, operation: int, argument: int, body: bytes, deadline: float) -> None:
         # wraps like the unsigned field that carries it
         self._sequence = (self._sequence + 1) % 2**32
-        data = wire.REQUEST.pack(operation, self._sequence, argument) + body
+        self._deliver(wire.REQUEST.pack(operation, self._sequence, argument) + body, deadline)
+
+    def _deliver(self, data: bytes, deadline: float) -> None:
         try:
             sent = self._send_some(data)
             # more than the socket holds, to a worker that does not read
@@ -206,7 +228,7 @@ class Remote(Generic[Seeds, Actions, Rows]):
         # what the worker started ends before its guardian does
         if not self._ended(0.5):
             return Trouble("death", "closed its socket")
-        code = self._process.returncode
+        code = self._process.returncode or 0
         return Trouble("death", f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}")
 
 
@@ -306,9 +328,6 @@ class RemoteLanes(Remote[dict[int, int], dict[int, NDArray[np.float32]], LaneRow
 
     def _step(self, lane: int, is_first: bool, is_last: bool, is_terminal: bool, reward: float, env_steps: int) -> Step:
         return Step(self._seen(lane), reward, is_first, is_last, is_terminal, env_steps)
-
-    def _body_size(self) -> int:
-        return self._lanes * wire.lane_type(self.spec.action_dim).itemsize
 
     def _body(self, asked: Iterable[int]) -> NDArray[Any]:
         self._asked = list(asked)

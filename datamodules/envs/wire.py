@@ -118,6 +118,11 @@ def lane_type(action_dim: int) -> np.dtype:
     return np.dtype([("asked", "?"), ("seed", "<i8"), ("action", "<f4", (action_dim,))])
 
 
+def body_size(spec: EnvSpec, lanes: int = 0) -> int:
+    """Bytes that follow the head of every request; lanes: 0 for a worker with a single environment."""
+    return lanes * lane_type(spec.action_dim).itemsize if lanes else 4 * spec.action_dim
+
+
 def memory_size(spec: EnvSpec, lanes: int = 1) -> int:
     """Bytes of shared memory for one worker; pages that no frame touches are never allocated."""
     return sum(_sizes(spec, lanes)) + RENDER_LIMIT * RENDER_LIMIT * 3
@@ -130,6 +135,13 @@ def shared_views(spec: EnvSpec, memory: mmap.mmap, lanes: int = 1) -> tuple[list
     numbers = flat[images : images + 4 * lanes * vector_size(spec)].view(np.float32).reshape(lanes, -1)
     observed = [split_images(spec, frames[i]) | split_vectors(spec, numbers[i]) for i in range(lanes)]
     return observed, flat[images + vectors :]
+
+
+def written(spec: EnvSpec, lanes: int, request: bytes) -> slice:
+    """Which bytes of the shared memory the answer to a request may change."""
+    operation, _, argument = REQUEST.unpack_from(request)
+    observed = sum(_sizes(spec, lanes))
+    return slice(observed, observed + 3 * (argument % VIEW) ** 2) if operation == OP_RENDER else slice(observed)
 
 
 def _sizes(spec: EnvSpec, lanes: int) -> tuple[int, int]:

@@ -85,10 +85,12 @@ def is_blank(pixels: NDArray[np.uint8]) -> bool:
 class Server:
     """Answers requests with one environment; frames go to `memory`, past one watch."""
 
+    has_lanes = False
+
     def __init__(self, *, env: Any, memory: mmap.mmap, watches: list[FrameWatch]) -> None:
         self._env, self._watches = env, watches
         self._observed, self._frame = wire.shared_views(env.spec, memory, len(watches))
-        self.request_size = wire.REQUEST.size + self._body_size()
+        self.request_size = wire.REQUEST.size + wire.body_size(env.spec, len(watches) * self.has_lanes)
 
     def answer(self, request: bytes) -> wire.Reply:
         """Run one request of `request_size` bytes; any failure of the environment becomes a FAILED reply."""
@@ -104,9 +106,6 @@ class Server:
     def release(self) -> None:
         """Drop the views of the shared memory, which cannot be closed while they live."""
         self._observed, self._frame = [], np.empty(0, np.uint8)
-
-    def _body_size(self) -> int:
-        return 4 * self._env.spec.action_dim
 
     def _advance(self, sequence: int, request: bytes, *, seed: int, opens: bool) -> wire.Reply:
         if opens:
@@ -149,12 +148,10 @@ class Server:
 class LaneServer(Server):
     """The same with lanes, a watch for each: a request has all lanes, and a reply the rows of those it concerns."""
 
-    def _body_size(self) -> int:
-        self._body = wire.lane_type(self._env.spec.action_dim)
-        return len(self._watches) * self._body.itemsize
+    has_lanes = True
 
     def _advance(self, sequence: int, request: bytes, *, seed: int, opens: bool) -> wire.Reply:
-        lanes = np.frombuffer(request, self._body, offset=wire.REQUEST.size).copy()
+        lanes = np.frombuffer(request, wire.lane_type(self._env.spec.action_dim), offset=wire.REQUEST.size).copy()
         asked = lanes["asked"].nonzero()[0].tolist()
         if opens:
             rows = self._env.reset({lane: int(lanes["seed"][lane]) for lane in asked})

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from datamodules.envs.pool import episode_seed
-from datamodules.envs.protocol import FAULT_KINDS, Fault, Pool, Step
+from datamodules.envs.protocol import FAULT_KINDS, Fault, MeasuresTraffic, Pool, Step
 from datamodules.envs.supervised import FaultLimit
 from datamodules.replay import Replay
 from datamodules.rollout import Episode, Policy, SmoothRandom, play
@@ -102,6 +102,10 @@ class Collector:
     def env_steps(self) -> int:
         """Control steps, over all ranks."""
         return self._total["env_steps"]
+
+    def traffic(self) -> dict[str, float]:
+        """What went over the network, see MeasuresTraffic; {} where the environments are here."""
+        return self._pool.traffic() if isinstance(self._pool, MeasuresTraffic) else {}
 
     @property
     def decisions(self) -> int:

@@ -31,9 +31,10 @@ def open_pool(config: Config, count: int, *, gpu: GPU | None = None, visuals: Co
     gpu: what those draw with that draw with GL.
     """
     task, data = config["task"], config["data"]
-    source = task["source"]
-    device = {"gpu": gpu} if gpu is not None and takes(source, "gpu") else {}
-    kind: type[EnvPool] | type[VectorPool] = VectorPool if has_lanes(source) else EnvPool
+    source, elsewhere = task["source"], data.get("pool", "local") == "ray"
+    # other machines' GPUs are theirs to choose
+    device = {"gpu": gpu} if gpu is not None and not elsewhere and takes(source, "gpu") else {}
+    kind = _kind(source, elsewhere=elsewhere)
     try:
         pool = kind(
             source=source,
@@ -49,6 +50,14 @@ def open_pool(config: Config, count: int, *, gpu: GPU | None = None, visuals: Co
     for note in pool.notes:
         _say_once(f"{task['name']}: {note}")
     return pool
+
+
+def _kind(source: str, *, elsewhere: bool) -> type[EnvPool] | type[VectorPool]:
+    if elsewhere:
+        from datamodules.ray_envs.pool import RayEnvPool, RayVectorPool  # Ray is an extra
+
+        return RayVectorPool if has_lanes(source) else RayEnvPool
+    return VectorPool if has_lanes(source) else EnvPool
 
 
 @cache

@@ -47,6 +47,7 @@ SHARES = ("agent.discount",)
 WEIGHTS = ("optimizer.learning_rates", "agent.weights")
 CHOICES = {
     "render": ("auto", "suite", "fast"),
+    "data.pool": ("local", "ray"),
     "data.prefetch": ("auto", True, False),
     "data.collection": ("synchronous", "asynchronous"),
     "data.across_episodes": (True, False),

@@ -113,7 +113,7 @@ class OnlineLoop(TrainingLoop):
         self._add_updates_for(self.collector.decisions - decisions)
         agent = module.agent
         metrics = return_gap(policy.predicted, episodes, discount=agent.discount, horizon=agent.predicted_decisions)
-        metrics |= distribution_shift(agent, self.replay, first)
+        metrics |= distribution_shift(agent, self.replay, first) | self.collector.traffic()
         fit_at_once(module, self.replay)
         self._report(episodes, module.latest)
         if episodes:  # none of a round that a signal broke off

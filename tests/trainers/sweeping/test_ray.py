@@ -95,6 +95,7 @@ def test_a_run_that_is_asked_to_end_saves_and_one_that_waits_is_given_up(start, 
     assert other.poll() == -9
 
 
+@pytest.mark.slow
 def test_a_run_is_lost_with_its_node_alone(start, stand_in, nodes):
     jobs = {name: start(name, cpus="1") for name in "xy"}
     until(lambda: all((stand_in.folder / name / "config.yaml").exists() for name in jobs), timeout_s=60, what="runs")
