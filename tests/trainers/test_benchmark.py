@@ -16,6 +16,7 @@ SMALL = ["experiment=smoke", "repeats=2"]
         ("update", SMALL, {"update_ms", "params"}),
         ("act", [*SMALL, "envs=3"], {"decision_ms"}),
         ("import", ["episodes=12"], {"episodes", "rows", "seconds", "mb_per_s", "stored_mb_per_s", "inflate_mb_per_s"}),
+        ("replay_size", ["rows=3000,9000", "repeats=2"], {"rows"}),
         ("prefetch", [*SMALL, "rows=600"], {"wait_share", "update_and_wait_ms"}),
     ],
 )

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -43,6 +43,10 @@ class RankTimes:
     def speedup(self) -> float:
         """How many times as fast the ranks are as one: it would make all updates and play all episodes."""
         return (self.alone_s + self.ranks * self.acting_s) / (self.share_s + self.reduce_s + self.acting_s)
+
+    def rounded(self) -> dict[str, float]:
+        """What a run's results say."""
+        return {name: float(f"{number:.3g}") for name, number in {**asdict(self), "speedup": self.speedup}.items()}
 
     def warning(self) -> str | None:
         """What to do instead, where one rank would be at least as fast."""

@@ -247,7 +247,7 @@ def _results(run: TrainingRun, loop: TrainingLoop, interrupt: Interrupt, *, seco
         **loop.counters,
         "updates": module.updates,
         **loop.results(),
-        **({} if loop.ranks.found is None else {"rank_speedup": round(loop.ranks.found.speedup, 2)}),
+        **({} if loop.ranks.found is None else {"rank_times": loop.ranks.found.rounded()}),
         "seconds": round(module.clock.total, 1),
         "session_seconds": round(seconds, 1),
         "time": {name.removeprefix("time/"): round(s, 1) for name, s in module.clock.split().items()},

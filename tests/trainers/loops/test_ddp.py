@@ -44,7 +44,7 @@ def test_one_run_of_two_ranks(trained, gone):
     assert lines[0].startswith("replay: 1000 rows")
     warnings = [line for line in lines if line.startswith("warning: 2 ranks are")]
     assert all(" env steps" in line for line in lines[1:] if line not in warnings), lines
-    assert len(warnings) == (results["rank_speedup"] <= 1), lines
+    assert len(warnings) == (results["rank_times"]["speedup"] <= 1), lines
     assert gone(run.pid)
 
 
