@@ -36,6 +36,7 @@ class Bundle:
         sha256: of the manifest, which holds those of all files.
         parity: exported programs beside the agent, as measured at the export; empty without programs.
         versions: of packages and of this project, when it was exported.
+        folder: that it was read from.
     """
 
     control: ControlSpec
@@ -45,6 +46,7 @@ class Bundle:
     sha256: str
     parity: Mapping[str, Any]
     versions: Mapping[str, str]
+    folder: Path
 
     def build(self) -> Acting:
         """The agent in evaluation mode, on the CPU; raises WeightsDiffer or UnknownComponent."""
@@ -90,7 +92,7 @@ def read_bundle(folder: str | Path) -> Bundle:
         raise BundleDamaged(f"{folder / AGENT}: expected {WHAT} and {GROUPS}, got {what!r} and {sorted(config)}")
     if is_student(config) and what != "policy":
         raise BundleDamaged(f"{folder / AGENT}: expected policy of a student, got {what!r}")
-    return Bundle(control, what, config, weights, digest, parity, versions)
+    return Bundle(control, what, config, weights, digest, parity, versions, folder)
 
 
 def encode(

@@ -77,7 +77,6 @@ class Controller:
         seed: int = 0,
         device: Mapping[str, Any] | None = None,
     ) -> None:
-        folder = None if isinstance(bundle, Bundle) else Path(bundle).expanduser()
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         self.control = self.bundle.control
         if device is not None:
@@ -91,7 +90,7 @@ class Controller:
         self._surprise = Surprise(self.control.limits.prediction_error)
         self._policy = None if self.bundle.what == "planner" else agent.actor
         self._reserve_s = self._warm_up()
-        self._planner = self._start_planner(planner, folder)
+        self._planner = self._start_planner(planner)
         self._goal: Latent | None = None
         self._seed, self.stopped, self._faults = seed, False, 0
         self.telemetry = Telemetry(first="policy" if self.bundle.what == "policy" else "plan")
@@ -284,7 +283,7 @@ class Controller:
             seconds = time.monotonic() - start
         return seconds
 
-    def _start_planner(self, planner: Planning | str, folder: Path | None) -> Planning:
+    def _start_planner(self, planner: Planning | str) -> Planning:
         self._owned = isinstance(planner, str)
         if not isinstance(planner, str):
             return planner
@@ -295,18 +294,16 @@ class Controller:
             inline = DeadlinePlanner(self._agent, budget_s=self.budget_s)
             inline.tune()
             return inline
-        if planner != "process" or folder is None:
-            raise BadConfig(f"planner: expected inline, or process with a bundle's folder, got {planner!r}")
-        return start_planner_process(folder, self.bundle, self._agent, self.budget_s, self.period_s)
+        if planner != "process":
+            raise BadConfig(f"planner: expected inline or process, got {planner!r}")
+        return start_planner_process(self.bundle, self._agent, self.budget_s, self.period_s)
 
 
-def start_planner_process(
-    folder: Path, bundle: Bundle, agent: LatentMPC, budget_s: float, period_s: float
-) -> PlannerProcess:
+def start_planner_process(bundle: Bundle, agent: LatentMPC, budget_s: float, period_s: float) -> PlannerProcess:
     """A planner in a process of its own, which counts as hung after ten periods, and a second."""
     sizes = Sizes(agent.dynamics.latent_dim, agent.planner.horizon, agent.action_dim)
     hang_s = max(1.0, 10 * period_s)
-    return PlannerProcess(folder, sha256=bundle.sha256, sizes=sizes, budget_s=budget_s, hang_s=hang_s)
+    return PlannerProcess(bundle.folder, sha256=bundle.sha256, sizes=sizes, budget_s=budget_s, hang_s=hang_s)
 
 
 def goal_latent(agent: Acting, rows: Mapping[str, NDArray[Any]], *, settle: int = 10) -> Latent:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -25,6 +26,7 @@ from trainers.run_folder.records import versions, write_json
 from trainers.run_folder.statistics import mean_ci95
 from worldmodel.spec import EnvSpec
 
+REPORT = "report.html"
 TAKEN = 0.9  # of a period after which the robot takes no action for its frame
 
 
@@ -51,7 +53,7 @@ def drive(*, bundle: str, env: str, overrides: Sequence[str], **own: str | None)
     hz = control.hz if own["hz"] is None else finite_number("hz", own["hz"], least=0.01)
     episodes, seed = whole_number("episodes", str(own["episodes"])), whole_number("seed", str(own["seed"]), least=0)
     delay, camera = whole_number("delay", str(own["delay"]), least=0), _camera(own["camera"])
-    out = Path(own["out"] or f"{bundle.rstrip('/')}_drive").expanduser()
+    out = _new_folder(own["out"], read.folder)
     config = load_config([*_task(env), *_like_training(control.env, env), *overrides])
     if not any(text.lstrip("+").startswith("task.visuals") for text in overrides):
         config["task"]["visuals"] = dict(control.env.visuals)  # what the agent has seen frames through
@@ -60,7 +62,7 @@ def drive(*, bundle: str, env: str, overrides: Sequence[str], **own: str | None)
         _require_fits(control, pool.spec)
         make = _remote(own["server"], control, hz) if own["server"] else None
         options: dict[str, Any] = {"hz": hz, "budget_s": budget_s, "planner": own["planner"], "seed": seed}
-        driver: Any = make() if make else Controller(bundle, **options)
+        driver: Any = make() if make else Controller(read, **options)
         driver.telemetry.first = "policy" if read.what == "policy" else "plan"
         with driver:
             timing = {"period_s": 1 / hz, "budget_s": max(budget_s, TAKEN / hz)}
@@ -127,7 +129,7 @@ def _results(
         "sha256": sha256,
         "csv": str(driver.telemetry.write_csv(out / "decisions.csv")),
     }
-    results["report"] = str(write_drive_report(out / "report.html", results, driver.telemetry.rows))
+    results["report"] = str(write_drive_report(out / REPORT, results, driver.telemetry.rows))
     write_json(out / "drive.json", {**results, "versions": versions(), "when": time.strftime("%Y-%m-%d %H:%M:%S")})
     shown = ("decisions", "late", "missing", "fallbacks", "p50_ms", "p99_ms", "p999_ms", "report")
     facts = {"return_mean": f"{results['return_mean']:.1f}", **{key: str(results[key]) for key in shown}}
@@ -136,6 +138,17 @@ def _results(
         facts["stopped"] = f"{stopped} decisions, by {reasons[0] if reasons else 'late or missing actions'}"
     show_facts(spec.task, facts)
     return results
+
+
+def _new_folder(out: str | None, bundle: Path) -> Path:
+    """Where the report goes: `out`, which must have none, or BUNDLE_drive, BUNDLE_drive_2, ..., the first without."""
+    if out is None:
+        names = (bundle.with_name(f"{bundle.name}_drive" + (f"_{n}" if n > 1 else "")) for n in count(1))
+        return next(folder for folder in names if not (folder / REPORT).exists())
+    folder = Path(out).expanduser()
+    if (folder / REPORT).exists():
+        raise BadConfig(f"out: expected a folder without an earlier report, got {folder / REPORT}")
+    return folder
 
 
 def _task(env: str) -> list[str]:

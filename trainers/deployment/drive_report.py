@@ -12,8 +12,8 @@ from trainers.deployment.status import SOURCES, Status
 from trainers.reporting.charts import COLOURS, Series, line_chart, thin, to_svg
 
 FACTS = (
-    *("return_mean", "episodes", "decisions", "late", "missing", "fallbacks", "frames_missing", "overruns"),
-    *("p50_ms", "p99_ms", "p999_ms", "prediction_error", "hz", "bundle", "sha256"),
+    *("return_mean", "return_ci95", "episodes", "decisions", "late", "missing", "fallbacks", "frames_missing"),
+    *("overruns", "p50_ms", "p99_ms", "p999_ms", "prediction_error", "hz", "bundle", "sha256"),
 )
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:40px auto;padding:0 20px;color:var(--ink)}"
@@ -46,7 +46,7 @@ def write_drive_report(path: Path, results: Mapping[str, Any], rows: Sequence[St
     ]  # fmt: skip
     sources = {f"by {name}": count for name, count in results["sources"].items()}
     facts = {key: results[key] for key in FACTS if key in results} | sources
-    table = "".join(f"<tr><th>{escape(str(k))}</th><td>{escape(str(v))}</td></tr>" for k, v in facts.items())
+    table = "".join(f"<tr><th>{escape(str(k))}</th><td>{escape(_shown(v))}</td></tr>" for k, v in facts.items())
     colours = ";".join(f"--{name}:{colour}" for name, colour in COLOURS.items())
     title = escape(f"{results['task']} at {results['hz']:g} Hz")
     page = (
@@ -55,6 +55,14 @@ def write_drive_report(path: Path, results: Mapping[str, Any], rows: Sequence[St
     )
     write_atomic(path, page.encode())
     return path
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " to ".join(map(_shown, value))
+    if isinstance(value, float):
+        return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.3g}"
+    return "" if value is None else str(value)
 
 
 def _section(title: str, text: str, series: Sequence[Series], x_label: str = "decision") -> str:

@@ -63,7 +63,7 @@ class PolicyServer:
         self._shared: Planning | str = planner
         if planner == "process" and self._bundle.what != "policy":
             budget_s = SHARE / hz
-            self._shared = start_planner_process(folder, self._bundle, self._bundle.build_planning(), budget_s, 1 / hz)
+            self._shared = start_planner_process(self._bundle, self._bundle.build_planning(), budget_s, 1 / hz)
         elif planner == "process":
             self._shared = "inline"
         self._horizon = self._warm_up()

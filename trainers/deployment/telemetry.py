@@ -24,12 +24,14 @@ class Telemetry:
 
     def __init__(self, *, first: str = "plan") -> None:
         self.first = first
-        self._rows: deque[Status] = deque(maxlen=KEPT)
+        self._rows: deque[tuple[int, Status]] = deque(maxlen=KEPT)
+        self._episode = -1
         self.counts: Counter[str] = Counter()
 
     def add(self, status: Status) -> None:
         """Keep one."""
-        self._rows.append(status)
+        self._episode += status.number == 0  # counted since the last reset
+        self._rows.append((self._episode, status))
         self.counts["decisions"] += 1
         self.counts["late"] += status.late
         self.counts["missing"] += status.observation != "ok"
@@ -40,12 +42,12 @@ class Telemetry:
     @property
     def rows(self) -> list[Status]:
         """The newest ones."""
-        return list(self._rows)
+        return [row for _, row in self._rows]
 
     def summary(self) -> dict[str, Any]:
         """Counts, latencies in milliseconds, and the median one-step prediction error."""
-        ms = np.array([row.latency_ms for row in self._rows] or [np.nan])
-        errors = np.array([row.prediction_error for row in self._rows])
+        ms = np.array([row.latency_ms for row in self.rows] or [np.nan])
+        errors = np.array([row.prediction_error for row in self.rows])
         errors = errors[np.isfinite(errors)]
         return {
             **{key: self.counts[key] for key in ("decisions", "late", "missing", "limited", "alarms")},
@@ -56,11 +58,12 @@ class Telemetry:
         }
 
     def write_csv(self, path: Path | str) -> Path:
-        """One row for each decision."""
+        """One row for each decision: its episode, counted from 0, and the fields of its status."""
         text = io.StringIO()
         writer = csv.writer(text)
-        writer.writerow([field.name for field in fields(Status)])
-        writer.writerows(astuple(row) for row in self._rows)
+        writer.writerow(["episode", *(field.name for field in fields(Status))])
+        for episode, row in self._rows:
+            writer.writerow([episode, *(f"{x:.6g}" if isinstance(x, float) else x for x in astuple(row))])
         path = Path(path)
         write_atomic(path, text.getvalue().encode())
         return path

@@ -169,7 +169,7 @@ def test_telemetry_counts_and_writes(folders, tmp_path):
     assert summary["sources"] == {"plan": 3, "shifted_plan": 0, "policy": 1, "safe": 0, "stopped": 0}
     assert summary["p50_ms"] <= summary["p99_ms"] <= summary["p999_ms"]
     lines = controller.telemetry.write_csv(tmp_path / "t.csv").read_text().splitlines()
-    assert len(lines) == 5 and lines[0].startswith("number,source,observation,late")
+    assert len(lines) == 5 and lines[0].startswith("episode,number,source,observation,late")
 
 
 def test_a_bundle_for_another_device_is_refused(folders):

@@ -1,9 +1,13 @@
+import csv
 import json
+import re
+import shutil
 
 import pytest
 
 from tests.rigs.tiny_bundle import tiny_bundle
 from trainers import drive, evaluate, export
+from trainers.bundle import files
 from trainers.bundle.control_spec import DeviceDiffers
 from trainers.command.configuration import BadConfig
 from worldmodel.spec import EnvSpec
@@ -30,6 +34,28 @@ def test_in_real_time_it_earns_what_the_evaluation_earns(bundle, finished, tmp_p
     page = (out / "report.html").read_text()
     assert "Latency" in page and page.count("<svg") >= 3
     assert json.loads((out / "drive.json").read_text())["sha256"] == driven["sha256"]
+
+
+def test_every_decision_has_its_episode_and_no_report_is_overwritten(bundle, tmp_path, monkeypatch):
+    reads, read = [], files.read_files
+    monkeypatch.setattr("trainers.bundle.bundle.read_files", lambda folder: (reads.append(folder), read(folder))[1])
+    own = tmp_path / "robot"
+    shutil.copytree(bundle, own)
+    arguments = (f"bundle={own}", *TOY, "hz=40", "episodes=2")
+    driven = drive.main([*arguments])
+    assert reads == [own]
+    with (tmp_path / "robot_drive" / "decisions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    episodes = [int(row["episode"]) for row in rows]
+    assert set(episodes) == {0, 1} and episodes == sorted(episodes) and len(rows) == driven["decisions"]
+    assert [row["number"] for row in rows].count("0") == 2 and max(len(row["latency_ms"]) for row in rows) <= 11
+    page = (tmp_path / "robot_drive" / "report.html").read_text()
+    assert re.search(r"<th>return_mean</th><td>[0-9,]{1,7}\.[0-9]{1,2}</td>", page) and "<th>return_ci95</th>" in page
+    before = (tmp_path / "robot_drive" / "report.html").read_bytes()
+    assert drive.main([*arguments, "episodes=1"])["report"] == str(tmp_path / "robot_drive_2" / "report.html")
+    with pytest.raises(BadConfig, match="out: expected a folder without an earlier report, got"):
+        drive.main([*arguments, f"out={tmp_path / 'robot_drive'}"])
+    assert (tmp_path / "robot_drive" / "report.html").read_bytes() == before
 
 
 def test_a_late_actuator_and_a_large_camera(bundle, tmp_path):
