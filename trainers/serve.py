@@ -81,7 +81,9 @@ async def _serve(server: Any, facts: dict[str, Any]) -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    await server.run(lambda port: print(json.dumps({"status": "ready", "port": port, **facts}), flush=True), stop)
+    # sys.stdout is standard error while a command runs, see trainers/command/entry.py
+    ready = partial(print, file=sys.__stdout__, flush=True)
+    await server.run(lambda port: ready(json.dumps({"status": "ready", "port": port, **facts})), stop)
 
 
 def _api_key(file: str | None) -> str | None:
