@@ -135,3 +135,13 @@ def test_wrong_arguments_are_refused_before_anything_is_written(finished, tmp_pa
     with pytest.raises((BadConfig, ValueError), match=message):
         export.main([f"checkpoint={finished}", f"out={tmp_path / 'b'}", *argument.split()])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("own", "what"), [([], "both"), (["agent.act_with=actor"], "policy"), (["policy=none"], None)])
+def test_what_acts_in_the_run_is_exported(finished, tmp_path, own, what):
+    arguments = [f"checkpoint={finished}", f"out={tmp_path / 'b'}", "format=none", "alarm_rows=0", *own]
+    if what is None:
+        with pytest.raises(BadConfig, match="what: expected planner, since the run learned no policy, got policy"):
+            export.main([*arguments, "what=policy"])
+        return
+    assert export.main(arguments)["what"] == what == read_bundle(tmp_path / "b").what

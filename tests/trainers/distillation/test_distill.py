@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from trainers import collect_data, distill, drive, evaluate, export, fit, load_agent, report
 from trainers.distillation import dagger
+from trainers.distillation.teachers import load_teachers
 from trainers.reporting.run_set import read_runs
 from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
 from trainers.run_folder.read_metrics import read_metrics
@@ -180,6 +182,16 @@ def test_two_teachers_give_one_student_of_both_tasks(finished, tmp_path):
         evaluated = evaluate.main([str(folder), "episodes=4", "envs=2"])
         assert evaluated["return_mean"] == pytest.approx(results["student_return"][number], rel=1e-5)
         assert load_agent(folder).spec.pixels == ((3, 16, 16), (3, 32, 32))[number]
+
+
+def test_a_run_that_acts_with_its_actor_teaches_with_its_planner(finished, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["agent"] |= {"act_with": "actor", "replan": 1}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    (teacher,) = load_teachers([str(run)], device="cpu")
+    assert teacher.acts_with == "planner=cem" and teacher.agent.act_with == "planner"
 
 
 def test_refused(refused, finished, student, tmp_path):

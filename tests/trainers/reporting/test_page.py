@@ -10,6 +10,7 @@ import pytest
 
 from datamodules.envs.pool import episode_seed
 from datamodules.envs.toy import optimal_return
+from tests.trainers.reporting.run_folders import write_run
 from trainers.reporting.page import write_report
 from trainers.reporting.published_curves import SCORES, published_curves
 from trainers.run_folder import video
@@ -295,3 +296,25 @@ def test_published_curves_are_the_rows_of_the_table():
 def test_a_task_does_not_take_the_curves_of_a_longer_name():
     for curve in published_curves("cartpole_swingup"):
         assert (np.diff(curve.env_steps) > 0).all(), curve.method
+
+
+WHO = {
+    "agent: {name: latent_mpc, act_with: planner}\nplanner: {name: icem}": (
+        "The planner (icem) in the environment",
+        True,
+    ),
+    "agent: {name: latent_mpc, act_with: actor}\nplanner: {name: icem}": ("The actor in the environment", False),
+    "agent: {name: student, act_with: actor}\nplanner: {name: null}": ("The student in the environment", False),
+}
+
+
+@pytest.mark.parametrize("config", WHO)
+def test_a_page_says_who_acted_and_shows_plans_where_there_were_some(tmp_path, config):
+    text, planned = WHO[config]
+    predictions = [1.0, 2.0] if planned else [float("nan")] * 2
+    plans = {"plan/predicted_return": predictions, "plan/realised_return": [1.0, 2.0]}
+    write_run(tmp_path / "run", final=2.0, curve=[(1000, 1.0), (2000, 2.0)], settings=config, **plans)
+    (tmp_path / "run" / "videos").mkdir()
+    (tmp_path / "run" / "videos" / "evaluation_final.png").write_bytes(b"still")
+    page = write_report(tmp_path / "run").read_text()
+    assert text in page and ("Plans against reality" in page) == planned and "nan" not in page.lower().split("<svg")[0]

@@ -148,3 +148,20 @@ def test_the_best_published_method_plays_at_the_same_action_repeat():
     assert best_published("walker_walk", 50_001, action_repeat=2) is None
     assert best_published("toy_point", 50_000, action_repeat=2) is None
     assert {curve.action_repeat for curve in published_curves("cartpole_swingup")} == {2, 8}
+
+
+def test_a_folder_of_runs_is_compared_with_another(sweep, tmp_path):
+    write_sweep(tmp_path / "y", {task: [r - 50 for r in returns] for task, returns in FINALS.items()})
+    written = report.main([str(sweep), f"against={tmp_path / 'y'}"])
+    # of the four pairs of seeds of a task this folder's is the better in three
+    assert written["probability_of_improvement"] == 0.75 and written["against"] == str(tmp_path / "y")
+    with pytest.raises(BadConfig, match="against"):
+        report.main([str(sweep), f"against={tmp_path / 'gone'}"])
+
+
+def test_a_student_of_before_has_its_return(tmp_path):
+    write_run(tmp_path / "x" / "student", final=None, curve=[(1000, 5.0)])
+    (tmp_path / "x" / "student" / "results.json").write_text(
+        json.dumps({"task": "walker_walk", "status": "finished", "student_return": 7.0, "returns": [7.0]})
+    )
+    assert read_runs(tmp_path / "x").runs[0].return_mean == 7.0
