@@ -77,7 +77,9 @@ def export(*, checkpoint: str, out: str, overrides: list[str], **own: Any) -> di
         files |= exported | {PARITY: as_json(report)}
     digest = write_files(folder, files)
     results = _results(folder, digest, files, report, formats)
-    show_facts(env.task, {"bundle": str(folder), **{k: str(v) for k, v in results.items() if k != "bundle"}})
+    measured = {} if formats else {"parity_max": None}  # without programs nothing was compared
+    shown = {key: f"{value:.3g}" if isinstance(value, float) else value for key, value in (results | measured).items()}
+    show_facts(env.task, {"what": what, **{key: str(value or "") for key, value in shown.items()}})
     results |= {"false_alarm_rate": alarm_rate}
     return {**results, "checkpoint": str(path), "what": what, "hz": control.hz, "delay_decisions": control.delay}
 
