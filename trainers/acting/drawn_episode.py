@@ -1,5 +1,6 @@
 """An episode of an agent that sees no image, as frames: the same seed and actions once more, where they are drawn."""
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,11 @@ def drawn_episode(
     options = dict(task.get("env") or {})
     if episode is None or seed is None or options.get("observe") != "state":
         return None
-    drawn = {**config, "task": {**task, "env": {**options, "observe": "pixels", "size": SIDE}}}
+    drawn = {
+        **config,
+        "task": {**task, "env": {**options, "observe": "pixels", "size": SIDE}},
+        "data": {**config["data"], "pool": "local"},
+    }
     try:
         with open_pool(drawn, 1, gpu=gpu, visuals={}) as pool:
             row = pool.reset({0: seed})[0]
@@ -39,7 +44,8 @@ def drawn_episode(
             for action in episode.action[1:]:
                 row = pool.step({0: action})[0]
                 frames.append(_frame(row))
-    except EnvError:
+    except EnvError as error:
+        print(f"the final episode is not drawn: {error}", file=sys.stderr, flush=True)
         return None
     return np.stack(frames)
 

@@ -117,6 +117,8 @@ def _check_steps(config: Mapping[str, Any]) -> None:
 
 def _check_rank_timeout(config: Mapping[str, Any]) -> None:
     """A rank whose environment is started again stands still for a while."""
+    if all(_at(config, f"trainer.{key}") in (1, "1", _ABSENT) for key in ("devices", "num_nodes")):
+        return
     timeout_s, data = _at(config, "trainer.rank_timeout_s"), _mapping(config, "data")
     longest_s = data.get("step_timeout_s", 0.0) + data.get("reset_timeout_s", 0.0)
     if timeout_s is not _ABSENT and timeout_s <= longest_s:

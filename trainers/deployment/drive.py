@@ -143,6 +143,7 @@ def _results(
 def _new_folder(out: str | None, bundle: Path) -> Path:
     """Where the report goes: `out`, which must have none, or BUNDLE_drive, BUNDLE_drive_2, ..., the first without."""
     if out is None:
+        bundle = bundle.resolve()  # "." has no name
         names = (bundle.with_name(f"{bundle.name}_drive" + (f"_{n}" if n > 1 else "")) for n in count(1))
         return next(folder for folder in names if not (folder / REPORT).exists())
     folder = Path(out).expanduser()

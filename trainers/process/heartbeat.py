@@ -12,6 +12,7 @@ from types import FrameType
 
 ROOT = str(Path(__file__).parents[2])
 LONGEST_INTERVAL_S = 5.0
+BEGINNING_S = 1800.0  # before the first batch, when data may be copied or dealt out anew
 
 
 @dataclass(slots=True)
@@ -49,6 +50,9 @@ class Heartbeat:
 
     def __enter__(self) -> "Heartbeat":
         self._folder.mkdir(parents=True, exist_ok=True)
+        if self._rank == 0:  # what a session left that was killed; a rank that is here already writes again
+            for left in self._folder.glob("rank_*"):
+                left.unlink(missing_ok=True)
         self._thread.start()
         return self
 
@@ -78,9 +82,9 @@ class Heartbeat:
             return None
         for rank, seen in self._seen.items():
             said = self._read(rank)
-            seen.silent_s = 0.0 if said[:1] != seen.said[:1] else seen.silent_s + passed
-            gets_on = said[1:2] != seen.said[1:2] or said[1:2] in ((), ("",))
-            seen.still_s = 0.0 if gets_on else seen.still_s + passed
+            # a file that is gone is one that does not change: its rank has ended while others wait for it
+            seen.silent_s = 0.0 if said and said[:1] != seen.said[:1] else seen.silent_s + passed
+            seen.still_s = 0.0 if said and said[1:2] != seen.said[1:2] else seen.still_s + passed
             seen.said = said or seen.said
         return self._verdict()
 
@@ -89,9 +93,11 @@ class Heartbeat:
         if silent:
             where = "; ".join(f"rank {rank} was last at {self._where(rank)}" for rank in silent)
             return f"rank {', '.join(map(str, silent))} gave no sign of life for {self._timeout_s:g} s: {where}"
-        if all(seen.still_s > self._timeout_s for seen in self._seen.values()):
+        began = any(seen.said[1:2] != ("",) for seen in self._seen.values() if seen.said)
+        limit_s = self._timeout_s if began else max(self._timeout_s, BEGINNING_S)
+        if all(seen.still_s > limit_s for seen in self._seen.values()):
             where = "; ".join(f"rank {rank} stands at {self._where(rank)}" for rank in self._seen)
-            return f"no rank got on for {self._timeout_s:g} s: {where}"
+            return f"no rank got on for {limit_s:g} s: {where}"
         return None
 
     def _where(self, rank: int) -> str:

@@ -24,6 +24,14 @@ _WEIGHTS = {
 _WEIGHTS_2 = {"agent.actor.": "agent.policy.actor.", "agent.imagination.": "agent.policy."}
 
 
+# keys that came later, in the sections that have a name of those listed; None: in every one
+_ADDED: dict[tuple[str, str], tuple[object, tuple[str, ...] | None]] = {
+    ("trainer", "rank_timeout_s"): (600, None),
+    ("data", "pool"): ("local", ("online",)),
+    ("data", "across_episodes"): (False, None),
+}
+
+
 class FormatUnknown(UserError):
     """A run or checkpoint of a version that this one cannot read."""
 
@@ -42,6 +50,10 @@ def convert_config(config: Mapping[str, Any], *, path: object) -> dict[str, Any]
     version = _require_known(converted.pop("format", 1), path)
     if version < 2:
         _from_1(converted)
+    for (section, key), (value, names) in _ADDED.items():
+        options = converted.get(section)
+        if isinstance(options, Mapping) and (names is None or options.get("name") in names):
+            converted[section] = {key: value, **options}
     return converted
 
 

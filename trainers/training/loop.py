@@ -157,7 +157,7 @@ class TrainingLoop(pl.Callback):
         """The batches of the updates that are due; raises Interrupted after saving where a signal asks to stop."""
         self.run.progress.update(phase="learn")
         self.stop_if_asked()
-        if self.ranks.due() and (warning := self.ranks.times().warning()):
+        if self.ranks.due() and (warning := self.ranks.warning()):
             self.run.progress.print(warning)
         rows = self.rows_to_learn_from()  # they come and go between rounds of updates alone
         if self.updates_due >= 1:

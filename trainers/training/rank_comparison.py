@@ -1,6 +1,7 @@
 """Whether several ranks are faster than one of them would be, by a trial in the first minutes of a run."""
 
 import copy
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -90,8 +91,8 @@ class RankComparison:
         enough = self._before is not None and self._module.updates - self._before[0] >= LEAST_UPDATES
         return not self._done and enough and self._batch is not None
 
-    def times(self) -> RankTimes:
-        """The trial, on all ranks; no random number of others is used."""
+    def warning(self) -> str | None:
+        """Make the trial, on all ranks; no random number of others is used. What to say of it, if anything."""
         assert self._before is not None and self._batch is not None
         batch, device, ranks = self._batch, self._module.device, rank_count()
         self._done, self._batch = True, None
@@ -106,6 +107,7 @@ class RankComparison:
                 loss = trial.losses(windows).total
             loss.backward()  # type: ignore[no-untyped-call]
 
+        # the whole batch may be more than one device holds: then there is nothing to compare
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             share_s = _seconds(lambda: learn(batch), device)
             reduce_s = _seconds(lambda: distributed.all_reduce(gradients), device)
@@ -115,8 +117,10 @@ class RankComparison:
                     alone_s = _seconds(lambda: learn(_repeated(batch, ranks)), device)
         shares, reduces, acting = zip(*gather_over_ranks((share_s, reduce_s, acting_s / updates)), strict=True)
         alone_s = gather_over_ranks(alone_s)[0]
+        if not np.isfinite([*shares, alone_s]).all():
+            return None
         self.found = RankTimes(ranks, alone_s, max(shares), max(reduces), float(np.mean(acting)))
-        return self.found
+        return self.found.warning()
 
     def _acting_s(self) -> float:
         seconds = self._module.clock.seconds
@@ -124,11 +128,14 @@ class RankComparison:
 
 
 def _seconds(call: Callable[[], object], device: torch.device) -> float:
-    """Median of several calls, finished on their device."""
+    """Median of several calls, finished on their device; infinite where that has too little memory."""
     seconds = []
     for _ in range(WARM_UP + REPEATS):
         start = time.perf_counter()
-        call()
+        try:
+            call()
+        except torch.OutOfMemoryError:
+            return math.inf
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - start)

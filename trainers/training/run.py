@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,7 @@ def _await_ranks(trainer: pl.Trainer) -> None:
 def _heartbeat(config: Config, paths: RunPaths, trainer: pl.Trainer) -> Heartbeat | None:
     """Among several ranks, what ends this one where another stands still."""
     if trainer.world_size == 1:
+        shutil.rmtree(paths.heartbeats, ignore_errors=True)  # of an earlier session with several
         return None
     timeout_s = config["trainer"].get("rank_timeout_s", 600.0)
 
@@ -142,10 +143,15 @@ def _heartbeat(config: Config, paths: RunPaths, trainer: pl.Trainer) -> Heartbea
         print(line, file=sys.stderr, flush=True)
         for process in getattr(trainer.strategy.launcher, "procs", ()):
             process.kill()  # a stopped process takes no other signal
-        os._exit(ended("failed", 1, error=line))
+        if trainer.global_rank:
+            # a launcher kills the first rank once another has ended, which must not be before it has said the same
+            time.sleep(3 * heartbeat.interval_s)
+        with redirect_stdout(sys.__stdout__):
+            os._exit(ended("failed", 1, error=line))
 
     ranks = {"rank": trainer.global_rank, "ranks": trainer.world_size}
-    return Heartbeat(paths.heartbeats, **ranks, timeout_s=timeout_s, end=end)
+    heartbeat = Heartbeat(paths.heartbeats, **ranks, timeout_s=timeout_s, end=end)
+    return heartbeat
 
 
 @contextmanager

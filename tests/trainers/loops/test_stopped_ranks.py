@@ -5,9 +5,12 @@ import signal
 
 import pytest
 
+from trainers.command.configuration import load_config
+from trainers.command.preflight import check
+
 DDP = ("trainer.strategy=ddp", "trainer.accelerator=cpu")
 # as long as an environment may take
-SOON = ("data.step_timeout_s=2", "data.reset_timeout_s=2", "trainer.rank_timeout_s=5")
+SOON = ("data.step_timeout_s=3", "data.reset_timeout_s=8", "trainer.rank_timeout_s=12")
 
 
 @pytest.mark.parametrize("stopped", [1, 0])
@@ -22,7 +25,7 @@ def test_a_stopped_rank_ends_the_run_which_then_resumes(runs, toy, tmp_path, gon
     os.kill(both[stopped].pid, signal.SIGKILL)
     assert both[stopped].wait() == -signal.SIGKILL and gone(both[0].pid)
     line = other.err.read_text().splitlines()[-1]
-    assert line.startswith(f"RankLost: rank {stopped} gave no sign of life for 5 s")
+    assert line.startswith(f"RankLost: rank {stopped} gave no sign of life for 12 s")
     if stopped:
         assert other.results() == {"status": "failed", "error": line, "exit_code": 1}
         resumed = runs.fit(f"resume={folder}", "trainer.devices=1", "task.env_steps=160", OMP_NUM_THREADS="1")
@@ -33,7 +36,11 @@ def test_a_stopped_rank_ends_the_run_which_then_resumes(runs, toy, tmp_path, gon
 def test_a_limit_that_an_environment_may_need_is_refused(refused):
     from trainers.fit import main
 
-    line = refused(main, "experiment=smoke", "trainer.rank_timeout_s=100")
+    line = refused(main, "experiment=smoke", "trainer.rank_timeout_s=100", "trainer.devices=2")
     assert line.endswith(
         "trainer.rank_timeout_s: expected more than data.step_timeout_s + data.reset_timeout_s = 150, got 100"
     )
+
+
+def test_a_single_process_may_wait_for_its_environment_as_long_as_it_likes():
+    check(load_config(["experiment=smoke", "data.reset_timeout_s=900"]))

@@ -36,6 +36,24 @@ def test_a_rank_whose_process_stands_still_is_named_by_all_others(ranks):
     assert all("rank 1 gave no sign of life for 10 s" in line for line in said)
 
 
+def test_a_rank_that_has_ended_while_others_wait_is_named(ranks):
+    tick(ranks, 1.0)
+    ranks[1]._path(1).unlink()
+    for now in range(2, 14):
+        said = tick(ranks, float(now), alive=(0, 2), busy=(0,))
+    assert all("rank 1 gave no sign of life for 10 s" in line for line in said)
+
+
+def test_before_the_first_batch_ranks_have_longer_but_not_for_ever(ranks, monkeypatch):
+    monkeypatch.setattr("trainers.process.heartbeat.BEGINNING_S", 60.0)
+    for heartbeat in ranks:
+        heartbeat.progress = None
+    assert all(tick(ranks, float(now)) == [None] * 3 for now in range(1, 60))
+    for now in range(60, 64):
+        said = tick(ranks, float(now))
+    assert all("no rank got on for 60 s" in line for line in said)
+
+
 def test_others_may_wait_for_one_that_is_busy(ranks):
     """As while one rank evaluates: the files of all change, the progress of one."""
     assert all(tick(ranks, float(now), busy=(0,)) == [None] * 3 for now in range(1, 60))

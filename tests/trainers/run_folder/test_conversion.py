@@ -1,5 +1,6 @@
 import pytest
 
+from trainers.command.configuration import override_saved
 from trainers.run_folder.conversion import FORMAT, FormatUnknown, convert_checkpoint, convert_config, convert_spec
 from worldmodel.spec import EnvSpec
 
@@ -19,10 +20,18 @@ def test_a_loop_of_any_kind_has_one_key(name):
 
 def test_a_configuration_gets_what_it_left_open():
     converted = convert_config(OLD_CONFIG, path="x")
-    assert converted["data"] == {"name": "online", "envs": 2} and converted["seed"] == 3
+    assert converted["data"] == {"name": "online", "envs": 2, "pool": "local", "across_episodes": False}
+    assert converted["seed"] == 3
     assert converted["objective"] == {"name": "reconstruction", "decode_fraction": 0.5}
     assert converted["agent"] == {"name": "latent_mpc", "heads": {"name": "scalar", "hidden": 7}}
     assert OLD_CONFIG["agent"]["decode_fraction"] == 0.5
+
+
+def test_keys_that_came_later_can_be_set_in_runs_of_then():
+    saved = convert_config({"format": FORMAT, "trainer": {"devices": 1}, "data": {"name": "offline"}}, path="x")
+    changed = override_saved(saved, ["trainer.rank_timeout_s=900", "data.across_episodes=true"])
+    assert changed["trainer"] == {"rank_timeout_s": 900, "devices": 1}
+    assert changed["data"] == {"across_episodes": True, "name": "offline"}
 
 
 def test_todays_form_stays_as_it_is():

@@ -11,7 +11,7 @@ STATE = Path(os.environ["FAKE_SLURM"])
 
 
 def descendants(pid: int) -> list[int]:
-    """A process and all below it: SLURM signals whatever a job has started."""
+    """A process and all below it."""
     below = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout.split()
     return [pid, *(one for child in below for one in descendants(int(child)))]
 
@@ -43,7 +43,9 @@ def srun(*words: str) -> None:
 
 def scancel(number: str, *words: str) -> None:
     sent = getattr(signal, words[-1]) if words else signal.SIGTERM
-    for pid in descendants(int((STATE / f"{number}.pid").read_text())):
+    pids = descendants(int((STATE / f"{number}.pid").read_text()))
+    # SLURM kills whatever a job has started; any other signal goes to the script and its task alone
+    for pid in pids if sent == signal.SIGKILL else pids[:3]:
         os.kill(pid, sent)
 
 

@@ -138,7 +138,7 @@ def make(
     Raises:
         MissingPackage: Ray is not installed.
         BadConfig: no number.
-        ConnectionError: there is no cluster at RAY_ADDRESS.
+        NoCluster: there is none at RAY_ADDRESS.
     """
     each_cpus = finite_number("engine.cpus", cpus, above=0) if cpus else float(devices)
     each_gpus = finite_number("engine.gpus", gpus, least=0) if gpus else float(devices * (accelerator == "gpu"))

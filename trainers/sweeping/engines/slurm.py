@@ -6,6 +6,7 @@ another, lets its run save and is queued again.
 
 import os
 import shutil
+import signal
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -42,10 +43,13 @@ class RunInJob:
 
     def __init__(self, job: Job, *, environ: Mapping[str, str], cwd: Path) -> None:
         self._job, self._environ, self._cwd = job, environ, cwd
+        self._told = False
 
     def __call__(self) -> int:
         """The exit code of the run."""
         self._run = RunProcess(self._job.arguments, log=self._job.log, environ=self._environ, cwd=self._cwd)
+        # SLURM tells the job's own process alone, where submitit ignores it
+        signal.signal(signal.SIGTERM, lambda *_: self._stop())
         # not wait(): a signal that interrupted it could not ask for the process again
         while (code := self._run.poll()) is None:
             time.sleep(POLL_SECONDS)
@@ -55,10 +59,16 @@ class RunInJob:
         """Let the run save and end, within a signal's handler; returns what the job is to do when it starts again."""
         import submitit
 
-        self._run.stop()
+        self._stop()
         with suppress(ChildProcessError):
             os.waitid(os.P_PID, self._run.pid, os.WEXITED | os.WNOWAIT)
         return submitit.helpers.DelayedSubmission(RunInJob(self._job, environ=self._environ, cwd=self._cwd))
+
+    def _stop(self) -> None:
+        """Once: a second SIGTERM ends a run before it has saved."""
+        if not self._told:
+            self._told = True
+            self._run.stop()
 
 
 class SlurmJob:
