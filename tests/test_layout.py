@@ -2,6 +2,7 @@
 
 import ast
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,14 @@ def test_every_folder_has_its_place_in_the_map() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     mapped = set(re.findall(r"(?m)^\| `([a-z_/]+)` \|", text))
     assert mapped == {str(path.parent.relative_to(ROOT)) for path in sources("worldmodel", "datamodules", "trainers")}
+
+
+def test_no_folder_of_tests_is_left_out(pytestconfig: pytest.Config) -> None:
+    left_out = pytestconfig.getini("norecursedirs")
+    folders = {path.parent for path in (ROOT / "tests").rglob("test_*.py")}
+    assert ROOT / "tests" / "trainers" / "build" in folders
+    assert not [
+        folder
+        for folder in folders
+        if any(fnmatch(part, x) for part in folder.relative_to(ROOT).parts for x in left_out)
+    ]

@@ -97,7 +97,7 @@ def _as_bundle(fake: Any) -> Any:
         def build(self) -> Any:
             return fake.build()
 
-    return Fake(fake.control, fake.what, {}, {}, "", {}, {})
+    return Fake(fake.control, fake.what, {}, {}, "", {}, {}, Path())
 
 
 def _wrong(action: Any, control: ControlSpec, last: Any) -> list[str]:

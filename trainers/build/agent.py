@@ -85,7 +85,7 @@ def build_each(options: Config, kind: str, spec: EnvSpec, **facts: Any) -> dict[
     """The encoder or decoder of every observation: `agent.<kind>s` by its name, else that of images or of vectors."""
     package, named = f"worldmodel.{kind}s", options.get(f"{kind}s", {})
     if unknown := set(named) - {*spec.images, *spec.vectors}:
-        raise BadValue(f"agent.{kind}s: expected names of {spec.observed}, got {', '.join(unknown)}")
+        raise registry.DoesNotFit(f"agent.{kind}s: expected names of {spec.observed}, got {', '.join(unknown)}")
     vector = options.get(f"vector_{kind}", "vector")  # runs of the past have none
     make: Callable[..., Any] = partial(registry.make, package, **facts)
     images = {

@@ -128,6 +128,7 @@ def test_before_every_update_the_model_is_told_how_many_rows_there_are():
     data = SimpleNamespace(next_batch=lambda: "a batch", prepare=lambda: None)
     loop = SimpleNamespace(run=run, data=data, module=module, updates_due=1, rows_to_learn_from=lambda: 77)
     loop.stop_if_asked = lambda: None
+    loop.ranks = SimpleNamespace(due=lambda: False, keep=lambda batch: None)
     assert next(TrainingLoop.learn(loop)) == "a batch"
     assert module.agent.dynamics.posterior.rows == module.agent.reward.posterior.rows == 77
 
