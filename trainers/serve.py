@@ -1,7 +1,6 @@
 """A bundle as a policy server: `python -m trainers.serve bundle=bundle/ port=8000 hz=20`."""
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.command.arguments import BadArguments, Command, Key
-from trainers.command.entry import run
+from trainers.command.entry import print_json, run
 
 COMMAND = Command(
     name="serve",
@@ -81,9 +80,7 @@ async def _serve(server: Any, facts: dict[str, Any]) -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    # sys.stdout is standard error while a command runs, see trainers/command/entry.py
-    ready = partial(print, file=sys.__stdout__, flush=True)
-    await server.run(lambda port: ready(json.dumps({"status": "ready", "port": port, **facts})), stop)
+    await server.run(lambda port: print_json({"status": "ready", "port": port, **facts}), stop)
 
 
 def _api_key(file: str | None) -> str | None:

@@ -75,6 +75,10 @@ class Batch:
         names = None if self.windows is None else self.windows[windows.cpu()]
         return replace(replace(self, windows=None)._map(lambda rows: rows[windows]), windows=names)
 
+    def repeated(self, count: int) -> "Batch":
+        """The windows `count` times, one batch after the other."""
+        return replace(self, windows=None)._map(lambda rows: torch.cat([rows] * count))
+
     def pinned(self) -> "Batch":
         """The same batch in page-locked memory, which a GPU copies from by itself."""
         return self._map(lambda rows: rows.pin_memory())

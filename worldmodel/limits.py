@@ -40,6 +40,13 @@ def require_number(
             raise BadValue(f"{name}: expected a finite number {expected}".rstrip() + f", got {number!r}")
 
 
+def require_multiples(of: int, *, pixels: tuple[int, int, int]) -> None:
+    """Raise BadValue for frames (c, h, w) whose height or width is no multiple of a number."""
+    _, height, width = pixels
+    if height % of or width % of:
+        raise BadValue(f"pixels: expected height and width to be multiples of {of}, got {height}x{width}")
+
+
 def require_sizes(**lists: object) -> None:
     """Raise BadValue for the first that is not a list of whole numbers of at least 1."""
     for name, sizes in lists.items():

@@ -114,10 +114,10 @@ class Remote(Generic[Seeds, Actions, Rows]):
             fields = json.loads(reply.text)
             self.spec, self.renderer = EnvSpec.from_json(fields["spec"]), str(fields["renderer"])
             self.pid, self.notes = int(fields["pid"]), tuple(map(str, fields["notes"]))
-            memory = mmap.mmap(self._memory_fd, wire.memory_size(self.spec, max(1, self._lanes)))
+            memory = mmap.mmap(self._memory_fd, wire.memory_size(self.spec, self._lanes))
         except (ValueError, TypeError, KeyError, AttributeError, OSError, OverflowError) as error:
             raise Trouble("garbage", f"expected the ready message, got {type(error).__name__}: {error}") from error
-        self._observed, self._frame = wire.shared_views(self.spec, memory, max(1, self._lanes))
+        self._observed, self._frame = wire.shared_views(self.spec, memory, self._lanes)
         self._nothing = bytes(wire.body_size(self.spec, self._lanes))
 
     def send_reset(self, seeds: Seeds, *, deadline: float) -> None:

@@ -123,14 +123,15 @@ def body_size(spec: EnvSpec, lanes: int = 0) -> int:
     return lanes * lane_type(spec.action_dim).itemsize if lanes else 4 * spec.action_dim
 
 
-def memory_size(spec: EnvSpec, lanes: int = 1) -> int:
-    """Bytes of shared memory for one worker; pages that no frame touches are never allocated."""
+def memory_size(spec: EnvSpec, lanes: int = 0) -> int:
+    """Bytes of shared memory for one worker (lanes as above); pages that no frame touches are never allocated."""
     return sum(_sizes(spec, lanes)) + RENDER_LIMIT * RENDER_LIMIT * 3
 
 
-def shared_views(spec: EnvSpec, memory: mmap.mmap, lanes: int = 1) -> tuple[list[Observation], NDArray[np.uint8]]:
+def shared_views(spec: EnvSpec, memory: mmap.mmap, lanes: int = 0) -> tuple[list[Observation], NDArray[np.uint8]]:
     """Each lane's images and vectors, and the bytes of the render frame, as views of a worker's shared memory."""
     flat, (images, vectors) = np.frombuffer(memory, np.uint8), _sizes(spec, lanes)
+    lanes = max(1, lanes)
     frames = flat[: lanes * image_bytes(spec)].reshape(lanes, -1)
     numbers = flat[images : images + 4 * lanes * vector_size(spec)].view(np.float32).reshape(lanes, -1)
     observed = [split_images(spec, frames[i]) | split_vectors(spec, numbers[i]) for i in range(lanes)]
@@ -146,5 +147,6 @@ def written(spec: EnvSpec, lanes: int, request: bytes) -> slice:
 
 def _sizes(spec: EnvSpec, lanes: int) -> tuple[int, int]:
     """Bytes of the images and of the vectors of all lanes, each in pages of its own."""
+    lanes = max(1, lanes)
     images, vectors = lanes * image_bytes(spec), 4 * lanes * vector_size(spec)
     return -(-images // mmap.PAGESIZE) * mmap.PAGESIZE, -(-vectors // mmap.PAGESIZE) * mmap.PAGESIZE

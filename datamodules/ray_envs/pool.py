@@ -47,8 +47,8 @@ class RayLanes(_Elsewhere, RemoteLanes):
     """Lanes elsewhere."""
 
 
-class RayEnvPool(EnvPool):
-    """A worker for each environment of the options, one CPU of the cluster each."""
+class _CountsTraffic:
+    """What both pools count for their workers."""
 
     def __init__(self, **options: Any) -> None:
         self._traffic = Traffic()
@@ -57,21 +57,17 @@ class RayEnvPool(EnvPool):
     def traffic(self) -> dict[str, float]:
         """See MeasuresTraffic."""
         return self._traffic.metrics()
+
+
+class RayEnvPool(_CountsTraffic, EnvPool):
+    """A worker for each environment of the options, one CPU of the cluster each."""
 
     def _open_worker(self, **facts: Any) -> RemoteEnv:
         return RayEnv(traffic=self._traffic, **facts)
 
 
-class RayVectorPool(VectorPool):
+class RayVectorPool(_CountsTraffic, VectorPool):
     """Lanes of a source in one worker, which has one CPU of the cluster."""
-
-    def __init__(self, **options: Any) -> None:
-        self._traffic = Traffic()
-        super().__init__(**options)
-
-    def traffic(self) -> dict[str, float]:
-        """See MeasuresTraffic."""
-        return self._traffic.metrics()
 
     def _open_worker(self, **facts: Any) -> RemoteLanes:
         return RayLanes(traffic=self._traffic, **facts)

@@ -27,7 +27,7 @@ def build_sampler(config: Config, *, rank: int, generation: int = 0) -> Sampler:
 
 def across_episodes(config: Config) -> bool:
     """Whether windows run over the ends of episodes."""
-    return bool(config["data"].get("across_episodes", False))  # runs of the past have none
+    return bool(config["data"]["across_episodes"])
 
 
 def prefetches(config: Config) -> bool:

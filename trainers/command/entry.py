@@ -7,7 +7,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
@@ -61,15 +61,20 @@ def run(main: Callable[[Sequence[str]], dict[str, Any]], *, usage: str | Callabl
     if not is_first_rank():
         return 0
     sys.stdout.flush()
-    print(json.dumps(results), flush=True)
+    print_json(results)
     return int(results.get("exit_code", 0))
 
 
 def ended(status: str, code: int, **why: str) -> int:
     """Print the last line of a command that has no results, on the first rank; returns its exit code."""
     if is_first_rank():
-        print(json.dumps({"status": status, **why, "exit_code": code}), flush=True)
+        print_json({"status": status, **why, "exit_code": code})
     return code
+
+
+def print_json(record: Mapping[str, Any]) -> None:
+    """A line on standard output, which is not `sys.stdout` while a command runs."""
+    print(json.dumps(record), file=sys.__stdout__ if sys.stdout is sys.stderr else sys.stdout, flush=True)
 
 
 def _require_utf8() -> None:

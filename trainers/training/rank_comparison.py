@@ -114,12 +114,12 @@ class RankComparison:
             alone_s = 0.0
             if self._run.trainer.is_global_zero:
                 with _all_threads(self._run.trainer.num_devices):
-                    alone_s = _seconds(lambda: learn(_repeated(batch, ranks)), device)
-        shares, reduces, acting = zip(*gather_over_ranks((share_s, reduce_s, acting_s / updates)), strict=True)
-        alone_s = gather_over_ranks(alone_s)[0]
-        if not np.isfinite([*shares, alone_s]).all():
+                    alone_s = _seconds(lambda: learn(batch.repeated(ranks)), device)
+        times = gather_over_ranks((share_s, reduce_s, acting_s / updates, alone_s))
+        shares, reduces, acting, alone = zip(*times, strict=True)
+        if not np.isfinite([*shares, alone[0]]).all():
             return None
-        self.found = RankTimes(ranks, alone_s, max(shares), max(reduces), float(np.mean(acting)))
+        self.found = RankTimes(ranks, alone[0], max(shares), max(reduces), float(np.mean(acting)))
         return self.found.warning()
 
     def _acting_s(self) -> float:
@@ -140,13 +140,6 @@ def _seconds(call: Callable[[], object], device: torch.device) -> float:
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - start)
     return float(np.median(seconds[WARM_UP:]))
-
-
-def _repeated(batch: Batch, count: int) -> Batch:
-    """The windows of a batch, each `count` times."""
-    every = torch.arange(len(batch.reward), device=batch.reward.device).repeat(count)
-    rows = {name: getattr(batch, name)[every] for name in ("action", "reward", "is_first", "is_last", "is_terminal")}
-    return Batch(observation={name: images[every] for name, images in batch.observation.items()}, **rows)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,7 @@ def _heartbeat(config: Config, paths: RunPaths, trainer: pl.Trainer) -> Heartbea
     if trainer.world_size == 1:
         shutil.rmtree(paths.heartbeats, ignore_errors=True)  # of an earlier session with several
         return None
-    timeout_s = config["trainer"].get("rank_timeout_s", 600.0)
+    timeout_s = config["trainer"]["rank_timeout_s"]
 
     def end(lost: str) -> None:
         """At once, as after a kill: the main thread waits within torch for what will never come."""
@@ -146,8 +146,7 @@ def _heartbeat(config: Config, paths: RunPaths, trainer: pl.Trainer) -> Heartbea
         if trainer.global_rank:
             # a launcher kills the first rank once another has ended, which must not be before it has said the same
             time.sleep(3 * heartbeat.interval_s)
-        with redirect_stdout(sys.__stdout__):
-            os._exit(ended("failed", 1, error=line))
+        os._exit(ended("failed", 1, error=line))
 
     ranks = {"rank": trainer.global_rank, "ranks": trainer.world_size}
     heartbeat = Heartbeat(paths.heartbeats, **ranks, timeout_s=timeout_s, end=end)

@@ -12,8 +12,7 @@ from torch.nn import functional as F
 
 from worldmodel.decoders._transposed import run_layers
 from worldmodel.encoders.patch import PATCH
-from worldmodel.errors import BadValue
-from worldmodel.limits import require_sizes
+from worldmodel.limits import require_multiples, require_sizes
 
 
 class PatchDecoder(nn.Module):
@@ -35,8 +34,7 @@ class PatchDecoder(nn.Module):
         super().__init__()
         self.colours, height, width = pixels
         grow = PATCH * 2 ** (len(channels) - 1)
-        if height % grow or width % grow:
-            raise BadValue(f"pixels: expected height and width to be multiples of {grow}, got {height}x{width}")
+        require_multiples(grow, pixels=pixels)
         self.start = (channels[0], height // grow, width // grow)
         self.project = nn.Linear(latent_dim, math.prod(self.start))
         layers: list[nn.Module] = []

@@ -9,8 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodel.errors import BadValue
-from worldmodel.limits import require_sizes
+from worldmodel.limits import require_multiples, require_sizes
 
 PATCH = 4  # the stem's patch size in pixels
 
@@ -33,8 +32,7 @@ class PatchEncoder(nn.Module):
         super().__init__()
         colours, height, width = pixels
         shrink = PATCH * 2 ** (len(channels) - 1)
-        if height % shrink or width % shrink:
-            raise BadValue(f"pixels: expected height and width to be multiples of {shrink}, got {height}x{width}")
+        require_multiples(shrink, pixels=pixels)
         self.stem = nn.Linear(colours * PATCH * PATCH, channels[0])
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(channels):

@@ -11,10 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodel.errors import BadValue
-from worldmodel.limits import require_sizes
-
-PATCH = 4  # the first patches' side in pixels
+from worldmodel.encoders.patch import PATCH
+from worldmodel.limits import require_multiples, require_sizes
 
 
 class PatchMergingEncoder(nn.Module):
@@ -35,8 +33,7 @@ class PatchMergingEncoder(nn.Module):
         super().__init__()
         colours, height, width = pixels
         shrink = PATCH * 2 ** (len(channels) - 1)
-        if height % shrink or width % shrink:
-            raise BadValue(f"pixels: expected height and width to be multiples of {shrink}, got {height}x{width}")
+        require_multiples(shrink, pixels=pixels)
         self.stem = nn.Linear(colours * PATCH**2, channels[0])
         self.layers = nn.ModuleList(nn.Linear(4 * inputs, outputs) for inputs, outputs in pairwise(channels))
         self.embed_dim = channels[-1] * (height // shrink) * (width // shrink)

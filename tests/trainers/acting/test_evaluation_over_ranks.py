@@ -1,14 +1,13 @@
 """Ranks that evaluate by turns have the returns of one rank alone, to the bit, and stop together."""
 
-import socket
 from dataclasses import replace
 
 import pytest
 import torch
-from torch import distributed, multiprocessing
 
 from datamodules.envs.pool import EnvPool
 from tests.conftest import small_agent
+from tests.rigs.gloo import in_ranks
 from trainers.acting.evaluation import Evaluator
 from trainers.process.interrupt import Interrupted
 
@@ -24,8 +23,7 @@ def evaluated(*, over_ranks, should_stop=lambda: False):
         return evaluator.run(agent, episodes=EPISODES, should_stop=should_stop, over_ranks=over_ranks)
 
 
-def rank_main(rank, port, results):
-    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def rank_main(rank):
     whole = evaluated(over_ranks=True)
     stopped = False
     try:
@@ -33,18 +31,12 @@ def rank_main(rank, port, results):
     except Interrupted:
         stopped = True
     frames = None if whole.filmed is None else whole.filmed.pixels
-    results.put((rank, replace(whole, filmed=None), frames, stopped))
-    distributed.destroy_process_group()
+    return rank, replace(whole, filmed=None), frames, stopped
 
 
 @pytest.fixture(scope="module")
 def ranks():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    results = multiprocessing.get_context("spawn").SimpleQueue()
-    multiprocessing.spawn(rank_main, args=(port, results), nprocs=2)
-    return sorted((results.get() for _ in range(2)), key=lambda result: result[0])
+    return in_ranks(rank_main, 2)
 
 
 def test_all_ranks_get_the_returns_of_one_rank(ranks):

@@ -1,33 +1,24 @@
 """What is combined over ranks, by two real ones."""
 
-import socket
-
 import pytest
 import torch
-from torch import distributed, multiprocessing
 
+from tests.rigs.gloo import in_ranks
 from trainers.process.distributed import average_over_ranks, mean_metrics, rank_seed, sum_over_ranks
 
 
-def combine(rank, port, results):
-    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=3)
+def combine(rank):
     spread, same = torch.tensor([0.0, 10.0, 20.0][rank]), torch.full((5,), 0.1)
     gram = torch.eye(2, dtype=torch.float64) * rank
     for _ in range(7):
         average_over_ranks([spread, same, gram])
     metrics = mean_metrics({"train/return": 10.0 * rank, **({"eval/return_mean": 4.0} if rank == 0 else {})})
-    results.put((rank, spread.item(), same.tolist(), gram.tolist(), metrics, sum_over_ranks([rank, 1])))
-    distributed.destroy_process_group()
+    return rank, spread.item(), same.tolist(), gram.tolist(), metrics, sum_over_ranks([rank, 1])
 
 
 @pytest.fixture(scope="module")
 def combined():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    results = multiprocessing.get_context("spawn").SimpleQueue()
-    multiprocessing.spawn(combine, args=(port, results), nprocs=3)
-    return sorted(results.get() for _ in range(3))
+    return in_ranks(combine, 3)
 
 
 def test_statistics_are_means_over_the_ranks(combined):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.conftest import random_batch
-from trainers.training.rank_comparison import RankTimes, _repeated
+from trainers.training.rank_comparison import RankTimes
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,6 @@ def test_the_warning_says_what_to_do_instead():
 
 def test_the_batch_of_one_rank_has_the_windows_of_all():
     batch = random_batch(B=3, T=5)
-    whole = _repeated(batch, 2)
+    whole = batch.repeated(2)
     assert torch.equal(whole.pixels, torch.cat([batch.pixels, batch.pixels]))
     assert torch.equal(whole.reward[3:], batch.reward) and whole.is_first.shape == (6, 5)

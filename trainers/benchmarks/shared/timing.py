@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -37,15 +38,23 @@ def synthetic_spec(config: dict[str, Any], *, action_dim: int) -> EnvSpec:
     return EnvSpec("synthetic", {"pixels": (3, size, size)}, action_dim, repeat, 1000, terminates=False)
 
 
+def in_bf16(config: dict[str, Any]) -> bool:
+    """Whether a run makes its products in bfloat16."""
+    return str(config["trainer"]["precision"]).startswith("bf16")
+
+
+def autocast(config: dict[str, Any], device: torch.device) -> AbstractContextManager[Any]:
+    """The precision that a run trains in, without the cache of cast weights."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=in_bf16(config), cache_enabled=False)
+
+
 def training_step(config: dict[str, Any], module: WorldModelModule, device: torch.device) -> Callable[[Batch], None]:
     """One update of the module's agent on a batch, as Lightning runs it, finished when it returns."""
     optimizer = module.configure_optimizers()
     module.optimizers = lambda **_: optimizer  # type: ignore[method-assign, assignment, misc]  # a trainer's, elsewhere
-    bf16 = str(config["trainer"]["precision"]).startswith("bf16")
 
     def update(batch: Batch) -> None:
-        # all of it within autocast, without the cache of cast weights
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
+        with autocast(config, device):  # all of it
             loss = module.agent.losses(batch)
             optimizer.zero_grad()
             loss.total.backward()

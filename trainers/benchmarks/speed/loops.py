@@ -14,7 +14,7 @@ from datamodules.envs.protocol import Fault, Pool
 from datamodules.observation import empty
 from datamodules.replay import Replay
 from trainers.acting.agent_policy import AgentPolicy
-from trainers.benchmarks.shared.timing import contiguous_gather, filled_replay, training_step
+from trainers.benchmarks.shared.timing import autocast, contiguous_gather, filled_replay, training_step
 from trainers.build.agent import build_agent
 from trainers.build.module import build_module
 from trainers.process.clock import Clock
@@ -64,12 +64,7 @@ class Machinery:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision that the run trains in."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False)
-
-    @property
-    def bf16(self) -> bool:
-        """Whether products are made in bfloat16."""
-        return str(self.config["trainer"]["precision"]).startswith("bf16")
+        return autocast(self.config, self.device)
 
     def no_gradients(self) -> None:
         """As before every update's backward pass."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainers.benchmarks.shared.timing import median_ms
+from trainers.benchmarks.shared.timing import in_bf16, median_ms
 from trainers.benchmarks.speed.ceilings import copy, product
 from trainers.benchmarks.speed.counting import gflop, launches
 from trainers.benchmarks.speed.loops import Loop, Machinery, loops
@@ -29,7 +29,7 @@ def measure(overrides: list[str], *, repeats: int, device: str) -> dict[str, Any
     with open_pool(config, 1) as pool, tempfile.TemporaryDirectory() as folder:
         parts = Machinery(config, pool, where, Path(folder))
         known = list(loops(parts))
-        multiply, products = product(where, torch.bfloat16 if parts.bf16 else torch.float32)
+        multiply, products = product(where, torch.bfloat16 if in_bf16(config) else torch.float32)
         move, bytes_moved = copy(where)
         calls = [multiply, move, *(loop.peer[1] for loop in known if loop.peer)]
         others = [Loop("", call) for call in calls]
