@@ -13,10 +13,6 @@ from datamodules.envs.remote import Remote, Trouble
 _FOR_EVER_S = 1e6
 
 
-class WorkerGone(RuntimeError):
-    """A worker ended, or answered with garbage."""
-
-
 class Host:
     """What an actor of Ray is: a worker of this machine, with variables that it inherits beside those found here.
 
@@ -29,13 +25,22 @@ class Host:
         os.environ.update(environ)
         self._worker = _Worker(config=config, seed=seed)
 
-    def open(self) -> bytes:
-        """The worker's first message, once it has one; raises WorkerGone."""
-        return self._worker.open()
+    def open(self) -> bytes | str:
+        """The worker's first message, once it has one, or why there is none.
 
-    def exchange(self, request: bytes) -> tuple[bytes, bytes]:
-        """The answer to a request, and what `wire.written` says of the shared memory; raises WorkerGone."""
-        return self._worker.exchange(request)
+        Not as an exception: Ray cannot always read it at the other end.
+        """
+        try:
+            return self._worker.open()
+        except Trouble as trouble:
+            return str(trouble)
+
+    def exchange(self, request: bytes) -> tuple[bytes, bytes] | str:
+        """The answer to a request, and what `wire.written` says of the shared memory; or why there is none."""
+        try:
+            return self._worker.exchange(request)
+        except Trouble as trouble:
+            return str(trouble)
 
 
 class _Worker(Remote[Any, Any, Any]):
@@ -43,19 +48,14 @@ class _Worker(Remote[Any, Any, Any]):
         reply = self._reply()
         if reply.status == wire.READY:
             self.accept(reply)
-            self._memory = mmap.mmap(self._memory_fd, wire.memory_size(self.spec, max(1, self._lanes)))
+            self._memory = mmap.mmap(self._memory_fd, wire.memory_size(self.spec, self._lanes))
         return reply.pack()
 
     def exchange(self, request: bytes) -> tuple[bytes, bytes]:
         self._sequence = wire.REQUEST.unpack_from(request)[1]
         self._deliver(request, time.monotonic() + _FOR_EVER_S)
         reply = self._reply()
-        return reply.pack(), self._memory[wire.written(self.spec, max(1, self._lanes), request)]
+        return reply.pack(), self._memory[wire.written(self.spec, self._lanes, request)]
 
     def _reply(self) -> wire.Reply:
-        try:
-            return self.receive(time.monotonic() + _FOR_EVER_S)
-        except Trouble as trouble:
-            why = str(trouble)
-        # not as its cause, which could not be read at the other end
-        raise WorkerGone(why)
+        return self.receive(time.monotonic() + _FOR_EVER_S)

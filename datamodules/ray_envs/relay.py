@@ -96,26 +96,33 @@ class Relay:
 
     def _carry(self, config: dict[str, Any]) -> None:
         opening, inbox = self._opened(config), wire.Inbox()
+        if isinstance(opening, str):
+            self.why = opening
+            return
         inbox.add(opening)
         reply = inbox.next()
         assert reply is not None
         if reply.status == wire.READY:
             spec = EnvSpec.from_json(json.loads(reply.text)["spec"])
-            lanes = max(1, config["lanes"])
+            lanes = config["lanes"]
             size = wire.memory_size(spec, lanes)
             os.ftruncate(self._memory_fd, size)
             memory = mmap.mmap(self._memory_fd, size)
         self.opened = True
         self._end.sendall(opening)
         while reply.status == wire.READY:
-            request = wire.receive(self._end, wire.REQUEST.size + wire.body_size(spec, config["lanes"]))
-            answer, changed = self._ray.get(self._actor.exchange.remote(request))
+            request = wire.receive(self._end, wire.REQUEST.size + wire.body_size(spec, lanes))
+            exchanged = self._ray.get(self._actor.exchange.remote(request))
+            if isinstance(exchanged, str):
+                self.why = exchanged
+                return
+            answer, changed = exchanged
             memory[wire.written(spec, lanes, request)] = changed
             self._traffic.add(len(request) + len(answer) + len(changed))
             self._end.sendall(answer)
 
-    def _opened(self, config: dict[str, Any]) -> bytes:
-        """The worker's first message, from the first machine that lives to send it."""
+    def _opened(self, config: dict[str, Any]) -> bytes | str:
+        """The worker's first message or why there is none, from the first machine that lives to send it."""
         seed = config.pop("seed")
         environ = {VARIABLE: os.environ.get(VARIABLE, "")}
         while True:
@@ -124,7 +131,8 @@ class Relay:
                     raise wire.Closed
                 self._actor = self._hosts.remote(config=config, seed=seed, environ=environ)
             try:
-                return bytes(self._ray.get(self._actor.open.remote()))
+                opening: bytes | str = self._ray.get(self._actor.open.remote())
+                return opening
             except self._ray.exceptions.RayActorError as error:
                 if error.actor_init_failed:
                     raise
