@@ -173,14 +173,16 @@ class OnlineLoop(TrainingLoop):
         collector = self.collector.deal_state([rank["collector"] for rank in ranks])
         return {"replay": self.replay.state_dict(), "collector": collector}
 
-    def save(self) -> None:
+    def save(self) -> bool:
         """Write a checkpoint; the shards of another number of ranks go when no checkpoint needs them any more."""
-        super().save()
+        written = super().save()
         run, replay = self.run, self.run.paths.replay
-        if run.trainer.is_global_zero:
+        # shards that were dealt out anew are read once a checkpoint names them, never before
+        if run.trainer.is_global_zero and (written or not run.former_ranks):
             publish_generation(replay, run.generation)
             if run.checkpoint is None or not run.checkpoint.exists():
                 remove_other_shards(replay, run.generation, ranks=run.trainer.world_size)
+        return written
 
     def restore(self, rank: dict[str, Any]) -> None:
         """The collector's rounds and the replay's rows."""

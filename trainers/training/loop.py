@@ -274,11 +274,11 @@ class TrainingLoop(pl.Callback):
 
     # --- saving and resuming --------------------------------------------------------------------------------------
 
-    def save(self) -> None:
-        """Write a checkpoint unless nothing happened since the last one; all episodes must be closed."""
+    def save(self) -> bool:
+        """Write a checkpoint unless nothing happened since the last one, and say which; all episodes must be closed."""
         position = self._position_of_save()
         if position == self._saved:
-            return
+            return False
         self.data.put_back()
         # where env_steps stand still, updates alone name a checkpoint
         collected = 0 if self.axis == "updates" else self.counters["env_steps"]
@@ -286,6 +286,7 @@ class TrainingLoop(pl.Callback):
         self._saved = position
         if self.run.trainer.is_global_zero:
             prune(self.run.paths.checkpoints, keep=self.run.config["checkpoint"]["keep"])
+        return True
 
     def _position_of_save(self) -> tuple[Any, ...]:
         return self.module.updates, self.counters["env_steps"], self.next_evaluation, self.final_returns

@@ -65,7 +65,8 @@ def test_killed_between_the_shards_and_their_first_checkpoint(runs, finished, tm
     arguments = (f"resume={folder}", *DDP, "trainer.devices=2", "task.env_steps=100000", "data.update_ratio=50")
     first, second = runs.ranks(2, *arguments)
     first.wait_for(folder / "replay" / "generation_01" / "rank_01" / "stream_00" / "manifest.json")
-    first.wait_for(folder / "config_0.yaml")
+    # a round was played and its two thousand updates are under way
+    first.wait_for_rows(folder, len(read_metrics(folder / "metrics.csv")["env_steps"]) + 1)
     first.send(signal.SIGKILL)
     assert (first.wait(), second.wait()) == (-signal.SIGKILL, -signal.SIGKILL) and gone(first.pid)
     assert rows(folder) == before and (folder / "replay" / "generation_01").exists()
