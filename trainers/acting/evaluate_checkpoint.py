@@ -11,6 +11,7 @@ import torch
 from trainers.acting.drawn_episode import drawn_episode
 from trainers.acting.evaluation import Evaluation, Evaluator
 from trainers.acting.pictures import write_pictures
+from trainers.acting.plan_over_ranks import only_scores, own_device, plan_over_ranks, planning_ranks
 from trainers.build.environments import open_evaluation_pool, require_same_frames
 from trainers.build.trained import with_weights
 from trainers.command.configuration import BadConfig, override_saved, read_yaml, whole_number
@@ -40,7 +41,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Play seeded episodes with a checkpoint's agent; returns the results, which are also written beside the films.
 
-    Texts are as typed; raises BadConfig that names the one that is wrong, and CheckpointDamaged.
+    Of several ranks the first one plays, the others help it plan and return nothing. Texts are as typed; raises
+    BadConfig that names the one that is wrong, and CheckpointDamaged.
     """
     silence_advice()
     start = time.monotonic()
@@ -52,17 +54,21 @@ def evaluate(
     check(config)
     if config["task"]["source"] is None:
         raise BadConfig("task: expected task=NAME to act in, since the run learned from recordings alone")
-    count, where = whole_number("episodes", episodes), usable_device(device)
+    count, where = whole_number("episodes", episodes), own_device(usable_device(device))
     width = min(count, whole_number("envs", envs))
     first_seed = int(config["seed"]) if seed is None else whole_number("seed", seed, least=0)
-    folder, name = _output(root, out)
     weights = DurableCheckpointIO().load_checkpoint(path)["state_dict"]
+    if only_scores():
+        with plan_over_ranks(with_weights(config, read_spec(root, key="checkpoint"), weights).to(where), device=where):
+            return {}
+    folder, name = _output(root, out)
     with open_evaluation_pool(config, width) as pool:
         if config["evaluation"].get("visuals") is not None:
             require_same_frames(pool.spec, read_spec(root, key="evaluation.visuals"))
         require_task_fits(root, pool.spec, key="checkpoint")
         agent = with_weights(config, pool.spec, weights).to(where)
-        evaluation = Evaluator(lambda _: pool, envs=width, seed=first_seed).run(agent, episodes=count)
+        with plan_over_ranks(agent, device=where):
+            evaluation = Evaluator(lambda _: pool, envs=width, seed=first_seed).run(agent, episodes=count)
         drawn = drawn_episode(config, evaluation)
         pictures = write_pictures(folder, agent, evaluation, pool.spec, name=name, drawn=drawn)
         results = _results(config, evaluation, pool.spec, first_seed, device=where, envs=width)
@@ -85,7 +91,8 @@ def _show(results: dict[str, Any]) -> None:
         "middle half": f"{results['return_iqm']:.1f} mean",
         "lowest, highest": f"{min(results['returns']):.1f}, {max(results['returns']):.1f}",
         "a decision": f"{ms['p50']:.1f} ms in the median, {ms['p95']:.1f} at most in 95%",
-        "computed on": f"{results['device']}, {results['envs_per_decision']} environments at once",
+        "computed on": f"{results['device']}, {results['envs_per_decision']} environments at once"
+        + (f", {results['ranks']} ranks plan together" if results["ranks"] > 1 else ""),
         "written to": results["results_file"],
     }
     show_facts(results["task"], rows)
@@ -122,6 +129,7 @@ def _results(
         "decisions": evaluation.decisions,
         "envs_per_decision": envs,
         "device": str(device),
+        "ranks": planning_ranks(),
         "threads": torch.get_num_threads(),
         "planner": config["planner"],
         "action_repeat": spec.action_repeat,

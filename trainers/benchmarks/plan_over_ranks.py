@@ -1,0 +1,51 @@
+"""One plan on the first rank's device alone and on those of all ranks, in turns; started by torchrun."""
+
+from functools import partial
+from typing import Any
+
+import torch
+
+from trainers.acting.plan_over_ranks import only_scores, own_device, plan_over_ranks, planning_ranks
+from trainers.benchmarks.shared.timing import alternate, median_ms, synthetic_spec
+from trainers.build.agent import build_agent
+from trainers.command.arguments import BadArguments
+from trainers.command.configuration import load_config
+from trainers.machine.device import usable_device
+
+OPTIONS = {"repeats": 20, "device": "cpu", "action_dim": 6}
+
+
+def measure(overrides: list[str], *, repeats: int, device: str, action_dim: int) -> dict[str, Any]:
+    """Milliseconds of a plan of the configured planner from one latent, and how far the two plans are apart."""
+    ranks = planning_ranks()
+    if ranks == 1:
+        raise BadArguments(
+            "plan_over_ranks: expected several ranks, got one; start it by python -m torch.distributed.run "
+            "--standalone --nproc-per-node=2 -m trainers.benchmark plan_over_ranks planner.candidates=4096"
+        )
+    config, where = load_config(overrides), own_device(usable_device(device))
+    torch.manual_seed(config["seed"])  # the same weights on all ranks
+    agent = build_agent(config, synthetic_spec(config, action_dim=action_dim)).eval().to(where)
+    alone = agent.planner
+    with plan_over_ranks(agent, device=where):
+        if only_scores():
+            return {}
+        latent = torch.randn(1, agent.dynamics.latent_dim, device=where)
+
+        def plan(planner: Any, k: int) -> torch.Tensor:
+            with torch.inference_mode():
+                found = planner.plan(agent.simulator(), latent, generator=torch.Generator(where).manual_seed(k))
+            return found.action.cpu()
+
+        apart = max(float((plan(alone, k) - plan(agent.planner, k)).abs().max()) for k in range(3))
+        one, all_ranks = alternate(partial(plan, alone), partial(plan, agent.planner), repeats)
+    speedup = one / all_ranks
+    return {
+        "ranks": ranks,
+        "one_ms": median_ms(one),
+        "all_ms": median_ms(all_ranks),
+        "speedup": float(speedup.mean()),
+        "speedup_std": float(speedup.std()),
+        "largest_difference": apart,
+        "planner": config["planner"],
+    }
