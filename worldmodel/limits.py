@@ -1,7 +1,7 @@
 """Checks of a part's own options: whatever a constructor is given is refused by name, whoever calls it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from worldmodel.errors import BadValue
 
@@ -38,6 +38,18 @@ def require_number(
         known = isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
         if not (known and number > above and least <= number <= most):  # type: ignore[operator]
             raise BadValue(f"{name}: expected a finite number {expected}".rstrip() + f", got {number!r}")
+
+
+def require_one_of(known: Collection[str], **choices: object) -> None:
+    """Raise BadValue for the first that is none of the names that are known.
+
+    Args:
+        known: names, in the order in which a message lists them.
+        choices: by the names of the options.
+    """
+    for name, choice in choices.items():
+        if choice not in known:
+            raise BadValue(f"{name}: expected one of {', '.join(known)}, got {choice!r}")
 
 
 def require_multiples(of: int, *, pixels: tuple[int, int, int]) -> None:

@@ -19,6 +19,7 @@ from worldmodel.errors import BadValue
 from worldmodel.heads import Head
 from worldmodel.heads.continuation import ContinuationHead
 from worldmodel.interfaces import Batch, Belief, Carry, Decision, Dynamics, Loss, Noise, Observation, Planner
+from worldmodel.limits import require_one_of
 from worldmodel.objectives import Model, Objective, Seen
 from worldmodel.observations import ObservationDecoder, ObservationEncoder, ObservationNorm
 from worldmodel.policies import LatentRows, PolicyLearner
@@ -290,6 +291,5 @@ def shifted(plan: Float[Tensor, "B H A"]) -> Float[Tensor, "B H A"]:
 
 def _precision(name: str) -> torch.dtype:
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    if name not in known:
-        raise BadValue(f"agent.plan_precision: expected one of {', '.join(known)}, got {name!r}")
+    require_one_of(known, **{"agent.plan_precision": name})
     return known[name]

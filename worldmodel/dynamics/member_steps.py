@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from worldmodel.capabilities import WeightedLosses
 from worldmodel.distributions import Moments, Statistics
-from worldmodel.errors import BadValue, naming
+from worldmodel.errors import naming
 from worldmodel.interfaces import Batch, Belief
-from worldmodel.limits import require_whole
+from worldmodel.limits import require_one_of, require_whole
 from worldmodel.uncertainty.members import disagreement
 
 
@@ -51,8 +51,7 @@ class MemberSteps(nn.Module):
         super().__init__()
         options = dict(filter)
         name = options.pop("name", None)
-        if name not in filters:
-            raise BadValue(f"filter.name: expected one of {', '.join(filters)}, got {name!r}")
+        require_one_of(filters, **{"filter.name": name})
         with naming("filter"):
             model: Any = filters[name](embed_dim=embed_dim, action_dim=action_dim, **options)
         self.filter, self.latent_dim, self.carry_dim = model, model.latent_dim, model.carry_dim

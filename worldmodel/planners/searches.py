@@ -12,6 +12,7 @@ from worldmodel import planners
 from worldmodel.errors import BadValue
 from worldmodel.importing import import_part, part_names
 from worldmodel.interfaces import Noise, Plan, Planner, Simulator
+from worldmodel.limits import require_one_of
 
 SHORT_NAMES = {"random": "random_shooting"}
 
@@ -32,8 +33,7 @@ def make_search(name: str, options: Mapping[str, Any]) -> Planner:
         BadValue: for a name that is none, and for an option that no planner has.
     """
     module = SHORT_NAMES.get(name, name)
-    if module not in search_names():
-        raise BadValue(f"search: expected one of {', '.join(search_names())}, got {name!r}")
+    require_one_of([*search_names(), *SHORT_NAMES], search=name)
     known = {key for other in search_names() for key in _options(other)}
     for key in options:
         if key not in known:

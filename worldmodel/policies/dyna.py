@@ -17,7 +17,7 @@ from worldmodel.dyna.branches import branch, draw, joined
 from worldmodel.errors import BadValue, naming
 from worldmodel.importing import import_part, part_names
 from worldmodel.interfaces import Loss
-from worldmodel.limits import require_number
+from worldmodel.limits import require_number, require_one_of
 from worldmodel.policies import LatentRows, PolicyLearner, PolicySpec
 from worldmodel.simulators.latent import LatentSimulator
 from worldmodel.value_targets import ValueTarget
@@ -103,8 +103,7 @@ def _choose(folder: str, options: Options, key: str, **facts: Any) -> Any:
         raise BadValue(f"{key}: expected a name and its options, got {options!r}")
     own = dict(options)
     name, known = own.pop("name", None), part_names(f"worldmodel.{folder}")
-    if name not in known:
-        raise BadValue(f"{key}.name: expected one of {', '.join(known)}, got {name!r}")
+    require_one_of(known, **{f"{key}.name": name})
     try:
         with naming(key):
             return import_part(f"worldmodel.{folder}.{name}").make(**facts, **own)

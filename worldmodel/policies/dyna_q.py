@@ -19,7 +19,7 @@ from worldmodel.distributions import uniform
 from worldmodel.dyna.branches import branch, draw, joined
 from worldmodel.errors import BadValue
 from worldmodel.interfaces import Loss
-from worldmodel.limits import require_number, require_whole
+from worldmodel.limits import require_number, require_one_of, require_whole
 from worldmodel.nets import SlowCopy
 from worldmodel.policies import LatentRows, PolicyLearner, PolicySpec, Transitions
 from worldmodel.simulators.latent import LatentSimulator
@@ -70,8 +70,7 @@ class LatentDynaQ(PolicyLearner):
         require_whole(rollout=rollout)
         require_number(ratio=ratio, least=0)
         require_number(slow_rate=slow_rate, above=0, most=1)
-        if loss not in LOSSES:
-            raise BadValue(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
+        require_one_of(LOSSES, loss=loss)
         super().__init__()
         actions = _action_set(spec, action_set, bins)
         sizes = {"latent_dim": spec.latent_dim, "hidden": hidden, "layers": layers}
@@ -143,8 +142,7 @@ class LatentDynaQ(PolicyLearner):
 
 
 def _action_set(spec: PolicySpec, name: str, bins: int) -> ActionSet:
-    if name not in ("auto", *ACTION_SETS):
-        raise BadValue(f"action_set: expected one of auto, {', '.join(ACTION_SETS)}, got {name!r}")
+    require_one_of(["auto", *ACTION_SETS], action_set=name)
     if spec.discrete:
         return OneHot(action_dim=spec.action_dim)
     if name == "auto":
