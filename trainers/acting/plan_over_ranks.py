@@ -10,33 +10,24 @@ from torch import Tensor, distributed
 
 from trainers.command.configuration import BadConfig
 from worldmodel.agents.latent_mpc import LatentMPC
-from worldmodel.interfaces import Acts, Noise, Plan, Planner, Simulator
+from worldmodel.interfaces import Acts, Planner, Simulator
+from worldmodel.planners.searches import SearchElsewhere
 from worldmodel.planners.shooting import Shooting
 from worldmodel.simulators.over_ranks import SimulatorOverRanks, release, score_for_first_rank
 
 
-class PlannerOverRanks:
-    """A planner whose candidates all ranks score; it runs on the first."""
+class PlannerOverRanks(SearchElsewhere):
+    """A planner of the first rank whose candidates all ranks score."""
 
     def __init__(self, planner: Planner, *, device: torch.device) -> None:
-        self.planner, self._device = planner, device
-        self.horizon = planner.horizon
+        super().__init__(planner)
+        self._device = device
 
-    def plan(
-        self,
-        simulator: Simulator,
-        latent: Float[Tensor, "B D"],
-        *,
-        warm: Float[Tensor, "B H A"] | None = None,
-        generator: Noise = None,
-        deadline: float | None = None,
-        iterations: int | None = None,
-    ) -> Plan:
-        """The planner's plan, as `interfaces.Planner` says."""
-        shared = SimulatorOverRanks(simulator, device=self._device)
-        return self.planner.plan(
-            shared, latent, warm=warm, generator=generator, deadline=deadline, iterations=iterations
-        )
+    def world(
+        self, simulator: Simulator, latent: Float[Tensor, "B D"]
+    ) -> tuple[SimulatorOverRanks, Float[Tensor, "B D"]]:
+        """The same world; every plan tells the other ranks anew from where it starts."""
+        return SimulatorOverRanks(simulator, device=self._device), latent
 
 
 def planning_ranks() -> int:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from worldmodel.capabilities import Confident
 from worldmodel.interfaces import Simulator
-from worldmodel.planners.searches import SearchElsewhere
+from worldmodel.planners.searches import SearchElsewhere, make_search
 from worldmodel.simulators.confidence import ConfidenceSimulator
 
 
@@ -22,7 +22,7 @@ class ConfidencePlanner(SearchElsewhere):
     """
 
     def __init__(self, *, search: str = "cem", kappa: float = 0.0, **options: Any) -> None:
-        super().__init__(search, options)
+        super().__init__(make_search(search, options))
         self.kappa = kappa
 
     def world(

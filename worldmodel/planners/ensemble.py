@@ -7,7 +7,7 @@ from torch import Tensor
 
 from worldmodel.capabilities import HasDynamics, Members
 from worldmodel.interfaces import Simulator
-from worldmodel.planners.searches import SearchElsewhere
+from worldmodel.planners.searches import SearchElsewhere, make_search
 from worldmodel.simulators.ensemble import EnsembleSimulator
 
 
@@ -32,7 +32,7 @@ class EnsemblePlanner(SearchElsewhere):
         bonus: float = 0.0,
         **options: Any,
     ) -> None:
-        super().__init__(search, options)
+        super().__init__(make_search(search, options))
         self.terms: dict[str, Any] = {
             "particles": particles,
             "resample": resample,

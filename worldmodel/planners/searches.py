@@ -56,11 +56,10 @@ def _options(module: str) -> Sequence[str]:
 
 
 class SearchElsewhere(ABC):
-    """Plans with the search of that name, whose options come along, in what `world` makes of the simulator."""
+    """Plans with another planner in what `world` makes of the simulator."""
 
-    def __init__(self, search: str, options: Mapping[str, Any]) -> None:
-        self.search = make_search(search, options)
-        self.horizon = self.search.horizon
+    def __init__(self, search: Planner) -> None:
+        self.search, self.horizon = search, search.horizon
 
     @abstractmethod
     def world(self, simulator: Simulator, latent: Float[Tensor, "B D"]) -> tuple[Simulator, Float[Tensor, "B S"]]:
