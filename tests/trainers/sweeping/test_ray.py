@@ -74,6 +74,8 @@ def ended(job):
 def test_a_run_has_its_share_and_says_how_it_ended(start, stand_in):
     assert make().describe() == "2 at once on 3 nodes of Ray, 1 CPU each"
     assert (make(runs=1).slots, make(jobs=3).slots, make(cpus="0.25", runs=9).slots) == (1, 3, 8)
+    waits = "1 at once on 3 nodes of Ray, 64 CPU each; no node has as much: runs wait until one comes"
+    assert make(cpus="64").describe() == waits
     job = start()
     stand_in.wait_for("ready")
     said = stand_in.said()

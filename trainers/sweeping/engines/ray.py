@@ -107,12 +107,13 @@ class RayEngine:
     @property
     def slots(self) -> int:
         """Runs at once: as the cluster is now, of which nodes may leave and to which others may come."""
-        if self._jobs is not None:
-            return self._jobs
+        return min(self._runs, max(1, self._fitting())) if self._jobs is None else self._jobs
+
+    def _fitting(self) -> int:
+        """Runs that the nodes of now have room for while nothing else runs."""
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         needs = {name: count for name, count in self._room.items() if count}
-        fits = [min(int(node.get(name, 0.0) / count) for name, count in needs.items()) for node in nodes]
-        return min(self._runs, max(1, sum(fits)))
+        return sum(min(int(node.get(name, 0.0) / count) for name, count in needs.items()) for node in nodes)
 
     def start(self, job: Job) -> RayJob:
         """Hand the job to the cluster."""
@@ -120,10 +121,11 @@ class RayEngine:
         return RayJob(self._ray, lambda: self._actors.remote(job.arguments, **facts), job.log)
 
     def describe(self) -> str:
-        """How many runs at once, on what."""
+        """How many runs at once, on what, and whether they have to wait for a larger node than there is."""
         nodes = sum(node["Alive"] for node in self._ray.nodes())
         share = ", ".join(f"{count:g} {name}" for name, count in self._room.items() if count)
-        return f"{self.slots} at once on {nodes} node{'s' if nodes > 1 else ''} of Ray, {share} each"
+        waits = "" if self._fitting() else "; no node has as much: runs wait until one comes"
+        return f"{self.slots} at once on {nodes} node{'s' if nodes > 1 else ''} of Ray, {share} each{waits}"
 
 
 def make(
