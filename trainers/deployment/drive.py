@@ -1,7 +1,8 @@
 """The real-time loop: a bundle's controller on a simulated robot, every decision recorded."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -9,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.envs.errors import UnknownTask
 from datamodules.envs.pool import episode_seed
 from datamodules.envs.protocol import Pool
 from trainers.acting.evaluation import EVALUATION_RANK
@@ -54,11 +56,12 @@ def drive(*, bundle: str, env: str, overrides: Sequence[str], **own: str | None)
     episodes, seed = whole_number("episodes", str(own["episodes"])), whole_number("seed", str(own["seed"]), least=0)
     delay, camera = whole_number("delay", str(own["delay"]), least=0), _camera(own["camera"])
     out = _new_folder(own["out"], read.folder)
-    config = load_config([*_task(env), *_like_training(control.env, env), *overrides])
+    with _said_of_env():
+        config = load_config([f"task={env}", *_like_training(control.env, env), *overrides])
     if not any(text.lstrip("+").startswith("task.visuals") for text in overrides):
         config["task"]["visuals"] = dict(control.env.visuals)  # what the agent has seen frames through
     budget_s = SHARE / hz if own["budget_ms"] is None else finite_number("budget_ms", own["budget_ms"], least=0.1) / 1e3
-    with open_pool(config, 1) as pool:
+    with _said_of_env(), open_pool(config, 1) as pool:
         _require_fits(control, pool.spec)
         make = _remote(own["server"], control, hz) if own["server"] else None
         options: dict[str, Any] = {"hz": hz, "budget_s": budget_s, "planner": own["planner"], "seed": seed}
@@ -152,14 +155,20 @@ def _new_folder(out: str | None, bundle: Path) -> Path:
     return folder
 
 
-def _task(env: str) -> list[str]:
-    """`dmc:walker_walk` and the like as a choice of the configuration."""
-    return [f"task={env}"]
+@contextmanager
+def _said_of_env() -> Iterator[None]:
+    """Say of `env`, this command's name for the configuration's `task`, what is wrong with that."""
+    try:
+        yield
+    except (BadConfig, UnknownTask) as error:
+        if not str(error).startswith("task:"):
+            raise
+        raise type(error)(f"env:{str(error).removeprefix('task:')}") from error
 
 
 def _like_training(spec: EnvSpec, env: str) -> list[str]:
     """What the bundle's agent was trained with, for an environment that can be given it."""
-    options = load_config(_task(env))["task"]["env"]
+    options = load_config([f"task={env}"])["task"]["env"]
     wanted: dict[str, Any] = {"action_repeat": spec.action_repeat}
     sides = {side for shape in spec.images.values() for side in shape[1:]}
     if len(sides) == 1:

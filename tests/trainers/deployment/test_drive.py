@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from datamodules.envs.errors import UnknownTask
 from tests.rigs.tiny_bundle import tiny_bundle
 from trainers import drive, evaluate, export
 from trainers.bundle import files
@@ -81,7 +82,8 @@ def test_frames_are_seen_as_in_training(tmp_path):
     ("arguments", "error", "message"),
     [
         (["env=toy_point", "task.env.size=32"], DeviceDiffers, "env.observation: the bundle has 3x16x16"),
-        (["env=no_such_task"], BadConfig, "task: no task 'no_such_task'"),
+        (["env=no_such_task"], BadConfig, "^env: no task 'no_such_task'"),
+        (["env=dmc:walker_wlk"], UnknownTask, "^env: expected a control suite task such as walker_walk"),
         (["env=toy_point", "camera=big"], BadConfig, "camera: expected WIDTHxHEIGHT"),
         (["env=toy_point", "hz=-1"], BadConfig, "hz: expected a number"),
     ],
