@@ -79,7 +79,7 @@ def saved_options(root: Path) -> Options:
 
 
 def _finish(dagger: Dagger, config: dict[str, Any]) -> dict[str, Any]:
-    """The run folders of other tasks, films, the table, the page, and what the command prints."""
+    """The run folders of other tasks, films, tables, pages, and what the command prints."""
     student, progress = dagger.student, dagger.progress
     folders = write_task_folders(dagger.paths, config, dagger.teachers, student, progress=progress.position)
     rows = []
@@ -100,6 +100,9 @@ def _finish(dagger: Dagger, config: dict[str, Any]) -> dict[str, Any]:
         own: dict[str, Any] = {"task": teacher.spec.task, "return_mean": evaluation.return_mean}
         own |= {"return_ci95": mean_ci95(evaluation.returns), "returns": evaluation.returns}
         write_json(folder.root / "results.json", {**results, **own, "run_dir": str(folder.root)})
+    for folder, teacher in zip(folders[1:], dagger.teachers[1:], strict=True):
+        table([row for row in rows if row["task"] == teacher.name], folder.root)
+        write_report(folder.root)
     return {**results, "report": str(write_report(dagger.paths.root))}
 
 

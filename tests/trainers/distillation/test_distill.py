@@ -182,6 +182,8 @@ def test_two_teachers_give_one_student_of_both_tasks(finished, tmp_path):
         evaluated = evaluate.main([str(folder), "episodes=4", "envs=2"])
         assert evaluated["return_mean"] == pytest.approx(results["student_return"][number], rel=1e-5)
         assert load_agent(folder).spec.pixels == ((3, 16, 16), (3, 32, 32))[number]
+        page = (folder / "report.html").read_text()  # the first has the rows of all
+        assert [name in page for name in ("toy_point: student", "toy_point-2: teacher")] == [not number, True]
 
 
 def test_a_run_that_acts_with_its_actor_teaches_with_its_planner(finished, tmp_path):
