@@ -18,7 +18,7 @@ from datamodules.storage.durable import ReplayWriteFailed
 from datamodules.storage.folder import FORMAT, HEADER
 from datamodules.storage.log_format import encode_json, intact_blocks
 from datamodules.storage.rows import ReplayMismatch
-from tests.datamodules.test_replay import SPEC, Counter, check, served
+from tests.datamodules.counting_rows import SPEC, Counter, check, served
 
 ROWS = 400  # in blocks of 10
 
