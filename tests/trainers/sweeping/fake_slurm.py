@@ -59,6 +59,16 @@ def scontrol(_: str, number: str) -> None:
         start(number)
 
 
+def squeue(*words: str) -> None:
+    number = next(word.removeprefix("--jobs=") for word in words if word.startswith("--jobs="))
+    state = STATE / f"{number}.state"
+    if not state.exists():
+        sys.exit("slurm_load_jobs error: Invalid job id specified")
+    if state.read_text().strip() in ("PENDING", "RUNNING"):
+        name = next(line for line in (STATE / f"{number}.sh").read_text().splitlines() if "--job-name=" in line)
+        print(name.partition("--job-name=")[2])
+
+
 def sacct(*words: str) -> None:
     print("JobID|State|NodeList")
     for path in STATE.glob("*.state"):

@@ -25,7 +25,7 @@ def state(stand_in, monkeypatch):
     commands.mkdir()
     folder.mkdir()
     text = Path(__file__).with_name("fake_slurm.py").read_text()
-    for name in ("sbatch", "srun", "sacct", "scancel", "scontrol"):
+    for name in ("sbatch", "srun", "sacct", "scancel", "scontrol", "squeue"):
         (commands / name).write_text(f"#!{sys.executable}\n{text}")
         (commands / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
@@ -71,6 +71,23 @@ def test_a_job_that_is_told_to_end_saves(stand_in, state):
     stand_in.wait_for("ready")
     started.stop()
     assert ended(started) == 143 and "saved" in stand_in.text()
+
+
+def test_a_sweep_that_was_killed_finds_its_job_again(stand_in, state):
+    engine().start(stand_in.job())
+    stand_in.wait_for("ready")
+    again = engine().start(stand_in.job())
+    assert again.poll() is None and len([*state.glob("*.sh")]) == 1
+    (stand_in.folder / "x" / "end").touch()
+    assert ended(again) == 0
+    engine().start(stand_in.job()).kill()  # that one has left the queue
+    assert len([*state.glob("*.sh")]) == 2
+
+
+def test_another_clusters_job_of_that_number_is_not_its_own(stand_in, state):
+    assert not slurm._is_queued("1", stand_in.job().name)
+    engine().start(stand_in.job())
+    assert slurm._is_queued("1", stand_in.job().name) and not slurm._is_queued("1", "y")
 
 
 def test_a_job_that_gives_way_to_another_is_lost_and_not_failed(stand_in, state):

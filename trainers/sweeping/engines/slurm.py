@@ -7,6 +7,7 @@ another, lets its run save and is queued again.
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from datamodules.envs.errors import MissingPackage
+from datamodules.storage.durable import write_atomic
 from trainers.command.configuration import BadConfig, finite_number, whole_number
 from trainers.sweeping.engine import Job, JobLost
 from trainers.sweeping.engines._process import RunProcess, thread_variables
@@ -150,13 +152,19 @@ class SlurmEngine:
         return self._slots
 
     def start(self, job: Job) -> SlurmJob:
-        """Submit the job."""
+        """Submit the job, or find again the one that an earlier call of the sweep has left in the queue."""
         import submitit
 
         folder, limit = job.log.parent / self._cluster, {f"{self._cluster}_max_num_timeout": self._requeues}
+        note = folder / f"{job.name}.job"
+        if self._cluster == "slurm" and note.exists():
+            earlier: Any = submitit.SlurmJob(folder=folder, job_id=note.read_text())
+            if not earlier.paths.result_pickle.exists() and _is_queued(earlier.job_id, job.name):
+                return SlurmJob(submitit, earlier, job.log)
         executor = submitit.AutoExecutor(folder=folder, cluster=self._cluster, **limit)
         executor.update_parameters(name=job.name, **self._options)
         submitted = executor.submit(RunInJob(job, environ=self._environ, cwd=Path.cwd()))
+        write_atomic(note, submitted.job_id.encode())
         return SlurmJob(submitit, submitted, job.log)
 
     def describe(self) -> str:
@@ -214,6 +222,12 @@ def make(
     limit = whole_number("engine.requeues", requeues, least=0)
     environ = thread_variables(max(1, each_cpus // devices))
     return SlurmEngine(cluster, options, requeues=limit, environ=environ, slots=min(runs, jobs or runs))
+
+
+def _is_queued(number: str, name: str) -> bool:
+    """Whether the queue has that job, waiting or running, and by that name: numbers begin anew on another cluster."""
+    command = ["squeue", "--noheader", f"--jobs={number}", "--format=%j"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() == name
 
 
 def _as_sbatch(name: str, text: str) -> Any:
