@@ -50,3 +50,9 @@ def test_an_unknown_dynamics_names_the_known_ones(tmp_path) -> None:
     with pytest.raises(BadConfig, match=r"models.*deterministic.*smoothing.*got rssm"):
         benchmark.main(["models", "models=rssm", f"out={tmp_path / 'models'}"])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("choice", ["planner=gradient", "policy=gps"])
+def test_what_an_experiment_says_of_another_part_is_left_out(choice: str) -> None:
+    """As in a run: the experiment sizes the default planner and policy, which have options that these do not."""
+    assert benchmark.main(["act", "experiment=small", choice, "repeats=1"])["decision_ms"] > 0

@@ -4,16 +4,16 @@ from typing import Any
 
 import torch
 
+from trainers.benchmarks.shared.options import configuration
 from trainers.benchmarks.shared.timing import alternate, median_ms, synthetic_spec
 from trainers.build.agent import build_agent
-from trainers.command.configuration import load_config
 
 OPTIONS = {"repeats": 40, "envs": 1}
 
 
 def measure(overrides: list[str], *, repeats: int, envs: int) -> dict[str, Any]:
     """One decision of the configured agent for `envs` environments at once."""
-    config = load_config(overrides)
+    config = configuration(overrides)
     spec = synthetic_spec(config, action_dim=1)
     agent = build_agent(config, spec).eval()
     carry, is_first = agent.initial_carry(envs), torch.zeros(envs, dtype=torch.bool)

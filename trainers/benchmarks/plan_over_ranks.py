@@ -6,10 +6,10 @@ from typing import Any
 import torch
 
 from trainers.acting.plan_over_ranks import only_scores, own_device, plan_over_ranks, planning_ranks
+from trainers.benchmarks.shared.options import configuration
 from trainers.benchmarks.shared.timing import alternate, median_ms, synthetic_spec
 from trainers.build.agent import build_agent
 from trainers.command.arguments import BadArguments
-from trainers.command.configuration import load_config
 from trainers.machine.device import usable_device
 
 OPTIONS = {"repeats": 20, "device": "cpu", "action_dim": 6}
@@ -23,7 +23,7 @@ def measure(overrides: list[str], *, repeats: int, device: str, action_dim: int)
             "plan_over_ranks: expected several ranks, got one; start it by python -m torch.distributed.run "
             "--standalone --nproc-per-node=2 -m trainers.benchmark plan_over_ranks planner.candidates=4096"
         )
-    config, where = load_config(overrides), own_device(usable_device(device))
+    config, where = configuration(overrides), own_device(usable_device(device))
     torch.manual_seed(config["seed"])  # the same weights on all ranks
     agent = build_agent(config, synthetic_spec(config, action_dim=action_dim)).eval().to(where)
     alone = agent.planner

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from datamodules.prefetch import Feed
+from trainers.benchmarks.shared.options import configuration
 from trainers.benchmarks.shared.timing import filled_replay, synthetic_spec, training_step
 from trainers.build.agent import build_agent
 from trainers.build.module import build_module
-from trainers.command.configuration import load_config
 from worldmodel.interfaces import Batch
 
 OPTIONS = {"repeats": 30, "rows": 20_000}
@@ -20,7 +20,7 @@ OPTIONS = {"repeats": 30, "rows": 20_000}
 
 def measure(overrides: list[str], *, repeats: int, rows: int) -> dict[str, Any]:
     """`repeats` updates of the configured agent each way, in turns, on windows of `rows` rows of noise."""
-    config = load_config(overrides)
+    config = configuration(overrides)
     spec, data = synthetic_spec(config, action_dim=1), config["data"]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module = build_module(config, build_agent(config, spec).to(device))

@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
+from trainers.benchmarks.shared.options import configuration
 from trainers.benchmarks.shared.timing import alternate, median_ms, random_batch, synthetic_spec, training_step
 from trainers.build.agent import build_agent
 from trainers.build.module import build_module
-from trainers.command.configuration import load_config
 
 OPTIONS = {"repeats": 10, "shapes": "configured"}
 
@@ -16,7 +16,7 @@ def measure(overrides: list[str], *, repeats: int, shapes: str) -> dict[str, Any
     """One update (losses, backward, clip, optimiser) on random frames."""
     if shapes == "planet":
         overrides = ["experiment=planet_shapes", *overrides]
-    config = load_config(overrides)
+    config = configuration(overrides)
     spec = synthetic_spec(config, action_dim=6 if shapes == "planet" else 1)
     agent = build_agent(config, spec)
     update = training_step(config, build_module(config, agent), torch.device("cpu"))

@@ -32,6 +32,12 @@ _ADDED: dict[tuple[str, str], tuple[object, tuple[str, ...] | None]] = {
 }
 
 
+# keys that have another name now, in the sections that have a name of those listed
+_RENAMED: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
+    ("policy", "starts"): ("controllers", ("gps", "mdgps")),  # of imagined rollouts elsewhere, which sizes set
+}
+
+
 class FormatUnknown(UserError):
     """A run or checkpoint of a version that this one cannot read."""
 
@@ -54,6 +60,10 @@ def convert_config(config: Mapping[str, Any], *, path: object) -> dict[str, Any]
         options = converted.get(section)
         if isinstance(options, Mapping) and (names is None or options.get("name") in names):
             converted[section] = {key: value, **options}
+    for (section, key), (name, names) in _RENAMED.items():
+        options = converted.get(section)
+        if isinstance(options, Mapping) and options.get("name") in names and key in options:
+            converted[section] = {name if one == key else one: value for one, value in options.items()}
     return converted
 
 

@@ -36,7 +36,7 @@ class GuidedActor(CountsUpdates):
         actor: Mapping[str, Any],
         horizon: int,
         segment: int,
-        starts: int,
+        controllers: int,
         samples: int,
         updates: int,
         strength: float,
@@ -44,7 +44,7 @@ class GuidedActor(CountsUpdates):
         temperature: float,
         limit: float,
     ) -> None:
-        require_whole(horizon=horizon, starts=starts, samples=samples, updates=updates)
+        require_whole(horizon=horizon, controllers=controllers, samples=samples, updates=updates)
         require_whole(segment=segment, most=horizon)
         require_number(strength=strength, temperature=temperature, limit=limit, above=0)
         require_number(control_cost=control_cost, least=0)
@@ -55,7 +55,7 @@ class GuidedActor(CountsUpdates):
         self.actor: SquashedNormalActor = spec.build_actor(actor)  # type: ignore[assignment]
         self.planning_value = None
         sizes = {"latent_dim": spec.latent_dim, "action_dim": spec.action_dim}
-        self.teachers = Teachers(starts=starts, samples=samples, steps=segment, **sizes)
+        self.teachers = Teachers(starts=controllers, samples=samples, steps=segment, **sizes)
         self.register_buffer("report", torch.zeros(len(self.reported)))
 
     @abstractmethod

@@ -57,7 +57,7 @@ class GuidedPolicySearch(GuidedActor):
         actor: options of the actor.
         horizon: H, decisions of a controller.
         segment: its first decisions, which teach; at most H.
-        starts: controllers at a time.
+        controllers: at a time.
         samples: trajectories of each per iteration.
         iterations: of the same controllers.
         updates: of the actor in an iteration.
@@ -81,7 +81,7 @@ class GuidedPolicySearch(GuidedActor):
         actor: Mapping[str, Any] = MappingProxyType({}),
         horizon: int = 10,
         segment: int = 6,
-        starts: int = 8,
+        controllers: int = 8,
         samples: int = 4,
         iterations: int = 4,
         updates: int = 4,
@@ -99,7 +99,7 @@ class GuidedPolicySearch(GuidedActor):
             actor=actor,
             horizon=horizon,
             segment=segment,
-            starts=starts,
+            controllers=controllers,
             samples=samples,
             updates=updates,
             strength=strength,
@@ -109,7 +109,7 @@ class GuidedPolicySearch(GuidedActor):
         )
         self.iterations, self.agreement, self.agreement_kl = iterations, agreement, agreement_kl
         self.controllers = LocalControllers(
-            horizon=horizon, starts=starts, latent_dim=spec.latent_dim, action_dim=spec.action_dim
+            horizon=horizon, starts=controllers, latent_dim=spec.latent_dim, action_dim=spec.action_dim
         )
 
     def iterate(self, world: ControlSpace, rows: LatentRows) -> None:

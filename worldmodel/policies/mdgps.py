@@ -29,7 +29,7 @@ class MirrorDescentGPS(GuidedActor):
         actor: options of the actor.
         horizon: H, decisions of a local policy.
         segment: its first decisions, which teach; at most H.
-        starts: local policies at a time.
+        controllers: local policies at a time.
         samples: trajectories of each.
         updates: of the actor in an iteration.
         strength: samples that the learned model weighs against theirs.
@@ -50,7 +50,7 @@ class MirrorDescentGPS(GuidedActor):
         actor: Mapping[str, Any] = MappingProxyType({}),
         horizon: int = 10,
         segment: int = 6,
-        starts: int = 8,
+        controllers: int = 8,
         samples: int = 4,
         updates: int = 4,
         strength: float = 10.0,
@@ -63,7 +63,7 @@ class MirrorDescentGPS(GuidedActor):
             actor=actor,
             horizon=horizon,
             segment=segment,
-            starts=starts,
+            controllers=controllers,
             samples=samples,
             updates=updates,
             strength=strength,
@@ -71,13 +71,13 @@ class MirrorDescentGPS(GuidedActor):
             temperature=temperature,
             limit=limit,
         )
-        self.starts = starts
+        self.count = controllers
 
     def iterate(self, world: ControlSpace, rows: LatentRows) -> None:
         """One local step from the linearised policy, for other latents every time."""
         steps, latents, moments = rows.transitions(), rows.starts(), self.actor.moments
         recorded = Recorded.of(world.simulator.step(steps.latent, steps.action), steps.next_latent, steps.latent)
-        start = latents[torch.randint(len(latents), (self.starts,), device=latents.device)]
+        start = latents[torch.randint(len(latents), (self.count,), device=latents.device)]
         sizes = {"samples": self.samples, "horizon": self.horizon}
         paths = roll_out(world, start, of_network(moments), **sizes)
         dynamics, cost = local_problem(world, paths, recorded, strength=self.strength, control_cost=self.control_cost)
@@ -93,7 +93,7 @@ class MirrorDescentGPS(GuidedActor):
         )
         local = found.policy.where_finite(policy)
         paths = roll_out(world, start, of_controllers(local), **sizes)
-        self.teachers.take(local, paths, found.kl.new_ones(self.starts))
+        self.teachers.take(local, paths, found.kl.new_ones(self.count))
         self.report.copy_(torch.stack([mean_return(world, paths), found.kl.to(self.report).mean() / self.horizon]))
 
 

@@ -7,11 +7,12 @@ import pytest
 from tests.trainers.loops.test_ddp import DDP
 from tests.trainers.loops.test_resume import checkpoint, curves, differences
 from trainers.build.agent import build_agent
+from trainers.build.check_parts import fit_options
 from trainers.build.module import build_module
 from trainers.command.configuration import load_config
 from worldmodel.spec import EnvSpec
 
-GUIDED = ("policy.horizon=4", "policy.segment=3", "policy.starts=2", "policy.samples=2", "agent.act_with=actor")
+GUIDED = ("policy.horizon=4", "policy.segment=3", "policy.controllers=2", "policy.samples=2", "agent.act_with=actor")
 ASKED = ("policy.every=2", "policy.queries=8", "policy.memory=32", "policy.planner.iterations=1")
 PARTS = ("policy.parts=2", "policy.reset_every=3", "policy.starts=8")
 SETTINGS = {
@@ -56,7 +57,8 @@ def test_two_ranks_go_on_with_the_same(runs, toy, tmp_path, policy):
 
 
 def test_of_samples_no_mean_is_taken_over_ranks():
-    config = load_config(["experiment=smoke", "policy=gps"])
+    words = ["experiment=smoke", "policy=gps"]
+    config = fit_options(load_config(words), words)
     spec = EnvSpec("x", images={"pixels": (3, 16, 16)}, action_dim=2, action_repeat=1, episode_steps=20)
     module = build_module(config, build_agent(config, spec))
     samples, statistics = module.samples().keys(), module.running_statistics().keys()

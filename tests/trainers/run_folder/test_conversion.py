@@ -34,6 +34,12 @@ def test_keys_that_came_later_can_be_set_in_runs_of_then():
     assert changed["data"] == {"across_episodes": True, "name": "offline"}
 
 
+def test_controllers_were_called_starts():
+    guided, backprop = ({"name": name, "starts": 64, "horizon": 6} for name in ("gps", "backprop"))
+    assert convert_config({"policy": guided}, path="x")["policy"] == {"name": "gps", "controllers": 64, "horizon": 6}
+    assert convert_config({"policy": backprop}, path="x")["policy"] == backprop and guided["starts"] == 64
+
+
 def test_todays_form_stays_as_it_is():
     assert convert_config({"format": FORMAT, "agent": {"heads": {}}}, path="x") == {"agent": {"heads": {}}}
     today = {"format": FORMAT, "callbacks": {"Offline": 1}}

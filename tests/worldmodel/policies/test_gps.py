@@ -40,7 +40,7 @@ def learn(
 def test_a_linear_policy_on_a_linear_plant_becomes_riccati_s_and_every_step_is_bounded(kind: type) -> None:
     F, G = 0.5 * plants.double(3, 3, seed=0), plants.double(3, 2, seed=10)
     world = plants.world(F, G, torch.eye(3, dtype=torch.float64))
-    learner = kind(spec=plants.policy_spec(), horizon=10, segment=4, starts=4, control_cost=plants.EFFORT, **SIZES)
+    learner = kind(spec=plants.policy_spec(), horizon=10, segment=4, controllers=4, control_cost=plants.EFFORT, **SIZES)
     reports = learn(learner, world, plants.double(64, 3, seed=2), iterations=40)
     P = torch.from_numpy(solve_discrete_are(F.numpy(), G.numpy(), np.eye(3), plants.EFFORT * np.eye(2)))
     gain = -torch.linalg.solve(plants.EFFORT * torch.eye(2) + G.mT @ P @ G, G.mT @ P @ F)
@@ -72,7 +72,7 @@ def searched(**options: float) -> tuple[GuidedPolicySearch, list[dict[str, float
     """A search with the same controllers from first to last, and its reports."""
     torch.manual_seed(0)
     world, starts = hidden_context()
-    sizes = {"horizon": 12, "segment": 12, "starts": 8, "control_cost": 0.1, "iterations": 10**6, **SIZES}
+    sizes = {"horizon": 12, "segment": 12, "controllers": 8, "control_cost": 0.1, "iterations": 10**6, **SIZES}
     learner = GuidedPolicySearch(spec=plants.policy_spec(3, 1, seen=2), **{**sizes, **options})
     return learner, learn(learner, world, starts, iterations=30)
 
@@ -109,7 +109,7 @@ def test_a_price_that_doubles_brings_controllers_and_policy_together() -> None:
 
 def test_a_step_that_its_trajectories_refute_is_taken_back_and_the_next_are_smaller(monkeypatch) -> None:
     world, starts = hidden_context()
-    learner = GuidedPolicySearch(spec=plants.policy_spec(3, 1, seen=2), horizon=6, segment=6, starts=4, **SIZES)
+    learner = GuidedPolicySearch(spec=plants.policy_spec(3, 1, seen=2), horizon=6, segment=6, controllers=4, **SIZES)
     learn(learner, world, starts, iterations=1)
     before = learner.controllers.policy
     monkeypatch.setattr(

@@ -18,7 +18,7 @@ from worldmodel.policies.gps import GuidedPolicySearch
 from worldmodel.simulators.latent import LatentSimulator
 
 HORIZON, UPDATES, RATE = 45, 60, 2e-3  # decisions of 40 ms; of the network in an iteration
-OPTIONS: dict[str, Any] = {"starts": 6, "samples": 5, "strength": 5.0, "control_cost": 0.02, "temperature": 0.05}
+OPTIONS: dict[str, Any] = {"controllers": 6, "samples": 5, "strength": 5.0, "control_cost": 0.02, "temperature": 0.05}
 OPTIONS |= {"limit": 0.5, "iterations": 10**6}
 
 

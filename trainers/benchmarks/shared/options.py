@@ -1,8 +1,15 @@
-"""Lists in the options of a benchmark, and what a misspelt one is told."""
+"""What a benchmark is told: a configuration, lists of names and of numbers."""
 
 from collections.abc import Collection
+from typing import Any
 
-from trainers.command.configuration import BadConfig, whole_number
+from trainers.build.check_parts import fit_options
+from trainers.command.configuration import BadConfig, load_config, whole_number
+
+
+def configuration(overrides: list[str]) -> dict[str, Any]:
+    """The configuration that a run with these overrides has; raises UserError as that would."""
+    return fit_options(load_config(overrides), overrides)
 
 
 def names(key: str, text: str, known: Collection[str]) -> list[str]:

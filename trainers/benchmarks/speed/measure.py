@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from trainers.benchmarks.shared.options import configuration
 from trainers.benchmarks.shared.timing import in_bf16, median_ms
 from trainers.benchmarks.speed.ceilings import copy, product
 from trainers.benchmarks.speed.counting import gflop, launches
 from trainers.benchmarks.speed.loops import Loop, Machinery, loops
 from trainers.build.environments import open_pool
-from trainers.command.configuration import load_config
 from trainers.machine.device import usable_device
 from trainers.reporting.tables import as_text
 
@@ -25,7 +25,7 @@ WARM_UP = 3
 
 def measure(overrides: list[str], *, repeats: int, device: str) -> dict[str, Any]:
     """All loops, the ceilings and the peers by turns, so that a busy machine disturbs all alike."""
-    config, where = load_config(overrides), usable_device(device)
+    config, where = configuration(overrides), usable_device(device)
     with open_pool(config, 1) as pool, tempfile.TemporaryDirectory() as folder:
         parts = Machinery(config, pool, where, Path(folder))
         known = list(loops(parts))
