@@ -219,6 +219,30 @@ class DmcEnv:
         """The positions, in steps of 0.05 rad or m: two that differ in several of them look different."""
         return np.rint(self.env.physics.data.qpos * 20).astype(np.int64).tobytes()
 
+    def draws_other_states(self) -> bool:
+        """Whether the model's own positions, and others beside them, are drawn as another picture than the present."""
+        import mujoco
+
+        model, data = self.env.physics.model.ptr, self.env.physics.data.ptr
+        present, held = self._pictures(), mujoco.MjData(model)
+        mujoco.mj_copyData(held, model, data)
+        try:
+            for offset in (0.0, 0.5):
+                data.qpos[:] = model.qpos0 + offset
+                mujoco.mj_kinematics(model, data)
+                mujoco.mj_camlight(model, data)
+                if any(not np.array_equal(now, other) for now, other in zip(present, self._pictures(), strict=True)):
+                    return True
+            return False
+        finally:
+            mujoco.mj_copyData(data, model, held)
+
+    def _pictures(self) -> list[NDArray[np.uint8]]:
+        sides = {name: self.spec.images[name][1] for name in self._views}
+        return [
+            self._camera(view, sides[name]).render().copy() for name, views in self._views.items() for view in views
+        ]
+
     def close(self) -> None:
         """Free the GL context and the physics."""
         self._cameras.clear()

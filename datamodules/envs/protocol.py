@@ -68,8 +68,9 @@ class Fault:
 class Env(Protocol):
     """A single environment; every module in this folder with a `make(**kwargs)` returns one.
 
-    It may offer more: a source takes up Renders, NamesRenderer, TellsBackground, ChoosesCameras, FingerprintsState or
-    Notes, below, by having their members; whoever uses one asks with isinstance, of a wrapped environment `source_of`.
+    It may offer more: a source takes up Renders, NamesRenderer, TellsBackground, ChoosesCameras, FingerprintsState,
+    DrawsOtherStates or Notes, below, by having their members; whoever uses one asks with isinstance, of a wrapped
+    environment `source_of`.
     """
 
     spec: EnvSpec
@@ -121,6 +122,14 @@ class FingerprintsState(Protocol):
 
     def state_fingerprint(self) -> bytes:
         """Bytes that differ between states that must look different (rounded, where a state is continuous)."""
+
+
+@runtime_checkable
+class DrawsOtherStates(Protocol):
+    """A source that can tell a world out of view, of which every picture is the same, from a renderer that stands."""
+
+    def draws_other_states(self) -> bool:
+        """Whether other states than the present one are drawn as other pictures; nothing changes by it."""
 
 
 @runtime_checkable

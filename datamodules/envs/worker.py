@@ -20,7 +20,16 @@ from datamodules.envs import wire
 from datamodules.envs.checks import check_row
 from datamodules.envs.errors import BlankFrame, EnvError, FrozenFrame, to_fields
 from datamodules.envs.processes import LEARNERS, guard, leave_signals
-from datamodules.envs.protocol import Env, FingerprintsState, Lanes, NamesRenderer, Notes, Renders, Step
+from datamodules.envs.protocol import (
+    DrawsOtherStates,
+    Env,
+    FingerprintsState,
+    Lanes,
+    NamesRenderer,
+    Notes,
+    Renders,
+    Step,
+)
 from datamodules.envs.sources import open_env, open_lanes
 from datamodules.envs.wrapper import Wrapper, source_of
 from datamodules.observation import Observation
@@ -30,13 +39,15 @@ class FrameWatch:
     """Counts frames of one constant colour in a row, and the states that went by while every image stayed the same.
 
     blank_frames, frozen_frames: how many are too many, 0 for never. Frozen frames need a source that
-    FingerprintsState; without it they are not looked for, since a world may stand still.
+    FingerprintsState; without it they are not looked for, since a world may stand still. A source that still
+    DrawsOtherStates shows a world that is out of view, and is counted anew.
     """
 
     def __init__(self, source: Env | None, *, blank_frames: int, frozen_frames: int) -> None:
         self._fingerprint = (
             source.state_fingerprint if frozen_frames and isinstance(source, FingerprintsState) else None
         )
+        self._out_of_view = source.draws_other_states if isinstance(source, DrawsOtherStates) else lambda: False
         self._blank_frames, self._frozen_frames = blank_frames, frozen_frames
         self._blank: dict[str, int] = {}
         self._states: set[bytes] = set()
@@ -55,6 +66,9 @@ class FrameWatch:
             # counted across episodes: those of some tasks are shorter than `blank_frames`
             self._blank[name] = self._blank.get(name, 0) + 1 if is_blank(image) else 0
             if 0 < self._blank_frames <= self._blank[name]:
+                if self._out_of_view():
+                    self._blank[name] = 0
+                    continue
                 raise BlankFrame(f"{self._blank[name]} frames{_of(name)} in a row are one constant colour")
         if self._fingerprint is None or not images:
             return
@@ -63,6 +77,9 @@ class FrameWatch:
             self._states = set()
         self._states.add(self._fingerprint())
         if len(self._states) > self._frozen_frames:
+            if self._out_of_view():
+                self._states = set()
+                return
             raise FrozenFrame(f"the frame stayed the same in {len(self._states)} different states")
 
 

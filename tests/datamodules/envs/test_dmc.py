@@ -8,8 +8,10 @@ import pytest
 
 from datamodules.envs import dmc, gl
 from datamodules.envs.checks import checked_action
-from datamodules.envs.errors import BadAction, BadOption, MissingGL, UnknownTask
+from datamodules.envs.errors import BadAction, BadOption, FrozenFrame, MissingGL, UnknownTask
 from datamodules.envs.pool import EnvPool
+from datamodules.envs.protocol import Fault
+from datamodules.envs.worker import FrameWatch
 
 ROOT = Path(__file__).parents[3]
 SIZE, SEED, REPEAT = 32, 5, 6
@@ -184,3 +186,34 @@ def test_default_cameras_show_the_agent(facts, task):
 )
 def test_default_cameras_are_those_of_the_docs(task, camera):
     assert dmc.default_camera(task) == camera
+
+
+def test_a_world_out_of_view_is_no_frozen_renderer(monkeypatch):
+    """A cart at the end of its track, whose pole turns beside the picture: forty states look the same."""
+    play = {"task": "cartpole_balance", "size": 64, "look": "fast"}
+    rows = []
+    for frozen_frames in (20, 0):
+        with EnvPool(source="dmc", kwargs=play, count=1, frozen_frames=frozen_frames) as pool:
+            pool.reset({0: 0})
+            rows.append([pool.step({0: np.array([0.3], np.float32)})[0] for _ in range(300)])
+    assert not any(isinstance(row, Fault) for row in rows[0])
+    same = [
+        np.array_equal(one.observation["pixels"], two.observation["pixels"]) for one, two in zip(*rows, strict=True)
+    ]
+    assert all(same) and [row.reward for row in rows[0]] == [row.reward for row in rows[1]]
+
+    env = dmc.make(**play)
+    env.reset(0)
+    before = env.env.physics.data.qpos.copy(), env.env.physics.data.xpos.copy()
+    assert env.draws_other_states()
+    after = env.env.physics.data.qpos, env.env.physics.data.xpos
+    assert all(np.array_equal(one, two) for one, two in zip(before, after, strict=True))
+    still = env._pictures()
+    monkeypatch.setattr(env, "_pictures", lambda: still)
+    assert not env.draws_other_states()
+    watch = FrameWatch(env, blank_frames=0, frozen_frames=2)
+    step = env.step(np.ones(1, np.float32))
+    with pytest.raises(FrozenFrame, match="3 different states"):
+        for _ in range(60):
+            watch.see(step.observation, step.observation, opens=False)
+            env.step(np.ones(1, np.float32))
