@@ -3,6 +3,9 @@
 import os
 
 os.environ.setdefault("WANDB_MODE", "offline")
+# of the runs that tests start: as many tests as cores go on at once, and a product whose threads wait for a core that
+# another test has takes a hundred times as long
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
