@@ -1,6 +1,5 @@
 """Ways to learn a policy, over the runs of a sweep: return, seconds, and how noisy the gradient of one update is."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,10 +14,10 @@ from trainers.build.trained import build_trained
 from trainers.command.arguments import BadArguments
 from trainers.command.configuration import read_yaml
 from trainers.reporting.tables import as_text
-from trainers.run_folder.find import find_checkpoint
+from trainers.run_folder.find import find_checkpoint, read_spec
+from trainers.run_folder.read import read_results
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.interfaces import Batch
-from worldmodel.spec import EnvSpec
 
 OPTIONS = {"runs": "", "batches": 64, "seed": 0}
 COLUMNS = ("policy", "seeds", "env_steps", "return_mean", "return_low", "return_high", "seconds", "gradient_noise")
@@ -42,8 +41,8 @@ def measure(*, runs: str, batches: int, seed: int) -> dict[str, Any]:
         raise BadArguments(f"runs, batches: expected a folder of finished runs and at least 2, got {runs!r}, {batches}")
     by_policy: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for run in found:
-        config, results = read_yaml(run / "config.yaml"), json.loads((run / "results.json").read_bytes())
-        if "policy" in config and results["status"] == "finished":
+        config, results = read_yaml(run / "config.yaml"), read_results(run)
+        if "policy" in config and results.get("status") == "finished":
             noise = gradient_noise(gradients(run, config, batches=batches, seed=seed))
             by_policy[config["policy"]["name"]].append({**results, "gradient_noise": noise})
     rows = sorted((_row(name, results) for name, results in by_policy.items()), key=lambda row: -row["return_mean"])
@@ -53,8 +52,7 @@ def measure(*, runs: str, batches: int, seed: int) -> dict[str, Any]:
 
 def gradients(run: Path, config: dict[str, Any], *, batches: int, seed: int) -> Tensor:
     """One row [batches, weights] per update that is computed and not made, by a finished run's policy on its replay."""
-    spec = EnvSpec.from_json(json.loads((run / "spec.json").read_bytes()))
-    agent = build_trained(config, spec, find_checkpoint(run, key="runs")[1])
+    agent = build_trained(config, read_spec(run, key="runs"), find_checkpoint(run, key="runs")[1])
     if not isinstance(agent, LatentMPC) or agent.policy is None:
         raise BadArguments(f"runs: expected runs that learn a policy, got {run}")
     groups = agent.policy.parameter_groups()

@@ -10,14 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, distributed
 
-from worldmodel.interfaces import Noise, Simulator
+from worldmodel.interfaces import Simulator
 from worldmodel.simulators.latent import score
-from worldmodel.simulators.survival import continuation, may_end
+from worldmodel.simulators.wrapped import WrappedSimulator
 
 STOP, SAME_LATENT, NEW_LATENT = range(3)  # what the first rank asks of the others
 
 
-class SimulatorOverRanks:
+class SimulatorOverRanks(WrappedSimulator):
     """The first rank's simulator; the others are in `score_for_first_rank` until it says `release`.
 
     Args:
@@ -26,31 +26,9 @@ class SimulatorOverRanks:
     """
 
     def __init__(self, simulator: Simulator, *, device: torch.device) -> None:
-        self.simulator, self._device = simulator, device
-        self.action_dim, self.discount = simulator.action_dim, simulator.discount
-        self.terminates = may_end(simulator)
+        super().__init__(simulator)
+        self._device = device
         self._sent: Tensor | None = None
-
-    def step(self, latent: Float[Tensor, "R D"], action: Float[Tensor, "R A"]) -> Float[Tensor, "R D"]:
-        """The simulator's."""
-        return self.simulator.step(latent, action)
-
-    def reward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
-        """The simulator's."""
-        return self.simulator.reward(latent)
-
-    def value(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
-        """The simulator's."""
-        return self.simulator.value(latent)
-
-    def continues(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
-        """The simulator's."""
-        continues = continuation(self.simulator, latent)
-        return latent.new_ones(latent.shape[:-1]) if continues is None else continues
-
-    def propose(self, latent: Float[Tensor, "R D"], generator: Noise) -> Float[Tensor, "R A"] | None:
-        """The simulator's."""
-        return self.simulator.propose(latent, generator)
 
     def returns(self, latent: Float[Tensor, "B D"], actions: Float[Tensor, "B N H A"]) -> Float[Tensor, "B N"]:
         """Of all candidates, in their order; fewer of them than ranks are scored here."""

@@ -1,0 +1,37 @@
+"""Another simulator as it is; a subclass changes what it is about."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodel.interfaces import Noise, Simulator
+from worldmodel.simulators.survival import continuation, may_end
+
+
+class WrappedSimulator:
+    """All that planners ask of a simulator, answered by `simulator`; its fast way to returns is not passed on."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self.simulator = simulator
+        self.action_dim, self.discount = simulator.action_dim, simulator.discount
+        self.terminates = may_end(simulator)
+
+    def step(self, latent: Float[Tensor, "R D"], action: Float[Tensor, "R A"]) -> Float[Tensor, "R D"]:
+        """The simulator's."""
+        return self.simulator.step(latent, action)
+
+    def reward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
+        """The simulator's."""
+        return self.simulator.reward(latent)
+
+    def value(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
+        """The simulator's."""
+        return self.simulator.value(latent)
+
+    def continues(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
+        """The simulator's."""
+        continues = continuation(self.simulator, latent)
+        return latent.new_ones(latent.shape[:-1]) if continues is None else continues
+
+    def propose(self, latent: Float[Tensor, "R D"], generator: Noise) -> Float[Tensor, "R A"] | None:
+        """The simulator's."""
+        return self.simulator.propose(latent, generator)
