@@ -219,29 +219,23 @@ class DmcEnv:
         """The positions, in steps of 0.05 rad or m: two that differ in several of them look different."""
         return np.rint(self.env.physics.data.qpos * 20).astype(np.int64).tobytes()
 
-    def draws_other_states(self) -> bool:
-        """Whether the model's own positions, and others beside them, are drawn as another picture than the present."""
+    def draws_other_states(self) -> set[str]:
+        """The images that show the model's own positions, or others beside them, otherwise than the present ones."""
         import mujoco
 
         model, data = self.env.physics.model.ptr, self.env.physics.data.ptr
-        present, held = self._pictures(), mujoco.MjData(model)
+        present, held = self._images(), mujoco.MjData(model)
         mujoco.mj_copyData(held, model, data)
+        changed = set[str]()
         try:
             for offset in (0.0, 0.5):
                 data.qpos[:] = model.qpos0 + offset
                 mujoco.mj_kinematics(model, data)
                 mujoco.mj_camlight(model, data)
-                if any(not np.array_equal(now, other) for now, other in zip(present, self._pictures(), strict=True)):
-                    return True
-            return False
+                changed |= {name for name, image in self._images().items() if not np.array_equal(image, present[name])}
+            return changed
         finally:
             mujoco.mj_copyData(data, model, held)
-
-    def _pictures(self) -> list[NDArray[np.uint8]]:
-        sides = {name: self.spec.images[name][1] for name in self._views}
-        return [
-            self._camera(view, sides[name]).render().copy() for name, views in self._views.items() for view in views
-        ]
 
     def close(self) -> None:
         """Free the GL context and the physics."""
@@ -250,12 +244,16 @@ class DmcEnv:
         self.env.physics.free()
 
     def _observed(self, observation: Mapping[str, Any]) -> Observation:
+        seen = self._images()
+        for name in self._vectors:
+            seen[name] = np.ravel(observation[name]).astype(np.float32)
+        return seen
+
+    def _images(self) -> Observation:
         seen: Observation = {}
         for name, views in self._views.items():
             side = self.spec.images[name][1]
             seen[name] = np.concatenate([self._camera(view, side).render().transpose(2, 0, 1) for view in views])
-        for name in self._vectors:
-            seen[name] = np.ravel(observation[name]).astype(np.float32)
         return seen
 
     def _index(self, camera: int | str) -> int:

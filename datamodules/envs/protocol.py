@@ -128,8 +128,8 @@ class FingerprintsState(Protocol):
 class DrawsOtherStates(Protocol):
     """A source that can tell a world out of view, of which every picture is the same, from a renderer that stands."""
 
-    def draws_other_states(self) -> bool:
-        """Whether other states than the present one are drawn as other pictures; nothing changes by it."""
+    def draws_other_states(self) -> set[str]:
+        """The images that other states than the present one are drawn otherwise in; nothing changes by it."""
 
 
 @runtime_checkable

@@ -66,7 +66,7 @@ class FrameWatch:
             # counted across episodes: those of some tasks are shorter than `blank_frames`
             self._blank[name] = self._blank.get(name, 0) + 1 if is_blank(image) else 0
             if 0 < self._blank_frames <= self._blank[name]:
-                if self._is_out_of_view():
+                if name in self._out_of_view():
                     self._blank[name] = 0
                     continue
                 raise BlankFrame(f"{self._blank[name]} frames{_of(name)} in a row are one constant colour")
@@ -77,13 +77,13 @@ class FrameWatch:
             self._states = set()
         self._states.add(self._fingerprint())
         if len(self._states) > self._frozen_frames:
-            if self._is_out_of_view():
+            if self._out_of_view():
                 self._states = set()
                 return
             raise FrozenFrame(f"the frame stayed the same in {len(self._states)} different states")
 
-    def _is_out_of_view(self) -> bool:
-        return isinstance(self._source, DrawsOtherStates) and self._source.draws_other_states()
+    def _out_of_view(self) -> set[str]:
+        return self._source.draws_other_states() if isinstance(self._source, DrawsOtherStates) else set()
 
 
 def _images(observation: Observation) -> list[tuple[str, NDArray[np.uint8]]]:

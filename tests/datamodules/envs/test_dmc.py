@@ -213,10 +213,11 @@ from datamodules.envs.worker import FrameWatch
 env = dmc.make(task="cartpole_balance", size=64, look="fast")
 step, data = env.reset(0), env.env.physics.data
 before = data.qpos.copy(), data.xpos.copy()
-assert env.draws_other_states()
+assert env.draws_other_states() == {"pixels"}
 assert np.array_equal(before[0], data.qpos) and np.array_equal(before[1], data.xpos)
-still = env._pictures()
-env._pictures = lambda: still
+still = env._images()
+env._images = lambda: still
+assert not env.draws_other_states()
 watch = FrameWatch(env, blank_frames=0, frozen_frames=2)
 try:
     for _ in range(60):

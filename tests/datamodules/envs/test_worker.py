@@ -72,3 +72,19 @@ def test_each_image_is_watched_and_a_still_one_beside_a_moving_one_is_no_fault()
     watch.see(still.step(np.zeros(2, np.float32)).observation, last, opens=False)
     with pytest.raises(FrozenFrame, match="3 different states"):
         watch.see(still.step(np.zeros(2, np.float32)).observation, last, opens=False)
+
+
+@pytest.mark.parametrize("name", ["front", "wrist"])
+def test_a_camera_that_draws_nothing_is_a_fault_beside_one_that_does(name):
+    env = counting.make(cameras={"front": 16, "wrist": 16})
+    env.draws_other_states = lambda: {"front"}
+    watch = FrameWatch(env, blank_frames=3, frozen_frames=0)
+    seen = {"front": DRAWN["pixels"], "wrist": DRAWN["pixels"]} | {name: BLANK["pixels"]}
+    for _ in range(2):
+        watch.see(seen, seen, opens=False)
+    if name == "wrist":
+        with pytest.raises(BlankFrame, match="3 frames of wrist in a row"):
+            watch.see(seen, seen, opens=False)
+    else:  # in other states it shows something else
+        for _ in range(10):
+            watch.see(seen, seen, opens=False)
