@@ -31,6 +31,8 @@ PLAIN = ("data.uri", "data.model", "data.cache", "run_dir", "resume")
 ELSEWHERE = {"experiment", "size", "decoder", "objective"}
 # task files that leave open which: task=gym:CartPole-v1 says it
 TASK_KINDS = ("dmc", "gym", "vector")
+# what other commands, and other projects, call a key of this one
+OTHER_COMMANDS = {"out": "run_dir", "logdir": "run_dir", "batch_size": "batch", "steps": "env_steps", "lr": "model"}
 # what the library says, and what it means to whoever typed it
 IN_WORDS = {
     r"^Could not override '(.*)'\.$": r"\1: expected a key of this configuration, got another",
@@ -250,6 +252,8 @@ def _explain(message: str, overrides: Sequence[str]) -> str:
 
 def _near(override: str) -> str:
     key, _, value = override.lstrip("+~").partition("=")
+    if key == "task":
+        return ""  # a name that no task has was refused when it was expanded
     if key in groups():
         known = groups()[key]
         near = get_close_matches(value, known, n=3, cutoff=0.4) or known
@@ -257,7 +261,9 @@ def _near(override: str) -> str:
     known_keys = _known_keys()
     if key in known_keys or override.startswith("+") or _expand(override) != [override]:
         return ""
-    near = get_close_matches(key, known_keys, n=3, cutoff=0.5)
+    last = key.rpartition(".")[2]
+    elsewhere = [other for other in known_keys if other.rpartition(".")[2] == OTHER_COMMANDS.get(last, last)]
+    near = elsewhere[:3] or get_close_matches(key, known_keys, n=3, cutoff=0.5)
     return f"{key}: did you mean {', '.join(near)}?" if near else ""
 
 

@@ -61,6 +61,7 @@ CHOICES = {
     # float16 would need loss scaling that knows of gradients clipped by group, bfloat16 does not
     "trainer.precision": ("32-true", "32", 32, "bf16-mixed", "bf16"),
 }
+TEXTS = ("logger.project", "logger.group")
 LARGEST_SEED = 2**32 - 1
 _ABSENT = object()
 
@@ -86,12 +87,15 @@ def check(config: Mapping[str, Any]) -> None:
         _require(config, key, "a number of at least 0", lambda n: _is_number(n) and n >= 0)
     for key, names in CHOICES.items():
         _require(config, key, " or ".join(str(name) for name in names), lambda name, names=names: name in names)
+    for key in TEXTS:
+        _require(config, key, "text, in quotes where it looks like a number", lambda text: isinstance(text, str | None))
     _require(config, "data.capacity", "a whole number of at least 1, or bytes like 12GB", _is_capacity)
     _require(config, "data.memory_budget", "a share above 0 and at most 1, or bytes like 8GB", _is_budget)
     _require(
         config, "data.damage_limit", "a number of at least 0 and at most 1", lambda n: _is_number(n) and 0 <= n <= 1
     )
     _require(config, "seed", f"at most {LARGEST_SEED}", lambda n: n <= LARGEST_SEED)
+    _require(config, "logger.tags", "a list of texts, such as [a,b]", _are_texts)
     for key in ("task.visuals", "evaluation.visuals"):
         _require(config, key, "visual options by name, such as {grayscale: {}}", _are_options)
     _check_steps(config)
@@ -191,6 +195,10 @@ def _mapping(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 def _are_options(value: Any) -> bool:
     return value is None or (isinstance(value, Mapping) and all(isinstance(v, Mapping) for v in value.values()))
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def _is_capacity(value: Any) -> bool:

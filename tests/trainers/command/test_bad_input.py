@@ -17,6 +17,8 @@ AT_ONCE = {
     "task=walker_wlak": ("task", "walker_walk"),
     "policy=nonee": ("policy=nonee", "none"),
     "experiment=smok": ("experiment=smok", "smoke"),
+    "logger=wandb logger.tags=a": ("logger.tags", "list of texts", "'a'"),
+    "logger=wandb logger.project=5": ("logger.project", "text", "5"),
     "data.bacth=3": ("data.bacth", "data.batch"),
     "data.batch=0": ("data.batch", "at least 1", "0"),
     "data.batch=-1": ("data.batch", "at least 1", "-1"),

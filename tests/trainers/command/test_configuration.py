@@ -133,10 +133,19 @@ def test_near_names():
         "planner.horizn=3": "planner.horizon",
         "env_steps=3": "task.env_steps",
         "data=5": "online",
+        "out=x": "run_dir",
+        "devices=2": "trainer.devices",
+        "batch_size=8": "data.batch",
     }
     for override, near in cases.items():
         with pytest.raises(BadConfig, match=rf"{override.split('=')[0]}.*did you mean .*{near}"):
             load_config([override])
+
+
+def test_a_right_task_is_not_blamed_for_a_wrong_key():
+    with pytest.raises(BadConfig) as error:
+        load_config(["task=cheetah_run", "out=x"])
+    assert "cheetah_run" not in str(error.value)
 
 
 def test_what_help_offers_exists():
