@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -20,6 +20,7 @@ from trainers.bundle.control_spec import ControlSpec, DeviceDiffers
 from trainers.command.configuration import BadConfig, finite_number, load_config, whole_number
 from trainers.deployment.controller import SHARE, Controller
 from trainers.deployment.drive_report import write_drive_report
+from trainers.deployment.rerun_recording import RerunRecording
 from trainers.deployment.robot import Played, Robot
 from trainers.deployment.status import Status
 from trainers.deployment.telemetry import Telemetry
@@ -61,7 +62,7 @@ def drive(*, bundle: str, env: str, overrides: Sequence[str], **own: str | None)
     if not any(text.lstrip("+").startswith("task.visuals") for text in overrides):
         config["task"]["visuals"] = dict(control.env.visuals)  # what the agent has seen frames through
     budget_s = SHARE / hz if own["budget_ms"] is None else finite_number("budget_ms", own["budget_ms"], least=0.1) / 1e3
-    with _said_of_env(), open_pool(config, 1) as pool:
+    with _recording(own["rerun"]) as recording, _said_of_env(), open_pool(config, 1) as pool:
         _require_fits(control, pool.spec)
         make = _remote(own["server"], control, hz) if own["server"] else None
         options: dict[str, Any] = {"hz": hz, "budget_s": budget_s, "planner": own["planner"], "seed": seed}
@@ -71,7 +72,7 @@ def drive(*, bundle: str, env: str, overrides: Sequence[str], **own: str | None)
             timing = {"period_s": 1 / hz, "budget_s": max(budget_s, TAKEN / hz)}
             played = [
                 _episode(driver, pool, control, seed=episode_seed(seed, EVALUATION_RANK, 0, i), reply=i, **timing,
-                         delay=delay, camera=camera)
+                         delay=delay, camera=camera, recording=recording)
                 for i in range(episodes)
             ]  # fmt: skip
             return _results(out, driver, played, pool.spec, hz=hz, bundle=bundle, sha256=read.sha256)
@@ -88,6 +89,7 @@ def _episode(
     budget_s: float,
     delay: int,
     camera: tuple[int, int] | None,
+    recording: RerunRecording | None,
 ) -> Played:
     """One episode: for every frame the driver's action, for a frame that does not come one too."""
     robot = Robot(pool, period_s=period_s, budget_s=budget_s, delay=delay, camera=camera)
@@ -97,12 +99,16 @@ def _episode(
     robot.begin(seed)
     frame = robot.next_frame(-1, 120.0)
     while frame is not None and not frame.is_last:
-        action, _ = driver.step(frame.observation, frame.stamp, frame.sequence)
+        action, status = driver.step(frame.observation, frame.stamp, frame.sequence)
         robot.act(frame.sequence, to_unit(action))
+        if recording is not None:
+            recording.add(frame.observation, action, status)
         last = frame
         frame = robot.next_frame(last.sequence, 2 * period_s)
         while frame is None:  # the camera is silent: the controller is asked all the same
-            driver.step(None)
+            action, status = driver.step(None)
+            if recording is not None:
+                recording.add(None, action, status)
             frame = robot.next_frame(last.sequence, period_s)
     return robot.end()
 
@@ -153,6 +159,10 @@ def _new_folder(out: str | None, bundle: Path) -> Path:
     if (folder / REPORT).exists():
         raise BadConfig(f"out: expected a folder without an earlier report, got {folder / REPORT}")
     return folder
+
+
+def _recording(path: str | None) -> AbstractContextManager[RerunRecording | None]:
+    return nullcontext() if path is None else RerunRecording(path)
 
 
 @contextmanager
