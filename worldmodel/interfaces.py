@@ -320,7 +320,7 @@ class Acts(Protocol):
         is_first: Bool[Tensor, "B"],
         carry: Carry,
         *,
-        noise_std: float = 0.0,
+        exploration: Float[Tensor, "B A"] | None = None,
         generator: Noise = None,
     ) -> Decision:
         """Actions for every environment, planned or not.
@@ -329,7 +329,7 @@ class Acts(Protocol):
             observation: by name, images uint8 [B c h w] and vectors float32 [B d].
             is_first: rows that open an episode; what their carry holds is forgotten.
             carry: of the decision before, or `initial_carry`'s.
-            noise_std: of the exploration noise that is added to actions in [-1, 1], then clipped.
+            exploration: what is added to the actions in [-1, 1], which are then clipped; None for nothing.
             generator: where random numbers come from, one source or one for each row.
 
         Returns:

@@ -12,6 +12,7 @@ import torch
 
 from tests.rigs import pretend_device
 from trainers.acting.agent_policy import AgentPolicy
+from trainers.acting.exploration import Exploration
 from trainers.build.agent import build_agent
 from trainers.build.check_parts import fit_options
 from trainers.build.module import build_module
@@ -44,7 +45,9 @@ def count(overrides: list[str]) -> dict[str, Any]:
 def _decide(module: WorldModelModule) -> pretend_device.Watch:
     module.eval()
     with pretend_device.watching():
-        policy = AgentPolicy(module.agent, generators=[torch.Generator()], clock=Clock(), noise_std=0.3)
+        policy = AgentPolicy(
+            module.agent, generators=[torch.Generator()], clock=Clock(), exploration=Exploration(std=0.3, decisions=500)
+        )
     for number in range(2):
         frames = {"pixels": np.zeros((1, *SPEC.pixels), np.uint8)}
         with pretend_device.watching() as watch:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.observation import Observation
+from trainers.acting.exploration import Exploration
 from trainers.process.clock import Clock
 from worldmodel.interfaces import Acts, Carry
 from worldmodel.transfer import send
@@ -17,16 +18,24 @@ from worldmodel.transfer import send
 class AgentPolicy:
     """Carries an agent's belief and plan from frame to frame of parallel episodes, one for each generator.
 
-    noise_std: exploration noise added to every action. predicted: the planner's predicted return, one array [n] per
-    call. A row's actions depend on its own observations and generator alone, not on which rows are ready with it.
+    exploration: noise that is added to actions; None for none. predicted: the planner's predicted return, one array [n]
+    per call. A row's actions depend on its own observations and generator alone, not on which rows are ready with it.
     """
 
     def __init__(
-        self, agent: Acts, *, generators: Sequence[torch.Generator], clock: Clock, noise_std: float = 0.0
+        self,
+        agent: Acts,
+        *,
+        generators: Sequence[torch.Generator],
+        clock: Clock,
+        exploration: Exploration | None = None,
     ) -> None:
-        self._agent, self._clock, self._noise_std = agent, clock, noise_std
+        self._agent, self._clock = agent, clock
+        self._exploration = exploration if exploration is not None and exploration.std else None
         self._generators, self._bystander = list(generators), torch.Generator()
         self._carry: Carry = agent.initial_carry(len(generators))
+        self._noise: list[Tensor] = [torch.empty(0, 0)] * len(self._generators)  # of each row's episode
+        self._decisions = np.zeros(len(self._generators), int)  # in it
         self.predicted: list[NDArray[np.float32]] = []
 
     def __call__(
@@ -42,7 +51,7 @@ class AgentPolicy:
                 {name: send(torch.from_numpy(rows), device) for name, rows in observation.items()},
                 opens,
                 carry,
-                noise_std=self._noise_std,
+                exploration=self._explore(is_first & ready, ready),
                 # always as many rows: the same sums in the same order, whoever is late
                 generator=[g if r else self._bystander for g, r in zip(self._generators, ready, strict=True)],
             )
@@ -53,6 +62,20 @@ class AgentPolicy:
             answer = torch.cat([decision.action.float(), decision.predicted_return.float()[:, None]], 1).cpu().numpy()
             self.predicted.append(answer[:, -1])
             return np.ascontiguousarray(answer[:, :-1])
+
+    def _explore(self, opens: NDArray[np.bool_], ready: NDArray[np.bool_]) -> Tensor | None:
+        """The noise of this decision [n, A], of a new episode's where one opens; rows that are not ready wait."""
+        if self._exploration is None:
+            return None
+        action = self._carry.action
+        for row in np.flatnonzero(opens):
+            self._noise[row] = self._exploration.draw(action.shape[-1], self._generators[row])
+            self._decisions[row] = 0
+        noise = torch.zeros(action.shape)
+        for row in np.flatnonzero(ready):
+            noise[row] = self._noise[row][self._decisions[row] % len(self._noise[row])]
+        self._decisions += ready
+        return send(noise, action.device)
 
 
 def choose(rows: Tensor, chosen: Carry, other: Carry) -> Carry:

@@ -14,6 +14,7 @@ from datamodules.envs.supervised import FaultLimit
 from datamodules.replay import Replay
 from datamodules.rollout import Episode, Policy, SmoothRandom, play
 from trainers.acting.agent_policy import AgentPolicy
+from trainers.acting.exploration import Exploration
 from trainers.process.clock import Clock
 from trainers.process.distributed import sum_over_ranks
 from trainers.process.interrupt import Interrupted
@@ -70,7 +71,7 @@ class Collector:
     """Algorithm 26, lines 1 and 4 to 7: plays one episode in each environment and appends every row.
 
     Counters (env_steps, decisions, episodes, faults) are global: summed over ranks after every round.
-    noise_std: exploration noise of the agent's actions. report: is told of every fault. limit: of faults, those too
+    exploration: noise of the agent's actions. report: is told of every fault. limit: of faults, those too
     that only a player sees, such as a policy's actions; beyond it WorkerLost is raised. should_stop: asked before every
     decision, whether to break off what is played; nothing of it counts then, and Interrupted is raised on all ranks.
     last_fault: this rank's.
@@ -85,13 +86,13 @@ class Collector:
         seed: int,
         rank: int,
         clock: Clock,
-        noise_std: float,
+        exploration: Exploration,
         report: Callable[[Fault], None] = lambda fault: None,
         limit: FaultLimit | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._pool, self._replay, self._envs = pool, replay, envs
-        self._seed, self._rank, self._clock, self._noise_std = seed, rank, clock, noise_std
+        self._seed, self._rank, self._clock, self._exploration = seed, rank, clock, exploration
         self._report, self._should_stop = report, should_stop
         self._limit = limit or FaultLimit()
         self._next_episode = [0] * envs
@@ -172,7 +173,7 @@ class Collector:
         """The agent, whose noise in an episode depends on the episode's number alone."""
         seeds = [self._draw_seed(1, i, number) for i, number in enumerate(self._next_episode)]
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        return AgentPolicy(agent, generators=generators, clock=clock, noise_std=self._noise_std)
+        return AgentPolicy(agent, generators=generators, clock=clock, exploration=self._exploration)
 
     def _play_to_the_end(self, play: Callable[[], list[Episode]]) -> list[Episode]:
         """What is played to its end on all ranks; raises Interrupted on all of them where one broke it off."""

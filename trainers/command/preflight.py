@@ -41,7 +41,7 @@ ABOVE_ZERO = (
     "optimizer.grad_clip",
     "optimizer.eps",
 )
-AT_LEAST_ZERO = ("agent.explore_std", "data.update_ratio")
+AT_LEAST_ZERO = ("agent.explore_std", "agent.explore_colour", "data.update_ratio")
 # above 0 and at most 1
 SHARES = ("agent.discount",)
 WEIGHTS = ("optimizer.learning_rates", "agent.weights")
@@ -76,6 +76,9 @@ def check(config: Mapping[str, Any]) -> None:
         _require(config, key, "a number above 0", lambda n: _is_number(n) and n > 0)
     for key in AT_LEAST_ZERO:
         _require(config, key, "a number of at least 0", lambda n: _is_number(n) and n >= 0)
+    _require(
+        config, "agent.explore_silent", "a number of at least 0 and at most 1", lambda n: _is_number(n) and 0 <= n <= 1
+    )
     for key in SHARES:
         _require(config, key, "a number above 0 and at most 1", lambda n: _is_number(n) and 0 < n <= 1)
     _require(

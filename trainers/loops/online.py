@@ -17,6 +17,7 @@ from datamodules.windows import no_window
 from trainers.acting.collect import Collector, damage
 from trainers.acting.collect_async import AsyncCollector
 from trainers.acting.decision_time import seconds_per_decision
+from trainers.acting.exploration import Exploration
 from trainers.acting.return_gap import return_gap
 from trainers.build.agent import build_agent
 from trainers.build.data import build_data, build_replay
@@ -227,7 +228,7 @@ def make(*, run: TrainingRun) -> OnlineLoop:
         seed=config["seed"],
         rank=run.rank,
         clock=module.clock,
-        noise_std=config["agent"]["explore_std"],
+        exploration=Exploration.of(config["agent"], pool.spec),
         report=partial(_report_fault, run),
         limit=build_fault_limit(config),
         should_stop=run.interrupt.is_set,

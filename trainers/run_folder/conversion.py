@@ -29,6 +29,8 @@ _ADDED: dict[tuple[str, str], tuple[object, tuple[str, ...] | None]] = {
     ("trainer", "rank_timeout_s"): (600, None),
     ("data", "pool"): ("local", ("online",)),
     ("data", "across_episodes"): (False, None),
+    ("agent", "explore_colour"): (0.0, ("latent_mpc",)),
+    ("agent", "explore_silent"): (0.0, ("latent_mpc",)),
 }
 
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from worldmodel.actors import Policy
 from worldmodel.capabilities import FitsAtOnce, FitsPosterior, ReportsBelief, ReportsLatent, WeightedLosses
-from worldmodel.distributions import standard_normal
 from worldmodel.errors import BadValue
 from worldmodel.heads import Head
 from worldmodel.heads.continuation import ContinuationHead
@@ -223,13 +222,13 @@ class LatentMPC(Model):
         is_first: Bool[Tensor, "B"],
         carry: Carry,
         *,
-        noise_std: float = 0.0,
+        exploration: Float[Tensor, "B A"] | None = None,
         generator: Noise = None,
     ) -> Decision:
         """Algorithm 26, lines 5 and 6: filter the observation, plan from its latent, decide.
 
         observation: by name, images uint8 [B c h w] and vectors float32 [B d].
-        Rows with is_first start blank. noise_std is the exploration noise added to the action, then clipped.
+        Rows with is_first start blank. exploration is added to the action, which is then clipped.
         """
         belief, warm = self.perceive(observation, is_first, carry)
         latent = belief.latent[:, 0]
@@ -240,9 +239,8 @@ class LatentMPC(Model):
             fresh = is_first | (carry.executed >= self.replan)
             action, plan, value = self._continue(latent, warm, fresh, generator)
             executed = torch.where(fresh, 1, carry.executed + 1)
-        if noise_std:
-            noise = standard_normal(*action.shape, generator=generator, device=action.device)
-            action = (action + noise_std * noise).clamp(-1, 1)
+        if exploration is not None:
+            action = (action + exploration).clamp(-1, 1)
         return Decision(action, Carry(belief.carry, action, shifted(plan), executed), value)
 
     def perceive(

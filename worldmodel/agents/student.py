@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.distillation.planner_gaussian import PlannerTarget, planner_kl
-from worldmodel.distributions import Moments, standard_normal
+from worldmodel.distributions import Moments
 from worldmodel.dynamics.stack import carried, stack
 from worldmodel.interfaces import Carry, Decision, Dynamics, Loss, Noise, Observation
 from worldmodel.limits import require_number, require_whole
@@ -201,7 +201,7 @@ class Student(nn.Module):
         is_first: Bool[Tensor, "B"],
         carry: Carry,
         *,
-        noise_std: float = 0.0,
+        exploration: Float[Tensor, "B A"] | None = None,
         generator: Noise = None,
     ) -> Decision:
         """The policy's mean, as `interfaces.Acts.act` has it, 0 where it is not finite; no return is predicted."""
@@ -213,9 +213,8 @@ class Student(nn.Module):
         (mean, _), stacked, _ = self.moments(embed, last, first, stacked, task=self.task)
         belief = torch.cat([filtered, stacked], -1)
         action = mean[:, 0].nan_to_num(0.0)
-        if noise_std:
-            noise = standard_normal(*action.shape, generator=generator, device=action.device)
-            action = (action + noise_std * noise).clamp(-1, 1)
+        if exploration is not None:
+            action = (action + exploration).clamp(-1, 1)
         unknown = action.new_full((len(action),), torch.nan)
         return Decision(action, Carry(belief, action, carry.plan, carry.executed), unknown)
 

@@ -3,7 +3,6 @@
 Pinneri et al., Sample-efficient Cross-Entropy Method for Real-time Planning (2020).
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from worldmodel.coloured_noise import colour, mixing
 from worldmodel.interfaces import Noise
 from worldmodel.limits import require_number
 from worldmodel.planners.cem import CEM
-from worldmodel.transfer import send
 
 
 @dataclass(kw_only=True, eq=False)
@@ -62,29 +61,6 @@ class ICEM(CEM):
         """Standard noise, correlated over time."""
         white = super().noise(shape, device, generator)
         return white if self.beta == 0 else colour(white, self._mixing)
-
-
-def mixing(horizon: int, beta: float) -> Float[Tensor, "H H"]:
-    """The matrix that turns white noise over time into noise of unit variance with power f^-beta.
-
-    Rows are times. The spectrum of period H is drawn as real amplitudes of cosines and sines; the constant term has
-    the power of the lowest frequency. beta = 0 is white. Timmer and König (1995); Pinneri et al. (2020), iCEM.
-    """
-    times = torch.arange(horizon, dtype=torch.float64)
-    columns = [torch.full((horizon,), math.sqrt(0.5) * horizon ** (beta / 2), dtype=torch.float64)]
-    for k in range(1, horizon // 2 + 1):
-        amplitude, phase = (k / horizon) ** (-beta / 2), 2 * math.pi * k * times / horizon
-        if 2 * k == horizon:  # the highest frequency of an even horizon has no sine
-            columns.append(math.sqrt(0.5) * amplitude * phase.cos())
-        else:
-            columns += [amplitude * phase.cos(), amplitude * phase.sin()]
-    matrix = torch.stack(columns, 1)
-    return (matrix / matrix.square().sum(1, keepdim=True).sqrt()).float()
-
-
-def colour(white: Float[Tensor, "B N H A"], matrix: Float[Tensor, "H H"]) -> Float[Tensor, "B N H A"]:
-    """White noise mixed over time."""
-    return torch.einsum("hk,bnka->bnha", send(matrix, white.device).to(white), white)
 
 
 make = ICEM

@@ -12,6 +12,7 @@ from tests.conftest import small_agent
 from trainers.acting.agent_policy import AgentPolicy
 from trainers.acting.collect import Collector
 from trainers.acting.evaluation import Evaluator
+from trainers.acting.exploration import Exploration
 from trainers.acting.windows import window_batch
 from trainers.process.clock import Clock
 from trainers.process.distributed import gather_over_ranks, sum_over_ranks
@@ -24,9 +25,11 @@ def pool():
         yield pool
 
 
-def collector(pool, *, rank=0, noise_std=0.3, **options):
+def collector(pool, *, rank=0, std=0.3, **options):
     replay = Replay(spec=pool.spec, capacity=400, streams=2)
-    return Collector(pool, replay, envs=2, seed=3, rank=rank, clock=Clock(), noise_std=noise_std, **options), replay
+    return Collector(
+        pool, replay, envs=2, seed=3, rank=rank, clock=Clock(), exploration=Exploration(std=std, decisions=5), **options
+    ), replay
 
 
 def rows(replay):
@@ -166,7 +169,8 @@ def test_an_action_does_not_depend_on_who_is_ready_with_it():
     def acted(schedule):
         """Actions of each environment, [3, 4 to 12, A], when those that `schedule` names act at each call."""
         generators = [torch.Generator().manual_seed(i) for i in range(3)]
-        policy = AgentPolicy(agent, generators=generators, clock=Clock(), noise_std=0.3)
+        exploration = Exploration(std=0.3, colour=1.0, silent=0.3, decisions=5)
+        policy = AgentPolicy(agent, generators=generators, clock=Clock(), exploration=exploration)
         time, found = [0, 0, 0], ([], [], [])
         for ready in schedule:
             now = {"pixels": np.stack([frames[i, time[i]] for i in range(3)])}

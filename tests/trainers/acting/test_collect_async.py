@@ -12,9 +12,12 @@ from datamodules.replay import Replay
 from tests.conftest import small_agent
 from trainers.acting.collect import Collector
 from trainers.acting.collect_async import AsyncCollector
+from trainers.acting.exploration import Exploration
 from trainers.process.clock import Clock
 from trainers.process.interrupt import Interrupt
 from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
+
+NOISE = Exploration(std=0.3, decisions=6)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +28,7 @@ def pool():
 
 def collector(pool, folder=None, kind=AsyncCollector, **options):
     replay = Replay(spec=pool.spec, capacity=400, streams=2, folder=folder)
-    return kind(pool, replay, envs=2, seed=3, rank=0, clock=Clock(), noise_std=0.3, **options), replay
+    return kind(pool, replay, envs=2, seed=3, rank=0, clock=Clock(), exploration=NOISE, **options), replay
 
 
 class Gated:

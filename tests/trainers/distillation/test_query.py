@@ -40,7 +40,7 @@ class Steady:
     def initial_carry(self, batch: int) -> Carry:
         return Counts().initial_carry(batch)
 
-    def act(self, observation, is_first, carry, *, noise_std=0.0, generator=None) -> Decision:
+    def act(self, observation, is_first, carry, *, exploration=None, generator=None) -> Decision:
         action = -torch.ones(len(is_first), 2)
         return Decision(action, replace(carry, action=action), torch.full((len(action),), torch.nan))
 

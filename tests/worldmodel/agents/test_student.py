@@ -133,8 +133,8 @@ def test_whatever_is_seen_actions_are_finite_and_within_bounds() -> None:
     for worst in (0.0, torch.nan, torch.inf, -torch.inf, 3e38, -1e30):
         state = torch.randn(64, 5)
         state[::2, 1:3] = worst
-        for noise_std in (0.0, 5.0):
-            decision = model.act({"pixels": frames, "state": state}, is_first, carry, noise_std=noise_std)
+        for exploration in (None, 5 * torch.randn(64, model.action_dim)):
+            decision = model.act({"pixels": frames, "state": state}, is_first, carry, exploration=exploration)
             carry = decision.carry
             assert (decision.action.abs() <= 1).all(), worst
 

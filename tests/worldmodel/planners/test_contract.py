@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from worldmodel.coloured_noise import colour, mixing
 from worldmodel.distributions import standard_normal
 from worldmodel.interfaces import Noise, Planner
 from worldmodel.planners.cem import CEM
@@ -15,7 +16,7 @@ from worldmodel.planners.confidence import ConfidencePlanner
 from worldmodel.planners.ensemble import EnsemblePlanner
 from worldmodel.planners.gradient import GradientShooting
 from worldmodel.planners.gumbel import GumbelMCTS
-from worldmodel.planners.icem import ICEM, colour, mixing
+from worldmodel.planners.icem import ICEM
 from worldmodel.planners.ilqr import ILQR
 from worldmodel.planners.mppi import MPPI
 from worldmodel.planners.random_shooting import RandomShooting

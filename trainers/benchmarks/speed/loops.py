@@ -14,6 +14,7 @@ from datamodules.envs.protocol import Fault, Pool
 from datamodules.observation import empty
 from datamodules.replay import Replay
 from trainers.acting.agent_policy import AgentPolicy
+from trainers.acting.exploration import Exploration
 from trainers.benchmarks.shared.timing import autocast, contiguous_gather, filled_replay, training_step
 from trainers.build.agent import build_agent
 from trainers.build.module import build_module
@@ -162,7 +163,7 @@ def _log(parts: Machinery) -> Loop:
 def _acting(parts: Machinery) -> Iterator[Loop]:
     """A plan of one environment, and the whole decision: frame in, filter, plan, action out."""
     agent, generator = parts.module.agent, torch.Generator().manual_seed(0)
-    policy = AgentPolicy(agent, generators=[generator], clock=Clock(), noise_std=0.3)
+    policy = AgentPolicy(agent, generators=[generator], clock=Clock(), exploration=Exploration(std=0.3, decisions=500))
     frame, first, ready = empty(parts.spec, 1), np.zeros(1, bool), np.ones(1, bool)
     latent = parts.believe().latent[:1, 0]
     warm = torch.zeros(1, agent.planner.horizon, parts.spec.action_dim, device=parts.device)

@@ -1,0 +1,55 @@
+import pytest
+import torch
+
+from trainers.acting.exploration import LONGEST, STRETCHES, Exploration
+from worldmodel.errors import BadValue
+
+
+def episodes(count: int, **options) -> torch.Tensor:
+    """Noise of episodes [n T A]."""
+    exploration = Exploration(**({"std": 0.3, "decisions": 500} | options))
+    return torch.stack([exploration.draw(2, torch.Generator().manual_seed(seed)) for seed in range(count)])
+
+
+def correlation(noise: torch.Tensor, lag: int) -> float:
+    return float((noise[:, lag:] * noise[:, :-lag]).mean() / noise.square().mean())
+
+
+@pytest.mark.parametrize("colour", [0.0, 1.0, 2.0])
+def test_every_decision_has_the_same_spread(colour: float) -> None:
+    noise = episodes(400, colour=colour)
+    assert noise.shape == (400, 500, 2)
+    assert noise.std() == pytest.approx(0.3, rel=0.1)
+    assert abs(float((noise[..., 0] * noise[..., 1]).mean())) < 0.01  # dimensions are pushed apart
+    torch.testing.assert_close(noise.std((0, 2)), torch.full((500,), 0.3), rtol=0.25, atol=0)
+
+
+def test_pink_noise_pushes_longer_than_white() -> None:
+    white, pink = episodes(200), episodes(200, colour=1.0)
+    assert abs(correlation(white, 1)) < 0.02 and abs(correlation(white, 25)) < 0.02
+    assert correlation(pink, 1) > 0.6 > correlation(pink, 25) > 0.15
+    # over a second of 25 decisions, which an actuator adds up
+    assert pink[:, :25].sum(1).std() > 3 * white[:, :25].sum(1).std()
+
+
+@pytest.mark.parametrize("silent", [0.0, 0.25, 1.0])
+def test_silent_stretches_are_tenths_of_an_episode(silent: float) -> None:
+    noise = episodes(200, silent=silent)
+    tenths = noise.reshape(200, STRETCHES, 50, 2)
+    quiet = (tenths == 0).all(-1).all(-1)
+    assert torch.equal(quiet, (tenths == 0).any(-1).any(-1))  # none is silent in part
+    assert quiet.float().mean() == pytest.approx(silent, abs=0.03)
+    if 0 < silent < 1:
+        assert len(quiet.unique(dim=0)) > 100  # others in every episode
+
+
+def test_short_and_long_episodes() -> None:
+    assert episodes(1, decisions=3, colour=1.0, silent=0.5).shape == (1, 3, 2)
+    assert episodes(1, decisions=1, colour=1.0).isfinite().all()
+    assert episodes(1, decisions=10**6, colour=1.0).shape == (1, LONGEST, 2)
+
+
+@pytest.mark.parametrize("options", [{"std": -0.1}, {"colour": float("nan")}, {"silent": 1.5}])
+def test_numbers_out_of_range_are_named(options: dict[str, float]) -> None:
+    with pytest.raises(BadValue, match=next(iter(options))):
+        Exploration(**({"std": 0.3, "decisions": 10} | options))
