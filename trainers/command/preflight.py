@@ -41,7 +41,8 @@ ABOVE_ZERO = (
     "optimizer.grad_clip",
     "optimizer.eps",
 )
-AT_LEAST_ZERO = ("agent.explore_std", "agent.explore_colour", "data.update_ratio")
+AT_LEAST_ZERO = ("agent.explore_std", "data.update_ratio")
+PARTS_OF_ONE = ("agent.explore_pink", "agent.explore_silent", "data.damage_limit")
 # above 0 and at most 1
 SHARES = ("agent.discount",)
 WEIGHTS = ("optimizer.learning_rates", "agent.weights")
@@ -76,9 +77,8 @@ def check(config: Mapping[str, Any]) -> None:
         _require(config, key, "a number above 0", lambda n: _is_number(n) and n > 0)
     for key in AT_LEAST_ZERO:
         _require(config, key, "a number of at least 0", lambda n: _is_number(n) and n >= 0)
-    _require(
-        config, "agent.explore_silent", "a number of at least 0 and at most 1", lambda n: _is_number(n) and 0 <= n <= 1
-    )
+    for key in PARTS_OF_ONE:
+        _require(config, key, "a number of at least 0 and at most 1", lambda n: _is_number(n) and 0 <= n <= 1)
     for key in SHARES:
         _require(config, key, "a number above 0 and at most 1", lambda n: _is_number(n) and 0 < n <= 1)
     _require(
@@ -94,9 +94,6 @@ def check(config: Mapping[str, Any]) -> None:
         _require(config, key, "text, in quotes where it looks like a number", lambda text: isinstance(text, str | None))
     _require(config, "data.capacity", "a whole number of at least 1, or bytes like 12GB", _is_capacity)
     _require(config, "data.memory_budget", "a share above 0 and at most 1, or bytes like 8GB", _is_budget)
-    _require(
-        config, "data.damage_limit", "a number of at least 0 and at most 1", lambda n: _is_number(n) and 0 <= n <= 1
-    )
     _require(config, "seed", f"at most {LARGEST_SEED}", lambda n: n <= LARGEST_SEED)
     _require(config, "logger.tags", "a list of texts, such as [a,b]", _are_texts)
     for key in ("task.visuals", "evaluation.visuals"):

@@ -29,7 +29,7 @@ _ADDED: dict[tuple[str, str], tuple[object, tuple[str, ...] | None]] = {
     ("trainer", "rank_timeout_s"): (600, None),
     ("data", "pool"): ("local", ("online",)),
     ("data", "across_episodes"): (False, None),
-    ("agent", "explore_colour"): (0.0, ("latent_mpc",)),
+    ("agent", "explore_pink"): (0.0, ("latent_mpc",)),
     ("agent", "explore_silent"): (0.0, ("latent_mpc",)),
 }
 

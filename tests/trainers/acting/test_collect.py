@@ -169,7 +169,7 @@ def test_an_action_does_not_depend_on_who_is_ready_with_it():
     def acted(schedule):
         """Actions of each environment, [3, 4 to 12, A], when those that `schedule` names act at each call."""
         generators = [torch.Generator().manual_seed(i) for i in range(3)]
-        exploration = Exploration(std=0.3, colour=1.0, silent=0.3, decisions=5)
+        exploration = Exploration(std=0.3, pink=0.6, silent=0.3, decisions=5)
         policy = AgentPolicy(agent, generators=generators, clock=Clock(), exploration=exploration)
         time, found = [0, 0, 0], ([], [], [])
         for ready in schedule:

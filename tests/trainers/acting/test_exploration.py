@@ -15,9 +15,9 @@ def correlation(noise: torch.Tensor, lag: int) -> float:
     return float((noise[:, lag:] * noise[:, :-lag]).mean() / noise.square().mean())
 
 
-@pytest.mark.parametrize("colour", [0.0, 1.0, 2.0])
-def test_every_decision_has_the_same_spread(colour: float) -> None:
-    noise = episodes(400, colour=colour)
+@pytest.mark.parametrize("pink", [0.0, 0.5, 1.0])
+def test_every_decision_has_the_same_spread(pink: float) -> None:
+    noise = episodes(400, pink=pink)
     assert noise.shape == (400, 500, 2)
     assert noise.std() == pytest.approx(0.3, rel=0.1)
     assert abs(float((noise[..., 0] * noise[..., 1]).mean())) < 0.01  # dimensions are pushed apart
@@ -25,11 +25,18 @@ def test_every_decision_has_the_same_spread(colour: float) -> None:
 
 
 def test_pink_noise_pushes_longer_than_white() -> None:
-    white, pink = episodes(200), episodes(200, colour=1.0)
+    white, pink = episodes(200), episodes(200, pink=1.0)
     assert abs(correlation(white, 1)) < 0.02 and abs(correlation(white, 25)) < 0.02
     assert correlation(pink, 1) > 0.6 > correlation(pink, 25) > 0.15
     # over a second of 25 decisions, which an actuator adds up
     assert pink[:, :25].sum(1).std() > 3 * white[:, :25].sum(1).std()
+
+
+def test_a_tenth_is_pink_or_white() -> None:
+    tenths = episodes(400, pink=0.5).reshape(400 * STRETCHES, 50, 2)
+    alike = (tenths[:, 1:] * tenths[:, :-1]).mean((1, 2)) / tenths.square().mean((1, 2))
+    assert (alike.abs() < 0.2).float().mean() == pytest.approx(0.5, abs=0.06)  # of white ones 95%, of pink ones few
+    assert (alike > 0.35).float().mean() > 0.4
 
 
 @pytest.mark.parametrize("silent", [0.0, 0.25, 1.0])
@@ -44,12 +51,12 @@ def test_silent_stretches_are_tenths_of_an_episode(silent: float) -> None:
 
 
 def test_short_and_long_episodes() -> None:
-    assert episodes(1, decisions=3, colour=1.0, silent=0.5).shape == (1, 3, 2)
-    assert episodes(1, decisions=1, colour=1.0).isfinite().all()
-    assert episodes(1, decisions=10**6, colour=1.0).shape == (1, LONGEST, 2)
+    assert episodes(1, decisions=3, pink=1.0, silent=0.5).shape == (1, 3, 2)
+    assert episodes(1, decisions=1, pink=1.0).isfinite().all()
+    assert episodes(1, decisions=10**6, pink=1.0).shape == (1, LONGEST, 2)
 
 
-@pytest.mark.parametrize("options", [{"std": -0.1}, {"colour": float("nan")}, {"silent": 1.5}])
+@pytest.mark.parametrize("options", [{"std": -0.1}, {"pink": float("nan")}, {"silent": 1.5}])
 def test_numbers_out_of_range_are_named(options: dict[str, float]) -> None:
     with pytest.raises(BadValue, match=next(iter(options))):
         Exploration(**({"std": 0.3, "decisions": 10} | options))
