@@ -34,7 +34,7 @@ class AgentPolicy:
         self._exploration = exploration if exploration is not None and exploration.std else None
         self._generators, self._bystander = list(generators), torch.Generator()
         self._carry: Carry = agent.initial_carry(len(generators))
-        self._noise: list[Tensor] = [torch.empty(0, 0)] * len(self._generators)  # of each row's episode
+        self._noise: list[Tensor | None] = [None] * len(self._generators)  # of each row's episode
         self._decisions = np.zeros(len(self._generators), int)  # in it
         self.predicted: list[NDArray[np.float32]] = []
 
@@ -51,7 +51,7 @@ class AgentPolicy:
                 {name: send(torch.from_numpy(rows), device) for name, rows in observation.items()},
                 opens,
                 carry,
-                exploration=self._explore(is_first & ready, ready),
+                exploration=self._explore(is_first, ready),
                 # always as many rows: the same sums in the same order, whoever is late
                 generator=[g if r else self._bystander for g, r in zip(self._generators, ready, strict=True)],
             )
@@ -68,12 +68,13 @@ class AgentPolicy:
         if self._exploration is None:
             return None
         action = self._carry.action
-        for row in np.flatnonzero(opens):
-            self._noise[row] = self._exploration.draw(action.shape[-1], self._generators[row])
-            self._decisions[row] = 0
         noise = torch.zeros(action.shape)
         for row in np.flatnonzero(ready):
-            noise[row] = self._noise[row][self._decisions[row] % len(self._noise[row])]
+            episode = self._noise[row]
+            if opens[row] or episode is None:
+                episode = self._noise[row] = self._exploration.draw(action.shape[-1], self._generators[row])
+                self._decisions[row] = 0
+            noise[row] = episode[self._decisions[row] % len(episode)]
         self._decisions += ready
         return send(noise, action.device)
 
