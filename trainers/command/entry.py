@@ -1,4 +1,4 @@
-"""How every entry point begins and ends: tuned memory, a clear error in one line, one JSON line of results."""
+"""How every entry point begins and ends: tuned memory, threads, a clear error in one line, one JSON line of results."""
 
 import json
 import logging
@@ -12,6 +12,7 @@ from contextlib import redirect_stdout
 from typing import Any
 
 from trainers.process.allocator import tune_allocator
+from trainers.process.openmp import bound_spinning
 from worldmodel.errors import UserError
 
 # Lightning's advice about data loaders that this project does not use, and what torch tells Lightning's authors
@@ -40,6 +41,7 @@ def run(main: Callable[[Sequence[str]], dict[str, Any]], *, usage: str | Callabl
         return 0
     _require_utf8()
     tune_allocator()
+    bound_spinning()
     warnings.formatwarning = _one_line
     try:
         # the results alone are on standard output, whatever a library has to say
