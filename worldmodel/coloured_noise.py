@@ -19,7 +19,7 @@ def mixing(steps: int, beta: float) -> Float[Tensor, "T T"]:
     k = torch.arange(1, steps // 2 + 1, dtype=torch.float64)
     amplitude, phase = (k / steps) ** (-beta / 2), 2 * math.pi * k * times / steps
     cosines, sines = amplitude * phase.cos(), amplitude * phase.sin()
-    if steps % 2 == 0 and steps:  # the highest frequency of an even number has no sine
+    if steps % 2 == 0:  # the highest frequency of an even number has no sine
         cosines[:, -1] *= math.sqrt(0.5)
         sines = sines[:, :-1]
     constant = torch.full((steps, 1), math.sqrt(0.5) * steps ** (beta / 2), dtype=torch.float64)

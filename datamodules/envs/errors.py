@@ -59,7 +59,7 @@ class NotReset(EnvError):
 
 
 class MissingPackage(EnvError):
-    """An environment needs a package that is not installed."""
+    """An environment, or another optional part, needs a package that is not installed."""
 
 
 class MissingGL(EnvError):

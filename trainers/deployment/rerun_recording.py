@@ -8,14 +8,11 @@ from typing import Any, Self
 
 import numpy as np
 
+from datamodules.envs.errors import MissingPackage
 from trainers.deployment.status import Status
 from worldmodel.errors import UserError
 
 NUMBERS = ("latency_ms", "filter_ms", "plan_age", "predicted_return", "prediction_error")
-
-
-class RerunMissing(UserError):
-    """The package that writes recordings is not installed."""
 
 
 class FileInTheWay(UserError):
@@ -32,7 +29,7 @@ class RerunRecording:
         path: of the file, in a folder that is made where there is none.
 
     Raises:
-        RerunMissing: without the package `rerun-sdk`.
+        MissingPackage: without the package `rerun-sdk`.
         FileInTheWay: where the file is there already.
     """
 
@@ -40,7 +37,9 @@ class RerunRecording:
         try:
             import rerun
         except ModuleNotFoundError as error:
-            raise RerunMissing(f"rerun: expected the package rerun-sdk, got {error}: pip install rerun-sdk") from error
+            raise MissingPackage(
+                f"rerun: expected the package rerun-sdk, got {error}: pip install rerun-sdk"
+            ) from error
         self.path = Path(path).expanduser()
         if self.path.exists():
             raise FileInTheWay(f"rerun: expected a new file, got {self.path}, which is there already")

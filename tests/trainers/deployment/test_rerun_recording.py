@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datamodules.envs.errors import MissingPackage
 from tests.rigs.tiny_bundle import tiny_bundle
 from trainers import drive
-from trainers.deployment.rerun_recording import FileInTheWay, RerunMissing, RerunRecording
+from trainers.deployment.rerun_recording import FileInTheWay, RerunRecording
 from trainers.deployment.status import Status
 
 
@@ -61,5 +62,5 @@ def test_what_is_driven_is_recorded(tmp_path):
 
 def test_without_the_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "rerun", None)
-    with pytest.raises(RerunMissing, match="pip install rerun-sdk"):
+    with pytest.raises(MissingPackage, match="pip install rerun-sdk"):
         RerunRecording(tmp_path / "drive.rrd")
