@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from trainers.bundle.bundle import Acting, Bundle, read_bundle
 from trainers.command.configuration import BadConfig
 from trainers.deployment.action_gate import Action, ActionGate
+from trainers.deployment.lateness import Lateness
 from trainers.deployment.observation_gate import ObservationGate, Refused
 from trainers.deployment.planner_messages import Sizes
 from trainers.deployment.planner_watchdog import PlannerProcess
@@ -89,7 +90,8 @@ class Controller:
         self._actions = ActionGate(self.control)
         self._surprise = Surprise(self.control.limits.prediction_error)
         self._policy = None if self.bundle.what == "planner" else agent.actor
-        self._reserve_s = self._warm_up()
+        self._policy_s = self._warm_up()
+        self._lateness = Lateness(budget_s=self.budget_s, allowed_s=max(0.0, self.period_s - self.budget_s) / 2)
         self._planner = self._start_planner(planner)
         self._goal: Latent | None = None
         self._seed, self.stopped, self._faults = seed, False, 0
@@ -228,7 +230,10 @@ class Controller:
             warm[len(warm) - age :] = self._plan[-1]
         seed = (self._seed * 1_000_003 + decision.number) % 2**63
         request = Request(latent, warm, seed, self._goal)
-        return self._planner.ask(request, until=decision.until - self._reserve_s)
+        until = decision.until - self._policy_s - self._lateness.reserve_s
+        planned = self._planner.ask(request, until=until)
+        self._lateness.add(time.monotonic() - until)
+        return planned
 
     def _first_admitted(self, offers: Iterator[Chosen], decision: _Decision) -> tuple[Action, Status]:
         for offer in offers:

@@ -14,6 +14,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from trainers.bundle.control_spec import ControlSpec, DeviceDiffers
 from trainers.deployment.action_gate import Action, ActionGate
+from trainers.deployment.lateness import Lateness
 from trainers.deployment.openpi_codec import BadMessage, pack, unpack
 from trainers.deployment.status import Status
 from trainers.deployment.telemetry import Telemetry
@@ -41,6 +42,7 @@ class RemoteController:
         self._address, self.control = address, control
         self._headers = {"Authorization": f"Api-Key {api_key}"} if api_key else None
         self.period_s, self._gate, self.telemetry = 1 / hz, ActionGate(control), Telemetry()
+        self._lateness = Lateness(budget_s=SHARE / hz, allowed_s=(1 - SHARE) / 2 / hz)
         self._change = threading.Condition()
         self._request: tuple[int, bytes] | None = None
         self._reply: tuple[int, NDArray[Any], dict[str, Any]] | None = None
@@ -130,14 +132,16 @@ class RemoteController:
         if self._again:
             message["reset"] = True
         packed = pack(message)
+        until = start + SHARE * self.period_s - self._lateness.reserve_s
         with self._change:
             self._asked += 1
             self._request = (self._asked, packed)
             self._change.notify_all()
             came = self._change.wait_for(
                 lambda: self._reply is not None and self._reply[0] == self._asked,
-                max(0.0, start + SHARE * self.period_s - time.monotonic()),
+                max(0.0, until - time.monotonic()),
             )
+            self._lateness.add(time.monotonic() - until)
             if not came or self._reply is None:
                 return None
             self._again = False
