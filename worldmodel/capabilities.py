@@ -111,6 +111,14 @@ class Members(Protocol):
         """Mean and std of each member's step from rows of its own."""
 
 
+@runtime_checkable
+class Disagrees(Protocol):
+    """Dynamics of several models, whose predictions differ where they have not learned enough."""
+
+    def disagreement(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R"]:
+        """Variance between the models' next latents, averaged over the dimensions in which they differ."""
+
+
 # --- of heads -----------------------------------------------------------------------------------------------------
 
 

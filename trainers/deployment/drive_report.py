@@ -13,7 +13,8 @@ from trainers.reporting.charts import COLOURS, Series, line_chart, thin, to_svg
 
 FACTS = (
     *("return_mean", "return_ci95", "episodes", "decisions", "late", "missing", "fallbacks", "frames_missing"),
-    *("overruns", "p50_ms", "p99_ms", "p999_ms", "prediction_error", "hz", "bundle", "sha256"),
+    *("overruns", "p50_ms", "p99_ms", "p999_ms", "margin_min_ms", "prediction_error", "disagreement"),
+    *("hz", "bundle", "sha256"),
 )
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:40px auto;padding:0 20px;color:var(--ink)}"
@@ -39,6 +40,9 @@ def write_drive_report(path: Path, results: Mapping[str, Any], rows: Sequence[St
         ]),
         _section("Prediction error", "between predicted and inferred latents, one step ahead", [
             Series("", *thin(number, np.array([row.prediction_error for row in rows]), points=2000), colour="second")
+        ]),
+        _section("Disagreement", "between an ensemble's predictions of those latents", [
+            Series("", *thin(number, np.array([row.disagreement for row in rows]), points=2000), colour="second")
         ]),
         _section("Predicted return", "of the plans", [
             Series("", *thin(number, np.array([row.predicted_return for row in rows]), points=2000), colour="third")

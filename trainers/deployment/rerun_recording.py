@@ -12,7 +12,7 @@ from datamodules.envs.errors import MissingPackage
 from trainers.deployment.status import Status
 from worldmodel.errors import UserError
 
-NUMBERS = ("latency_ms", "filter_ms", "plan_age", "predicted_return", "prediction_error")
+NUMBERS = ("latency_ms", "margin_ms", "filter_ms", "plan_age", "predicted_return", "prediction_error", "disagreement")
 
 
 class FileInTheWay(UserError):

@@ -181,7 +181,7 @@ class Session:
                     key: getattr(status, key) for key in ("source", "observation", "late", "faults", "alarm", "message")
                 },
                 **{key: getattr(status, key) for key in ("number", "plan_age", "limited")},
-                **{key: getattr(status, key) for key in ("predicted_return", "prediction_error")},
+                **{key: getattr(status, key) for key in ("predicted_return", "prediction_error", "disagreement")},
             },
             "server_timing": {"infer_ms": infer_ms, "prev_total_ms": self._previous_ms},
         }

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainers.bundle.bundle import Acting
+from worldmodel.capabilities import Disagrees
 
 Latent = NDArray[np.float32]
 
@@ -40,7 +41,7 @@ class StateEstimator:
         self._latent: Tensor | None = None
         idle = torch.zeros(1, self._agent.action_dim)
         self._commands: deque[Tensor] = deque([idle] * (self._delay + 1), maxlen=self._delay + 1)
-        self.prediction_error = float("nan")
+        self.prediction_error = self.disagreement = float("nan")
 
     @torch.no_grad()
     def see(self, rows: Mapping[str, NDArray[Any]]) -> None:
@@ -52,16 +53,18 @@ class StateEstimator:
         latent = belief.latent[:, 0]
         if not (latent.isfinite().all() and belief.carry.isfinite().all()):
             raise NotFinite("filter: the latent is not finite")
-        self.prediction_error = float("nan")
+        self.prediction_error = self.disagreement = float("nan")
         if self._latent is not None:
-            error = self._agent.dynamics.predict(self._latent, led) - latent
-            self.prediction_error = float(error.square().mean().sqrt())
+            dynamics = self._agent.dynamics
+            self.prediction_error = float((dynamics.predict(self._latent, led) - latent).square().mean().sqrt())
+            if isinstance(dynamics, Disagrees):
+                self.disagreement = float(dynamics.disagreement(self._latent, led).sqrt())
         self._latent, self._carry = latent, belief.carry
 
     @torch.no_grad()
     def miss(self) -> None:
         """Nothing usable came: predict the next row; raises NotFinite, also before the first frame."""
-        self.prediction_error = float("nan")
+        self.prediction_error = self.disagreement = float("nan")
         if self._latent is None:
             raise NotFinite("filter: nothing was seen yet")
         latent = self._agent.dynamics.predict(self._latent, self._commands[0])

@@ -45,16 +45,16 @@ class Telemetry:
         return [row for _, row in self._rows]
 
     def summary(self) -> dict[str, Any]:
-        """Counts, latencies in milliseconds, and the median one-step prediction error."""
+        """Counts, latencies and the smallest margin in milliseconds, medians of what the model says of itself."""
         ms = np.array([row.latency_ms for row in self.rows] or [np.nan])
-        errors = np.array([row.prediction_error for row in self.rows])
-        errors = errors[np.isfinite(errors)]
         return {
             **{key: self.counts[key] for key in ("decisions", "late", "missing", "limited", "alarms")},
             "fallbacks": sum(self.counts[source] for source in SOURCES[SOURCES.index(self.first) + 1 :]),
             "sources": {source: self.counts[source] for source in SOURCES},
             **{name: round(float(np.percentile(ms, q)), 3) for name, q in QUANTILES.items()},
-            "prediction_error": round(float(np.median(errors)), 5) if len(errors) else None,
+            "margin_min_ms": round(min((row.margin_ms for row in self.rows), default=float("nan")), 3),
+            "prediction_error": _median([row.prediction_error for row in self.rows]),
+            "disagreement": _median([row.disagreement for row in self.rows]),
         }
 
     def write_csv(self, path: Path | str) -> Path:
@@ -67,3 +67,9 @@ class Telemetry:
         path = Path(path)
         write_atomic(path, text.getvalue().encode())
         return path
+
+
+def _median(numbers: list[float]) -> float | None:
+    """Of the finite ones; None where there are none."""
+    finite = np.array(numbers)[np.isfinite(numbers)]
+    return round(float(np.median(finite)), 5) if len(finite) else None

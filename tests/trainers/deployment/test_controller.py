@@ -168,6 +168,10 @@ def test_telemetry_counts_and_writes(folders, tmp_path):
     assert summary["decisions"] == 4 and summary["missing"] == 1 and summary["fallbacks"] == 1
     assert summary["sources"] == {"plan": 3, "shifted_plan": 0, "policy": 1, "safe": 0, "stopped": 0}
     assert summary["p50_ms"] <= summary["p99_ms"] <= summary["p999_ms"]
+    assert summary["disagreement"] is None  # one model alone
+    for row in controller.telemetry.rows:
+        assert row.margin_ms == pytest.approx(1e3 * controller.budget_s - row.latency_ms)
+    assert summary["margin_min_ms"] == round(min(row.margin_ms for row in controller.telemetry.rows), 3)
     lines = controller.telemetry.write_csv(tmp_path / "t.csv").read_text().splitlines()
     assert len(lines) == 5 and lines[0].startswith("episode,number,source,observation,late")
 

@@ -15,7 +15,13 @@ from trainers.deployment.status import Status
 
 def status(number: int, **changes) -> Status:
     facts = {"source": "plan", "observation": "ok", "late": False, "latency_ms": 7.25, "filter_ms": 1.0, "plan_age": 0}
-    numbers = {"faults": 0, "limited": False, "predicted_return": 3.5, "prediction_error": float("nan")}
+    numbers = {
+        "faults": 0,
+        "limited": False,
+        "predicted_return": 3.5,
+        "prediction_error": float("nan"),
+        "margin_ms": 27.75,
+    }
     return Status(number=number, **(facts | numbers | changes))
 
 

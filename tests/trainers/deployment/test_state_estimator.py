@@ -82,3 +82,25 @@ def test_a_latent_that_is_not_finite_is_not_kept(agent):
     with torch.no_grad():
         weight.copy_(kept)
     np.testing.assert_array_equal(estimator.ahead(), before)
+
+
+def test_an_ensemble_says_how_far_its_members_differ(tmp_path, agent):
+    several = read_bundle(tiny_bundle(tmp_path / "b", "dynamics=ensemble")).build()
+    estimator = StateEstimator(several, delay=0)
+    estimator.see(rows(0))
+    assert np.isnan(estimator.disagreement)
+    before = torch.from_numpy(estimator.ahead().copy())[None]
+    estimator.commanded(action(0))
+    estimator.see(rows(1))
+    with torch.no_grad():
+        members, _ = several.dynamics.of_all(before, torch.from_numpy(action(0))[None])
+    differing = members[:, 0, -several.dynamics.noisy_dims :].numpy()
+    assert len(differing) > 1
+    expected = np.sqrt(((differing - differing.mean(0)) ** 2).mean())
+    assert estimator.disagreement == pytest.approx(expected, rel=1e-4) and expected > 0
+    estimator.miss()
+    assert np.isnan(estimator.disagreement)
+    alone = StateEstimator(agent, delay=0)
+    for t in range(2):
+        alone.see(rows(t))
+    assert np.isnan(alone.disagreement) and alone.prediction_error > 0
