@@ -9,6 +9,7 @@ import queue
 import signal
 import sys
 import threading
+from contextlib import suppress
 from multiprocessing.connection import Connection
 
 import torch
@@ -59,4 +60,5 @@ def _newest(requests: "queue.SimpleQueue[bytes]") -> bytes:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    with suppress(BrokenPipeError, ConnectionResetError):  # nobody is there to answer
+        main(*sys.argv[1:])

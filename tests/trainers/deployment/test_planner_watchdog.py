@@ -1,5 +1,8 @@
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -99,3 +102,13 @@ def test_a_plan_that_was_never_looked_at_is_none(setting):
     latent = np.zeros(agent.dynamics.latent_dim, np.float32)
     assert planner.ask(Request(latent, warm, 0), until=time.monotonic() - 1) is None
     assert planner.ask(Request(latent, warm, 0), until=time.monotonic() + 10) is not None
+
+
+def test_a_planner_whose_parent_is_gone_before_it_is_tuned_ends_quietly(setting):
+    folder, bundle, *_ = setting
+    ours, theirs = socket.socketpair()
+    ours.close()
+    command = [sys.executable, "-m", PlannerProcess.program, str(folder), "0.1", bundle.sha256, str(theirs.fileno())]
+    done = subprocess.run(command, pass_fds=[theirs.fileno()], capture_output=True, text=True, timeout=60, check=False)
+    theirs.close()
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
