@@ -146,6 +146,16 @@ class Replay(WindowSource):
         """Rows on disk that could not be read, of those that the folder should hold."""
         return sum(stream.log.lost_rows for stream in self._streams if stream.log)
 
+    @synchronized
+    def rewarded_rows(self) -> int:
+        """Rows in memory, of those that an action led to, whose reward is not the most frequent one.
+
+        Where rewards are dense these are nearly all, where they are sparse they are what was found.
+        """
+        rewards = np.concatenate([stream.rewards() for stream in self._streams])
+        counts = np.unique(rewards, return_counts=True)[1]
+        return int(counts.sum() - counts.max(initial=0))
+
     def is_open(self, stream: int) -> bool:
         """Whether an episode of `stream` is under way."""
         return self._streams[stream].is_open

@@ -307,6 +307,26 @@ class Decision(NamedTuple):
     predicted_return: Float[Tensor, "B"]  # what the planner expects; NaN where an earlier plan goes on
 
 
+@dataclass(frozen=True, slots=True)
+class ActionNoise:
+    """What disturbs actions in [-1, 1] while data is collected.
+
+    Args:
+        noise: what is added to them.
+        alone: environments in which the noise is all of the action; None for none.
+    """
+
+    noise: Float[Tensor, "B A"]
+    alone: Bool[Tensor, "B"] | None = None
+
+    def disturb(self, action: Float[Tensor, "B A"]) -> Float[Tensor, "B A"]:
+        """The disturbed actions, clipped."""
+        disturbed = action + self.noise
+        if self.alone is not None:
+            disturbed = torch.where(self.alone[:, None], self.noise, disturbed)
+        return disturbed.clamp(-1, 1)
+
+
 @runtime_checkable
 class Acts(Protocol):
     """What evaluation, collection and deployment drive: one that acts on what environments show, planning or not."""
@@ -320,7 +340,7 @@ class Acts(Protocol):
         is_first: Bool[Tensor, "B"],
         carry: Carry,
         *,
-        exploration: Float[Tensor, "B A"] | None = None,
+        exploration: ActionNoise | None = None,
         generator: Noise = None,
     ) -> Decision:
         """Actions for every environment, planned or not.
@@ -329,7 +349,7 @@ class Acts(Protocol):
             observation: by name, images uint8 [B c h w] and vectors float32 [B d].
             is_first: rows that open an episode; what their carry holds is forgotten.
             carry: of the decision before, or `initial_carry`'s.
-            exploration: what is added to the actions in [-1, 1], which are then clipped; None for nothing.
+            exploration: what disturbs the actions; None for nothing.
             generator: where random numbers come from, one source or one for each row.
 
         Returns:

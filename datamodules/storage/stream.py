@@ -63,6 +63,11 @@ class Stream:
         """Runs of rows that can be sampled, [n, 2] (start, stop)."""
         return self._spans.live(self.tail)
 
+    def rewards(self) -> NDArray[np.float32]:
+        """Of the rows that can be sampled, those that open an episode left out: no action led to them."""
+        slots = np.concatenate([np.empty(0, np.int64), *(np.arange(*run) for run in self.live())]) % self.ring
+        return self._table["reward"][slots][~self._table["is_first"][slots]]
+
     def append(self, step: Step, action: NDArray[Any]) -> None:
         """Store one arrival row; raises ReplayRowInvalid, or OSError when its block cannot be written."""
         check_row(self.spec, step, action)

@@ -130,6 +130,31 @@ def test_same_seed_same_draws_and_state_restores_them(tmp_path):
     assert not torch.equal(other.sample(9, 3).reward, second.sample(9, 3).reward)
 
 
+def test_rewarded_rows_are_those_with_another_reward_than_most():
+    replay = Replay(spec=SPEC, capacity=40, streams=2)
+    assert replay.rewarded_rows() == 0
+
+    def play(stream, *rewards):
+        """An episode, whose opening row has a reward that no action led to."""
+        for t, reward in enumerate((9.0, *rewards)):
+            last, pixels = t == len(rewards), np.zeros((3, 4, 4), np.uint8)
+            step = Step({"pixels": pixels}, reward, t == 0, last, False, 2 * (t > 0))
+            replay.append(stream, step, np.zeros(2, np.float32))
+
+    play(0, 0, 0, 0, 0)
+    assert replay.rewarded_rows() == 0
+    play(1, 0, 0, 1, 0, 2, 0)
+    assert replay.rewarded_rows() == 2
+    play(0, *[-1.0] * 12)  # the usual one now, so that zeros are what is rare
+    assert replay.rewarded_rows() == 4 + 6
+    play(1, *range(100, 115))
+    play(1, *range(200, 219))  # what left the ring does not count
+    assert replay.rewarded_rows() == 4 + 19
+    dense = Replay(spec=SPEC, capacity=100)
+    Counter(dense).play(51)
+    assert dense.rewarded_rows() == 49  # each is as frequent as the others
+
+
 def test_refuses_what_does_not_fit_in_memory():
     needed = row_bytes(SPEC) * 1000
     assert needed == 1000 * (48 + 8 + 4 + 3 + 4)

@@ -9,17 +9,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.observation import Observation
-from trainers.acting.exploration import Exploration
+from trainers.acting.exploration import EpisodeNoise, Exploration
 from trainers.process.clock import Clock
-from worldmodel.interfaces import Acts, Carry
+from worldmodel.interfaces import ActionNoise, Acts, Carry
 from worldmodel.transfer import send
 
 
 class AgentPolicy:
     """Carries an agent's belief and plan from frame to frame of parallel episodes, one for each generator.
 
-    exploration: noise that is added to actions; None for none. predicted: the planner's predicted return, one array [n]
-    per call. A row's actions depend on its own observations and generator alone, not on which rows are ready with it.
+    exploration: noise that disturbs actions; None for none. found: see `Exploration.draw`. predicted: the planner's
+    predicted return, one array [n] per call. A row's actions depend on its own observations and generator alone, not on
+    which rows are ready with it.
     """
 
     def __init__(
@@ -29,12 +30,14 @@ class AgentPolicy:
         generators: Sequence[torch.Generator],
         clock: Clock,
         exploration: Exploration | None = None,
+        found: int = 0,
     ) -> None:
         self._agent, self._clock = agent, clock
-        self._exploration = exploration if exploration is not None and exploration.std else None
+        self._exploration = exploration if exploration is not None and exploration.disturbs else None
+        self._found = found
         self._generators, self._bystander = list(generators), torch.Generator()
         self._carry: Carry = agent.initial_carry(len(generators))
-        self._noise: list[Tensor | None] = [None] * len(self._generators)  # of each row's episode
+        self._noise: list[EpisodeNoise | None] = [None] * len(self._generators)  # of each row's episode
         self._decisions = np.zeros(len(self._generators), int)  # in it
         self.predicted: list[NDArray[np.float32]] = []
 
@@ -63,20 +66,23 @@ class AgentPolicy:
             self.predicted.append(answer[:, -1])
             return np.ascontiguousarray(answer[:, :-1])
 
-    def _explore(self, opens: NDArray[np.bool_], ready: NDArray[np.bool_]) -> Tensor | None:
-        """The noise of this decision [n, A], of a new episode's where one opens; rows that are not ready wait."""
+    def _explore(self, opens: NDArray[np.bool_], ready: NDArray[np.bool_]) -> ActionNoise | None:
+        """The noise of this decision, of a new episode's where one opens; rows that are not ready wait."""
         if self._exploration is None:
             return None
         action = self._carry.action
-        noise = torch.zeros(action.shape)
+        noise, alone = torch.zeros(action.shape), torch.zeros(len(action), dtype=torch.bool)
         for row in np.flatnonzero(ready):
             episode = self._noise[row]
             if opens[row] or episode is None:
-                episode = self._noise[row] = self._exploration.draw(action.shape[-1], self._generators[row])
-                self._decisions[row] = 0
-            noise[row] = episode[self._decisions[row] % len(episode)]
+                episode = self._exploration.draw(action.shape[-1], self._generators[row], found=self._found)
+                self._noise[row], self._decisions[row] = episode, 0
+            now = self._decisions[row] % len(episode.noise)
+            noise[row] = episode.noise[now]
+            if episode.alone is not None:
+                alone[row] = episode.alone[now]
         self._decisions += ready
-        return send(noise, action.device)
+        return ActionNoise(send(noise, action.device), send(alone, action.device) if alone.any() else None)
 
 
 def choose(rows: Tensor, chosen: Carry, other: Carry) -> Carry:

@@ -173,7 +173,8 @@ class Collector:
         """The agent, whose noise in an episode depends on the episode's number alone."""
         seeds = [self._draw_seed(1, i, number) for i, number in enumerate(self._next_episode)]
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        return AgentPolicy(agent, generators=generators, clock=clock, exploration=self._exploration)
+        found = self._replay.rewarded_rows() if self._exploration.random else 0
+        return AgentPolicy(agent, generators=generators, clock=clock, exploration=self._exploration, found=found)
 
     def _play_to_the_end(self, play: Callable[[], list[Episode]]) -> list[Episode]:
         """What is played to its end on all ranks; raises Interrupted on all of them where one broke it off."""

@@ -17,7 +17,18 @@ from worldmodel.capabilities import FitsAtOnce, FitsPosterior, ReportsBelief, Re
 from worldmodel.errors import BadValue
 from worldmodel.heads import Head
 from worldmodel.heads.continuation import ContinuationHead
-from worldmodel.interfaces import Batch, Belief, Carry, Decision, Dynamics, Loss, Noise, Observation, Planner
+from worldmodel.interfaces import (
+    ActionNoise,
+    Batch,
+    Belief,
+    Carry,
+    Decision,
+    Dynamics,
+    Loss,
+    Noise,
+    Observation,
+    Planner,
+)
 from worldmodel.limits import require_one_of
 from worldmodel.objectives import Model, Objective, Seen
 from worldmodel.observations import ObservationDecoder, ObservationEncoder, ObservationNorm
@@ -222,13 +233,13 @@ class LatentMPC(Model):
         is_first: Bool[Tensor, "B"],
         carry: Carry,
         *,
-        exploration: Float[Tensor, "B A"] | None = None,
+        exploration: ActionNoise | None = None,
         generator: Noise = None,
     ) -> Decision:
         """Algorithm 26, lines 5 and 6: filter the observation, plan from its latent, decide.
 
         observation: by name, images uint8 [B c h w] and vectors float32 [B d].
-        Rows with is_first start blank. exploration is added to the action, which is then clipped.
+        Rows with is_first start blank.
         """
         belief, warm = self.perceive(observation, is_first, carry)
         latent = belief.latent[:, 0]
@@ -240,7 +251,7 @@ class LatentMPC(Model):
             action, plan, value = self._continue(latent, warm, fresh, generator)
             executed = torch.where(fresh, 1, carry.executed + 1)
         if exploration is not None:
-            action = (action + exploration).clamp(-1, 1)
+            action = exploration.disturb(action)
         return Decision(action, Carry(belief.carry, action, shifted(plan), executed), value)
 
     def perceive(

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from worldmodel.distillation.planner_gaussian import PlannerTarget, planner_kl
 from worldmodel.distributions import Moments
 from worldmodel.dynamics.stack import carried, stack
-from worldmodel.interfaces import Carry, Decision, Dynamics, Loss, Noise, Observation
+from worldmodel.interfaces import ActionNoise, Carry, Decision, Dynamics, Loss, Noise, Observation
 from worldmodel.limits import require_number, require_whole
 from worldmodel.nets import mlp
 from worldmodel.observations import ObservationEncoder, ObservationNorm
@@ -201,7 +201,7 @@ class Student(nn.Module):
         is_first: Bool[Tensor, "B"],
         carry: Carry,
         *,
-        exploration: Float[Tensor, "B A"] | None = None,
+        exploration: ActionNoise | None = None,
         generator: Noise = None,
     ) -> Decision:
         """The policy's mean, as `interfaces.Acts.act` has it, 0 where it is not finite; no return is predicted."""
@@ -214,7 +214,7 @@ class Student(nn.Module):
         belief = torch.cat([filtered, stacked], -1)
         action = mean[:, 0].nan_to_num(0.0)
         if exploration is not None:
-            action = (action + exploration).clamp(-1, 1)
+            action = exploration.disturb(action)
         unknown = action.new_full((len(action),), torch.nan)
         return Decision(action, Carry(belief, action, carry.plan, carry.executed), unknown)
 

@@ -17,6 +17,7 @@ from trainers.acting.windows import window_batch
 from trainers.process.clock import Clock
 from trainers.process.distributed import gather_over_ranks, sum_over_ranks
 from trainers.process.interrupt import Interrupted
+from worldmodel.interfaces import ActionNoise
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +26,10 @@ def pool():
         yield pool
 
 
-def collector(pool, *, rank=0, std=0.3, **options):
+def collector(pool, *, rank=0, std=0.3, random=0.0, **options):
     replay = Replay(spec=pool.spec, capacity=400, streams=2)
-    return Collector(
-        pool, replay, envs=2, seed=3, rank=rank, clock=Clock(), exploration=Exploration(std=std, decisions=5), **options
-    ), replay
+    exploration = Exploration(std=std, random=random, decisions=5)
+    return Collector(pool, replay, envs=2, seed=3, rank=rank, clock=Clock(), exploration=exploration, **options), replay
 
 
 def rows(replay):
@@ -163,13 +163,46 @@ def test_an_episode_starts_empty():
     assert Episode(0, 1).rewards == [] and Episode(0, 1).rewards is not Episode(0, 1).rewards
 
 
+def test_noise_acts_alone_until_rewards_are_found(pool, monkeypatch):
+    def round_of(seed):
+        torch.manual_seed(seed)
+        agent = small_agent()
+        collect, replay = collector(pool, std=0.0, random=1.0)
+        collect.collect(agent)
+        alone = rows(replay)
+        collect.collect(agent)
+        return alone, rows(replay)[6:]
+
+    ones = round_of(0), round_of(1)
+    assert torch.equal(ones[0][0], ones[1][0]) and ones[0][0].std() > 0.5  # whoever the agent is
+    assert not torch.equal(ones[0][1], ones[1][1])  # ten rewards, each another one, are more than five decisions
+    monkeypatch.setattr(Replay, "rewarded_rows", lambda _: 0)
+    ones = round_of(0), round_of(1)
+    assert torch.equal(ones[0][1], ones[1][1])
+
+
+def test_the_carry_holds_what_was_executed():
+    agent, frames = small_agent(), torch.zeros(3, 3, 16, 16, dtype=torch.uint8)
+    noise = torch.tensor([[0.9, -0.2], [0.1, 0.3], [7.0, -7.0]])
+    choose = lambda exploration: agent.act(  # noqa: E731
+        {"pixels": frames}, torch.ones(3, dtype=torch.bool), agent.initial_carry(3), exploration=exploration,
+        generator=[torch.Generator().manual_seed(i) for i in range(3)],
+    )  # fmt: skip
+    alone = torch.tensor([True, False, True])
+    plain, disturbed = choose(None).action, choose(ActionNoise(noise, alone))
+    expected = torch.stack([noise[0], (plain[1] + noise[1]).clamp(-1, 1), torch.tensor([1.0, -1.0])])
+    torch.testing.assert_close(disturbed.action, expected)
+    assert torch.equal(disturbed.carry.action, disturbed.action)
+    torch.testing.assert_close(choose(ActionNoise(noise)).action, (plain + noise).clamp(-1, 1))
+
+
 def test_an_action_does_not_depend_on_who_is_ready_with_it():
     agent, frames = small_agent(), np.random.default_rng(0).integers(0, 256, (3, 12, 3, 16, 16), np.uint8)
 
     def acted(schedule):
         """Actions of each environment, [3, 4 to 12, A], when those that `schedule` names act at each call."""
         generators = [torch.Generator().manual_seed(i) for i in range(3)]
-        exploration = Exploration(std=0.3, pink=0.6, silent=0.3, decisions=5)
+        exploration = Exploration(std=0.3, pink=0.6, silent=0.3, random=0.5, decisions=5)
         policy = AgentPolicy(agent, generators=generators, clock=Clock(), exploration=exploration)
         time, found = [0, 0, 0], ([], [], [])
         for ready in schedule:

@@ -10,7 +10,7 @@ from worldmodel.agents.student import Student, TaskInput, reading
 from worldmodel.distillation.planner_gaussian import PlannerTarget
 from worldmodel.encoders.patch import PatchEncoder
 from worldmodel.encoders.vector import VectorEncoder
-from worldmodel.interfaces import Acts
+from worldmodel.interfaces import ActionNoise, Acts
 from worldmodel.observations import ObservationEncoder, ObservationNorm, PixelNorm, VectorNorm
 
 B, T, STACK, FEATURES = 3, 7, 3, 8
@@ -133,7 +133,7 @@ def test_whatever_is_seen_actions_are_finite_and_within_bounds() -> None:
     for worst in (0.0, torch.nan, torch.inf, -torch.inf, 3e38, -1e30):
         state = torch.randn(64, 5)
         state[::2, 1:3] = worst
-        for exploration in (None, 5 * torch.randn(64, model.action_dim)):
+        for exploration in (None, ActionNoise(5 * torch.randn(64, model.action_dim))):
             decision = model.act({"pixels": frames, "state": state}, is_first, carry, exploration=exploration)
             carry = decision.carry
             assert (decision.action.abs() <= 1).all(), worst
