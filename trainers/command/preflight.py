@@ -31,6 +31,7 @@ COUNTS = {
     "checkpoint.keep": 1,
     "agent.unroll": 0,
     "agent.replan": 1,
+    "agent.random_shift": 0,
 }
 ABOVE_ZERO = (
     "data.step_timeout_s",

@@ -32,6 +32,7 @@ _ADDED: dict[tuple[str, str], tuple[object, tuple[str, ...] | None]] = {
     ("agent", "explore_pink"): (0.0, ("latent_mpc",)),
     ("agent", "explore_silent"): (0.0, ("latent_mpc",)),
     ("agent", "explore_random"): (0.0, ("latent_mpc",)),
+    ("agent", "random_shift"): (0, ("latent_mpc",)),
 }
 
 

@@ -29,10 +29,11 @@ from worldmodel.interfaces import (
     Observation,
     Planner,
 )
-from worldmodel.limits import require_one_of
+from worldmodel.limits import require_one_of, require_whole
 from worldmodel.objectives import Model, Objective, Seen
 from worldmodel.observations import ObservationDecoder, ObservationEncoder, ObservationNorm
 from worldmodel.policies import LatentRows, PolicyLearner
+from worldmodel.random_shift import shift_windows
 from worldmodel.simulators.latent import LatentSimulator, frozen
 from worldmodel.unrolling import open_loop_losses
 
@@ -64,9 +65,10 @@ class LatentMPC(Model):
         replan: actions of a plan that are executed before the next one; the planner's horizon is open loop.
         plan_precision: "float32", or "bfloat16" for the products of what planners roll out.
         weights: of loss terms by name, before the parts' own.
+        random_shift: pixels by which windows' frames are moved at random while learning.
 
     Raises:
-        BadValue: for another `act_with` or `plan_precision`, or a `replan` beyond the horizon.
+        BadValue: for another `act_with` or `plan_precision`, a `replan` beyond the horizon or a `random_shift` below 0.
     """
 
     def __init__(
@@ -88,18 +90,21 @@ class LatentMPC(Model):
         plan_precision: str = "float32",
         weights: Mapping[str, float] = MappingProxyType({}),
         continuation: ContinuationHead | None = None,
+        random_shift: int = 0,
     ) -> None:
         super().__init__()
         if act_with not in ("planner", "actor") or (act_with == "actor" and policy is None):
             raise BadValue(f"agent.act_with: expected 'planner', or 'actor' with a policy, got {act_with!r}")
         if not 1 <= replan <= planner.horizon:
             raise BadValue(f"agent.replan: expected 1 to planner.horizon={planner.horizon}, got {replan}")
+        require_whole(random_shift=random_shift, least=0)
         assert objective.decodes == (decoder is not None), objective
         self.norm, self.encoder, self.decoder, self.reward = norm, encoder, decoder, reward
         self.dynamics: Dynamics = dynamics  # type: ignore[assignment]
         self.continuation, self.policy, self.planner = continuation, policy, planner
         self.action_dim, self.discount, self.replan = action_dim, discount, replan
         self.objective, self.unroll, self.act_with = objective, unroll, act_with
+        self.random_shift = random_shift
         parts = [part.loss_weights for part in (dynamics, objective) if isinstance(part, WeightedLosses)]
         self.weights = dict(ChainMap(dict(weights), *map(dict, parts), LOSS_WEIGHTS))
         self.plan_precision = _precision(plan_precision)
@@ -138,6 +143,8 @@ class LatentMPC(Model):
 
     def losses(self, batch: Batch) -> Loss:
         """Algorithm 26, line 3, and what the policy learns: one sum whose parts train disjoint weights."""
+        if self.random_shift and self.training:
+            batch = shift_windows(batch, pixels=self.random_shift)
         seen = self._see(batch)
         model = self._model_loss(seen)
         if self.policy is None:

@@ -23,7 +23,7 @@ def test_a_configuration_gets_what_it_left_open():
     assert converted["data"] == {"name": "online", "envs": 2, "pool": "local", "across_episodes": False}
     assert converted["seed"] == 3
     assert converted["objective"] == {"name": "reconstruction", "decode_fraction": 0.5}
-    noise = {"explore_pink": 0.0, "explore_silent": 0.0, "explore_random": 0.0}
+    noise = {"explore_pink": 0.0, "explore_silent": 0.0, "explore_random": 0.0, "random_shift": 0}
     assert converted["agent"] == {"name": "latent_mpc", "heads": {"name": "scalar", "hidden": 7}, **noise}
     assert OLD_CONFIG["agent"]["decode_fraction"] == 0.5
 
