@@ -13,7 +13,7 @@ class CutNetwork:
     """
 
     def __init__(self, to: int) -> None:
-        self._to, self._open, self._writers = to, True, set[asyncio.StreamWriter]()
+        self._to, self._writers = to, set[asyncio.StreamWriter]()
         self._loop = asyncio.new_event_loop()
         ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(ready,), daemon=True)

@@ -48,9 +48,8 @@ class Scene:
 
     def __init__(self, bundle: Path, hz: float) -> None:
         self.bundle, self._hz = bundle, hz
-        self._server, port = self._serve(0)
-        self._port = port
-        self.network = CutNetwork(port)
+        self._server, self._port = self._serve(0)
+        self.network = CutNetwork(self._port)
         self.camera = OtherCamera(hz)
 
     def __enter__(self) -> "Scene":

@@ -1,12 +1,9 @@
 """The attack on the controller, in a process of its own: here types are checked at every call, and lies have none."""
 
-import json
-import subprocess
-import sys
-
 import pytest
 
 from tests.rigs import controller
+from tests.rigs.results import results
 
 WRONG = ("exceptions", "shape", "nonfinite", "out_of_bounds", "too_fast")
 NO_GATE = """
@@ -16,12 +13,6 @@ from trainers.deployment.action_gate import ActionGate
 ActionGate.admit = lambda self, chosen: (chosen, chosen, False)
 print(json.dumps(controller.attack(3000, seed=1)))
 """
-
-
-def results(*command: str) -> dict:
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=250)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_nothing_that_lies_around_a_controller_gets_through() -> None:

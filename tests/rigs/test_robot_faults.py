@@ -1,10 +1,8 @@
 """The robot's side among faults of everything else, in a process of its own."""
 
-import json
-import subprocess
-import sys
-
 import pytest
+
+from tests.rigs.results import results
 
 WRONG = ("over_two_periods", "nonfinite", "exceptions", "not_recovered")
 PATIENT = """
@@ -14,12 +12,6 @@ from trainers.deployment import remote_controller
 remote_controller.SHARE = 5
 print(json.dumps(robot_faults.measure(faults=4, seed=0, hz=10.0)))
 """
-
-
-def results(*command: str) -> dict:
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.slow

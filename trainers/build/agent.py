@@ -48,7 +48,7 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
         act_with=options["act_with"],
         replan=options.get("replan", 1),
         plan_precision=options.get("plan_precision", "float32"),  # runs of the past have none
-        random_shift=options.get("random_shift", 0),
+        random_shift=options["random_shift"],
         weights={name: weight for name, weight in options["weights"].items() if weight is not None},
         continuation=_build_continuation(options, spec, dynamics.latent_dim),  # last: others draw the same numbers
     )

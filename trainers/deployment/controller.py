@@ -91,7 +91,7 @@ class Controller:
         self._surprise = Surprise(self.control.limits.prediction_error)
         self._policy = None if self.bundle.what == "planner" else agent.actor
         self._policy_s = self._warm_up()
-        self._lateness = Lateness(budget_s=self.budget_s, allowed_s=max(0.0, self.period_s - self.budget_s) / 2)
+        self._lateness = Lateness.within(self.period_s, budget_s=self.budget_s)
         self._planner = self._start_planner(planner)
         self._goal: Latent | None = None
         self._seed, self.stopped, self._faults = seed, False, 0

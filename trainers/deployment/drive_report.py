@@ -1,6 +1,6 @@
 """The decisions of a drive on one page: what chose the actions, how long each took, how good the model's guess was."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,10 @@ def write_drive_report(path: Path, results: Mapping[str, Any], rows: Sequence[St
     """Write a self-contained page; returns its path."""
     number = np.arange(len(rows), dtype=float)
     latency = np.array([row.latency_ms for row in rows])
+
+    def of_all(values: Iterable[float], colour: str) -> list[Series]:
+        return [Series("", *thin(number, np.array([*values], dtype=float), points=2000), colour=colour)]
+
     charts = [
         _section("Latency", "of every decision, in milliseconds; the period is grey", [
             Series("period", np.zeros(1), np.array([1e3 / results["hz"]]), "reference", style="--"),
@@ -35,18 +39,13 @@ def write_drive_report(path: Path, results: Mapping[str, Any], rows: Sequence[St
         _section("Latencies, sorted", "the share of decisions that took at most so many milliseconds", [
             Series("", *thin(np.sort(latency), np.linspace(0, 1, len(latency))))
         ], x_label="ms"),
-        _section("Source", "of every action: " + ", ".join(f"{i} {name}" for i, name in enumerate(SOURCES)), [
-            Series("", *thin(number, np.array([float(SOURCES.index(row.source)) for row in rows]), points=2000))
-        ]),
-        _section("Prediction error", "between predicted and inferred latents, one step ahead", [
-            Series("", *thin(number, np.array([row.prediction_error for row in rows]), points=2000), colour="second")
-        ]),
-        _section("Disagreement", "between an ensemble's predictions of those latents", [
-            Series("", *thin(number, np.array([row.disagreement for row in rows]), points=2000), colour="second")
-        ]),
-        _section("Predicted return", "of the plans", [
-            Series("", *thin(number, np.array([row.predicted_return for row in rows]), points=2000), colour="third")
-        ]),
+        _section("Source", "of every action: " + ", ".join(f"{i} {name}" for i, name in enumerate(SOURCES)),
+                 of_all((SOURCES.index(row.source) for row in rows), "run")),
+        _section("Prediction error", "between predicted and inferred latents, one step ahead",
+                 of_all((row.prediction_error for row in rows), "second")),
+        _section("Disagreement", "between an ensemble's predictions of those latents",
+                 of_all((row.disagreement for row in rows), "second")),
+        _section("Predicted return", "of the plans", of_all((row.predicted_return for row in rows), "third")),
     ]  # fmt: skip
     sources = {f"by {name}": count for name, count in results["sources"].items()}
     facts = {key: results[key] for key in FACTS if key in results} | sources

@@ -1,6 +1,7 @@
 """How late answers come after they were due: a busy machine wakes who waits for them by milliseconds too late."""
 
 from collections import deque
+from typing import Self
 
 WINDOW = 200  # decisions; 10 s at 20 Hz until a load that is gone is forgotten
 MOST = 0.5  # of a budget that is kept back: some planning goes on whatever the load
@@ -17,6 +18,11 @@ class Lateness:
     def __init__(self, *, budget_s: float, allowed_s: float) -> None:
         self._most_s, self._allowed_s = MOST * budget_s, allowed_s
         self._excess_s: deque[float] = deque([0.0], maxlen=WINDOW)
+
+    @classmethod
+    def within(cls, period_s: float, *, budget_s: float) -> Self:
+        """Where half of what a period has beyond the budget is allowed: the rest is for the action's way."""
+        return cls(budget_s=budget_s, allowed_s=max(0.0, period_s - budget_s) / 2)
 
     @property
     def reserve_s(self) -> float:

@@ -27,23 +27,31 @@ def main(folder: str, budget_s: str, sha256: str, fd: str) -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     pipe = Connection(int(fd))
+    requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(pipe, requests), daemon=True).start()  # before what takes seconds
+    with suppress(BrokenPipeError, ConnectionResetError):  # the parent is gone, and `_read` about to notice
+        _answer(pipe, requests, folder=folder, budget_s=float(budget_s), sha256=sha256)
+
+
+def _answer(
+    pipe: Connection, requests: "queue.SimpleQueue[bytes]", *, folder: str, budget_s: float, sha256: str
+) -> None:
+    """What `main` does once somebody reads."""
     bundle = read_bundle(folder)
     if bundle.sha256 != sha256:
         pipe.send_bytes(json.dumps({"error": "the bundle has changed"}).encode())
         return
     agent = bundle.build_planning()
-    planner = DeadlinePlanner(agent, budget_s=float(budget_s))
+    planner = DeadlinePlanner(agent, budget_s=budget_s)
     sizes = Sizes(agent.dynamics.latent_dim, agent.planner.horizon, agent.action_dim)
     pipe.send_bytes(json.dumps(planner.tune()).encode())
-    requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(pipe, requests), daemon=True).start()
     while True:
         number, until, request = unpack_request(_newest(requests), sizes)
         pipe.send_bytes(pack_answer(number, planner.ask(request, until=until)))
 
 
 def _read(pipe: Connection, requests: "queue.SimpleQueue[bytes]") -> None:
-    """Read in a thread: it notices that the parent is gone while a plan hangs."""
+    """Read in a thread: it notices that the parent is gone while the planner is tuned or a plan hangs."""
     try:
         while True:
             requests.put(pipe.recv_bytes(maxlength=1_000_000))
@@ -60,5 +68,4 @@ def _newest(requests: "queue.SimpleQueue[bytes]") -> bytes:
 
 
 if __name__ == "__main__":
-    with suppress(BrokenPipeError, ConnectionResetError):  # nobody is there to answer
-        main(*sys.argv[1:])
+    main(*sys.argv[1:])

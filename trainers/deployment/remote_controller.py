@@ -42,7 +42,8 @@ class RemoteController:
         self._address, self.control = address, control
         self._headers = {"Authorization": f"Api-Key {api_key}"} if api_key else None
         self.period_s, self._gate, self.telemetry = 1 / hz, ActionGate(control), Telemetry()
-        self._lateness = Lateness(budget_s=SHARE / hz, allowed_s=(1 - SHARE) / 2 / hz)
+        self.budget_s = SHARE * self.period_s
+        self._lateness = Lateness.within(self.period_s, budget_s=self.budget_s)
         self._change = threading.Condition()
         self._request: tuple[int, bytes] | None = None
         self._reply: tuple[int, NDArray[Any], dict[str, Any]] | None = None
@@ -107,7 +108,7 @@ class RemoteController:
             observation="none" if observation is None else str(said.get("observation", "ok")),
             late=latency_s > self.period_s,
             latency_ms=1e3 * latency_s,
-            margin_ms=1e3 * (SHARE * self.period_s - latency_s),
+            margin_ms=1e3 * (self.budget_s - latency_s),
             filter_ms=NAN,
             plan_age=age,
             faults=self._faults,
@@ -134,7 +135,7 @@ class RemoteController:
         if self._again:
             message["reset"] = True
         packed = pack(message)
-        until = start + SHARE * self.period_s - self._lateness.reserve_s
+        until = start + self.budget_s - self._lateness.reserve_s
         with self._change:
             self._asked += 1
             self._request = (self._asked, packed)

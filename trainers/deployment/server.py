@@ -27,6 +27,10 @@ from trainers.deployment.planning import Planning
 
 RAW_CAMERA = 8  # a camera's frame may have so many times the bytes of the agent's own frame and a megabyte more
 PREFIX = "observation/"
+TOLD = (  # of a decision's status; times are in server_timing
+    *("source", "observation", "late", "faults", "alarm", "message", "number", "plan_age", "limited"),
+    *("predicted_return", "prediction_error", "disagreement"),
+)
 OWN = ("reset", "release", "prompt", "session_id", "stamp", "sequence")
 
 
@@ -176,13 +180,7 @@ class Session:
         infer_ms = 1e3 * (time.perf_counter() - start)
         reply = {
             "actions": actions,
-            "status": {
-                **{
-                    key: getattr(status, key) for key in ("source", "observation", "late", "faults", "alarm", "message")
-                },
-                **{key: getattr(status, key) for key in ("number", "plan_age", "limited")},
-                **{key: getattr(status, key) for key in ("predicted_return", "prediction_error", "disagreement")},
-            },
+            "status": {key: getattr(status, key) for key in TOLD},
             "server_timing": {"infer_ms": infer_ms, "prev_total_ms": self._previous_ms},
         }
         packed = pack(reply)
