@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from worldmodel._fused_imagination import fused_imagine
 from worldmodel.capabilities import SamplesSteps
 from worldmodel.interfaces import Readout
 from worldmodel.simulators.latent import LatentSimulator
@@ -19,6 +20,11 @@ _PERCENTILES = torch.tensor([0.05, 0.95])
 Act = Callable[[Tensor], tuple[Tensor, Tensor]]
 # what the next decision starts from, given how many were made and the state that arrived
 PassOn = Callable[[int, Tensor], Tensor]
+
+
+def unchanged(_: int, state: Tensor) -> Tensor:
+    """The next decision starts from what arrived, and its gradients lead back there."""
+    return state
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +48,14 @@ def imagine(
     start: Float[Tensor, "R D"],
     *,
     horizon: int,
-    passed_on: PassOn = lambda _, state: state,
+    passed_on: PassOn = unchanged,
 ) -> Imagined:
     """Roll out samples of the prior for `horizon` decisions of `act`."""
     dynamics = simulator.dynamics
+    fused = fused_imagine(dynamics, act, start, horizon=horizon) if passed_on is unchanged else None
+    if fused is not None:
+        rollouts, log_probs = fused
+        return Imagined(rollouts, simulator.reward(rollouts[1:]), log_probs)
     assert isinstance(dynamics, SamplesSteps), dynamics
     state, states, kept = start, [start], []
     for k in range(horizon):

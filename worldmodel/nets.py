@@ -20,6 +20,12 @@ def mlp(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(*blocks, nn.Linear(hidden if layers else inputs, outputs))
 
 
+def as_product(x: Float[Tensor, "*R"]) -> Float[Tensor, "*R"]:
+    """`x` in the precision that products have under autocast, as it is elsewhere."""
+    device = x.device.type
+    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
+
+
 def zero_last(net: nn.Sequential) -> nn.Sequential:
     """Zero the output layer, so that a head starts at 0 instead of at a random guess that a planner would chase."""
     last = net[-1]

@@ -6,6 +6,7 @@ from typing import cast
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from worldmodel.interfaces import Observation
 
@@ -158,6 +159,6 @@ class ObservationDecoder(_ByName):
         terms: dict[str, Tensor] = {}
         for name, mean in self(latent).items():
             kind = "vector" if name in self.vectors else "image"
-            error = (mean.float() - target[name]).square().mean()
+            error = F.mse_loss(mean.float(), target[name])
             terms[kind] = terms[kind] + error if kind in terms else error
         return terms

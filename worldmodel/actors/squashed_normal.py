@@ -34,9 +34,23 @@ class SquashedNormalActor(nn.Module):
 
     def moments(self, latent: Float[Tensor, "*R D"]) -> Moments:
         """Mean and std of the normal before squashing, each [*R, A]."""
-        mean, raw = self.net(latent).float().chunk(2, -1)
+        return self.read(self.net(latent).float())
+
+    def read(self, outputs: Float[Tensor, "*R O"]) -> Moments:
+        """The moments that the perceptron's outputs stand for."""
+        mean, raw = outputs.chunk(2, -1)
         std = self.min_std + (self.max_std - self.min_std) * torch.sigmoid(raw + 1)
         return self.mean_bound * torch.tanh(mean / self.mean_bound), std
+
+    def action_slopes(
+        self, outputs: Float[Tensor, "*R O"], noise: Float[Tensor, "*R A"], action: Float[Tensor, "*R A"]
+    ) -> Float[Tensor, "*R 2 A"]:
+        """The derivatives of a = tanh(mean + std · noise) by the two halves of the outputs."""
+        mean, raw = outputs.chunk(2, -1)
+        share = torch.sigmoid(raw + 1)
+        by_mean = 1 - torch.tanh(mean / self.mean_bound).square()
+        by_raw = noise * ((self.max_std - self.min_std) * share * (1 - share))
+        return torch.stack([by_mean, by_raw], -2) * (1 - action.square()).unsqueeze(-2)
 
     def forward(self, latent: Float[Tensor, "*R D"]) -> tuple[Float[Tensor, "*R A"], Float[Tensor, "*R"]]:
         """A reparameterised action and its log density."""

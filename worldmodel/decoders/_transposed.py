@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from worldmodel.nets import as_product
+
 THIN = 8  # outputs up to which the sub-pixel form costs half or less; at 16, a full vector register, it is even
 _PAIR = {2: torch.int32, 4: torch.int64, 8: torch.complex128}  # one number as wide as two of that many bytes
 
@@ -22,11 +24,7 @@ def conv_transpose(image: Float[Tensor, "R i h w"], layer: nn.ConvTranspose2d) -
         return layer(image)
     assert (layer.stride, layer.dilation, layer.groups, layer.output_padding) == ((2, 2), (1, 1), 1, (0, 0)), layer
     assert layer.bias is not None, layer
-    weight, bias, device = layer.weight, layer.bias, image.device.type
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        image, weight, bias = image.to(dtype), weight.to(dtype), bias.to(dtype)
-    return _ConvTranspose.apply(image, weight, bias, layer.padding[0])
+    return _ConvTranspose.apply(*map(as_product, (image, layer.weight, layer.bias)), layer.padding[0])
 
 
 def run_layers(image: Float[Tensor, "R i h w"], layers: Iterable[nn.Module]) -> Float[Tensor, "R o h2 w2"]:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from worldmodel.decoders._transposed import run_layers
 from worldmodel.encoders.patch import PATCH
 from worldmodel.limits import require_multiples, require_sizes
+from worldmodel.patches import from_patches
 
 
 class PatchDecoder(nn.Module):
@@ -32,7 +33,7 @@ class PatchDecoder(nn.Module):
     ) -> None:
         require_sizes(channels=channels)
         super().__init__()
-        self.colours, height, width = pixels
+        colours, height, width = pixels
         grow = PATCH * 2 ** (len(channels) - 1)
         require_multiples(grow, pixels=pixels)
         self.start = (channels[0], height // grow, width // grow)
@@ -41,14 +42,14 @@ class PatchDecoder(nn.Module):
         for inputs, outputs in itertools.pairwise(channels):
             layers += [nn.SiLU(), nn.ConvTranspose2d(inputs, outputs, kernel_size=4, stride=2, padding=1)]
         self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
-        self.paint = nn.Linear(channels[-1], self.colours * PATCH * PATCH)
+        self.paint = nn.Linear(channels[-1], colours * PATCH**2)
 
     def forward(self, latent: Float[Tensor, "R D"]) -> Float[Tensor, "R c h w"]:
         """The mean of p(o | s), as normalised frames."""
         c, h, w = self.start
         image = rearrange(self.project(latent), "R (h w c) -> R c h w", c=c, h=h, w=w)  # channels_last in memory
         patches = self.paint(F.silu(rearrange(run_layers(image, self.layers), "R c h w -> R h w c")))
-        return rearrange(patches, "R h w (c p q) -> R c (h p) (w q)", c=self.colours, p=PATCH, q=PATCH)
+        return from_patches(patches, size=PATCH)
 
 
 make = PatchDecoder

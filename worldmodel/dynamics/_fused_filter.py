@@ -5,7 +5,6 @@ run without a graph; backward walks them once in reverse, and leaves the weights
 end. Row by row it is h' = GRU(silu(norm(z, a)), h), then z' = m + σ·noise with (m, σ) read off h' and the embedding.
 """
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -14,11 +13,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from worldmodel.dynamics._backward import EPS, Norm, gate_derivatives, last_first, norm, product, silu_backward
 from worldmodel.dynamics.recurrent import RecurrentState
 from worldmodel.nets import NormGRUCell
-
-_norm_backward = torch.ops.aten.native_layer_norm_backward.default
-_EPS = 1e-5  # of nn.LayerNorm
 
 
 class ScanWeights(NamedTuple):
@@ -158,34 +155,6 @@ class _Rows(NamedTuple):
     moments: Tensor
 
 
-class _Norm(NamedTuple):
-    """A LayerNorm over all rows at once."""
-
-    sums: Tensor
-    output: Tensor
-    mean: Tensor
-    rstd: Tensor
-    gain: Tensor
-    shift: Tensor
-
-    def rows(self) -> Iterator[tuple[Tensor, ...]]:
-        """Last row first: what `back` reads of a row, before its gradient."""
-        return zip(*map(_last_first, (self.sums, self.mean, self.rstd)), strict=True)
-
-    def back(self, gradient: Tensor, row: tuple[Tensor, ...]) -> Tensor:
-        """The gradient of a row's sums from that of its outputs."""
-        sums, mean, rstd = row
-        return self._back(gradient, sums, mean, rstd, [True, False, False])[0]
-
-    def back_weights(self, gradients: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradients of gain and shift from those of all outputs."""
-        _, gain, shift = self._back(gradients, self.sums, self.mean, self.rstd, [False, True, True])
-        return gain, shift
-
-    def _back(self, gradient: Tensor, sums: Tensor, mean: Tensor, rstd: Tensor, mask: list[bool]) -> Any:
-        return _norm_backward(gradient, sums, self.gain.shape, mean, rstd, self.gain, self.shift, mask)
-
-
 def _filter_rows(streams: _Streams, carry: Tensor, min_std: float, w: ScanWeights) -> list[tuple[Tensor, ...]]:
     """Every row's `_Trace`, as plain tuples."""
     of_z, of_xh, of_h, of_hidden = w.input.t(), w.gates.t(), w.state.t(), w.moments.t()
@@ -198,14 +167,14 @@ def _filter_rows(streams: _Streams, carry: Tensor, min_std: float, w: ScanWeight
         for embed_part, action_part, keep, noise in zip(*(x.unbind(0) for x in streams), strict=True):
             h, z = (latent * keep).split_with_sizes([D, S], -1)
             input_sum = torch.addmm(action_part, z, of_z)
-            x = F.silu(torch.native_layer_norm(input_sum, (X,), w.input_gain, w.input_shift, _EPS)[0])
+            x = F.silu(torch.native_layer_norm(input_sum, (X,), w.input_gain, w.input_shift, EPS)[0])
             xh = torch.cat([x, h], -1)
             gates_sum = torch.mm(xh, of_xh)
-            gates = torch.native_layer_norm(gates_sum, (3 * D,), w.gates_gain, late, _EPS)[0]
+            gates = torch.native_layer_norm(gates_sum, (3 * D,), w.gates_gain, late, EPS)[0]
             reset, candidate, update = gates.chunk(3, -1)
             h = NormGRUCell.mix(reset, candidate, update, h)
             state_sum = torch.addmm(embed_part, h, of_h)
-            hidden = F.silu(torch.native_layer_norm(state_sum, (Q,), w.state_gain, w.state_shift, _EPS)[0])
+            hidden = F.silu(torch.native_layer_norm(state_sum, (Q,), w.state_gain, w.state_shift, EPS)[0])
             mean, raw = torch.addmm(w.moments_bias, hidden, of_hidden).chunk(2, -1)
             std = F.softplus(raw) + min_std
             latent = torch.cat([h, torch.addcmul(mean, std, noise)], -1)
@@ -213,68 +182,43 @@ def _filter_rows(streams: _Streams, carry: Tensor, min_std: float, w: ScanWeight
     return rows
 
 
-def _norms(trace: _Trace, w: ScanWeights) -> tuple[_Norm, _Norm, _Norm]:
+def _norms(trace: _Trace, w: ScanWeights) -> tuple[Norm, Norm, Norm]:
     return (
-        _norm(trace.input, w.input_gain, w.input_shift),
-        _norm(trace.gates, w.gates_gain, w.gates_shift),
-        _norm(trace.state, w.state_gain, w.state_shift),
+        norm(trace.input, w.input_gain, w.input_shift),
+        norm(trace.gates, w.gates_gain, w.gates_shift),
+        norm(trace.state, w.state_gain, w.state_shift),
     )
 
 
-def _norm(sums: Tensor, gain: Tensor, shift: Tensor) -> _Norm:
-    return _Norm(sums, *torch.native_layer_norm(sums, gain.shape, gain, shift, _EPS), gain, shift)
-
-
 def _backward(
-    gradients: Filtered, keep: Tensor, noise: Tensor, trace: _Trace, norms: tuple[_Norm, _Norm, _Norm], w: ScanWeights
+    gradients: Filtered, keep: Tensor, noise: Tensor, trace: _Trace, norms: tuple[Norm, Norm, Norm], w: ScanWeights
 ) -> tuple[_Rows, Tensor]:
     """Gradients of every row, and of the carry."""
     of_input, of_gates, of_state = norms
     (X, S), D = w.input.shape, w.state.shape[1]
     derivatives = (
         *_moment_derivatives(gradients, noise, trace),
-        _silu_derivative(of_state.output),
-        *_gate_derivatives(of_gates.output, trace.xh[..., X:]),
-        _silu_derivative(of_input.output),
+        of_state.output,
+        *gate_derivatives(of_gates.output, trace.xh[..., X:]),
+        of_input.output,
     )
-    columns = map(_last_first, (gradients.latent, keep, *derivatives))
+    columns = map(last_first, (gradients.latent, keep, *derivatives))
     d_carry, rows = torch.zeros_like(trace.latent[0]), []
     for column, *row in zip(zip(*columns, strict=True), of_input.rows(), of_gates.rows(), of_state.rows(), strict=True):
-        d_latent, kept, direct, by_z, state_slope, by_h, stay, input_slope = column
+        d_latent, kept, direct, by_z, state_normed, by_h, stay, input_normed = column
         d_h, d_z = (d_latent + d_carry).split_with_sizes([D, S], -1)
         d_moments = torch.addcmul(direct, d_z.unsqueeze(1), by_z).flatten(1)
-        d_state_normed = torch.mm(d_moments, w.moments) * state_slope
+        d_state_normed = silu_backward(torch.mm(d_moments, w.moments), state_normed)
         d_state = of_state.back(d_state_normed, row[2])
         d_h = torch.addmm(d_h, d_state, w.state)
         d_gates_normed = (d_h.unsqueeze(1) * by_h).flatten(1)
         d_gates = of_gates.back(d_gates_normed, row[1])
         d_x, d_before = torch.mm(d_gates, w.gates).split_with_sizes([X, D], -1)
-        d_input_normed = d_x * input_slope
+        d_input_normed = silu_backward(d_x, input_normed)
         d_input = of_input.back(d_input_normed, row[0])
         d_carry = torch.cat([torch.addcmul(d_before, d_h, stay), torch.mm(d_input, w.input)], -1) * kept
         rows.append((d_input, d_input_normed, d_gates, d_gates_normed, d_state, d_state_normed, d_moments))
     return _Rows(*(torch.stack(column[::-1]) for column in zip(*rows, strict=True))), d_carry
-
-
-def _last_first(column: Tensor) -> Iterator[Tensor]:
-    return reversed(column.unbind(0))
-
-
-def _silu_derivative(x: Tensor) -> Tensor:
-    share = torch.sigmoid(x)
-    return torch.addcmul(share, x, share * (1 - share))
-
-
-def _gate_derivatives(normed: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """Of h' by the three gates [T B 3 D], and by h [T B D]."""
-    reset, candidate, update = normed.chunk(3, -1)
-    reset, update = torch.sigmoid(reset), torch.sigmoid(update - 1)
-    proposed = torch.tanh(reset * candidate)
-    stay = 1 - update
-    by_product = update * (1 - proposed.square())
-    by_candidate = by_product * reset
-    by_reset = by_candidate * candidate * (1 - reset)
-    return torch.stack([by_reset, by_candidate, (proposed - h) * update * stay], -2), stay
 
 
 def _moment_derivatives(gradients: Filtered, noise: Tensor, trace: _Trace) -> tuple[Tensor, Tensor]:
@@ -284,21 +228,17 @@ def _moment_derivatives(gradients: Filtered, noise: Tensor, trace: _Trace) -> tu
     return own, torch.stack([torch.ones_like(by_raw), noise * by_raw], -2)
 
 
-def _weight_gradients(rows: _Rows, trace: _Trace, norms: tuple[_Norm, _Norm, _Norm]) -> ScanWeights:
+def _weight_gradients(rows: _Rows, trace: _Trace, norms: tuple[Norm, Norm, Norm]) -> ScanWeights:
     """One product over all rows per weight."""
     of_input, of_gates, of_state = norms
     D = trace.gates.shape[-1] // 3
     return ScanWeights(
-        _product(rows.input, trace.z),
+        product(rows.input, trace.z),
         *of_input.back_weights(rows.input_normed),
-        _product(rows.gates, trace.xh),
+        product(rows.gates, trace.xh),
         *of_gates.back_weights(rows.gates_normed),
-        _product(rows.state, trace.latent[..., :D]),
+        product(rows.state, trace.latent[..., :D]),
         *of_state.back_weights(rows.state_normed),
-        _product(rows.moments, trace.hidden),
+        product(rows.moments, trace.hidden),
         rows.moments.sum((0, 1)),
     )
-
-
-def _product(gradient: Tensor, read: Tensor) -> Tensor:
-    return gradient.flatten(0, 1).t() @ read.flatten(0, 1)

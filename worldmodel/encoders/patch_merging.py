@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from worldmodel.encoders.patch import PATCH
 from worldmodel.limits import require_multiples, require_sizes
+from worldmodel.nets import as_product
+from worldmodel.patches import to_patches
 
 
 class PatchMergingEncoder(nn.Module):
@@ -40,11 +42,11 @@ class PatchMergingEncoder(nn.Module):
 
     def forward(self, frames: Float[Tensor, "B T c h w"]) -> Float[Tensor, "B T E"]:
         """Embed normalised frames."""
-        patches = rearrange(frames, "B T c (h p) (w q) -> B T h w (c p q)", p=PATCH, q=PATCH)
-        places = F.silu(self.stem(patches))
+        B = frames.shape[0]
+        places = F.silu(self.stem(to_patches(as_product(frames.flatten(0, 1)), size=PATCH)))
         for layer in self.layers:
-            places = F.silu(layer(rearrange(places, "B T (h p) (w q) c -> B T h w (p q c)", p=2, q=2)))
-        return rearrange(places, "B T h w c -> B T (h w c)")
+            places = F.silu(layer(rearrange(places, "R (h p) (w q) c -> R h w (p q c)", p=2, q=2)))
+        return rearrange(places, "(B T) h w c -> B T (h w c)", B=B)
 
 
 make = PatchMergingEncoder
