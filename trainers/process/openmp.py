@@ -2,15 +2,15 @@
 
 import os
 
-SPINS = "1000"  # turns of an empty loop before it sleeps; libgomp takes 300,000 by itself
+SPINS = "30000"  # turns of an empty loop before it sleeps; libgomp takes 300,000 by itself
 
 
 def bound_spinning() -> None:
-    """Let threads that wait for one another sleep soon; what OMP_WAIT_POLICY or GOMP_SPINCOUNT says is kept.
+    """Let threads that wait for one another sleep at last; what OMP_WAIT_POLICY or GOMP_SPINCOUNT says is kept.
 
-    Call before torch is loaded, whose libgomp reads the environment then. Where another program holds one of two
-    cores, every one of an update's thousands of parallel sections otherwise waits until its second thread is given
-    that core: docs/log.md, "Two threads and a busy core".
+    Call before torch is loaded, whose libgomp reads the environment then. Sooner, every one of an update's thousands of
+    parallel sections waits for a thread to wake up; later, a program beside this one gets no turn on the core that it
+    shares: docs/log.md, "Two threads and a busy core".
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)

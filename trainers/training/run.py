@@ -39,6 +39,7 @@ from trainers.run_folder.records import write_json
 from trainers.run_folder.statistics import mean_ci95
 from trainers.training.loop import TrainingLoop
 from trainers.training.progress import RunProgress
+from trainers.training.threads import ThreadsByLoad, usable_cores
 from trainers.training.time_left import planned
 from trainers.training.training_run import TrainingRun
 
@@ -64,7 +65,7 @@ def train(config: Config, paths: RunPaths) -> dict[str, Any]:
     pl.seed_everything(config["seed"], verbose=False)
     progress = RunProgress(title=run_title(config))
     trainer = _trainer(config, paths, progress)
-    torch.set_num_threads(_threads(trainer))
+    _set_threads(trainer, progress, fixed=bool(config["trainer"]["deterministic"]))
     torch.set_flush_denormal(True)  # numbers too small to matter cost a hundred times more
     if not trainer.is_global_zero:
         progress.disable()
@@ -232,13 +233,15 @@ def _cluster() -> list[ClusterEnvironment]:
     return [LightningEnvironment()] if "SLURM_NTASKS" in os.environ else []
 
 
-def _threads(trainer: pl.Trainer) -> int:
+def _set_threads(trainer: pl.Trainer, progress: RunProgress, *, fixed: bool) -> None:
     """Cores of this rank: what the process may use, shared among the CPU ranks of this machine."""
     if "OMP_NUM_THREADS" in os.environ:
-        return torch.get_num_threads()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return
     on_cpu = trainer.strategy.root_device.type == "cpu"
-    return max(1, cores // trainer.num_devices) if on_cpu else cores
+    threads = max(1, usable_cores() // trainer.num_devices) if on_cpu else usable_cores()
+    torch.set_num_threads(threads)
+    if on_cpu and threads > 1 and trainer.world_size == 1 and not fixed:
+        trainer.callbacks.append(ThreadsByLoad(threads, say=progress.print))  # type: ignore[attr-defined]
 
 
 def _results(run: TrainingRun, loop: TrainingLoop, interrupt: Interrupt, *, seconds: float) -> dict[str, Any]:

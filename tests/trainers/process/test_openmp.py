@@ -17,7 +17,7 @@ sys.exit(run(main, usage=""))
 
 @pytest.mark.parametrize(
     ("said", "spins"),
-    [({}, '"1000"'), ({"GOMP_SPINCOUNT": "7"}, '"7"'), ({"OMP_WAIT_POLICY": "active"}, "null")],
+    [({}, '"30000"'), ({"GOMP_SPINCOUNT": "7"}, '"7"'), ({"OMP_WAIT_POLICY": "active"}, "null")],
 )
 def test_waiting_is_bounded_before_torch_is_loaded(said: dict[str, str], spins: str) -> None:
     environ = {name: text for name, text in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
