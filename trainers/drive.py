@@ -26,6 +26,7 @@ COMMAND = Command(
         "delay": Key("decisions by which the robot's actuator is late", "0"),
         "camera": Key("WIDTHxHEIGHT of the camera's frames, such as 640x480; the environment's own by default"),
         "server": Key("ws://host:port of `trainers.serve`, whose actions are taken instead"),
+        "api_key_file": Key("a file with the key that the server asks for; or set WORLDMODEL_API_KEY"),
         "rerun": Key("a new file, such as drive.rrd, of frames, actions and statuses for the Rerun viewer"),
         "out": Key("a folder for report and CSV; without an earlier one; BUNDLE_drive, BUNDLE_drive_2, ... by default"),
     },

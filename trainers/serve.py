@@ -1,7 +1,6 @@
 """A bundle as a policy server: `python -m trainers.serve bundle=bundle/ port=8000 hz=20`."""
 
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -45,6 +44,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     import torch
 
     from trainers.command.configuration import BadConfig, finite_number, whole_number
+    from trainers.deployment.api_key import read_api_key
     from trainers.deployment.server import PolicyServer
 
     torch.set_num_threads(1)
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
         hz=hz,
         host=own["host"],
         port=port,
-        api_key=_api_key(own["api_key_file"]),
+        api_key=read_api_key(own["api_key_file"]),
         clients=clients,
         max_bytes=limit,
         planner=own["planner"],
@@ -81,18 +81,6 @@ async def _serve(server: Any, facts: dict[str, Any]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     await server.run(lambda port: print_json({"status": "ready", "port": port, **facts}), stop)
-
-
-def _api_key(file: str | None) -> str | None:
-    if file is None:
-        return os.environ.get("WORLDMODEL_API_KEY") or None
-    try:
-        key = Path(file).expanduser().read_text().strip()
-    except OSError as error:
-        raise BadArguments(f"api_key_file: expected a file, got {file} ({error.strerror})") from error
-    if not key:
-        raise BadArguments(f"api_key_file: expected a key in {file}, got nothing")
-    return key
 
 
 command = partial(run, main, usage=COMMAND.help())

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.formats.observed import with_bounds
 from datamodules.formats.protocol import FormatError, Notes, reading
 from datamodules.observation import Observation, shapes_of
 from datamodules.trajectory import Trajectory
@@ -433,7 +434,8 @@ class Assembler:
         steps = max(1, rows - 1) * convention.action_repeat
         images, vectors = shapes_of(first.observation)
         dims, repeat, discrete = first.action.shape[1], convention.action_repeat, convention.discrete > 0
-        return EnvSpec(task, images, dims, repeat, steps, discrete=discrete, vectors=vectors)
+        spec = EnvSpec(task, images, dims, repeat, steps, discrete=discrete, vectors=vectors)
+        return with_bounds(spec, convention.low, convention.high)
 
 
 def _one_hot(name: str, chosen: NDArray[Any], count: int, first: int) -> NDArray[np.float32]:

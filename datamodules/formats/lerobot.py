@@ -33,7 +33,7 @@ from datamodules.formats.lerobot_info import (
     read_info,
 )
 from datamodules.formats.lerobot_writer import LeRobotWriter
-from datamodules.formats.observed import names_of, stored_spec, with_task
+from datamodules.formats.observed import names_of, stored_spec, with_bounds, with_task
 from datamodules.formats.parquet import Rows, Table, blobs, matrix
 from datamodules.formats.protocol import FormatError, Problem
 from datamodules.trajectory import Trajectory
@@ -112,7 +112,8 @@ class LeRobotReader(EpisodeReader):
             repeat, discrete = self._assembler.convention.action_repeat, self._assembler.convention.discrete
             dims, steps = discrete if discrete and dims == 1 else dims, max(1, longest) * repeat
             name = task or self._root.resolve().name
-            return EnvSpec(name, images, dims, repeat, steps, discrete=discrete > 0, vectors=vectors)
+            spec = EnvSpec(name, images, dims, repeat, steps, discrete=discrete > 0, vectors=vectors)
+            return with_bounds(spec, self._assembler.convention.low, self._assembler.convention.high)
         if stored.action_dim != dims:
             raise FormatError(f"{OWN} action_dim: expected {dims}, got {stored.action_dim}")
         return with_task(replace(stored, images=images, vectors=vectors), task)

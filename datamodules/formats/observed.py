@@ -88,3 +88,11 @@ def require_one_image(spec: EnvSpec, path: object, remedy: str) -> None:
 def with_task(spec: EnvSpec, task: str) -> EnvSpec:
     """A writer's spec under the name that was asked for, if one was."""
     return replace(spec, task=task or spec.task)
+
+
+def with_bounds(spec: EnvSpec, low: NDArray[np.float64] | None, high: NDArray[np.float64] | None) -> EnvSpec:
+    """A spec with the bounds [1] or [A] of stored actions, where they are known and of that many actions."""
+    if low is None or high is None or spec.discrete or not {len(low), len(high)} <= {1, spec.action_dim}:
+        return spec
+    bounds = [tuple(np.broadcast_to(bound, spec.action_dim).tolist()) for bound in (low, high)]
+    return replace(spec, action_low=bounds[0], action_high=bounds[1])

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from datamodules.formats.protocol import FormatError
+from datamodules.formats.uri import open_reader
 from trainers.bundle.bundle import GROUPS, WHAT, Acting, as_json, encode, is_student, rebuild
 from trainers.bundle.control_spec import ControlSpec, Limits
 from trainers.bundle.files import PARITY, PROGRAMS, require_free, write_files
@@ -168,9 +170,12 @@ def _recordings(root: Path | None, data: str | None) -> str | None:
     if data:
         return data_uri(data)
     try:
-        return None if root is None else data_uri(str(root))
-    except (BadConfig, KeyError):
-        return None
+        uri = None if root is None else data_uri(str(root))
+        if uri is not None:
+            open_reader(uri).close()
+    except (BadConfig, KeyError, FormatError, OSError):
+        return None  # what an offline run learned from may lie on another machine
+    return uri
 
 
 def _vector(key: str, text: str, size: int) -> tuple[float, ...]:

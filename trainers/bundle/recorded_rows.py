@@ -27,7 +27,7 @@ class Row:
 
 def newest_rows(uri: str | None, spec: EnvSpec, *, count: int) -> list[Row]:
     """The last `count` rows of recorded episodes, [] without any."""
-    return [] if uri is None else list(deque(_recorded(uri, spec), maxlen=count))
+    return [] if uri is None or count == 0 else list(deque(_recorded(uri, spec), maxlen=count))
 
 
 def recorded_rows(uri: str | None, spec: EnvSpec, *, count: int) -> tuple[list[Row], str]:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,10 +79,10 @@ class Controller:
         device: Mapping[str, Any] | None = None,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
-        self.control = self.bundle.control
+        self.control = self.bundle.control if hz is None else replace(self.bundle.control, hz=hz)
         if device is not None:
             self.control.require_device(device)
-        self.period_s = 1 / (hz or self.control.hz)
+        self.period_s = 1 / self.control.hz
         self.budget_s = SHARE * self.period_s if budget_s is None else budget_s
         self._agent = agent = self.bundle.build()
         self._estimator = StateEstimator(agent, delay=self.control.delay)
@@ -99,10 +99,11 @@ class Controller:
         self.reset()
 
     def reset(self) -> None:
-        """Begin an episode; a latched stop stays."""
+        """Begin an episode; a latched stop stays, and what it holds."""
         self._estimator.reset()
         self._observations.reset()
-        self._actions.reset()
+        if not self.stopped:
+            self._actions.reset()
         self._surprise.reset()
         self._plan: NDArray[np.float32] = self._agent.initial_carry(1).plan[0].numpy()
         self._plan_number = -1
@@ -139,6 +140,8 @@ class Controller:
         start = time.monotonic()
         decision = _Decision(self._number, start, start + self.budget_s)
         try:
+            if self.stopped:
+                self._estimator.look_away()
             offers = iter(()) if self.stopped else self._offers(decision, observation, stamp, sequence)
             action, status = self._first_admitted(offers, decision)
         except Exception as error:  # noqa: BLE001 - whatever it is, the robot needs an action
@@ -156,13 +159,15 @@ class Controller:
     def chunk(self) -> NDArray[Any]:
         """The actions [H, ...] that the last plan would take from the last step on, in the robot's units.
 
-        Where there is no plan, the last action again and again.
+        Where it is of no plan, such as the safe action of a robot that stopped, that action again and again.
         """
-        rest = self._plan[max(0, self._number - 1 - self._plan_number) :]
+        planned = self._last_source in ("plan", "shifted_plan")
+        rest = self._plan[self._number - 1 - self._plan_number :] if planned else self._plan[:0]
         gate = ActionGate(self.control)
         first = self._last_action
+        gate.admit_native(first)  # the limit of change counts from it on
         rows = [first]
-        for row in rest[1:] if len(rest) and self._plan_number >= 0 else []:
+        for row in rest[1:]:
             admitted = gate.admit(row)
             rows.append(rows[-1] if admitted is None else admitted[0])
         return np.stack(rows + [rows[-1]] * (self.horizon - len(rows)))
@@ -175,7 +180,10 @@ class Controller:
 
         Raises:
             Refused: it is no observation of this agent.
+            BadConfig: the bundle has a policy alone, which was learned for its reward.
         """
+        if frames is not None and self.bundle.what == "policy":
+            raise BadConfig("goal: expected a bundle that plans, exported with what=planner or what=both, got a policy")
         self._goal = None
         if frames is not None:
             rows = ObservationGate(self.control, {}).check(frames, None, None)
@@ -255,7 +263,8 @@ class Controller:
     def _done(
         self, action: Action, decision: _Decision, source: str, *, age: int, limited: bool
     ) -> tuple[Action, Status]:
-        self._last_action = action
+        self._last_action, self._last_source = action, source
+        error = self._estimator.prediction_error
         latency_s = time.monotonic() - decision.start
         return action, Status(
             number=decision.number,
@@ -269,9 +278,9 @@ class Controller:
             faults=self._faults,
             limited=limited,
             predicted_return=decision.value,
-            prediction_error=self._estimator.prediction_error,
+            prediction_error=error,
             disagreement=self._estimator.disagreement,
-            alarm=self._surprise.alarms(self._estimator.prediction_error),
+            alarm=self._surprise.alarms(error),
             message=decision.message,
         )
 

@@ -18,6 +18,7 @@ from trainers.build.environments import open_pool
 from trainers.bundle.bundle import read_bundle
 from trainers.bundle.control_spec import ControlSpec, DeviceDiffers
 from trainers.command.configuration import BadConfig, finite_number, load_config, whole_number
+from trainers.deployment.api_key import read_api_key
 from trainers.deployment.controller import SHARE, Controller
 from trainers.deployment.drive_report import write_drive_report
 from trainers.deployment.rerun_recording import RerunRecording
@@ -64,7 +65,7 @@ def drive(*, bundle: str, env: str, overrides: Sequence[str], **own: str | None)
     budget_s = SHARE / hz if own["budget_ms"] is None else finite_number("budget_ms", own["budget_ms"], least=0.1) / 1e3
     with _recording(own["rerun"]) as recording, _said_of_env(), open_pool(config, 1) as pool:
         _require_fits(control, pool.spec)
-        make = _remote(own["server"], control, hz) if own["server"] else None
+        make = _remote(own["server"], control, hz, read_api_key(own["api_key_file"])) if own["server"] else None
         options: dict[str, Any] = {"hz": hz, "budget_s": budget_s, "planner": own["planner"], "seed": seed}
         driver: Any = make() if make else Controller(read, **options)
         driver.telemetry.first = "policy" if read.what == "policy" else "plan"
@@ -209,15 +210,19 @@ def _to_unit(control: ControlSpec) -> Callable[[NDArray[Any]], NDArray[np.float3
     return lambda action: np.clip((action - (low + high) / 2) / half, -1, 1).astype(np.float32)
 
 
-def _remote(server: str | None, control: ControlSpec, hz: float) -> Callable[[], Any]:
-    from websockets.exceptions import WebSocketException
+def _remote(server: str, control: ControlSpec, hz: float, api_key: str | None) -> Callable[[], Any]:
+    try:
+        from websockets.exceptions import WebSocketException
 
-    from trainers.deployment.remote_controller import RemoteController
+        from trainers.deployment.openpi_codec import BadMessage
+        from trainers.deployment.remote_controller import RemoteController
+    except ModuleNotFoundError as error:
+        raise BadConfig(f"server: expected {error.name} to be installed: pip install 'worldmodel[deploy]'") from error
 
     def connect() -> RemoteController:
         try:
-            return RemoteController(str(server), control, hz=hz)
-        except (OSError, WebSocketException) as error:
+            return RemoteController(server, control, hz=hz, api_key=api_key)
+        except (OSError, TimeoutError, WebSocketException, BadMessage) as error:
             raise BadConfig(f"server: expected ws://host:port of trainers.serve, got {server} ({error})") from error
 
     return connect

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from datamodules.storage.durable import write_atomic
 from trainers.deployment.status import SOURCES, Status
@@ -16,6 +17,7 @@ FACTS = (
     *("overruns", "p50_ms", "p99_ms", "p999_ms", "margin_min_ms", "prediction_error", "disagreement"),
     *("hz", "bundle", "sha256"),
 )
+POINTS = 2000  # of a chart
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:40px auto;padding:0 20px;color:var(--ink)}"
     "h1{font-size:28px}h2{font-size:17px;margin:32px 0 4px}p{color:var(--soft);margin:0 0 8px}"
@@ -29,17 +31,19 @@ def write_drive_report(path: Path, results: Mapping[str, Any], rows: Sequence[St
     latency = np.array([row.latency_ms for row in rows])
 
     def of_all(values: Iterable[float], colour: str) -> list[Series]:
-        return [Series("", *thin(number, np.array([*values], dtype=float), points=2000), colour=colour)]
+        return [Series("", *largest(number, np.array([*values], dtype=float)), colour=colour)]
 
+    group = -(-len(rows) // POINTS)
+    every = "of every decision" if group <= 1 else f"the largest of every {group} decisions"
     charts = [
-        _section("Latency", "of every decision, in milliseconds; the period is grey", [
+        _section("Latency", f"{every}, in milliseconds; the period is grey", [
             Series("period", np.zeros(1), np.array([1e3 / results["hz"]]), "reference", style="--"),
-            Series("decision", *thin(number, latency, points=2000), style="."),
+            Series("decision", *largest(number, latency), style="."),
         ]),
         _section("Latencies, sorted", "the share of decisions that took at most so many milliseconds", [
             Series("", *thin(np.sort(latency), np.linspace(0, 1, len(latency))))
         ], x_label="ms"),
-        _section("Source", "of every action: " + ", ".join(f"{i} {name}" for i, name in enumerate(SOURCES)),
+        _section("Source", f"{every}: " + ", ".join(f"{i} {name}" for i, name in enumerate(SOURCES)),
                  of_all((SOURCES.index(row.source) for row in rows), "run")),
         _section("Prediction error", "between predicted and inferred latents, one step ahead",
                  of_all((row.prediction_error for row in rows), "second")),
@@ -58,6 +62,12 @@ def write_drive_report(path: Path, results: Mapping[str, Any], rows: Sequence[St
     )
     write_atomic(path, page.encode())
     return path
+
+
+def largest(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """x, y [N] as the largest y of at most POINTS neighbouring groups: one late decision shows."""
+    starts = np.arange(0, len(x), max(1, -(-len(x) // POINTS)))
+    return x[starts], np.fmax.reduceat(y, starts) if len(y) else y
 
 
 def _shown(value: Any) -> str:

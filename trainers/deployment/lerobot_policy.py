@@ -99,15 +99,20 @@ class LeRobotPolicy:
                 raise BadBatch(
                     f"batch: expected {STATE} for one vector, got {', '.join(batch)} for {list(env.vectors)}"
                 )
-            parts |= {name: np.asarray(batch[STATE], np.float32) for name in env.vectors}
+            parts |= {name: np.asarray(_numbers(batch[STATE]), np.float32) for name in env.vectors}
         if len({len(part) for part in parts.values()}) != 1:
             raise BadBatch(f"batch: expected as many rows of each, got {[len(part) for part in parts.values()]}")
         return [dict(zip(parts, row, strict=True)) for row in zip(*parts.values(), strict=True)]
 
 
+def _numbers(values: Any) -> NDArray[Any]:
+    """On whatever device they are."""
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
 def _frames(images: Any) -> NDArray[Any]:
     """[B h w c] uint8 of [B c h w], floats in [0, 1] rounded; what is not finite becomes 0."""
-    values = images.detach().cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
+    values = _numbers(images)
     if values.dtype.kind == "f":
         values = np.rint(np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0).clip(0, 1) * 255).astype(np.uint8)
     return np.moveaxis(values, 1, -1) if values.ndim == 4 else values

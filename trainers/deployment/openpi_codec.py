@@ -44,7 +44,7 @@ def unpack(frame: bytes, *, limit: int = LARGEST) -> dict[str, Any]:
         message = msgpack.unpackb(frame, object_hook=_dict_to_array, strict_map_key=False, **caps)
     except BadMessage:
         raise
-    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException, RecursionError) as error:
         raise BadMessage(f"message: expected msgpack, got {error or type(error).__name__}") from error
     if not isinstance(message, dict) or not all(isinstance(key, str) for key in message):
         raise BadMessage("message: expected names with values")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -74,6 +75,8 @@ class PlannerProcess:
         try:
             if self._pipe is None or self._hangs():
                 return None
+            if not _takes_more(self._pipe, until):
+                return None  # it reads nothing: `_hangs` ends that
             self._number += 1
             self._pipe.send_bytes(pack_request(self._number, until - RETURN_S, request))
             if self._asked_at is None:
@@ -154,3 +157,10 @@ class PlannerProcess:
             process.wait()
         if pipe is not None:
             pipe.close()
+
+
+def _takes_more(pipe: Connection, until: float) -> bool:
+    """Whether a request can be sent without waiting beyond `until`."""
+    waiting = select.poll()  # select.select takes no descriptors beyond 1,023
+    waiting.register(pipe.fileno(), select.POLLOUT)
+    return bool(waiting.poll(1e3 * max(0.0, until - time.monotonic())))

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
-from trainers.bundle.control_spec import ControlSpec, DeviceDiffers
+from trainers.bundle.control_spec import ControlSpec
 from trainers.deployment.action_gate import Action, ActionGate
 from trainers.deployment.lateness import Lateness
+from trainers.deployment.observation_gate import CLOCK_S
 from trainers.deployment.openpi_codec import BadMessage, pack, unpack
 from trainers.deployment.status import Status
 from trainers.deployment.telemetry import Telemetry
@@ -35,6 +35,7 @@ class RemoteController:
 
     Raises:
         DeviceDiffers: the server has another bundle's observations or actions.
+        BadMessage: what answers is another kind of server.
         OSError: there is no server at the start. Nothing later raises.
     """
 
@@ -48,21 +49,22 @@ class RemoteController:
         self._request: tuple[int, bytes] | None = None
         self._reply: tuple[int, NDArray[Any], dict[str, Any]] | None = None
         self._asked, self._closed, self._faults, self.stopped = 0, False, 0, False
-        self._again = True
+        self._again, self._released = True, False
         self._connection: ClientConnection | None = self._connect()
         self.reset()
         threading.Thread(target=self._talk, daemon=True).start()
 
     def reset(self) -> None:
-        """Begin an episode."""
+        """Begin an episode; a latched stop stays, and what it holds."""
         self._number, self._again = 0, True
         self._chunk: NDArray[Any] | None = None
         self._chunk_number = -1
-        self._gate.reset()
+        if not self.stopped:
+            self._gate.reset()
 
     def release(self) -> None:
-        """End a latched stop by hand."""
-        self.stopped, self._faults = False, 0
+        """End a latched stop by hand, the server's with the next request."""
+        self.stopped, self._faults, self._released = False, 0, True
 
     def close(self) -> None:
         """Hang up."""
@@ -84,7 +86,10 @@ class RemoteController:
         said: dict[str, Any] = {}
         message = ""
         try:
-            reply = None if observation is None or self.stopped else self._ask(observation, start)
+            if observation is not None:
+                message = self._too_old(stamp)
+            unseen = observation is None or bool(message) or self.stopped
+            reply = None if unseen else self._ask(observation, sequence, start)
             if reply is not None:
                 self._chunk, said = reply
                 self._chunk_number = self._number
@@ -105,7 +110,7 @@ class RemoteController:
         status = Status(
             number=self._number,
             source=source,
-            observation="none" if observation is None else str(said.get("observation", "ok")),
+            observation="none" if observation is None else "age" if message else str(said.get("observation", "ok")),
             late=latency_s > self.period_s,
             latency_ms=1e3 * latency_s,
             margin_ms=1e3 * (self.budget_s - latency_s),
@@ -130,10 +135,18 @@ class RemoteController:
             return None
         return self._gate.admit_native(self._chunk[age])
 
-    def _ask(self, observation: Any, start: float) -> tuple[NDArray[Any], dict[str, Any]] | None:
+    def _too_old(self, stamp: float | None) -> str:
+        """What is wrong with a frame's age; this side's clock is not the server's."""
+        if stamp is None:
+            return ""
+        age, limit = time.monotonic() - stamp, self.control.limits.max_age_s
+        return "" if -CLOCK_S <= age <= limit else f"age: expected 0 to {limit} s, got {age:.3f}"
+
+    def _ask(self, observation: Any, sequence: int | None, start: float) -> tuple[NDArray[Any], dict[str, Any]] | None:
         message = dict(observation) if isinstance(observation, dict) else {"image": observation}
-        if self._again:
-            message["reset"] = True
+        message |= {"reset": True} if self._again else {}
+        message |= {"release": True} if self._released else {}
+        message |= {} if sequence is None else {"sequence": sequence}
         packed = pack(message)
         until = start + self.budget_s - self._lateness.reserve_s
         with self._change:
@@ -147,7 +160,7 @@ class RemoteController:
             self._lateness.add(time.monotonic() - until)
             if not came or self._reply is None:
                 return None
-            self._again = False
+            self._again = self._released = False
             return self._reply[1], self._reply[2]
 
     def _talk(self) -> None:
@@ -171,7 +184,7 @@ class RemoteController:
                 with self._change:
                     self._reply = (request[0], actions, dict(message.get("status", {})))
                     self._change.notify_all()
-            except (OSError, EOFError, TimeoutError, WebSocketException, BadMessage, KeyError, DeviceDiffers):
+            except Exception:  # noqa: BLE001 - whatever a server says, the next reply may be a good one
                 if self._connection is not None:
                     threading.Thread(target=self._connection.close, daemon=True).start()
                 self._connection = None
@@ -181,15 +194,20 @@ class RemoteController:
         connection = connect(
             self._address, compression=None, max_size=10_000_000, open_timeout=5, additional_headers=self._headers
         )
-        said = unpack(_bytes(connection.recv(timeout=10)))
-        self.control.require_device({key: said[key] for key in ("observation", "action")})
+        try:
+            self.control.require_device(_metadata(connection.recv(timeout=10)))
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
 
-def _bytes(frame: Any) -> bytes:
-    if not isinstance(frame, bytes):
-        raise BadMessage("metadata: expected a binary frame")
-    return frame
+def _metadata(frame: Any) -> dict[str, Any]:
+    """What a server says of itself first, as a device."""
+    said = unpack(frame) if isinstance(frame, bytes) else {}
+    if not {"observation", "action"} <= said.keys():
+        raise BadMessage("metadata: expected a message with observation and action first, as trainers.serve sends it")
+    return {key: said[key] for key in ("observation", "action")}
 
 
 def _number(value: Any) -> float:

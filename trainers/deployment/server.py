@@ -166,10 +166,11 @@ class Session:
         start = time.perf_counter()
         message = unpack(frame)
         with self._lock:
-            if message.pop("reset", False):
-                self._controller.reset()
-            if message.pop("release", False):
+            reset, release = (_flag(message, name) for name in ("reset", "release"))
+            if release:
                 self._controller.release()
+            if reset:
+                self._controller.reset()
             sequence = message.get("sequence")
             if sequence is not None and type(sequence) is not int:
                 raise BadMessage("sequence: expected a whole number")
@@ -198,6 +199,13 @@ class Session:
                 name = self._only_image
             seen[name] = value
         return seen
+
+
+def _flag(message: dict[str, Any], name: str) -> bool:
+    said = message.pop(name, False)
+    if not isinstance(said, bool | np.bool_):
+        raise BadMessage(f"{name}: expected true or false, got {type(said).__name__}")
+    return bool(said)
 
 
 def _authorized(headers: Headers, api_key: str) -> bool:

@@ -41,6 +41,10 @@ class StateEstimator:
         self._latent: Tensor | None = None
         idle = torch.zeros(1, self._agent.action_dim)
         self._commands: deque[Tensor] = deque([idle] * (self._delay + 1), maxlen=self._delay + 1)
+        self.look_away()
+
+    def look_away(self) -> None:
+        """Nothing is compared with what was predicted."""
         self.prediction_error = self.disagreement = float("nan")
 
     @torch.no_grad()
@@ -53,7 +57,7 @@ class StateEstimator:
         latent = belief.latent[:, 0]
         if not (latent.isfinite().all() and belief.carry.isfinite().all()):
             raise NotFinite("filter: the latent is not finite")
-        self.prediction_error = self.disagreement = float("nan")
+        self.look_away()
         if self._latent is not None:
             dynamics = self._agent.dynamics
             self.prediction_error = float((dynamics.predict(self._latent, led) - latent).square().mean().sqrt())
@@ -64,7 +68,7 @@ class StateEstimator:
     @torch.no_grad()
     def miss(self) -> None:
         """Nothing usable came: predict the next row; raises NotFinite, also before the first frame."""
-        self.prediction_error = self.disagreement = float("nan")
+        self.look_away()
         if self._latent is None:
             raise NotFinite("filter: nothing was seen yet")
         latent = self._agent.dynamics.predict(self._latent, self._commands[0])

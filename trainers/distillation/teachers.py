@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,17 @@ def load_teachers(paths: Sequence[str], *, device: str) -> list[Teacher]:
             )
         spec = read_spec(root, key="checkpoint")
         name = run_title(config).replace("/", "_").replace(":", "_")
-        again = sum(teacher.name.split("-")[0] == name for teacher in teachers)
         agent = build_trained_agent(config, spec, checkpoint).to(device)
-        teachers.append(Teacher(f"{name}-{again + 1}" if again else name, root, checkpoint, config, spec, agent))
-    return teachers
+        teachers.append(Teacher(name, root, checkpoint, config, spec, agent))
+    names = distinct([teacher.name for teacher in teachers])
+    return [replace(teacher, name=name) for teacher, name in zip(teachers, names, strict=True)]
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names, from the second of its kind on with the first number that makes it another one than all others."""
+    told: list[str] = []
+    for name in names:
+        taken = {*told, *names}
+        numbered = (f"{name}-{k}" for k in count(2))
+        told.append(name if name not in told else next(one for one in numbered if one not in taken))
+    return told

@@ -107,6 +107,7 @@ def test_episodes_are_found_inside_shared_files(tmp_path, options, group):
     camera = "" if "in_film" in options else f"?camera={CAMERAS[0]}"
     reader = open_reader(f"lerobot:{root}{camera}")
     assert reader.spec.pixels == (3, 16, 16) and len(reader) == 3 and reader.spec.episode_steps == 6
+    assert (reader.spec.action_low, reader.spec.action_high) == ((0.0, -14.0), (14.0, 0.0))  # stats.json's
     for _ in range(2):
         begin = 0
         for length, got in zip((5, 3, 7), reader.trajectories(), strict=True):

@@ -76,6 +76,7 @@ def test_actions_arrive_within_bounds(tmp_path):
     first, second = reader.trajectories()
     assert reader.spec.task == "set" and reader.spec.pixels == (3, 8, 8) and reader.spec.episode_steps == 4
     assert first.pixels[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4] and len(second) == 3
+    assert reader.spec.action_low == tuple(BOX["low"]) and reader.spec.action_high == tuple(BOX["high"])
     assert first.action.tolist() == [[0, 0], [-0.5, -1], [-0.25, -0.75], [0, -0.5], [0.25, -0.25]]
     assert first.reward.tolist() == [0, 1, 2, 3, 4] and first.terminal and first.env_steps.tolist() == [0, 1, 1, 1, 1]
     reader.close()

@@ -123,6 +123,9 @@ def test_bounds_scale_actions_and_missing_ones_are_named(tmp_path):
         read(uri)
     (got,), _ = read(f"{uri}?low=-2,0&high=2,4")
     assert np.allclose(got.action[1:], np.linspace(-1, 1, 6)[1:, None])
+    for said, low, high in (("low=-2,0&high=2,4", (-2.0, 0.0), (2.0, 4.0)), ("low=-9&high=9", (-9.0,) * 2, (9.0,) * 2)):
+        spec = open_reader(f"{uri}?{said}").spec  # the units that a robot will be told in
+        assert (spec.action_low, spec.action_high) == (low, high)
     for options, named in (
         ("low=-2", "both or neither"),
         ("low=2&high=1", "low < high"),

@@ -1,8 +1,10 @@
 import json
+import shutil
 import zipfile
 
 import pytest
 import torch
+import yaml
 
 from trainers import export, load_agent
 from trainers.bundle.bundle import read_bundle
@@ -145,3 +147,16 @@ def test_what_acts_in_the_run_is_exported(finished, tmp_path, own, what):
             export.main([*arguments, "what=policy"])
         return
     assert export.main(arguments)["what"] == what == read_bundle(tmp_path / "b").what
+
+
+def test_a_run_whose_recordings_are_elsewhere_is_exported(finished, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    shutil.rmtree(run / "replay")
+    config["data"] = {"name": "offline", "uri": f"npz:{tmp_path}/gone"}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    results = export.main([f"checkpoint={run}", f"out={tmp_path / 'b'}", "format=none"])
+    assert results["false_alarm_rate"] is None and read_bundle(tmp_path / "b").what == "both"
+    with pytest.raises(BadConfig, match="data: no such file"):
+        export.main([f"checkpoint={run}", f"out={tmp_path / 'c'}", "format=none", f"data=npz:{tmp_path}/gone"])

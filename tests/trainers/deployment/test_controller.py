@@ -7,6 +7,7 @@ import pytest
 from tests.rigs.tiny_bundle import HIGH, LOW, SPEC, tiny_bundle
 from trainers.bundle.bundle import read_bundle
 from trainers.bundle.control_spec import DeviceDiffers
+from trainers.command.configuration import BadConfig
 from trainers.deployment.controller import Controller
 from trainers.deployment.planning import Planned, Request
 
@@ -180,3 +181,60 @@ def test_a_bundle_for_another_device_is_refused(folders):
     with pytest.raises(DeviceDiffers, match="hz: the bundle has"):
         Controller(folders["both"], planner="inline", device={"hz": 5.0})
     assert SPEC.action_dim == 2
+
+
+def stopped(folder, **options):
+    """A controller that held the last of three actions of a plan, and then saw nothing until it stopped."""
+    controller = Controller(folder, planner=Planner(lambda t, *_: plan(t)), **options)
+    for t in range(3):
+        controller.step(frame(t))
+    while not controller.stopped:
+        controller.step(None)
+    return controller, controller.step(None)[0]
+
+
+def test_a_stop_holds_what_it_held_through_a_new_episode(tmp_path):
+    folder = tiny_bundle(tmp_path / "b", max_change=(0.01, 0.01), limits={"plan_age": 0, "missing": 0, "faults": 2})
+    controller, held = stopped(folder)
+    controller.reset()
+    action, status = controller.step(frame())
+    assert status.source == "stopped"
+    np.testing.assert_array_equal(action, held)
+    controller.release()
+    action, status = controller.step(frame())
+    assert status.source == "plan" and (np.abs(action - held) <= 0.01 + 1e-6).all()
+
+
+def test_a_chunk_goes_on_only_from_a_plan_and_no_faster_than_allowed(tmp_path):
+    folder = tiny_bundle(tmp_path / "b", max_change=(0.01, 0.02), limits={"plan_age": 0, "missing": 0, "faults": 2})
+    controller = Controller(folder, planner=Planner(lambda t, *_: plan(0)))
+    controller.step(frame())
+    chunk = controller.chunk()
+    assert (np.abs(np.diff(chunk, axis=0)) <= np.array([0.01, 0.02]) + 1e-6).all() and np.ptp(chunk, axis=0).all()
+    for source in ("safe", "stopped", "stopped"):
+        action, status = controller.step(None)
+        assert status.source == source
+        np.testing.assert_array_equal(controller.chunk(), np.repeat(action[None], controller.horizon, 0))
+
+
+def test_a_delay_in_seconds_is_as_many_decisions_as_the_rate_says(tmp_path):
+    folder = tiny_bundle(tmp_path / "b", action_latency_s=0.1)
+    delays = {hz: Controller(folder, hz=hz, planner=Planner(lambda t, *_: plan(t))).control.delay for hz in (10, 40)}
+    assert delays == {10: 1, 40: 4} and read_bundle(folder).control.delay == 2
+
+
+def test_a_goal_needs_a_planner(folders):
+    controller = Controller(folders["policy"])
+    with pytest.raises(BadConfig, match="goal: expected a bundle that plans"):
+        controller.set_goal(frame())
+    assert controller.step(frame())[1].source == "policy"
+
+
+def test_a_robot_that_stopped_is_not_surprised(tmp_path):
+    folder = tiny_bundle(tmp_path / "b", limits={"missing": 0, "plan_age": 0, "faults": 1, "prediction_error": 1e-9})
+    controller = Controller(folder, planner=Planner(lambda t, *_: plan(t) if t < 3 else plan(t)._replace(mean=None)))
+    for t in range(3):
+        assert math.isfinite(controller.step(frame(t))[1].prediction_error) == (t > 0)
+    controller.stopped = True
+    rows = [controller.step(frame(t))[1] for t in range(200)]
+    assert all(math.isnan(row.prediction_error) and not row.alarm for row in rows)

@@ -52,6 +52,8 @@ def array(**changes):
         array(data="text"),
         array(data=None),
         msgpack.packb({"a": {b"__npgeneric__": True, b"dtype": "<f4", b"data": "x"}}),
+        msgpack.packb({"a": {b"__npgeneric__": True, b"dtype": "|i1", b"data": 300}}),
+        msgpack.packb({"a": {b"__npgeneric__": True, b"dtype": "|u1", b"data": -1}}),
     ],
 )
 def test_hostile_frames_are_refused(frame):

@@ -11,7 +11,7 @@ import pytest
 from tests.rigs.tiny_bundle import tiny_bundle
 from trainers.bundle.bundle import read_bundle
 from trainers.deployment.planner_messages import Sizes, pack_answer, pack_request, unpack_answer, unpack_request
-from trainers.deployment.planner_watchdog import PlannerFailed, PlannerProcess
+from trainers.deployment.planner_watchdog import PlannerFailed, PlannerProcess, _takes_more
 from trainers.deployment.planning import DeadlinePlanner, Planned, Request
 
 SIZES = Sizes(latent=3, horizon=4, action=2)
@@ -112,3 +112,21 @@ def test_a_planner_whose_parent_is_gone_before_it_is_tuned_ends_quietly(setting)
     done = subprocess.run(command, pass_fds=[theirs.fileno()], capture_output=True, text=True, timeout=60, check=False)
     theirs.close()
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_nobody_waits_for_a_planner_that_reads_nothing(setting):
+    """Requests fill the socket long before ten periods have passed where decisions are fast."""
+    folder, bundle, agent, sizes = setting
+    process = PlannerProcess(folder, sha256=bundle.sha256, sizes=sizes, budget_s=10.0, hang_s=30.0)
+    try:
+        os.kill(process.pid, signal.SIGSTOP)
+        slowest = 0.0
+        for _ in range(3000):
+            start = time.monotonic()
+            assert process.ask(request(agent), until=start + 0.0001) is None
+            slowest = max(slowest, time.monotonic() - start)
+        assert slowest < 1.0
+        pipe = process._pipe
+        assert not _takes_more(pipe, time.monotonic())  # it is full: a send would wait
+    finally:
+        process.close()

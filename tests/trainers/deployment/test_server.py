@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from trainers.bundle.bundle import read_bundle
 from trainers.deployment.controller import Controller
 from trainers.deployment.openpi_codec import pack, unpack
 from trainers.deployment.remote_controller import RemoteController
-from trainers.deployment.server import PolicyServer
+from trainers.deployment.server import PolicyServer, Session
 
 
 @contextmanager
@@ -150,6 +151,38 @@ def test_the_robot_s_side_survives_a_server_that_goes_away(folder):
     assert sources[:2] == ["shifted_plan"] * 2 and sources[2:5] == ["safe", "safe", "stopped"]
     np.testing.assert_array_equal(gone[0][0], actions[1])
     assert all(np.isfinite(action).all() for action, _ in gone)
+
+
+def test_a_stop_of_the_server_ends_with_the_robot_s_release(folder):
+    control = read_bundle(folder).control
+    with serving(folder) as port, RemoteController(f"ws://127.0.0.1:{port}", control, hz=2.0) as robot:
+        while robot.step(np.zeros((16, 16, 3), np.uint8))[1].source != "stopped":  # blank frames
+            pass
+        assert robot.step(frame())[1].source == "stopped"
+        robot.release()
+        robot.reset()
+        assert [robot.step(frame(t))[1].source for t in range(2)] == ["policy"] * 2
+
+
+def test_the_robot_s_side_looks_at_a_frame_s_age_and_number(folder):
+    control = replace(read_bundle(folder).control, limits=replace(read_bundle(folder).control.limits, max_age_s=0.2))
+    with serving(folder) as port, RemoteController(f"ws://127.0.0.1:{port}", control, hz=2.0) as robot:
+        assert robot.step(frame(0), time.monotonic(), 7)[1].observation == "ok"
+        assert robot.step(frame(1), time.monotonic(), 7)[1].observation == "order"
+        _, status = robot.step(frame(2), time.monotonic() - 60, 8)
+        assert (status.observation, status.source) == ("age", "shifted_plan")
+        assert "expected 0 to 0.2 s" in status.message
+        assert robot.step(frame(3), time.monotonic(), 9)[1].observation == "ok"
+
+
+@pytest.mark.parametrize("reply", [{"actions": [[1.0], [1.0, 2.0]]}, {"actions": [1], "status": 5}, {}])
+def test_a_reply_that_is_none_is_lived_through(folder, monkeypatch, reply):
+    control, answer = read_bundle(folder).control, Session.answer
+    replies = iter([pack(reply)])
+    with serving(folder) as port, RemoteController(f"ws://127.0.0.1:{port}", control, hz=2.0) as robot:
+        monkeypatch.setattr(Session, "answer", lambda self, got: next(replies, None) or answer(self, got))
+        sources = [robot.step(frame(t))[1].source for t in range(6)]
+    assert sources[0] == "safe" and sources[-1] == "policy"
 
 
 def test_the_command_says_when_it_is_ready(folder):
