@@ -101,9 +101,10 @@ def _newest_or_new(arguments: Sequence[str]) -> tuple[dict[str, Any], Path]:
         root: Path | None = _chosen_root(config)
         where = f"in {root}"
     else:
-        root = newest_run(Path("runs") / title, seed=seed)
+        root = newest_run(Path("runs") / title, seed=seed, data=config["data"]["name"])
         where = f"of {title} with seed {seed} in runs/{title}"
     if root is not None and (root / "config.yaml").exists():
+        _require_same_kind(read_yaml(root / "config.yaml"), config)
         _say(f"resume=auto: continues {root}")
         return config | {"resume": str(root)}, root
     root = root or _new_root(config)
@@ -118,7 +119,16 @@ def _resumed(root: Path, arguments: Sequence[str]) -> tuple[dict[str, Any], Path
             f"resume: expected a run of trainers.fit, got a student; trainers.distill resume={root} continues it"
         )
     others = [text for text in arguments if not text.startswith(("resume=", "run_dir="))]
-    return override_saved(saved, others) | {"resume": str(root)}, root
+    config = override_saved(saved, others) | {"resume": str(root)}
+    _require_same_kind(saved, config)
+    return config, root
+
+
+def _require_same_kind(saved: dict[str, Any], config: dict[str, Any]) -> None:
+    """What a checkpoint holds of its loop is of one kind of data."""
+    before, now = saved["data"]["name"], config["data"]["name"]
+    if before != now:
+        raise BadConfig(f"data: expected {before} as in the run to resume, got {now}; without resume= a run begins")
 
 
 def _new_root(config: dict[str, Any]) -> Path:

@@ -190,3 +190,14 @@ class ProposesMode(Protocol):
 
     def propose_mode(self, latent: Float[Tensor, "R D"]) -> Float[Tensor, "R A"] | None:
         """The policy's most probable action, or None where there is no policy."""
+
+
+# --- of planners --------------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class ChoosesAmong(Protocol):
+    """A planner that searches among finitely many actions."""
+
+    def action_set(self, action_dim: int) -> Float[Tensor, "choices A"]:
+        """The actions; a BadValue where there are too many."""

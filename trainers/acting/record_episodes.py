@@ -24,6 +24,7 @@ from trainers.build.environments import open_pool
 from trainers.build.trained import build_trained
 from trainers.command.configuration import load_config, override_saved, read_yaml, whole_number
 from trainers.command.preflight import check
+from trainers.machine.device import usable_device
 from trainers.process.clock import Clock
 from trainers.run_folder.find import find_checkpoint, require_task_fits
 from worldmodel.interfaces import Acts
@@ -129,7 +130,7 @@ def _policy(pool: Pool, agent: Acts | None, seeds: Sequence[int], clock: Clock) 
 
 def _agent(config: dict[str, Any], pool: Pool, checkpoint: Path, device: str) -> Acts:
     require_task_fits(checkpoint.resolve().parent.parent, pool.spec, key="model")
-    return build_trained(config, pool.spec, checkpoint).to(torch.device(device))
+    return build_trained(config, pool.spec, checkpoint).to(usable_device(device))
 
 
 def _configuration(model: str | None, overrides: Sequence[str]) -> tuple[dict[str, Any], Path | None]:

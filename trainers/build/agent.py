@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trainers.command import registry
 from worldmodel.agents.latent_mpc import LatentMPC
-from worldmodel.capabilities import Epistemic, Members
+from worldmodel.capabilities import ChoosesAmong, Epistemic, Members
 from worldmodel.errors import BadValue, UserError
 from worldmodel.heads.continuation import ContinuationHead
 from worldmodel.objectives import Objective
@@ -41,7 +41,7 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
         dynamics=dynamics,
         reward=reward,
         policy=policy,
-        planner=_build_planner(config, dynamics=dynamics, reward=reward),
+        planner=_build_planner(config, dynamics=dynamics, reward=reward, action_dim=spec.action_dim),
         action_dim=spec.action_dim,
         discount=options["discount"],
         unroll=options["unroll"],
@@ -155,7 +155,7 @@ def _build_policy(config: Config, spec: EnvSpec, latent_dim: int) -> PolicyLearn
     )
 
 
-def _build_planner(config: Config, *, dynamics: Any, reward: Any) -> Any:
+def _build_planner(config: Config, *, dynamics: Any, reward: Any, action_dim: int) -> Any:
     """The planner, which the model must have what it asks for; without a policy there is nothing to seed it with."""
     options = dict(config["planner"])
     if config["policy"]["name"] is None:
@@ -166,10 +166,16 @@ def _build_planner(config: Config, *, dynamics: Any, reward: Any) -> Any:
     if options["name"] == "ensemble" and not isinstance(dynamics, Members):
         got = type(dynamics).__name__
         raise BadValue(f"planner=ensemble: expected members, dynamics=ensemble, laplace or variational, got {got}")
+    planner = registry.make("worldmodel.planners", options, key="planner")
     if options["name"] == "ensemble" and options.get("particles", dynamics.members) % dynamics.members:
         got = options["particles"]
         raise BadValue(f"planner.particles: expected a multiple of dynamics.members={dynamics.members}, got {got}")
-    return registry.make("worldmodel.planners", options, key="planner")
+    if isinstance(planner, ChoosesAmong):
+        try:
+            planner.action_set(action_dim)
+        except BadValue as error:
+            raise BadValue(f"planner.{error}") from error
+    return planner
 
 
 class WeightsDiffer(UserError, ValueError):

@@ -89,7 +89,10 @@ def activate_parts(overrides: Sequence[str], saved: Any = None) -> None:
         PartsMissing: names a folder in which there are none.
     """
     said = [text.partition("=")[2] for text in overrides if text.startswith("parts=")]
-    folders = yaml.safe_load(said[-1]) if said else saved
+    try:
+        folders = yaml.safe_load(said[-1]) if said else saved
+    except yaml.YAMLError as error:
+        raise BadConfig(f"parts: expected a folder, or several as [a,b], got {said[-1]!r}") from error
     parts.activate([str(folder) for folder in (folders if isinstance(folders, list) else [folders]) if folder])
 
 
@@ -115,7 +118,7 @@ def load_config(overrides: Sequence[str]) -> dict[str, Any]:
 
 def _search_path() -> list[str]:
     folders = [f"file://{folder}" for folder in config_folders()[1:] if folder.is_dir()]
-    return ["hydra.searchpath=[" + ",".join(map(_quoted, folders)) + "]"] if folders else []
+    return ["hydra.searchpath=[" + ",".join(map(quoted, folders)) + "]"] if folders else []
 
 
 def choices(override: str) -> list[str]:
@@ -211,7 +214,7 @@ def _expand(override: str) -> list[str]:
     if key in OPEN or key.startswith(tuple(f"{mapping}." for mapping in OPEN)):
         return [f"++{override}"]
     if key.lstrip("+") in PLAIN:
-        return [f"{key}={_quoted(name)}"]
+        return [f"{key}={quoted(name)}"]
     if key != "task" or name in groups()["task"]:
         return [override]
     kind, _, which = name.partition(":")
@@ -223,7 +226,7 @@ def _expand(override: str) -> list[str]:
     return ["task=dmc", f"task.env.task={name}"]
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Text that the grammar of overrides takes as one string, or as null, as it is; any other in quotes."""
     override = _parsed(f"key={text}")
     if override is not None and not override.is_sweep_override() and isinstance(override.value(), str | None):

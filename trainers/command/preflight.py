@@ -63,6 +63,9 @@ CHOICES = {
     # float16 would need loss scaling that knows of gradients clipped by group, bfloat16 does not
     "trainer.precision": ("32-true", "32", 32, "bf16-mixed", "bf16"),
 }
+# options by name, such as {name: scalar}; of the first also a name alone
+PARTS = ("agent.encoder", "agent.decoder", "agent.vector_encoder", "agent.vector_decoder")
+OPTIONS = ("agent.heads", "agent.encoders", "agent.decoders", "policy.actor", "data.sampler")
 TEXTS = ("logger.project", "logger.group")
 LARGEST_SEED = 2**32 - 1
 _ABSENT = object()
@@ -91,6 +94,10 @@ def check(config: Mapping[str, Any]) -> None:
         _require(config, key, "a number of at least 0", lambda n: _is_number(n) and n >= 0)
     for key, names in CHOICES.items():
         _require(config, key, " or ".join(str(name) for name in names), lambda name, names=names: name in names)
+    for key in PARTS:
+        _require(config, key, "a name, or options with one", lambda part: isinstance(part, str | Mapping))
+    for key in OPTIONS:
+        _require(config, key, f"options, such as {key}.name=NAME", lambda part: isinstance(part, Mapping))
     for key in TEXTS:
         _require(config, key, "text, in quotes where it looks like a number", lambda text: isinstance(text, str | None))
     _require(config, "data.capacity", "a whole number of at least 1, or bytes like 12GB", _is_capacity)

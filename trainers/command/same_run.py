@@ -7,8 +7,8 @@ from typing import Any
 from trainers.command.configuration import BadConfig, differences, read_yaml
 from trainers.run_folder.read import leaves
 
-# where a run lies and the format of its files, which say nothing of what it is
-PLACES = ("run_dir", "resume", "format")
+# where a run, its files' format and copies of its data lie, which say nothing of what it is
+PLACES = ("run_dir", "resume", "format", "data.cache")
 
 
 def require_same_run(

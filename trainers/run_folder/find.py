@@ -24,11 +24,20 @@ def find_run(path: Path, *, key: str) -> Path:
     raise BadConfig(f"{key}: expected a run folder, got {path}{hint}")
 
 
-def newest_run(folder: Path, *, seed: int) -> Path | None:
-    """The run of that seed in a folder that began last and that no process trains in, None where there is none."""
+def newest_run(folder: Path, *, seed: int, data: str) -> Path | None:
+    """The run that began last in a folder and that no process trains in, None where there is none.
+
+    Args:
+        folder: of runs.
+        seed: that it has.
+        data: the kind of data that it learns from.
+    """
     begun = sorted(path.parent for path in folder.glob("*/config.yaml"))  # their names begin with the time
-    free = (run for run in reversed(begun) if not in_use(run) and read_yaml(run / "config.yaml")["seed"] == seed)
-    return next(free, None)
+    for run in reversed(begun):
+        saved = read_yaml(run / "config.yaml")
+        if saved["seed"] == seed and saved["data"]["name"] == data and not in_use(run):
+            return run
+    return None
 
 
 def checkpoint_to_resume(paths: RunPaths) -> Path | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from trainers.command.configuration import BadConfig, choices, run_title
+from trainers.command.configuration import BadConfig, choices, quoted, run_title
 from trainers.command.new_run import new_configuration
 from trainers.command.preflight import check
 from worldmodel.errors import UserError
@@ -76,7 +76,7 @@ def _planned(words: list[str], several: Sequence[str], *, group: str) -> Planned
     try:
         config = new_configuration(words)
         if config["logger"]["name"] == "wandb" and config["logger"]["group"] is None:
-            words = [*words, f"logger.group={group}"]
+            words = [*words, f"logger.group={quoted(group)}"]
             config = new_configuration(words)
         check(config)
         # torch takes seconds to load: a wrong word is answered before

@@ -92,10 +92,13 @@ class SweepTable:
     def _row(self, run: RunRecord) -> tuple[RenderableType, ...]:
         state = Text(run.state, style=COLOURS.get(run.state, "dim"))
         metrics = read_metrics(self._record.root / run.name / "metrics.csv")
-        steps = metrics.get("env_steps")
-        total = self._planned[run.name].config["task"].get("env_steps")
+        config = self._planned[run.name].config
+        collects = config["data"]["name"] == "online"
+        steps = metrics.get("env_steps" if collects else "updates")
+        total = config["task"].get("env_steps") if collects else config["data"].get("updates")
         count = f"{int(steps[-1]):,}" if steps is not None and len(steps) else "0"
         count += f" / {total:,}" if is_number(total) else ""
+        count += "" if collects else " updates"
         line = newest_line(log_path(self._record.root, run.name)) if run.state == "running" else ""
         left = re.search(r"· ([\d:]+) left", line)
         note = Text((run.error or "")[:60], style="red") if run.state == "failed" else Text(left[1] if left else "")

@@ -163,7 +163,8 @@ class WorldModelModule(pl.LightningModule):
         """Continue counting; a ValueError names the first weight that does not fit."""
         require_fit(self.state_dict(), checkpoint["state_dict"])
         state = checkpoint["module"]
-        self.updates, self._skips = state["updates"], torch.tensor(state["skipped"])
+        # the rows of skipped updates begin anew: a run that they ended may go on with lower rates
+        self.updates, self._skips = state["updates"], torch.tensor([state["skipped"][0], 0, 0])
         self._sums, self._count = state["undrained"]
         self.clock.load_state_dict(state["clock"])
 

@@ -66,7 +66,8 @@ class RunProgress(ProgressBar):
             raise TypeError(f"progress: unknown field {sorted(unknown)}, expected {[f.name for f in fields(Status)]}")
         before = self._status
         self._status = replace(before, **{name: value for name, value in known.items() if value is not None})
-        self._best = max(self._best, known.get("eval_return") or -math.inf)
+        if (achieved := known.get("eval_return")) is not None:
+            self._best = max(self._best, achieved)
         self._left.advance(before, self._status, self._clock())
         if self._enabled:
             self._redraw(urgent=any(getattr(self._status, name) != getattr(before, name) for name in NEWS))

@@ -87,7 +87,8 @@ def train(config: Config, paths: RunPaths) -> dict[str, Any]:
             stack.callback(finish, trainer.loggers)
             if heartbeat is not None:
                 heartbeat.watch()
-            trainer.fit(loop.module, datamodule=loop.data, ckpt_path=checkpoint)
+            with _in_own_words():
+                trainer.fit(loop.module, datamodule=loop.data, ckpt_path=checkpoint)
         results = _results(run, loop, interrupt, seconds=time.monotonic() - start)
     if trainer.is_global_zero:
         write_json(paths.root / "results.json", results)
@@ -121,6 +122,19 @@ def _naming_changes(config: Config, paths: RunPaths) -> Iterator[None]:
             raise
         weights = isinstance(error, WeightsDiffer)
         raise BadConfig("; ".join(changes if weights else [str(error), *changes])) from error
+
+
+@contextmanager
+def _in_own_words() -> Iterator[None]:
+    """What Lightning makes of a second Ctrl-C and of flags that it cannot take together, as this project says it."""
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise BadConfig(f"trainer: {' '.join(str(error).split())}") from error
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
 
 
 def _await_ranks(trainer: pl.Trainer) -> None:

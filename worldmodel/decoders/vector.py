@@ -3,6 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from worldmodel.limits import require_whole
 from worldmodel.nets import mlp
 
 
@@ -14,9 +15,13 @@ class VectorDecoder(nn.Module):
         size: numbers in a vector, d.
         hidden: width of the hidden layers.
         layers: how many there are.
+
+    Raises:
+        BadValue: for an option out of its range.
     """
 
     def __init__(self, *, latent_dim: int, size: int, hidden: int = 128, layers: int = 2) -> None:
+        require_whole(hidden=hidden, layers=layers)
         super().__init__()
         self.net = mlp(latent_dim, hidden, layers, size)
 

@@ -3,6 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from worldmodel.limits import require_whole
 from worldmodel.nets import mlp
 
 
@@ -14,9 +15,13 @@ class VectorEncoder(nn.Module):
         embed_dim: numbers in an embedding, E.
         hidden: width of the hidden layers.
         layers: how many there are.
+
+    Raises:
+        BadValue: for an option out of its range.
     """
 
     def __init__(self, *, size: int, embed_dim: int = 128, hidden: int = 128, layers: int = 2) -> None:
+        require_whole(embed_dim=embed_dim, hidden=hidden, layers=layers)
         super().__init__()
         self.embed_dim, self.net = embed_dim, nn.Sequential(mlp(size, hidden, layers, embed_dim), nn.SiLU())
 

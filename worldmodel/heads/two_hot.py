@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from worldmodel.errors import BadValue
 from worldmodel.heads import Head
+from worldmodel.limits import require_whole
 from worldmodel.nets import mlp, zero_last
 
 
@@ -67,9 +68,10 @@ class TwoHotHead(Head):
     def __init__(
         self, *, latent_dim: int, scale: float, hidden: int = 200, layers: int = 2, bins: int = 101, reach: float = 3.0
     ) -> None:
+        require_whole(hidden=hidden, layers=layers, bins=bins)
         super().__init__()
-        self.net = zero_last(mlp(latent_dim, hidden, layers, bins))
         self.code, self.scale = TwoHot(bins=bins, reach=reach), scale
+        self.net = zero_last(mlp(latent_dim, hidden, layers, bins))
 
     def read(self, outputs: Float[Tensor, "*R bins"]) -> Float[Tensor, "*R"]:
         """The mean over bins, in its own unit; 0 before any training."""

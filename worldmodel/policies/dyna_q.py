@@ -154,8 +154,8 @@ def _shares(given: Mapping[str, float]) -> tuple[float, ...]:
     """Shares of `SOURCES`, with sum 1."""
     if unknown := set(given) - set(SOURCES):
         raise BadValue(f"first_actions: expected shares of {', '.join(SOURCES)}, got {', '.join(sorted(unknown))}")
+    require_number(least=0, **{f"first_actions.{name}": share for name, share in given.items()})
     parts = [float(given.get(name, 0.0)) for name in SOURCES]
-    require_number(least=0, **{"first_actions": min(parts)})
     if not sum(parts):
         raise BadValue("first_actions: expected a share above 0, got none")
     return tuple(part / sum(parts) for part in parts)

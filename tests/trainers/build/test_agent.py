@@ -205,6 +205,14 @@ def test_gradients_that_are_not_finite_change_nothing(config):
         module.training_step(bad, 0)
     with pytest.raises(NonFiniteTraining, match="3 updates in a row"):
         module.training_step(bad, 0)
+    # with lower rates, say, such a run may go on
+    saved: dict[str, Any] = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(saved)
+    resumed = module_of(config, patience=3)
+    resumed.on_load_checkpoint(saved)
+    resumed.drain_metrics()
+    resumed.training_step(batch(), 0)
+    assert resumed.skipped == module.skipped == 5
 
 
 def test_moments_from_a_checkpoint_take_the_layout_of_their_weights(config):

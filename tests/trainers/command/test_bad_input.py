@@ -11,6 +11,7 @@ import pytest
 from trainers import fit
 from trainers.command import entry
 from trainers.run_folder.paths import RunPaths
+from trainers.training.run import _in_own_words
 
 # override: the key that is named, and what was given
 AT_ONCE = {
@@ -56,6 +57,14 @@ AT_ONCE = {
     "agent.discount=0": ("agent.discount", "above 0", "0"),
     "agent.discount=nan": ("agent.discount", "above 0", "nan"),
     "agent.discount=high": ("agent.discount", "above 0", "'high'"),
+    "agent.heads=two_hot": ("agent.heads", "agent.heads.name=NAME", "'two_hot'"),
+    "agent.heads.name=two_hot +agent.heads.bins=-1": ("agent.heads.bins", "at least 1", "-1"),
+    "agent.encoder=null": ("agent.encoder", "a name", "None"),
+    "data.sampler=null": ("data.sampler", "data.sampler.name=NAME", "None"),
+    "policy.actor=x": ("policy.actor", "policy.actor.name=NAME", "'x'"),
+    "planner=ensemble dynamics=ensemble planner.particles=x": ("planner.particles", "'x'"),
+    "policy=dyna_q policy.first_actions.buffer=-1": ("policy.first_actions.buffer", "at least 0", "-1"),
+    "parts=[a": ("parts", "[a,b]", "'[a'"),
     "agent.act_with=both": ("agent.act_with", "planner or actor", "'both'"),
     "agent.encoder.channels=[]": ("agent.encoder.channels", "at least 1", "[]"),
     "agent.encoder.channels=[0,8]": ("agent.encoder.channels", "at least 1", "[0, 8]"),
@@ -110,6 +119,7 @@ ONCE_AN_ENVIRONMENT_IS_KNOWN = {
     "data.capacity=101": ("data.capacity", "at least 102 rows", "101"),
     "data.capacity=1000000000000": ("replay of 1000000000000 rows", "are available"),
     "agent.discount=1": ("agent.discount", "(0, 1)", "1"),
+    "planner=uct planner.levels=30": ("planner.levels", "at most 512 actions", "30^2"),
     "agent.encoder.name=convv": ("worldmodel.encoders", "'convv'", "conv"),
     "+dynamics.heads=1": ("dynamics.heads: no option of dynamics=rssm_gaussian", "did you mean", "hidden"),
     "task.env.size=3": ("task.env.size: ", "16..64", "3"),
@@ -138,7 +148,7 @@ def test_refused_at_once(refused, folder, override):
 
 @pytest.mark.parametrize("override", ONCE_AN_ENVIRONMENT_IS_KNOWN)
 def test_refused_before_training(refused, folder, override):
-    line = refused(fit.main, "experiment=smoke", "trainer.accelerator=cpu", f"run_dir={folder}", override)
+    line = refused(fit.main, "experiment=smoke", "trainer.accelerator=cpu", f"run_dir={folder}", *override.split())
     line = line.partition("damaged blocks left out\n")[2] or line
     assert "\n" not in line and all(part in line for part in ONCE_AN_ENVIRONMENT_IS_KNOWN[override]), line
     assert not folder.parent.exists()
@@ -237,6 +247,28 @@ def test_ctrl_c_is_no_failure(monkeypatch, capsys):
     assert entry.run(stopped, usage="") == 130
     out, err = capsys.readouterr()
     assert json.loads(out) == {"status": "interrupted", "exit_code": 130} and err == "interrupted\n"
+
+
+def test_a_second_ctrl_c_is_none_either():
+    """Lightning turns it into an exit of its own."""
+    with pytest.raises(KeyboardInterrupt), _in_own_words():
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            sys.exit(1)
+    with pytest.raises(SystemExit), _in_own_words():
+        sys.exit(3)
+
+
+def test_flags_that_lightning_cannot_take_together_are_said_in_one_line(refused, folder):
+    arguments = (*SHORT, f"run_dir={folder}", "+trainer.gradient_clip_val=1.0")
+    line = refused(fit.main, "experiment=smoke", *arguments).splitlines()[-1]
+    assert line.startswith("BadConfig: trainer: ") and "gradient" in line
+
+
+def test_a_run_goes_on_with_its_own_kind_of_data(refused, finished):
+    line = refused(fit.main, f"resume={finished}", "data=offline", f"data.uri={finished}")
+    assert line.startswith("BadConfig: data: expected online as in the run to resume, got offline")
 
 
 def test_a_shell_within_an_allocation_is_no_task_of_it(runs, tmp_path):

@@ -1,8 +1,10 @@
 """What comma lists mean, and that nothing starts where a combination cannot."""
 
 import pytest
+import yaml
 
 from trainers.command.configuration import BadConfig, choices
+from trainers.command.same_run import require_same_run
 from trainers.sweeping.grid import plan_runs
 
 SMALL = ("experiment=smoke", "trainer.accelerator=cpu")
@@ -76,3 +78,21 @@ def test_a_combination_that_cannot_start_is_named(words, message):
 def test_runs_of_a_sweep_are_a_group_in_wandb():
     assert plan_runs([*SMALL, "logger=wandb"], group="x")[0].config["logger"]["group"] == "x"
     assert plan_runs([*SMALL, "logger=wandb", "logger.group=mine"], group="x")[0].config["logger"]["group"] == "mine"
+
+
+@pytest.mark.parametrize("group", ["20261005", "a,b", "a(b)", "x=1", "true"])
+def test_a_sweep_s_folder_may_have_any_name(group):
+    pytest.importorskip("wandb")
+    (run,) = plan_runs([*SMALL, "logger=wandb"], group=group)
+    assert run.config["logger"]["group"] == group
+
+
+def test_copies_of_data_may_lie_elsewhere(tmp_path, monkeypatch):
+    words = [*SMALL, "data=offline", f"data.uri=npz:{tmp_path}"]
+    (run,) = plan_runs(words, group="x")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(run.config))
+    monkeypatch.chdir(tmp_path)
+    (other,) = plan_runs([*words, "data.batch=6"], group="x")
+    assert other.config["data"]["cache"] != run.config["data"]["cache"]
+    with pytest.raises(BadConfig, match=r"data\.batch: expected 4"):
+        require_same_run(tmp_path, other.config, words=[], hint="")

@@ -205,6 +205,13 @@ def test_the_panel_shows_what_is_known(clock):
         assert wanted in picture, wanted
 
 
+def test_a_return_of_zero_can_be_the_best(clock):
+    progress, _ = _progress(clock)
+    for value in (-7.0, 0.0, -5.0):
+        progress.update(eval_return=value, updates=10, phase="learn")
+    assert "best 0" in _picture(progress)
+
+
 def test_the_terminal_is_redrawn_five_times_a_second_at_most(clock, monkeypatch):
     progress, _ = _progress(clock, live=True)
     drawn = []
