@@ -48,7 +48,7 @@ Often changed:
   policy=backprop|backprop_rewards|score_function|mixed|dyna_q|dyna|gps|mdgps|divide_and_conquer|distil|none
   agent.act_with=planner|actor  experiment=toy|smoke|small
   data.envs=1  data.batch=12  data.length=24  data.update_ratio=1.6
-  evaluation.every=10000  evaluation.episodes=2  trainer.precision=bf16-mixed  run_dir=PATH
+  evaluation.every=10000  evaluation.episodes=2  trainer.precision=32-true  run_dir=PATH
 
 Tasks:
   {" ".join(task_names())}""",

@@ -61,7 +61,7 @@ CHOICES = {
     "logger.name": ("csv", "wandb", "tensorboard"),
     "logger.offline": (None, True, False),
     # float16 would need loss scaling that knows of gradients clipped by group, bfloat16 does not
-    "trainer.precision": ("32-true", "32", 32, "bf16-mixed", "bf16"),
+    "trainer.precision": ("auto", "32-true", "32", 32, "bf16-mixed", "bf16"),
 }
 # options by name, such as {name: scalar}; of the first also a name alone
 PARTS = ("agent.encoder", "agent.decoder", "agent.vector_encoder", "agent.vector_decoder")

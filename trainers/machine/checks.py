@@ -3,7 +3,6 @@
 import importlib
 import os
 import platform
-import re
 import shutil
 import tempfile
 import tomllib
@@ -18,6 +17,7 @@ from packaging.specifiers import SpecifierSet
 
 from datamodules.envs.gl import GPU
 from datamodules.storage.budget import parse_bytes
+from trainers.machine.precision import bf16_flags
 from trainers.machine.rendering import BACKENDS, Check, State, check_backend, verdict, wanted_backends
 from worldmodel.errors import BadValue
 
@@ -26,7 +26,6 @@ OPTIONAL = ("tensorboard", "gymnasium", "h5py", "pyarrow")
 MALWARE = {"lightning": ("2.6.2", "2.6.3")}
 SETUP = "make setup"
 ROOM_BYTES = 1_000_000_000  # checkpoints, videos and what else a run writes
-BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 
 
 def all_checks(config: Mapping[str, Any]) -> Iterator[Check]:
@@ -107,11 +106,8 @@ def check_optional(name: str) -> Check:
 def check_cores() -> Check:
     """CPU cores this process may use, and whether they compute in bf16."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    flags = set(re.findall(r"\w+", _read(Path("/proc/cpuinfo")).partition("\n\n")[0]))
-    bf16 = [flag for flag in BF16_FLAGS if flag in flags]
-    return Check(
-        "cpu", f"{cores} cores, bf16 {'by ' + bf16[0] if bf16 else 'emulated: keep trainer.precision=32-true'}"
-    )
+    bf16 = bf16_flags()
+    return Check("cpu", f"{cores} cores, bf16 {'by ' + bf16[0] if bf16 else 'emulated: trainer.precision=32-true'}")
 
 
 def check_allocator() -> Check:

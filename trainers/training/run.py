@@ -26,6 +26,7 @@ from trainers.build.agent import WeightsDiffer
 from trainers.command import registry
 from trainers.command.configuration import BadConfig, differences, read_yaml, run_title
 from trainers.command.entry import ended, silence_advice
+from trainers.machine.precision import with_precision
 from trainers.process.heartbeat import Heartbeat
 from trainers.process.interrupt import Interrupt
 from trainers.process.launched import srun_tasks
@@ -61,6 +62,7 @@ OURS = ("callbacks", "logger", "plugins", "default_root_dir", "enable_checkpoint
 def train(config: Config, paths: RunPaths) -> dict[str, Any]:
     """Train, evaluate and report in `paths`; a run that is refused before it starts leaves nothing behind."""
     start = time.monotonic()
+    config = with_precision(config)
     silence_advice(profiled=bool(config["trainer"]["profiler"]))
     pl.seed_everything(config["seed"], verbose=False)
     progress = RunProgress(title=run_title(config))

@@ -65,7 +65,8 @@ class GuidedActor(CountsUpdates):
     def losses(self, simulator: LatentSimulator, rows: LatentRows) -> Loss:
         """The actor's KL from its teachers; there are new ones before every `updates`-th of these."""
         if self.done % self.updates == 0:
-            with torch.no_grad():
+            # regressions and Riccati equations in the weights' precision, whatever autocast says
+            with torch.no_grad(), torch.autocast(rows.belief.latent.device.type, enabled=False):
                 self.iterate(ControlSpace(simulator, self.to_action), rows)
         self.done += 1
         loss = self.teachers.loss(self.actor.moments(self.teachers.states))

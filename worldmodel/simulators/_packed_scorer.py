@@ -36,7 +36,8 @@ class Scorer:
     def __call__(self, latent: Float[Tensor, "B D"], actions: Float[Tensor, "B N H A"]) -> Float[Tensor, "B N"]:
         """The return of every candidate."""
         share = actions.shape[1] if latent.device.type != "cpu" else max(1, ROWS // len(latent))
-        return torch.cat([self._returns(latent, chunk) for chunk in actions.split(share, 1)], 1)
+        with torch.autocast(latent.device.type, enabled=False):  # policies that plan as they learn are within one
+            return torch.cat([self._returns(latent, chunk) for chunk in actions.split(share, 1)], 1)
 
     def _returns(self, latent: Tensor, actions: Tensor) -> Tensor:
         B, N, H, A = actions.shape

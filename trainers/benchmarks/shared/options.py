@@ -5,11 +5,12 @@ from typing import Any
 
 from trainers.build.check_parts import fit_options
 from trainers.command.configuration import BadConfig, load_config, whole_number
+from trainers.machine.precision import with_precision
 
 
 def configuration(overrides: list[str]) -> dict[str, Any]:
     """The configuration that a run with these overrides has; raises UserError as that would."""
-    return fit_options(load_config(overrides), overrides)
+    return with_precision(fit_options(load_config(overrides), overrides))
 
 
 def names(key: str, text: str, known: Collection[str]) -> list[str]:
