@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.distributions import squashed_sample
-from worldmodel.dynamics._backward import EPS, Norm, gate_derivatives, last_first, norm, product, silu_backward
+from worldmodel.dynamics._backward import Norm, gate_derivatives, last_first, norm, normed, product, silu_backward
 from worldmodel.dynamics.rssm_gaussian import GaussianRSSM
 from worldmodel.nets import NormGRUCell
 
@@ -174,16 +174,16 @@ def _roll_out(
     for k in range(H):
         x = states[k]
         for layer, sums in zip(policy.layers, trace.layers, strict=True):
-            x = F.silu(_normed(_linear(x, layer.weight, layer.bias, sums[k]), layer.gain, layer.shift))
+            x = F.silu(normed(_linear(x, layer.weight, layer.bias, sums[k]), layer.gain, layer.shift))
         mean, std = actor.read(_linear(x, policy.outputs, policy.outputs_bias, trace.outputs[k]))
         action = torch.tanh(torch.addcmul(mean, std, noise[k]), out=trace.action[k])
         h, z = states[k].split_with_sizes([D, S], -1)
         x = _linear(torch.cat([z, action], -1), w.input, None, trace.input[k])
-        x = torch.cat([F.silu(_normed(x, w.input_gain, w.input_shift)), h], -1)
-        gates = _normed(_linear(x, w.gates, None, trace.gates[k]), w.gates_gain, late)
+        x = torch.cat([F.silu(normed(x, w.input_gain, w.input_shift)), h], -1)
+        gates = normed(_linear(x, w.gates, None, trace.gates[k]), w.gates_gain, late)
         reset, candidate, update = gates.chunk(3, -1)
         h = NormGRUCell.mix(reset, candidate, update, h)
-        x = F.silu(_normed(_linear(h, w.prior, w.prior_bias, trace.prior[k]), w.prior_gain, w.prior_shift))
+        x = F.silu(normed(_linear(h, w.prior, w.prior_bias, trace.prior[k]), w.prior_gain, w.prior_shift))
         mean, raw = _linear(x, w.moments, w.moments_bias, trace.moments[k]).chunk(2, -1)
         torch.cat([h, torch.addcmul(mean, F.softplus(raw) + min_std, draws[k])], -1, out=states[k + 1])
     return states, trace
@@ -191,10 +191,6 @@ def _roll_out(
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> Tensor:
     return torch.mm(x, weight.t(), out=out) if bias is None else torch.addmm(bias, x, weight.t(), out=out)
-
-
-def _normed(x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
-    return torch.native_layer_norm(x, gain.shape, gain, shift, EPS)[0]
 
 
 class _Rows(NamedTuple):
@@ -233,7 +229,7 @@ def _walk_back(
     )
     into = [*(layer.weight for layer in policy.layers[1:]), policy.outputs]  # what a layer's outputs are multiplied by
     later, rows = torch.zeros_like(states[0]), []
-    for column, normed, *at in zip(
+    for column, active, *at in zip(
         zip(*map(last_first, columns), strict=True),
         zip(*map(last_first, activated), strict=True),
         *(part.rows() for part in (of_prior, of_gates, of_input, *norms)),
@@ -242,15 +238,15 @@ def _walk_back(
         d_state, own, by_output, by_raw, by_gate, kept = column
         d_h, d_z = (d_state + later).split_with_sizes([D, S], -1)
         d_x = torch.mm(torch.cat([d_z, d_z * by_raw], -1), w.moments)
-        d_prior = of_prior.back(silu_backward(d_x, normed[0]), at[0])
+        d_prior = of_prior.back(silu_backward(d_x, active[0]), at[0])
         d_h = torch.addmm(d_h, d_prior, w.prior)
         d_gates = of_gates.back((d_h.unsqueeze(1) * by_gate).flatten(1), at[1])
         d_x, d_before = torch.mm(d_gates, w.gates).split_with_sizes([X, D], -1)
-        d_input = of_input.back(silu_backward(d_x, normed[1]), at[2])
+        d_input = of_input.back(silu_backward(d_x, active[1]), at[2])
         d_z, d_action = torch.mm(d_input, w.input).split_with_sizes([S, A], -1)
         gradient = d_output = torch.addcmul(own, d_action.unsqueeze(1), by_output).flatten(1)
         of_layers: list[tuple[Tensor, Tensor]] = []
-        for part, weight, x, row in reversed([*zip(norms, into, normed[2:], at[3:], strict=True)]):
+        for part, weight, x, row in reversed([*zip(norms, into, active[2:], at[3:], strict=True)]):
             d_normed = silu_backward(torch.mm(gradient, weight), x)
             gradient = part.back(d_normed, row)
             of_layers.append((gradient, d_normed))

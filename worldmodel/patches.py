@@ -33,17 +33,18 @@ def _moved(x: Tensor, c: int, size: int, function: Any, pattern: str) -> Tensor:
     return function.apply(x.contiguous(), c, size)  # type: ignore[no-any-return]
 
 
-def _words(x: Tensor, size: int) -> Tensor:
+def as_words(x: Shaped[Tensor, "*R w"], size: int) -> Shaped[Tensor, "*R words"]:
+    """`x` with every `size` neighbours of its last axis as one number: a view, of what lies together in memory."""
     return x.view(_WORDS[size * x.element_size()])
 
 
 def _split(frames: Tensor, size: int) -> Tensor:
-    words = rearrange(_words(frames, size), "R c (i p) j -> R i j (c p)", p=size).contiguous()
+    words = rearrange(as_words(frames, size), "R c (i p) j -> R i j (c p)", p=size).contiguous()
     return words.view(frames.dtype)
 
 
 def _join(patches: Tensor, c: int, size: int) -> Tensor:
-    words = rearrange(_words(patches, size), "R i j (c p) -> R c (i p) j", c=c, p=size).contiguous()
+    words = rearrange(as_words(patches, size), "R i j (c p) -> R c (i p) j", c=c, p=size).contiguous()
     return words.view(patches.dtype)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trainers.command import registry
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.capabilities import ChoosesAmong, Epistemic, Members
-from worldmodel.errors import BadValue, UserError
+from worldmodel.errors import BadValue, UserError, naming
 from worldmodel.heads.continuation import ContinuationHead
 from worldmodel.objectives import Objective
 from worldmodel.observations import ObservationDecoder, ObservationEncoder, ObservationNorm, PixelNorm, VectorNorm
@@ -171,10 +171,8 @@ def _build_planner(config: Config, *, dynamics: Any, reward: Any, action_dim: in
         got = options["particles"]
         raise BadValue(f"planner.particles: expected a multiple of dynamics.members={dynamics.members}, got {got}")
     if isinstance(planner, ChoosesAmong):
-        try:
+        with naming("planner"):
             planner.action_set(action_dim)
-        except BadValue as error:
-            raise BadValue(f"planner.{error}") from error
     return planner
 
 

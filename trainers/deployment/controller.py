@@ -140,9 +140,7 @@ class Controller:
         start = time.monotonic()
         decision = _Decision(self._number, start, start + self.budget_s)
         try:
-            if self.stopped:
-                self._estimator.look_away()
-            offers = iter(()) if self.stopped else self._offers(decision, observation, stamp, sequence)
+            offers = self._offers(decision, observation, stamp, sequence)
             action, status = self._first_admitted(offers, decision)
         except Exception as error:  # noqa: BLE001 - whatever it is, the robot needs an action
             decision.message = f"{type(error).__name__}: {error}"
@@ -193,6 +191,9 @@ class Controller:
         self, decision: _Decision, observation: Any, stamp: float | None, sequence: int | None
     ) -> Iterator[Chosen]:
         """From the best to the last resort; each is only computed where the one before was not taken."""
+        if self.stopped:
+            self._estimator.look_away()
+            return
         latent = self._locate(decision, observation, stamp, sequence)
         if latent is None:
             return

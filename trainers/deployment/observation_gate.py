@@ -69,9 +69,8 @@ class ObservationGate:
             self._sequence = int(sequence)
         if stamp is None:
             return
-        age, limit = time.monotonic() - stamp, self._control.limits.max_age_s
-        if not -CLOCK_S <= age <= limit:  # NaN fails too
-            raise Refused(f"age: expected 0 to {limit} s, got {age:.3f}")
+        if reason := refused_age(stamp, self._control.limits.max_age_s):
+            raise Refused(reason)
         if stamp <= self._stamp:
             raise Refused(f"order: expected a stamp after {self._stamp:.6f}, got {stamp:.6f}")
         self._stamp = stamp
@@ -98,6 +97,13 @@ class ObservationGate:
         self._same, self._last = (self._same + 1 if same else 0), rows
         if self._same >= limit:
             raise Refused(f"frozen: the same observation {self._same + 1} times")
+
+
+def refused_age(stamp: float, limit_s: float) -> str:
+    """Why a frame of that capture is too old, or of the future; empty where it is neither."""
+    age = time.monotonic() - stamp
+    # NaN fails too
+    return "" if -CLOCK_S <= age <= limit_s else f"age: expected 0 to {limit_s} s, got {age:.3f}"
 
 
 def _image(name: str, frame: Any, shape: tuple[int, int, int]) -> NDArray[np.uint8]:

@@ -1,7 +1,6 @@
 """Checks of this machine against a configuration."""
 
 import importlib
-import os
 import platform
 import shutil
 import tempfile
@@ -17,6 +16,7 @@ from packaging.specifiers import SpecifierSet
 
 from datamodules.envs.gl import GPU
 from datamodules.storage.budget import parse_bytes
+from trainers.machine.cores import usable_cores
 from trainers.machine.precision import bf16_flags
 from trainers.machine.rendering import BACKENDS, Check, State, check_backend, verdict, wanted_backends
 from worldmodel.errors import BadValue
@@ -105,7 +105,7 @@ def check_optional(name: str) -> Check:
 
 def check_cores() -> Check:
     """CPU cores this process may use, and whether they compute in bf16."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(usable_cores())
     bf16 = bf16_flags()
     return Check("cpu", f"{cores} cores, bf16 {'by ' + bf16[0] if bf16 else 'emulated: trainer.precision=32-true'}")
 

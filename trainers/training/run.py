@@ -26,6 +26,7 @@ from trainers.build.agent import WeightsDiffer
 from trainers.command import registry
 from trainers.command.configuration import BadConfig, differences, read_yaml, run_title
 from trainers.command.entry import ended, silence_advice
+from trainers.machine.cores import usable_cores
 from trainers.machine.precision import with_precision
 from trainers.process.heartbeat import Heartbeat
 from trainers.process.interrupt import Interrupt
@@ -40,7 +41,7 @@ from trainers.run_folder.records import write_json
 from trainers.run_folder.statistics import mean_ci95
 from trainers.training.loop import TrainingLoop
 from trainers.training.progress import RunProgress
-from trainers.training.threads import ThreadsByLoad, usable_cores
+from trainers.training.threads import ThreadsByLoad
 from trainers.training.time_left import planned
 from trainers.training.training_run import TrainingRun
 
@@ -254,7 +255,8 @@ def _set_threads(trainer: pl.Trainer, progress: RunProgress, *, fixed: bool) -> 
     if "OMP_NUM_THREADS" in os.environ:
         return
     on_cpu = trainer.strategy.root_device.type == "cpu"
-    threads = max(1, usable_cores() // trainer.num_devices) if on_cpu else usable_cores()
+    cores = len(usable_cores())
+    threads = max(1, cores // trainer.num_devices) if on_cpu else cores
     torch.set_num_threads(threads)
     if on_cpu and threads > 1 and trainer.world_size == 1 and not fixed:
         trainer.callbacks.append(ThreadsByLoad(threads, say=progress.print))  # type: ignore[attr-defined]

@@ -9,6 +9,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from trainers.machine.cores import usable_cores
+
 Times = tuple[float, float]  # seconds that the process's cores were busy, and that this process computed
 
 STAT = Path("/proc/stat")
@@ -17,18 +19,13 @@ TAKEN, FREE = 0.35, 0.15  # of a core, by others: with more a thread gives way, 
 CALM, MOST_CALM = 3, 48  # windows in a row that must be free for that; twice as many each time that it was too early
 
 
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def busy_times() -> Times | None:
     """What the kernel has counted so far, of the cores that this process may use; None where it does not say."""
     try:
-        allowed, lines = os.sched_getaffinity(0), STAT.read_text().splitlines()
-    except (AttributeError, OSError):
+        lines = STAT.read_text().splitlines()
+    except OSError:
         return None
-    ticks = 0
+    allowed, ticks = usable_cores(), 0
     for line in lines:
         name, *fields = line.split()
         if name[:3] == "cpu" and name[3:].isdigit() and int(name[3:]) in allowed:
@@ -60,7 +57,7 @@ class ThreadsByLoad(pl.Callback):
         cores: int | None = None,
     ) -> None:
         self.most = self.threads = most
-        self._say, self._times, self._cores = say, times, cores or usable_cores()
+        self._say, self._times, self._cores = say, times, cores or len(usable_cores())
         self._before: Times | None = None
         self._began = self._elapsed_s = self._others_s = 0.0
         self._calm, self._needed = 0, CALM

@@ -10,9 +10,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from worldmodel.nets import as_product
+from worldmodel.patches import as_words
 
 THIN = 8  # outputs up to which the sub-pixel form costs half or less; at 16, a full vector register, it is even
-_PAIR = {2: torch.int32, 4: torch.int64, 8: torch.complex128}  # one number as wide as two of that many bytes
 
 
 def conv_transpose(image: Float[Tensor, "R i h w"], layer: nn.ConvTranspose2d) -> Float[Tensor, "R o h2 w2"]:
@@ -62,9 +62,8 @@ def _interleave(cells: Float[Tensor, "R o4 h w"]) -> Float[Tensor, "R o h2 w2"]:
     """F.pixel_shuffle(cells, 2) of channels_last cells, moving the two neighbours of a row as one number."""
     R, quads, height, width = cells.shape
     image = cells.new_empty(R, quads // 4, 2 * height, 2 * width)
-    pair = _PAIR[cells.element_size()]
-    rows = cells.permute(0, 2, 3, 1).contiguous().view(pair).unflatten(3, (-1, 2))  # [R, h, w, o, a]
-    image.view(pair).unflatten(2, (height, 2)).copy_(rows.permute(0, 3, 1, 4, 2))
+    rows = as_words(cells.permute(0, 2, 3, 1).contiguous(), 2).unflatten(3, (-1, 2))  # [R, h, w, o, a]
+    as_words(image, 2).unflatten(2, (height, 2)).copy_(rows.permute(0, 3, 1, 4, 2))
     return image  # not a view: a layer that follows may work in place
 
 

@@ -1,4 +1,4 @@
-"""Gradients by hand, for what the fused operations walk backwards row by row: LayerNorm, SiLU and a GRU's gates."""
+"""What the fused operations share: LayerNorm, SiLU and a GRU's gates, and their gradients row by row."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -37,6 +37,11 @@ class Norm(NamedTuple):
 
     def _back(self, gradient: Tensor, sums: Tensor, mean: Tensor, rstd: Tensor, mask: list[bool]) -> Any:
         return _norm_backward(gradient, sums, self.gain.shape, mean, rstd, self.gain, self.shift, mask)
+
+
+def normed(sums: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
+    """LayerNorm's output alone."""
+    return torch.native_layer_norm(sums, gain.shape, gain, shift, EPS)[0]
 
 
 def norm(sums: Tensor, gain: Tensor, shift: Tensor) -> Norm:

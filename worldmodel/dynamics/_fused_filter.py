@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from worldmodel.dynamics._backward import EPS, Norm, gate_derivatives, last_first, norm, product, silu_backward
+from worldmodel.dynamics._backward import Norm, gate_derivatives, last_first, norm, normed, product, silu_backward
 from worldmodel.dynamics.recurrent import RecurrentState
 from worldmodel.nets import NormGRUCell
 
@@ -158,7 +158,7 @@ class _Rows(NamedTuple):
 def _filter_rows(streams: _Streams, carry: Tensor, min_std: float, w: ScanWeights) -> list[tuple[Tensor, ...]]:
     """Every row's `_Trace`, as plain tuples."""
     of_z, of_xh, of_h, of_hidden = w.input.t(), w.gates.t(), w.state.t(), w.moments.t()
-    (X, S), (Q, D) = w.input.shape, w.state.shape
+    S, D = w.input.shape[1], w.state.shape[1]
     latent = carry
     rows: list[tuple[Tensor, ...]] = []
     with torch.autocast(carry.device.type, enabled=False):
@@ -167,14 +167,14 @@ def _filter_rows(streams: _Streams, carry: Tensor, min_std: float, w: ScanWeight
         for embed_part, action_part, keep, noise in zip(*(x.unbind(0) for x in streams), strict=True):
             h, z = (latent * keep).split_with_sizes([D, S], -1)
             input_sum = torch.addmm(action_part, z, of_z)
-            x = F.silu(torch.native_layer_norm(input_sum, (X,), w.input_gain, w.input_shift, EPS)[0])
+            x = F.silu(normed(input_sum, w.input_gain, w.input_shift))
             xh = torch.cat([x, h], -1)
             gates_sum = torch.mm(xh, of_xh)
-            gates = torch.native_layer_norm(gates_sum, (3 * D,), w.gates_gain, late, EPS)[0]
+            gates = normed(gates_sum, w.gates_gain, late)
             reset, candidate, update = gates.chunk(3, -1)
             h = NormGRUCell.mix(reset, candidate, update, h)
             state_sum = torch.addmm(embed_part, h, of_h)
-            hidden = F.silu(torch.native_layer_norm(state_sum, (Q,), w.state_gain, w.state_shift, EPS)[0])
+            hidden = F.silu(normed(state_sum, w.state_gain, w.state_shift))
             mean, raw = torch.addmm(w.moments_bias, hidden, of_hidden).chunk(2, -1)
             std = F.softplus(raw) + min_std
             latent = torch.cat([h, torch.addcmul(mean, std, noise)], -1)

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from trainers.machine.cores import usable_cores
 from trainers.training import threads
-from trainers.training.threads import CALM, ThreadsByLoad, busy_times, usable_cores
+from trainers.training.threads import CALM, ThreadsByLoad, busy_times
 
 
 @pytest.fixture(autouse=True)
@@ -100,4 +101,4 @@ def test_a_real_program_on_a_core_is_counted() -> None:
             program.kill()
     assert before is not None and after is not None
     others = (after[0] - before[0] - after[1] + before[1]) / elapsed
-    assert 0.4 <= others <= usable_cores() + 0.1
+    assert 0.4 <= others <= len(usable_cores()) + 0.1

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainers.command.configuration import BadConfig
+from trainers.machine.cores import usable_cores
 from trainers.sweeping.engine import Job
 from trainers.sweeping.engines._process import RunProcess, thread_variables
 
@@ -71,7 +72,7 @@ def make(*, runs: int, jobs: int | None, devices: int, accelerator: str) -> Loca
     Raises:
         BadConfig: a run needs more devices than there are.
     """
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    cores = usable_cores()
     gpus = _gpus() if accelerator == "gpu" else []
     if accelerator == "gpu" and len(gpus) < devices:
         raise BadConfig(f"trainer.devices: expected at most {len(gpus)}, the GPUs of this machine, got {devices}")
