@@ -3,8 +3,10 @@
 import pytest
 
 from trainers import benchmark
+from trainers.benchmarks.shared.update import configured_update
 from trainers.command.arguments import BadArguments
 from trainers.command.configuration import BadConfig
+from worldmodel.errors import BadValue
 
 SMALL = ["experiment=smoke", "repeats=2"]
 
@@ -35,10 +37,23 @@ def test_dyna_s_table_and_picture(tmp_path) -> None:
     assert "<svg" in (tmp_path / "dyna.svg").read_text()
 
 
-def test_planet_shapes_have_planet_s_size() -> None:
-    """Kaixhin/PlaNet has 5,130,220 parameters with six actions; LayerNorm and one-product gates move that a little."""
-    result = benchmark.main(["update", "shapes=planet", "repeats=1", "data.batch=1", "data.length=2"])
-    assert abs(result["params"] / 5_130_220 - 1) < 0.03
+@pytest.mark.parametrize(("peer", "params"), [("planet", 5_130_220), ("r2dreamer", 10_199_040), ("tdmpc2", 4_879_390)])
+def test_the_shapes_of_peers_have_their_sizes(peer: str, params: int) -> None:
+    """Trainable weights with six actions, as `benchmark peers` counts them in a checkout."""
+    update = configured_update([f"experiment={peer}_shapes", "data.batch=2", "data.length=6"], action_dim=6)
+    update.call()
+    assert abs(update.params / params - 1) < 0.03
+
+
+def test_a_folder_that_is_no_checkout_of_the_peer_is_named(tmp_path) -> None:
+    small = ["repeats=1", "data.batch=1", "data.length=6"]
+    with pytest.raises(BadConfig, match=r"checkout: expected the folder of a checkout of the peer, got 'nowhere'"):
+        benchmark.main(["peers", "peer=planet", "checkout=nowhere", *small])
+    with pytest.raises(BadConfig, match=r"checkout: expected .*tdmpc2.* got .*'tdmpc2'"):
+        (tmp_path / "tdmpc2").mkdir()
+        benchmark.main(["peers", "peer=tdmpc2", f"checkout={tmp_path}", *small])
+    with pytest.raises(BadValue, match=r"peer: expected one of planet, r2dreamer, tdmpc2, got .*dreamer"):
+        benchmark.main(["peers", "peer=dreamer", *small])
 
 
 def test_an_unknown_benchmark_names_the_known_ones() -> None:
