@@ -40,7 +40,7 @@ class Product:
     def __call__(self, x: Float[Tensor, "R I"]) -> Float[Tensor, "R O"]:
         """A fresh tensor."""
         if self._packed is not None and len(x) >= self._least:
-            return _linear(x, self._packed, self._bias, self._activation, [], "")  # type: ignore[no-any-return]
+            return _linear(x, self._packed, self._bias, self._activation, [], "")
         y = torch.mm(x, self._of) if self._bias is None else torch.addmm(self._bias, x, self._of)
         return _activate_(y, self._activation)
 
@@ -48,7 +48,7 @@ class Product:
         """x Wᵀ + b + other, whose memory may be used."""
         assert self._activation == "none", self._activation
         if self._packed is not None and len(x) >= self._least:
-            return _linear.binary(x, other, self._packed, self._bias, "add")  # type: ignore[no-any-return]
+            return _linear.binary(x, other, self._packed, self._bias, "add")
         y = other.addmm_(x, self._of)
         return y if self._bias is None else y.add_(self._bias)
 
@@ -62,7 +62,7 @@ def _packed(weight: Float[Tensor, "O I"]) -> Tensor | None:
         return None
     if weight.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return None
-    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())  # type: ignore[no-any-return]
+    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
 
 
 def _activate_(y: Tensor, activation: Activation) -> Tensor:

@@ -30,7 +30,7 @@ def _moved(x: Tensor, c: int, size: int, function: Any, pattern: str) -> Tensor:
     # exported programs have the plain operations: not every runtime reads numbers as others
     if x.device.type != "cpu" or torch.compiler.is_compiling() or size * x.element_size() not in _WORDS:
         return rearrange(x, pattern, c=c, p=size, q=size)
-    return function.apply(x.contiguous(), c, size)  # type: ignore[no-any-return]
+    return function.apply(x.contiguous(), c, size)
 
 
 def as_words(x: Shaped[Tensor, "*R w"], size: int) -> Shaped[Tensor, "*R words"]:

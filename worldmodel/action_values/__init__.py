@@ -41,15 +41,15 @@ class DiscreteQ(nn.Module, ABC):
 
     def choose(self, latent: Float[Tensor, "*R D"]) -> Int64[Tensor, "*R groups"]:
         """The best choice of each group."""
-        return self(latent).argmax(-1)  # type: ignore[no-any-return]
+        return self(latent).argmax(-1)
 
     def at(self, latent: Float[Tensor, "*R D"], index: Int64[Tensor, "*R groups"]) -> Float[Tensor, "*R"]:
         """The value of what is chosen."""
-        return self(latent).gather(-1, index.unsqueeze(-1)).squeeze(-1).mean(-1)  # type: ignore[no-any-return]
+        return self(latent).gather(-1, index.unsqueeze(-1)).squeeze(-1).mean(-1)
 
     def of(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R"]:
         """The value of any action in [-1, 1]."""
-        return (self(latent) * self.actions.weights(action)).sum(-1).mean(-1)  # type: ignore[no-any-return]
+        return (self(latent) * self.actions.weights(action)).sum(-1).mean(-1)
 
 
 class BestValue(nn.Module):
@@ -61,4 +61,4 @@ class BestValue(nn.Module):
 
     def forward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
         """The value of the best action."""
-        return self.q(latent).amax(-1).mean(-1)  # type: ignore[no-any-return]
+        return self.q(latent).amax(-1).mean(-1)

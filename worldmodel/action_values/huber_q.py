@@ -38,7 +38,7 @@ class HuberQ(DiscreteQ):
 
     def forward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R groups choices"]:
         """The values of all choices."""
-        return self.net(latent).float().unflatten(-1, (self.actions.groups, -1)) * self.scale  # type: ignore[no-any-return]
+        return self.net(latent).float().unflatten(-1, (self.actions.groups, -1)) * self.scale
 
     def loss(
         self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"], target: Float[Tensor, "*R"]

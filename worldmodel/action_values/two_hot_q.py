@@ -52,4 +52,4 @@ class TwoHotQ(DiscreteQ):
     def _shares(self, latent: Tensor) -> Tensor:
         """Probabilities [*R groups choices bins]."""
         shape = (self.actions.groups, self.actions.choices, -1)
-        return self.net(latent).float().unflatten(-1, shape).softmax(-1)  # type: ignore[no-any-return]
+        return self.net(latent).float().unflatten(-1, shape).softmax(-1)

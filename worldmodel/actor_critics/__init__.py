@@ -58,7 +58,7 @@ class ActorCritic(nn.Module, ABC):
         """What each slow member expects to follow a latent under the policy, without gradients."""
         action, bonus = self.act(latent)
         with torch.no_grad():
-            return self.slow_q.module(latent, action) + bonus  # type: ignore[no-any-return]
+            return self.slow_q.module(latent, action) + bonus
 
     def value(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
         """The smaller value of two members drawn at random, which is less exploited than their mean.
@@ -91,4 +91,4 @@ class PolicyValue(nn.Module):
 
     def forward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
         """The value of a latent."""
-        return self.q(latent, self.actor.mode(latent)).mean(0)  # type: ignore[no-any-return]
+        return self.q(latent, self.actor.mode(latent)).mean(0)

@@ -170,7 +170,7 @@ class LatentMPC(Model):
 
     def embed(self, batch: Batch) -> Float[Tensor, "B T E"]:
         """The embedding of every row."""
-        return self.encoder(self.norm(batch.observation))  # type: ignore[no-any-return]
+        return self.encoder(self.norm(batch.observation))
 
     def observe(self, batch: Batch, *, sample: bool = True) -> Belief:
         """Filter whole windows, each from a blank carry."""

@@ -125,7 +125,7 @@ class Student(nn.Module):
             action, is_first, task: as in `moments`.
         """
         part = self._input(task)
-        return part(observation, action, is_first, action.new_zeros(len(action), part.carry_dim))[0]  # type: ignore[no-any-return]
+        return part(observation, action, is_first, action.new_zeros(len(action), part.carry_dim))[0]
 
     def moments(
         self,

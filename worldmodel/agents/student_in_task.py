@@ -85,7 +85,7 @@ class StudentActor(nn.Module):
         """Actions in [-1, 1]."""
         told = cast(Tensor, self.which).expand(*latent.shape[:-1], -1)
         mean, _ = self.net(torch.cat([latent[..., -self.size :], told], -1)).chunk(2, -1)
-        return torch.tanh(mean[..., : self.action_dim])  # type: ignore[no-any-return]
+        return torch.tanh(mean[..., : self.action_dim])
 
 
 class StudentInTask(nn.Module):

@@ -27,7 +27,7 @@ class VectorDecoder(nn.Module):
 
     def forward(self, latent: Float[Tensor, "R D"]) -> Float[Tensor, "R d"]:
         """The mean of p(o | s), as normalised vectors."""
-        return self.net(latent)  # type: ignore[no-any-return]
+        return self.net(latent)
 
 
 make = VectorDecoder

@@ -55,7 +55,7 @@ class LaplaceDynamics(MemberSteps):
 
     def predict(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
         """The model's own mean, which that of the draws is."""
-        return self.filter.predict(latent, action)  # type: ignore[no-any-return]
+        return self.filter.predict(latent, action)
 
     def moments(self, latent: Float[Tensor, "M R D"], action: Float[Tensor, "M R A"]) -> Moments:
         """Mean and std of each draw's step from rows of its own."""
@@ -72,7 +72,7 @@ class LaplaceDynamics(MemberSteps):
         """The model's losses, which its posterior is read off beside; in training only."""
         if self.training:
             self._condition(belief.latent.detach(), batch.action, inside_episodes(belief, batch))
-        return self.filter.losses(belief, batch)  # type: ignore[no-any-return]
+        return self.filter.losses(belief, batch)
 
     @torch.no_grad()
     def _condition(self, latent: Tensor, action: Tensor, inside: Tensor) -> None:

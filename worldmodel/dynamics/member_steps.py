@@ -68,13 +68,13 @@ class MemberSteps(nn.Module):
         sample: bool,
     ) -> Belief:
         """The filter's belief."""
-        return self.filter.observe(embed, action, is_first, carry, sample=sample)  # type: ignore[no-any-return]
+        return self.filter.observe(embed, action, is_first, carry, sample=sample)
 
     def ahead(
         self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]
     ) -> tuple[Float[Tensor, "*R D"], Statistics]:
         """A sample of the filter's own prior, and the statistics that it was drawn with."""
-        return self.filter.ahead(latent, action)  # type: ignore[no-any-return]
+        return self.filter.ahead(latent, action)
 
     @abstractmethod
     def moments(self, latent: Float[Tensor, "M R D"], action: Float[Tensor, "M R A"]) -> Moments:

@@ -46,4 +46,4 @@ def prior_net(model: Any) -> nn.Sequential:
     """The prior's network, whose last layer says mean and std."""
     net = getattr(model, prior_name(model))
     assert isinstance(net[-1], nn.Linear), net
-    return net  # type: ignore[no-any-return]
+    return net

@@ -33,4 +33,4 @@ class RecurrentState(nn.Module):
     def recur(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R det"]:
         """The next h."""
         h, z = latent.split([self.deterministic, self.stochastic], -1)
-        return self.cell(self.inputs(torch.cat([z, action], -1)), h)  # type: ignore[no-any-return]
+        return self.cell(self.inputs(torch.cat([z, action], -1)), h)

@@ -54,7 +54,7 @@ class StateMLP(ObservedState):
         return (self._change(state, action) - target).square().mean(-1)
 
     def _change(self, state: Tensor, action: Tensor) -> Tensor:
-        return self.net(torch.cat([(state - self.mean) / self.std, action], -1))  # type: ignore[no-any-return]
+        return self.net(torch.cat([(state - self.mean) / self.std, action], -1))
 
 
 make = StateMLP

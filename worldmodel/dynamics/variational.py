@@ -59,7 +59,7 @@ class VariationalDynamics(MemberSteps):
     @property
     def net(self) -> VariationalNet:
         """The prior's network, a part of the filter."""
-        return getattr(self.filter, prior_name(self.filter))  # type: ignore[no-any-return]
+        return getattr(self.filter, prior_name(self.filter))
 
     def moments(self, latent: Float[Tensor, "M R D"], action: Float[Tensor, "M R A"]) -> Moments:
         """Mean and std of the step under each draw of the weights, from rows of its own."""

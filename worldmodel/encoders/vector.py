@@ -27,7 +27,7 @@ class VectorEncoder(nn.Module):
 
     def forward(self, rows: Float[Tensor, "B T d"]) -> Float[Tensor, "B T E"]:
         """Embed normalised vectors."""
-        return self.net(rows)  # type: ignore[no-any-return]
+        return self.net(rows)
 
 
 make = VectorEncoder

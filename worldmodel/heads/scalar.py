@@ -32,7 +32,7 @@ class ScalarHead(Head):
 
     def normalised(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
         """The number in units of `scale`."""
-        return self.net(latent).squeeze(-1).float()  # type: ignore[no-any-return]
+        return self.net(latent).squeeze(-1).float()
 
     def loss(self, latent: Float[Tensor, "*R D"], target: Float[Tensor, "*R"]) -> Float[Tensor, "*R"]:
         """Squared error in units of scale²; the target is in its own unit."""

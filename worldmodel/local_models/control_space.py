@@ -50,7 +50,7 @@ class ControlSpace:
 
     def continues(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
         """The probability that an episode goes on after a latent."""
-        return self.simulator.continues(latent)  # type: ignore[attr-defined,no-any-return]
+        return self.simulator.continues(latent)  # type: ignore[attr-defined]
 
     def propose(self, latent: Float[Tensor, "R D"], generator: Noise) -> Float[Tensor, "R A"] | None:
         """There is no policy over controls."""

@@ -50,7 +50,7 @@ class LatentSimulator:
 
     def reward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
         """The reward that arrives with a latent, per decision."""
-        return self._reward(latent)  # type: ignore[no-any-return]
+        return self._reward(latent)
 
     def reward_std(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
         """What the reward head does not know of its mean, as a std; TypeError for a head without a posterior."""

@@ -66,7 +66,7 @@ class LastLayerPosterior(nn.Module):
         """The lower triangular factor of Λ."""
         ridge = self.precision * torch.eye(len(self.gram), dtype=self.gram.dtype, device=self.gram.device)
         # cholesky makes the host wait to see whether it succeeded; the ridge makes sure that it does
-        return torch.linalg.cholesky_ex(self._counted() * self.gram + ridge).L  # type: ignore[no-any-return]
+        return torch.linalg.cholesky_ex(self._counted() * self.gram + ridge).L
 
     def noise(self) -> Float[Tensor, "O"]:
         """σ² of every output, RSS / (n - γ), where γ parameters are determined by the n rows instead of by the prior.
