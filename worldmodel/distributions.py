@@ -41,6 +41,12 @@ def _drawn(
     return send(draw(*shape, generator=generator, device=source), device)
 
 
+def read_moments(outputs: Float[Tensor, "*R moments"], min_std: float) -> Moments:
+    """Halves of a layer's outputs as mean and std, in float32, the std softened and above `min_std`."""
+    mean, raw = outputs.float().chunk(2, -1)
+    return mean, F.softplus(raw) + min_std
+
+
 def gaussian_kl(q: Moments, p: Moments) -> Float[Tensor, "*R"]:
     """KL(q || p) of diagonal Gaussians in nats, summed over the last axis."""
     (q_mean, q_std), (p_mean, p_std) = q, p

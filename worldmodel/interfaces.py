@@ -128,6 +128,11 @@ class Belief:
         weight = self.valid.to(rows.dtype)
         return (rows * weight).sum(1) / weight.sum(1).clamp_min(1)
 
+    def continued(self, is_first: Bool[Tensor, "B T"]) -> Bool[Tensor, "B _"]:
+        """Whether a row continues the episode of the row before it, and that one is valid: of rows 1, 2, ..."""
+        inside = ~is_first[:, 1:]
+        return inside if self.valid is None else inside & self.valid[:, :-1]
+
     def select(self, rows: Shaped[Tensor, "B T *F"]) -> Shaped[Tensor, "R *F"]:
         """The valid rows of all windows, one after the other; BadValue where there is none."""
         flat = rows.flatten(0, 1)

@@ -1,42 +1,29 @@
 """Rollouts of the Gaussian RSSM's prior mean: 1,000 candidates in 1,000 ms instead of 1,153, in bfloat16 in 562."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel._packed import Product, in_place
-from worldmodel.nets import NormGRUCell
+from worldmodel.dynamics.recurrent import RecurrentState
 
 
 class GaussianRollout:
-    """`GaussianRSSM.predict` over many rows: h by a normed GRU cell on a layer of [z, a], z by a perceptron of h.
+    """`GaussianRSSM.predict` over many rows: the first outputs of the prior's perceptron are the mean of z."""
 
-    Args:
-        inputs: linear, LayerNorm, SiLU.
-        prior: a perceptron whose first `stochastic` outputs are the mean of z.
-    """
-
-    def __init__(
-        self,
-        *,
-        inputs: nn.Sequential,
-        cell: NormGRUCell,
-        prior: Iterable[nn.Module],
-        stochastic: int,
-        dtype: torch.dtype,
-    ) -> None:
-        self.stochastic, self.dtype = stochastic, dtype
-        D = cell.gates.out_features // 3
-        self._inputs = in_place(inputs, dtype)
+    def __init__(self, model: RecurrentState, dtype: torch.dtype) -> None:
+        self.stochastic, self.dtype = model.stochastic, dtype
+        cell, D, S = model.cell, model.deterministic, model.stochastic
+        self._inputs = in_place(model.inputs, dtype)
         weights = cell.gates.weight.split([cell.gates.in_features - D, D], 1)
         self._of_x, self._of_h = (Product(weight, None, dtype) for weight in weights)
         (self._gates_norm,) = in_place([_folded(cell.norm, D)], dtype)
-        *hidden, last = prior
+        *hidden, last = model.prior
         assert isinstance(last, nn.Linear), last
         self._prior = in_place(hidden, dtype)
-        self._prior.append(Product(last.weight[:stochastic], last.bias[:stochastic], dtype))
+        self._prior.append(Product(last.weight[:S], last.bias[:S], dtype))
 
     def __call__(
         self, latent: Float[Tensor, "B D"], actions: Float[Tensor, "H R A"], out: Float[Tensor, "slots R D"]

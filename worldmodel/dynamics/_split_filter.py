@@ -1,7 +1,6 @@
 """The categorical RSSM's filter with the inputs' shares of two layers computed for all rows at once."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -9,13 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.dynamics.recurrent import RecurrentState
-
-
-class Filtered(NamedTuple):
-    """The window's latents and the probabilities that each z was drawn with."""
-
-    latent: Float[Tensor, "B T D"]
-    posterior: Float[Tensor, "B T groups classes"]
 
 
 def split_filter(
@@ -27,9 +19,10 @@ def split_filter(
     carry: Float[Tensor, "B D"],
     *,
     draw: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
-) -> Filtered:
-    """The loop in `CategoricalRSSM.observe`; keep is 0 where an episode opens, else 1.
+) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T groups classes"]]:
+    """The window's latents and the probabilities that each z was drawn with, as the loop in `CategoricalRSSM.observe`.
 
+    keep: 0 where an episode opens, else 1.
     draw: the latent, and the probabilities of its z, from h, the posterior's logits and noise.
     """
     first, heads_first = model.inputs[0], model.posterior[0]
@@ -44,7 +37,8 @@ def split_filter(
         h = model.cell(inputs(_plus(controls[:, t], z, of_z)), h)
         latent, posterior = draw(h, heads(_plus(views[:, t], h, of_h)), noise[:, t])
         rows.append((latent, posterior))
-    return Filtered(*(torch.stack(column, 1) for column in zip(*rows, strict=True)))
+    latents, posteriors = (torch.stack(column, 1) for column in zip(*rows, strict=True))
+    return latents, posteriors
 
 
 def _plus(part: Tensor, x: Tensor, weight: Tensor) -> Tensor:

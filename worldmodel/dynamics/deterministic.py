@@ -47,7 +47,6 @@ class DeterministicDynamics(nn.Module):
         return Belief(latent=self._normal(self.infer(stacked)), carry=carry, statistics={}, valid=valid)
 
     def predict(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
-        """One step of f."""
         return self._normal(latent + self.change(torch.cat([latent, action], -1)))
 
     def imagine(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:

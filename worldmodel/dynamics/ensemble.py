@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from worldmodel.distributions import Moments
+from worldmodel.distributions import Moments, read_moments
 from worldmodel.dynamics.gaussian import GaussianDynamics
-from worldmodel.dynamics.member_steps import MemberSteps, inside_episodes
+from worldmodel.dynamics.member_steps import MemberSteps
 from worldmodel.dynamics.rssm_categorical import CategoricalRSSM
 from worldmodel.dynamics.rssm_gaussian import GaussianRSSM
 from worldmodel.interfaces import Batch, Belief
@@ -57,9 +57,8 @@ class EnsembleDynamics(MemberSteps):
         self.change = member_mlp(members, self.latent_dim + action_dim, hidden, layers, 2 * self.latent_dim)
 
     def moments(self, latent: Float[Tensor, "M R D"], action: Float[Tensor, "M R A"]) -> Moments:
-        """Mean and std of each member's step from rows of its own."""
-        change, raw = self.change(torch.cat([latent, action], -1)).float().chunk(2, -1)
-        return latent + change, F.softplus(raw) + self.min_std
+        change, std = read_moments(self.change(torch.cat([latent, action], -1)), self.min_std)
+        return latent + change, std
 
     def losses(self, belief: Belief, batch: Batch) -> dict[str, Float[Tensor, "B T"]]:
         """The filter's losses, and the members' -log p_m(s_t | s_t-1, a_t-1), nats per dimension up to a constant."""
@@ -70,7 +69,7 @@ class EnsembleDynamics(MemberSteps):
         names = batch.row_names()
         if names is not None:  # rows that nothing names belong to every member once
             miss = bootstrap_weights(names[:, 1:], self.members) * miss
-        members = F.pad(miss.mean(0) * inside_episodes(belief, batch).to(miss.dtype), (1, 0))
+        members = F.pad(miss.mean(0) * belief.continued(batch.is_first).to(miss.dtype), (1, 0))
         return {**self.filter.losses(belief, batch), "members": members}
 
 

@@ -3,9 +3,6 @@
 The bound of this posterior, in which every row is inferred on its own, is looser than a filter's.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -32,9 +29,6 @@ class GaussianDynamics(GaussianMarkov):
         stack: k, frames that a latent reads.
         min_std: least std of every Gaussian.
     """
-
-    # the ELBO of frames and rewards with a tenth of the noise variance
-    loss_weights: Mapping[str, float] = MappingProxyType({"kl": 0.1})
 
     def __init__(
         self,

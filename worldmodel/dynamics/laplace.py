@@ -12,7 +12,7 @@ from torch import Tensor
 
 from worldmodel.capabilities import HasRollout
 from worldmodel.distributions import Moments
-from worldmodel.dynamics.member_steps import MemberSteps, inside_episodes
+from worldmodel.dynamics.member_steps import MemberSteps
 from worldmodel.dynamics.prior_steps import FILTERS, prior_net, prior_step
 from worldmodel.interfaces import Batch, Belief
 from worldmodel.uncertainty.last_layer import LastLayerPosterior
@@ -58,20 +58,18 @@ class LaplaceDynamics(MemberSteps):
         return self.filter.predict(latent, action)
 
     def moments(self, latent: Float[Tensor, "M R D"], action: Float[Tensor, "M R A"]) -> Moments:
-        """Mean and std of each draw's step from rows of its own."""
         step, features, outputs = self._read(latent, action)
         mean, std = step.moments(outputs, self.filter.min_std)
         deviation = torch.baddbmm(self.drawn[:, -1:], features.to(self.drawn.dtype), self.drawn[:, :-1])
         return torch.cat([step.certain, mean[..., -self.noisy_dims :] + deviation], -1), std
 
     def count_rows(self, rows: int) -> None:
-        """How many recorded rows the batches are drawn from."""
         self.posterior.count_rows(rows)
 
     def losses(self, belief: Belief, batch: Batch) -> dict[str, Float[Tensor, "B T"]]:
         """The model's losses, which its posterior is read off beside; in training only."""
         if self.training:
-            self._condition(belief.latent.detach(), batch.action, inside_episodes(belief, batch))
+            self._condition(belief.latent.detach(), batch.action, belief.continued(batch.is_first))
         return self.filter.losses(belief, batch)
 
     @torch.no_grad()

@@ -1,17 +1,21 @@
 """A Gaussian Markov prior p(s' | s, a) as a residual step, which several models' latents share."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from worldmodel.distributions import Moments
+from worldmodel.distributions import Moments, read_moments
 from worldmodel.limits import require_number
 
 
 class GaussianMarkov(nn.Module):
     """Models whose `change` [*R D+A] -> [*R 2D] gives the step's mean and, softened and above `min_std`, its std."""
 
+    # the ELBO of frames and rewards with a tenth of the noise variance
+    loss_weights: Mapping[str, float] = MappingProxyType({"kl": 0.1})
     change: nn.Module
 
     def __init__(self, *, min_std: float) -> None:
@@ -24,13 +28,11 @@ class GaussianMarkov(nn.Module):
         return self.prior(latent, action)[0]
 
     def imagine(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
-        """A sample of the prior by reparameterisation."""
         return self.ahead(latent, action)[0]
 
     def ahead(
         self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]
     ) -> tuple[Float[Tensor, "*R D"], Moments]:
-        """A sample of the prior, and the moments that it was drawn with."""
         mean, std = self.prior(latent, action)
         return mean + std * torch.randn_like(std), (mean, std)
 
@@ -41,5 +43,4 @@ class GaussianMarkov(nn.Module):
 
     def moments(self, statistics: Float[Tensor, "*R moments"]) -> Moments:
         """Halves of a layer's output as mean and std."""
-        mean, raw = statistics.float().chunk(2, -1)
-        return mean, F.softplus(raw) + self.min_std
+        return read_moments(statistics, self.min_std)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from worldmodel.capabilities import WeightedLosses
 from worldmodel.distributions import Moments, Statistics
 from worldmodel.errors import naming
-from worldmodel.interfaces import Batch, Belief
+from worldmodel.interfaces import Belief
 from worldmodel.limits import require_one_of, require_whole
 from worldmodel.uncertainty.members import disagreement
 
@@ -67,7 +67,6 @@ class MemberSteps(nn.Module):
         *,
         sample: bool,
     ) -> Belief:
-        """The filter's belief."""
         return self.filter.observe(embed, action, is_first, carry, sample=sample)
 
     def ahead(
@@ -122,9 +121,3 @@ class MemberSteps(nn.Module):
 
     def _entropy(self, std: Tensor) -> Tensor:
         return (std[..., -self.noisy_dims :].log() + 0.5 * math.log(2 * math.pi * math.e)).mean((0, -1))
-
-
-def inside_episodes(belief: Belief, batch: Batch) -> Bool[Tensor, "B _"]:
-    """Whether a row continues the row before it, and that one is valid: of rows 1, 2, ..."""
-    inside = ~batch.is_first[:, 1:]
-    return inside if belief.valid is None else inside & belief.valid[:, :-1]

@@ -5,9 +5,8 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from worldmodel.distributions import Moments
+from worldmodel.distributions import Moments, read_moments
 from worldmodel.dynamics.gaussian import GaussianDynamics
 from worldmodel.dynamics.recurrent import RecurrentState
 from worldmodel.dynamics.rssm_gaussian import GaussianRSSM
@@ -24,9 +23,9 @@ class PriorStep(NamedTuple):
 
     def moments(self, outputs: Float[Tensor, "*R moments"], min_std: float) -> Moments:
         """Mean and std [*R D] of the next latent from the network's outputs; std is 0 where the latent is certain."""
-        change, raw = outputs.float().chunk(2, -1)
+        change, std = read_moments(outputs, min_std)
         mean = torch.cat([self.certain, self.start + change], -1)
-        return mean, torch.cat([torch.zeros_like(self.certain), F.softplus(raw) + min_std], -1)
+        return mean, torch.cat([torch.zeros_like(self.certain), std], -1)
 
 
 def prior_step(model: Any, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> PriorStep:

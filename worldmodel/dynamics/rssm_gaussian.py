@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodel.distributions import Moments, balanced_kl
+from worldmodel.distributions import Moments, balanced_kl, read_moments
 from worldmodel.dynamics._fused_filter import fused_filter
 from worldmodel.dynamics._packed_rollout import GaussianRollout
 from worldmodel.dynamics.recurrent import RecurrentState
@@ -70,11 +70,11 @@ class GaussianRSSM(RecurrentState):
             latent, rows = carry, []
             for t in range(embed.shape[1]):
                 h = self.recur(latent * keep[:, t], action[:, t] * keep[:, t])  # h' = GRU(h, z, a)
-                mean, std = self._moments(self.posterior(torch.cat([h, embed[:, t]], -1)))
+                mean, std = read_moments(self.posterior(torch.cat([h, embed[:, t]], -1)), self.min_std)
                 latent = torch.cat([h, mean + std * noise[:, t]], -1)  # z' ~ q(z' | h', e)
                 rows.append((latent, mean, std))
             latents, mean, std = (torch.stack(column, 1) for column in zip(*rows, strict=True))
-        prior_mean, prior_std = self._moments(self.prior(latents[..., : self.deterministic]))  # p(z' | h')
+        prior_mean, prior_std = read_moments(self.prior(latents[..., : self.deterministic]), self.min_std)  # p(z' | h')
         statistics = {
             "posterior_mean": mean,
             "posterior_std": std,
@@ -89,7 +89,6 @@ class GaussianRSSM(RecurrentState):
         return torch.cat([h, self._prior_mean(h)], -1)
 
     def imagine(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
-        """One step of the prior with z sampled by reparameterisation."""
         return self.ahead(latent, action)[0]
 
     def ahead(
@@ -97,14 +96,12 @@ class GaussianRSSM(RecurrentState):
     ) -> tuple[Float[Tensor, "*R D"], Moments]:
         """A sample of the prior, and the moments that its z was drawn with."""
         h = self.recur(latent, action)
-        mean, std = self._moments(self.prior(h))
+        mean, std = read_moments(self.prior(h), self.min_std)
         return torch.cat([h, mean + std * torch.randn_like(std)], -1), (mean, std)
 
     def rollout(self, dtype: torch.dtype) -> GaussianRollout:
         """`predict` for planners: many rows, no gradients, products in `dtype`; keeps the weights of now."""
-        return GaussianRollout(
-            inputs=self.inputs, cell=self.cell, prior=self.prior, stochastic=self.stochastic, dtype=dtype
-        )
+        return GaussianRollout(self, dtype)
 
     def losses(self, belief: Belief, batch: Batch) -> dict[str, Float[Tensor, "B T"]]:
         """The balanced KL from posterior to prior, in nats per row."""
@@ -124,10 +121,6 @@ class GaussianRSSM(RecurrentState):
         assert isinstance(last, nn.Linear), last
         # planners predict means only: the std's half of the layer would be wasted
         return F.linear(h, last.weight[: self.stochastic], last.bias[: self.stochastic]).float()
-
-    def _moments(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
-        mean, raw = statistics.float().chunk(2, -1)
-        return mean, F.softplus(raw) + self.min_std
 
 
 make = GaussianRSSM

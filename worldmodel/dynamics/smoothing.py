@@ -5,9 +5,6 @@ last latent are all that the posterior needs. A row's own frame is also read dir
 it through.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -34,9 +31,6 @@ class SmoothingDynamics(GaussianMarkov):
         hidden: width of the hidden layers.
         min_std: of both posteriors and the prior.
     """
-
-    # the ELBO of frames and rewards with a tenth of the noise variance
-    loss_weights: Mapping[str, float] = MappingProxyType({"kl": 0.1})
 
     def __init__(
         self, *, embed_dim: int, action_dim: int, latent_dim: int = 64, hidden: int = 200, min_std: float = 0.1

@@ -5,13 +5,9 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from worldmodel.errors import BadValue
-
 
 def carried(embed_dim: int, count: int) -> int:
     """Size of the carry: the count - 1 embeddings before now, and whether they are real."""
-    if count < 1:
-        raise BadValue(f"stack: expected at least 1 frame, got {count}")
     return (count - 1) * embed_dim + 1
 
 

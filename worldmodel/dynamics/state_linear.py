@@ -21,7 +21,6 @@ class StateLinear(ObservedState):
         self.weight.copy_(torch.linalg.lstsq(rows, following.double().cpu(), driver="gelsd").solution)
 
     def step(self, state: Float[Tensor, "*R S"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R S"]:
-        """The next state."""
         return _rows(state, action) @ self.weight
 
     def error(

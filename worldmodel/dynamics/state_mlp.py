@@ -43,7 +43,6 @@ class StateMLP(ObservedState):
         self.change_std.copy_((following - state).std(0).clamp_min(1e-6))
 
     def step(self, state: Float[Tensor, "*R S"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R S"]:
-        """The next state."""
         return state + self.change_std * self._change(state, action)
 
     def error(

@@ -13,8 +13,8 @@ from torch import Tensor
 from worldmodel.distributions import Moments
 from worldmodel.dynamics.member_steps import MemberSteps
 from worldmodel.dynamics.prior_steps import FILTERS, prior_name, prior_net, prior_step
-from worldmodel.errors import BadValue
 from worldmodel.interfaces import Batch, Belief
+from worldmodel.limits import require_number
 from worldmodel.uncertainty.members import member_noise
 from worldmodel.uncertainty.variational import VariationalNet
 
@@ -45,9 +45,7 @@ class VariationalDynamics(MemberSteps):
         temperature: float = 1.0,
     ) -> None:
         super().__init__(embed_dim=embed_dim, action_dim=action_dim, filter=filter, filters=FILTERS, members=members)
-        for name, number in {"prior_scale": prior_scale, "temperature": temperature}.items():
-            if not number > 0:
-                raise BadValue(f"{name}: expected a number above 0, got {number}")
+        require_number(prior_scale=prior_scale, temperature=temperature, above=0)
         net = prior_net(self.filter)
         last: Any = net[-1]
         self.noisy_dims, self.temperature = last.out_features // 2, temperature
@@ -68,7 +66,6 @@ class VariationalDynamics(MemberSteps):
         return step.moments(self.net.drawn(step.inputs, noise), self.filter.min_std)
 
     def count_rows(self, rows: int) -> None:
-        """How many recorded rows the batches are drawn from."""
         self.rows = rows
 
     def losses(self, belief: Belief, batch: Batch) -> dict[str, Float[Tensor, "B T"]]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.errors import BadValue
+from worldmodel.limits import require_number
 
 
 class LastLayerPosterior(nn.Module):
@@ -35,10 +35,8 @@ class LastLayerPosterior(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, *, precision: float = 1.0, rate: float = 0.01) -> None:
         super().__init__()
-        if not precision > 0:
-            raise BadValue(f"precision: expected a number above 0, got {precision}")
-        if not 0 <= rate <= 1:
-            raise BadValue(f"rate: expected a number in [0, 1], got {rate}")
+        require_number(precision=precision, above=0)
+        require_number(rate=rate, least=0, most=1)
         self.precision, self.rate = precision, rate
         # float64: sums over many rows stay exact enough to be inverted
         self.register_buffer("gram", torch.zeros(inputs + 1, inputs + 1, dtype=torch.float64))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.distributions import gaussian_kl
-from worldmodel.errors import BadValue
+from worldmodel.limits import require_number
 
 
 class VariationalLinear(nn.Module):
@@ -26,8 +26,7 @@ class VariationalLinear(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, *, prior_std: float = 1.0) -> None:
         super().__init__()
-        if not prior_std > 0:
-            raise BadValue(f"prior_std: expected a number above 0, got {prior_std}")
+        require_number(prior_std=prior_std, above=0)
         self.prior_std = prior_std
         start = nn.Linear(inputs, outputs)
         self.mean = nn.Parameter(torch.cat([start.weight, start.bias[:, None]], 1).detach().clone())
