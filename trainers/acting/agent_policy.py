@@ -1,17 +1,16 @@
 """An agent as a policy over numpy observations: what collection, evaluation and deployment share."""
 
 from collections.abc import Sequence
-from dataclasses import fields
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from datamodules.observation import Observation
 from trainers.acting.exploration import EpisodeNoise, Exploration
 from trainers.process.clock import Clock
 from worldmodel.interfaces import ActionNoise, Acts, Carry
+from worldmodel.records import choose
 from worldmodel.transfer import send
 
 
@@ -83,12 +82,3 @@ class AgentPolicy:
                 alone[row] = episode.alone[now]
         self._decisions += ready
         return ActionNoise(send(noise, action.device), send(alone, action.device) if alone.any() else None)
-
-
-def choose(rows: Tensor, chosen: Carry, other: Carry) -> Carry:
-    """One carry's rows [n] where they are marked, another's elsewhere."""
-
-    def pick(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(rows.view(-1, *[1] * (a.dim() - 1)), a, b)
-
-    return Carry(*(pick(getattr(chosen, f.name), getattr(other, f.name)) for f in fields(Carry)))

@@ -12,11 +12,11 @@ from datamodules.envs.protocol import Pool, Step
 from datamodules.observation import Observation
 from datamodules.rollout import Episode, play
 from datamodules.trajectory import Trajectory
-from trainers.acting.agent_policy import choose
 from trainers.distillation.labelled import LabelledEpisode
 from worldmodel.distillation.planner_gaussian import PlannerTarget
 from worldmodel.distillation.planner_teacher import PlannerTeacher
 from worldmodel.interfaces import Acts
+from worldmodel.records import choose
 from worldmodel.transfer import send
 
 DISTILLATION_RANK = 2**31 + 2  # no rank that trains, evaluates or records has it: its episodes are nobody else's

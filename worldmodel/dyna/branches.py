@@ -1,7 +1,6 @@
 """Short rollouts that branch off recorded latents, as rows that values learn from beside the recorded ones."""
 
 from collections.abc import Callable
-from dataclasses import fields
 
 import torch
 from jaxtyping import Float, Int64
@@ -10,6 +9,7 @@ from torch import Tensor
 from worldmodel.errors import BadValue
 from worldmodel.interfaces import Dynamics
 from worldmodel.policies import Transitions
+from worldmodel.records import joined
 from worldmodel.simulators.latent import LatentSimulator
 
 Act = Callable[[Tensor], Tensor]  # latents [R D] to actions [R A]
@@ -56,8 +56,3 @@ def imagine(
     assert isinstance(dynamics, Dynamics), dynamics
     after = dynamics.imagine(latent, action)
     return after, simulator.reward(after), simulator.continues(after)
-
-
-def joined(parts: list[Transitions]) -> Transitions:
-    """The rows of several, one after the other."""
-    return Transitions(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Transitions)))

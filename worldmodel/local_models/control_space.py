@@ -11,10 +11,10 @@ from worldmodel.capabilities import HasDynamics
 from worldmodel.distributions import Moments
 from worldmodel.interfaces import Dynamics, Noise, Simulator
 from worldmodel.local_models.linear_gaussian import LinearGaussianPolicy
-from worldmodel.simulators.survival import may_end
+from worldmodel.simulators.wrapped import WrappedSimulator
 
 
-class ControlSpace:
+class ControlSpace(WrappedSimulator):
     """The simulator of whoever plans with Gaussian controls.
 
     A squashed policy's KL is that of its controls: both are squashed by the same function.
@@ -25,9 +25,8 @@ class ControlSpace:
     """
 
     def __init__(self, simulator: Simulator, to_action: Callable[[Tensor], Tensor] = torch.tanh) -> None:
-        self.simulator, self.to_action = simulator, to_action
-        self.action_dim, self.discount = simulator.action_dim, simulator.discount
-        self.terminates = may_end(simulator)
+        super().__init__(simulator)
+        self.to_action = to_action
 
     def step(self, latent: Float[Tensor, "R D"], action: Float[Tensor, "R A"]) -> Float[Tensor, "R D"]:
         """The mean of the next latent after a control."""
@@ -39,18 +38,6 @@ class ControlSpace:
         if isinstance(dynamics, Dynamics):
             return dynamics.imagine(latent, self.to_action(control))
         return self.step(latent, control)
-
-    def reward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
-        """The reward that arrives with a latent."""
-        return self.simulator.reward(latent)
-
-    def value(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
-        """The return that follows a latent."""
-        return self.simulator.value(latent)
-
-    def continues(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
-        """The probability that an episode goes on after a latent."""
-        return self.simulator.continues(latent)  # type: ignore[attr-defined]
 
     def propose(self, latent: Float[Tensor, "R D"], generator: Noise) -> Float[Tensor, "R A"] | None:
         """There is no policy over controls."""
@@ -140,9 +127,3 @@ def surely_worse(
     """
     error = (after.var(1, correction=0) + before.var(1, correction=0)).div(after.shape[1]).sqrt()
     return ~(after.mean(1) - before.mean(1) >= expected.clamp_max(0) - 2 * error)
-
-
-def pick(starts: Bool[Tensor, "B"], one: Paths, two: Paths) -> Paths:
-    """The first for starts that are marked, the second for others."""
-    where = starts[:, None, None, None]
-    return Paths(torch.where(where, one.states, two.states), torch.where(where, one.controls, two.controls))

@@ -8,8 +8,9 @@ from torch.func import jacrev, vmap
 from worldmodel.interfaces import Simulator
 from worldmodel.local_models.linear_gaussian import LinearGaussianDynamics
 from worldmodel.local_models.quadratic_cost import QuadraticCost
-from worldmodel.local_models.regression import LinearRegression
+from worldmodel.local_models.regression import regress_around
 from worldmodel.planners.derivatives import Expansion, discounts, expand, psd
+from worldmodel.planners.lqr import matvec
 from worldmodel.simulators.survival import continuation
 
 
@@ -38,9 +39,9 @@ def linearise(
     after = simulator.step(states[:, :-1].flatten(0, 1), controls.flatten(0, 1)).unflatten(0, (B, H))
     F, x, after = along.transition.double(), states.double(), after.double()
     z = torch.cat([x[:, :-1], controls.double()], -1)
-    dynamics = LinearGaussianDynamics(F, after - _apply(F, z), noise.double().expand(B, H, n, n))
+    dynamics = LinearGaussianDynamics(F, after - matvec(F, z), noise.double().expand(B, H, n, n))
     curvature = curvature.double()
-    slope = slope.double() - _apply(curvature, x[:, 1:])
+    slope = slope.double() - matvec(curvature, x[:, 1:])
     cost = QuadraticCost(F.new_zeros(B, H, n + A, n + A), F.new_zeros(B, H, n + A), curvature[:, -1], slope[:, -1])
     cost.curvature[:, 1:, :n, :n], cost.slope[:, 1:, :n] = curvature[:, :-1], slope[:, :-1]
     price = control_cost * simulator.discount ** torch.arange(H).to(F)
@@ -69,14 +70,17 @@ def fit_dynamics(
     """
     z = torch.cat([states[:, :, :-1], controls], -1).double().transpose(1, 2)  # [B H N m]
     centre = z.mean(2)
-    inputs = torch.cat([z - centre[:, :, None], torch.ones_like(z[..., :1])], -1)
-    mean = torch.cat([prior.F, (_apply(prior.F, centre) + prior.f)[..., None]], -1)
-    moment = torch.diag(torch.cat([spread.double().square(), spread.new_ones(1).double()]))
-    moment = moment.expand(*mean.shape[:2], *moment.shape)
-    known = LinearRegression.prior(mean, moment, prior.noise, strength=strength)
-    belief = known.posterior(inputs, states[:, :, 1:].double().transpose(1, 2))
-    F, offset = belief.mean[..., :-1], belief.mean[..., -1]
-    return LinearGaussianDynamics(F, offset - _apply(F, centre), belief.noise())
+    model = regress_around(
+        centre,
+        prior.F,
+        matvec(prior.F, centre) + prior.f,
+        prior.noise,
+        inputs=z,
+        outputs=states[:, :, 1:].double().transpose(1, 2),
+        spread=spread,
+        strength=strength,
+    )
+    return LinearGaussianDynamics(*model)
 
 
 def _with_endings(
@@ -99,7 +103,3 @@ def _with_endings(
     slope = under_way[..., None] * along.slope + lost[..., None] * vmap(vmap(jacrev(goes_on)))(arrivals)
     bend = lost[..., None, None] * vmap(vmap(jacrev(jacrev(goes_on))))(arrivals)
     return slope, under_way[..., None, None] * along.curvature + psd(bend.nan_to_num())
-
-
-def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
-    return (matrix @ vector[..., None])[..., 0]

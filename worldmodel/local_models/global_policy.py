@@ -9,7 +9,7 @@ from torch.func import jacrev, vmap
 
 from worldmodel.distributions import Moments
 from worldmodel.local_models.linear_gaussian import LinearGaussianPolicy
-from worldmodel.local_models.regression import LinearRegression
+from worldmodel.local_models.regression import regress_around
 
 
 def linearise_policy(
@@ -30,19 +30,22 @@ def linearise_policy(
     Returns:
         The policy; N(0, 1) for starts where the network is not finite.
     """
-    B, _, H, n = states.shape
+    B, _, H, _ = states.shape
     centre = states.mean(1)
     mean, std = (x.double() for x in moments(states))
     A = mean.shape[-1]
     slope = vmap(jacrev(lambda x: moments(x[None])[0][0]))(centre.flatten(0, 1)).unflatten(0, (B, H)).double()
-    prior = torch.cat([slope, moments(centre)[0].double()[..., None]], -1)
-    x, centre = states.double().transpose(1, 2), centre.double()
-    inputs = torch.cat([x - centre[:, :, None], torch.ones_like(x[..., :1])], -1)
-    moment = torch.diag(torch.cat([spread.double().square(), spread.new_ones(1).double()])).expand(B, H, n + 1, n + 1)
-    noise = torch.eye(A).to(prior).expand(B, H, A, A)
-    belief = LinearRegression.prior(prior, moment, noise, strength=strength).posterior(inputs, mean.transpose(1, 2))
-    K, offset = belief.mean[..., :-1], belief.mean[..., -1]
-    k = offset - (K @ centre[..., None])[..., 0]
+    noise = torch.eye(A).to(slope).expand(B, H, A, A)
+    K, k, _ = regress_around(
+        centre.double(),
+        slope,
+        moments(centre)[0].double(),
+        noise,
+        inputs=states.double().transpose(1, 2),
+        outputs=mean.transpose(1, 2),
+        spread=spread,
+        strength=strength,
+    )
     neutral = LinearGaussianPolicy(torch.zeros_like(K), torch.zeros_like(k), noise)
     return LinearGaussianPolicy(K, k, torch.diag_embed(std.square().mean(1))).where_finite(neutral)
 

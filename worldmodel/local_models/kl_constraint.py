@@ -11,12 +11,12 @@ from worldmodel.local_models.linear_gaussian import (
     Gaussian,
     LinearGaussianDynamics,
     LinearGaussianPolicy,
-    choose,
     forward_pass,
     policy_kl,
 )
 from worldmodel.local_models.max_ent_lqr import max_ent_lqr
 from worldmodel.local_models.quadratic_cost import QuadraticCost, negative_log_prob
+from worldmodel.records import choose
 
 LOWEST, HIGHEST = 1e-8, 1e16  # of η, which has the unit of the cost per nat
 TOLERANCE = 0.1  # of the bound: how near to it the divergence comes
@@ -78,12 +78,12 @@ def constrain_kl(
     done = found.kl <= limit * (1 + TOLERANCE)
     if done.all():
         return found
-    found = _choose(done, found, solve(high))
+    found = choose(done, found, solve(high))
     for _ in range(STEPS):
         middle = (low + high) / 2
         tried = solve(middle)
         within = tried.kl <= limit * (1 + TOLERANCE)
-        found = _choose(within & ~done, tried, found)
+        found = choose(within & ~done, tried, found)
         done = done | (within & (tried.kl >= limit * (1 - TOLERANCE)))
         if done.all():
             break
@@ -97,11 +97,3 @@ def _divergence(
     """KL of whole trajectories, infinite for a policy that does not exist."""
     kl = policy_kl(policy, previous, forward_pass(dynamics, policy, start)).sum(1)
     return torch.where(kl.isfinite(), kl, torch.inf)
-
-
-def _choose(starts: Tensor, one: ConstrainedPolicy, two: ConstrainedPolicy) -> ConstrainedPolicy:
-    return ConstrainedPolicy(
-        choose(starts, one.policy, two.policy),
-        torch.where(starts, one.kl, two.kl),
-        torch.where(starts, one.eta, two.eta),
-    )

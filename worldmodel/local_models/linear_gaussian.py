@@ -7,8 +7,11 @@ Everything is batched over starts and meant for float64.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
+
+from worldmodel.planners.lqr import matvec
+from worldmodel.records import choose
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class LinearGaussianPolicy:
         """The mean control at every step, of states at these steps."""
         more = states.ndim - 3
         K, k = (x.reshape(len(x), *[1] * more, *x.shape[1:]) for x in (self.K, self.k))
-        return (K @ states[..., None])[..., 0] + k
+        return matvec(K, states) + k
 
     def sample(self, state: Float[Tensor, "B N n"], noise: Float[Tensor, "B N A"], t: int) -> Float[Tensor, "B N A"]:
         """Controls of step t from standard normal noise."""
@@ -44,15 +47,6 @@ class LinearGaussianPolicy:
         parts = (self.K, self.k, self.covariance)
         finite = torch.stack([x.flatten(1).isfinite().all(1) for x in parts]).all(0)
         return choose(finite, self, other)
-
-
-def choose(starts: Bool[Tensor, "B"], one: LinearGaussianPolicy, two: LinearGaussianPolicy) -> LinearGaussianPolicy:
-    """The first for starts that are marked, the second for others."""
-
-    def pick(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(starts.view(-1, *[1] * (a.ndim - 1)), a, b)
-
-    return LinearGaussianPolicy(pick(one.K, two.K), pick(one.k, two.k), pick(one.covariance, two.covariance))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +75,12 @@ def forward_pass(dynamics: LinearGaussianDynamics, policy: LinearGaussianPolicy,
     n = start.mean.shape[-1]
     A, B = dynamics.F[..., :n], dynamics.F[..., n:]
     closed = A + B @ policy.K
-    drift = (B @ policy.k[..., None])[..., 0] + dynamics.f
+    drift = matvec(B, policy.k) + dynamics.f
     spread = B @ policy.covariance @ B.mT + dynamics.noise
     mean, covariance = start.mean, start.covariance
     means, covariances = [mean], [covariance]
     for t in range(dynamics.F.shape[1]):
-        mean = (closed[:, t] @ mean[..., None])[..., 0] + drift[:, t]
+        mean = matvec(closed[:, t], mean) + drift[:, t]
         covariance = closed[:, t] @ covariance @ closed[:, t].mT + spread[:, t]
         means.append(mean)
         covariances.append(covariance)
@@ -101,7 +95,7 @@ def policy_kl(p: LinearGaussianPolicy, q: LinearGaussianPolicy, states: StateMar
     mean, covariance = states.mean[:, :-1], states.covariance[:, :-1]
     root = cholesky(q.covariance)
     K, k = p.K - q.K, p.k - q.k
-    shift = (K @ mean[..., None])[..., 0] + k
+    shift = matvec(K, mean) + k
     second = p.covariance + K @ covariance @ K.mT + shift[..., None] * shift[..., None, :]
     trace = torch.cholesky_solve(second, root).diagonal(dim1=-2, dim2=-1).sum(-1)
     log_volume = 2 * root.diagonal(dim1=-2, dim2=-1).log().sum(-1) - torch.linalg.slogdet(p.covariance)[1]

@@ -6,10 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from worldmodel.interfaces import Simulator
 from worldmodel.local_models.control_space import ControlSpace, Paths
 from worldmodel.local_models.fitting import fit_dynamics, linearise
 from worldmodel.local_models.linear_gaussian import LinearGaussianDynamics
 from worldmodel.local_models.quadratic_cost import QuadraticCost
+from worldmodel.policies import Transitions
 
 _FLOOR = 1e-3  # of stds: a dimension that does not move says nothing of where derivatives hold
 
@@ -27,13 +29,11 @@ class Recorded:
     spread: Float[Tensor, "n"]
 
     @classmethod
-    def of(
-        cls, predicted: Float[Tensor, "R n"], arrived: Float[Tensor, "R n"], states: Float[Tensor, "R n"]
-    ) -> "Recorded":
-        """From predictions and what came instead, and states."""
-        error = (arrived - predicted).double()
+    def of(cls, simulator: Simulator, steps: Transitions) -> "Recorded":
+        """What a model misses of some steps, and where they began."""
+        error = (steps.next_latent - simulator.step(steps.latent, steps.action)).double()
         noise = error.mT @ error / max(1, len(error)) + _FLOOR**2 * torch.eye(error.shape[1]).to(error)
-        return cls(noise, states.double().std(0).nan_to_num().clamp_min(_FLOOR))
+        return cls(noise, steps.latent.double().std(0).nan_to_num().clamp_min(_FLOOR))
 
 
 def local_problem(

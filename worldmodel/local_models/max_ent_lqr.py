@@ -1,11 +1,10 @@
 """The linear-quadratic regulator with entropy: the stochastic policy that is optimal for cost minus entropy."""
 
 import torch
-from torch import Tensor
 
 from worldmodel.local_models.linear_gaussian import LinearGaussianDynamics, LinearGaussianPolicy, cholesky
 from worldmodel.local_models.quadratic_cost import QuadraticCost
-from worldmodel.planners.lqr import cost_to_go
+from worldmodel.planners.lqr import cost_to_go, matvec
 
 
 def max_ent_lqr(dynamics: LinearGaussianDynamics, cost: QuadraticCost) -> LinearGaussianPolicy:
@@ -26,7 +25,7 @@ def max_ent_lqr(dynamics: LinearGaussianDynamics, cost: QuadraticCost) -> Linear
     for t in reversed(range(dynamics.F.shape[1])):
         F, f = dynamics.F[:, t], dynamics.f[:, t]
         Q = cost.curvature[:, t] + F.mT @ V @ F
-        q = cost.slope[:, t] + _apply(F.mT, _apply(V, f) + v)
+        q = cost.slope[:, t] + matvec(F.mT, matvec(V, f) + v)
         root = cholesky(Q[:, n:, n:])
         K = -torch.cholesky_solve(Q[:, n:, :n], root)
         k = -torch.cholesky_solve(q[:, n:, None], root)[..., 0]
@@ -34,7 +33,3 @@ def max_ent_lqr(dynamics: LinearGaussianDynamics, cost: QuadraticCost) -> Linear
         V, v = gains.V, gains.v
         steps.append((K, k, torch.cholesky_inverse(root)))
     return LinearGaussianPolicy(*(torch.stack(parts[::-1], 1) for parts in zip(*steps, strict=True)))
-
-
-def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
-    return (matrix @ vector[..., None])[..., 0]

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.local_models.linear_gaussian import LinearGaussianPolicy, StateMarginals
+from worldmodel.planners.lqr import matvec
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def negative_log_prob(policy: LinearGaussianPolicy) -> QuadraticCost:
     precision = torch.linalg.inv(policy.covariance)
     towards = torch.cat([-policy.K, torch.eye(A).to(policy.K).expand(*policy.K.shape[:2], A, A)], -1)
     curvature = towards.mT @ precision @ towards
-    slope = -(towards.mT @ precision @ policy.k[..., None])[..., 0]
+    slope = -matvec(towards.mT @ precision, policy.k)
     return QuadraticCost(curvature, slope, policy.K.new_zeros(B, n, n), policy.K.new_zeros(B, n))
 
 

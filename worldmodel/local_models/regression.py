@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from worldmodel.planners.lqr import matvec
+
 
 @dataclass(frozen=True, slots=True)
 class LinearRegression:
@@ -61,11 +63,35 @@ class LinearRegression:
         """The mean of the noise's covariance, Ψ / (ν - O - 1)."""
         return self.scale / (self.degrees - self.mean.shape[-2] - 1)[..., None, None]
 
-    def predictive(
-        self, inputs: Float[Tensor, "*R N I"]
-    ) -> tuple[Float[Tensor, "*R N O"], Float[Tensor, "*R N O O"], Float[Tensor, "*R"]]:
-        """Location, scale matrix and degrees of freedom of the outputs, which are Student-t."""
-        degrees = self.degrees - self.mean.shape[-2] + 1
-        leverage = (inputs * torch.linalg.solve(self.precision, inputs.mT).mT).sum(-1)
-        scale = (self.scale / degrees[..., None, None])[..., None, :, :] * (1 + leverage)[..., None, None]
-        return inputs @ self.mean.mT, scale, degrees
+
+def regress_around(
+    centre: Float[Tensor, "*R I"],
+    slope: Float[Tensor, "*R O I"],
+    value: Float[Tensor, "*R O"],
+    noise: Float[Tensor, "*R O O"],
+    *,
+    inputs: Float[Tensor, "*R N I"],
+    outputs: Float[Tensor, "*R N O"],
+    spread: Float[Tensor, "I"],
+    strength: float,
+) -> tuple[Float[Tensor, "*R O I"], Float[Tensor, "*R O"], Float[Tensor, "*R O O"]]:
+    """Affine functions F x + f of samples, in float64, a known one being the prior.
+
+    Args:
+        centre: where the known function is given.
+        slope, value: its derivative and value there.
+        noise: covariance of its outputs.
+        inputs, outputs: N samples of each.
+        spread: stds of the inputs within which the slope may be trusted.
+        strength: how many samples the known function weighs.
+
+    Returns:
+        F, f and the mean of the noise's covariance.
+    """
+    away = inputs - centre[..., None, :]
+    moment = torch.diag(torch.cat([spread.double().square(), spread.new_ones(1).double()]))
+    moment = moment.expand(*slope.shape[:-2], *moment.shape)
+    known = LinearRegression.prior(torch.cat([slope, value[..., None]], -1), moment, noise, strength=strength)
+    belief = known.posterior(torch.cat([away, torch.ones_like(away[..., :1])], -1), outputs)
+    F, offset = belief.mean[..., :-1], belief.mean[..., -1]
+    return F, offset - matvec(F, centre), belief.noise()

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from worldmodel.planners.lqr import matvec
+
 _STEP_LENGTHS = 0.25 ** torch.arange(16)
 
 
@@ -35,9 +37,9 @@ def solve_box_qp(
     rounding = 4 * torch.finfo(gradient.dtype).eps
     curvature = hessian.diagonal(dim1=-2, dim2=-1)
     for _ in range(10 + 3 * gradient.shape[-1]):
-        slope = gradient + _times(hessian, x)
+        slope = gradient + matvec(hessian, x)
         free = ~_stopped(x, slope, low, high)
-        if not (free & (slope.abs() > rounding * (gradient.abs() + _times(hessian.abs(), x.abs())))).any():
+        if not (free & (slope.abs() > rounding * (gradient.abs() + matvec(hessian.abs(), x.abs())))).any():
             return x, free
         downhill = -slope / curvature
         # dimensions close to a bound count as at it: else full steps would be cut to the little that is left there
@@ -47,14 +49,14 @@ def solve_box_qp(
         trials = torch.clamp(x + steps * direction, low, high)  # [lengths B A]
         # the change of cost, not the cost: near the minimum their difference would be rounding
         moves = trials - x
-        changes = (moves * slope).sum(-1) + 0.5 * (moves * _times(hessian, moves)).sum(-1)
+        changes = (moves * slope).sum(-1) + 0.5 * (moves * matvec(hessian, moves)).sum(-1)
         best = changes.argmin(0)
         improved = changes.gather(0, best[None])[0] < 0
         chosen = trials.gather(0, best[None, :, None].expand(1, *x.shape))[0]
         x = torch.where(improved[:, None], chosen, x)
         if not improved.any():
             break
-    return x, ~_stopped(x, gradient + _times(hessian, x), low, high)
+    return x, ~_stopped(x, gradient + matvec(hessian, x), low, high)
 
 
 def solve_free(
@@ -71,7 +73,3 @@ def solve_free(
 def _stopped(x: Tensor, slope: Tensor, low: Tensor, high: Tensor) -> Bool[Tensor, "B A"]:
     """Dimensions at a bound, or beyond it, whose cost falls outward."""
     return ((x <= low) & (slope > 0)) | ((x >= high) & (slope < 0))
-
-
-def _times(matrix: Float[Tensor, "B A A"], x: Float[Tensor, "*R B A"]) -> Float[Tensor, "*R B A"]:
-    return (matrix @ x[..., None])[..., 0]

@@ -12,6 +12,7 @@ from worldmodel.interfaces import Simulator
 from worldmodel.limits import require_number, require_whole
 from worldmodel.planners.search import Problem, Search
 from worldmodel.planners.shooting import Scored
+from worldmodel.records import choose
 from worldmodel.simulators.latent import score_by_steps
 
 # tanh is flat at its ends: a sequence that starts on a bound could never leave it
@@ -26,9 +27,7 @@ class GradientShooting(Search):
     it.
 
     Args:
-        horizon: H, decisions looked ahead.
-        candidates: N, sequences scored in an iteration.
-        iterations: rounds of sampling and refitting.
+        candidates: N, sequences that are improved.
         learning_rate: of Adam on u, with a = tanh(u); gradients are normalised per sequence.
         init_std: std of the first Gaussian, for actions in [-1, 1].
         policy_candidates: P, sequences of the learned policy that take part, 0 for none.
@@ -87,7 +86,7 @@ def ascend(
     Works inside inference_mode too. A sequence whose gradient is not finite stays where it is.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        latent, actions = latent.clone(), actions.clone()
+        latent, actions = latent.clone().detach(), actions.clone().detach()
         u = (actions * _EDGE).atanh()
         first, second = torch.zeros_like(u), torch.zeros_like(u)
         best = _evaluate(simulator, latent, actions)
@@ -123,11 +122,7 @@ def _evaluate(simulator: Simulator, latent: Tensor, actions: Tensor) -> Scored:
 
 
 def _better(one: Scored, two: Scored) -> Scored:
-    wins = two.scores > one.scores
-    return Scored(
-        torch.where(wins[:, :, None, None], two.actions, one.actions).detach(),
-        torch.where(wins, two.scores, one.scores),
-    )
+    return choose(two.scores > one.scores, two, one)
 
 
 make = GradientShooting

@@ -14,8 +14,9 @@ from worldmodel.interfaces import Simulator
 from worldmodel.limits import require_number, require_whole
 from worldmodel.planners._box_qp import solve_box_qp, solve_free
 from worldmodel.planners.derivatives import discounts, expand
-from worldmodel.planners.lqr import Gains, cost_to_go
+from worldmodel.planners.lqr import Gains, cost_to_go, matvec
 from worldmodel.planners.search import Problem, Search
+from worldmodel.records import choose
 from worldmodel.simulators.survival import SurvivalSimulator, may_end
 from worldmodel.transfer import send
 
@@ -40,8 +41,6 @@ class ILQR(Search):
     Rewards are functions of the arriving latent; their Hessians are made negative semidefinite.
 
     Args:
-        horizon: H, decisions looked ahead.
-        iterations: rounds of sampling and refitting.
         damping: first Levenberg-Marquardt term, on the states; it adapts per environment.
         bounded: actions stay within [-1, 1] by clamping directions that lead out (box constraints), False for
             problems without bounds.
@@ -63,7 +62,6 @@ class ILQR(Search):
         require_whole(policy_candidates=self.policy_candidates, least=0)
 
     def search(self, problem: Problem) -> tuple[Float[Tensor, "B H A"], Float[Tensor, "B"]]:
-        """The best path, and its return."""
         simulator = problem.simulator
         with torch.inference_mode(False), torch.no_grad():
             start = problem.latent.clone()
@@ -93,7 +91,7 @@ class ILQR(Search):
         # the promise is of a full step; a shorter one that improves at all is taken as well
         better = gain > _ACCEPTED * promised.clamp_min(0) * _STEPS[-1]
         better &= (gain > 0) & found.total.isfinite()
-        path = _Path(*(_where(better, new, old) for new, old in _pairs(found, path)))
+        path = choose(better, found, path)
         damping = torch.where(better, damping / 4, damping * 10).clamp(_MIN_DAMPING, _MAX_DAMPING)
         return path, damping, better
 
@@ -121,7 +119,7 @@ class ILQR(Search):
         gains, promised = [], torch.zeros_like(path.total)
         for k in reversed(range(self.horizon)):
             V, v, f = V + along.curvature[:, k], v + along.slope[:, k], along.transition[:, k]
-            Q, q = f.mT @ V @ f, (f.mT @ v[..., None])[..., 0]
+            Q, q = f.mT @ V @ f, matvec(f.mT, v)
             damped = f.mT @ (V + damping[:, None, None] * eye) @ f
             K, step = self._controls(damped[:, n:, n:], damped[:, n:, :n], q[:, n:], path.actions[:, k])
             promised -= (step * q[:, n:]).sum(-1) + 0.5 * torch.einsum("ba,bac,bc->b", step, Q[:, n:, n:], step)
@@ -151,7 +149,7 @@ class ILQR(Search):
             K, step, was, action = (
                 x.repeat_interleave(count, 0) for x in (gain.K, gain.k, path.states[:, k], path.actions[:, k])
             )
-            action = action + alpha * step + (K @ (state - was)[..., None])[..., 0]
+            action = action + alpha * step + matvec(K, state - was)
             action = action.nan_to_num(0.0, 1.0, -1.0)
             actions.append(action.clamp(-1, 1) if self.bounded else action)
             state = simulator.step(state, actions[-1])
@@ -159,14 +157,6 @@ class ILQR(Search):
         all_paths = self._path(simulator, torch.stack(states, 1), torch.stack(actions, 1))
         choice = all_paths.total.view(B, count).argmax(1) + count * torch.arange(B, device=state.device)
         return _Path(all_paths.states[choice], all_paths.actions[choice], all_paths.total[choice])
-
-
-def _where(choice: Bool[Tensor, "B"], one: Tensor, two: Tensor) -> Tensor:
-    return torch.where(choice.view(-1, *[1] * (one.ndim - 1)), one, two)
-
-
-def _pairs(one: _Path, two: _Path) -> list[tuple[Tensor, Tensor]]:
-    return [(one.states, two.states), (one.actions, two.actions), (one.total, two.total)]
 
 
 make = ILQR

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -10,7 +11,11 @@ from torch import Tensor, nn
 from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.interfaces import Loss
 from worldmodel.limits import require_number, require_whole
-from worldmodel.local_models.control_space import ControlSpace
+from worldmodel.local_models.control_space import ControlSpace, Paths
+from worldmodel.local_models.global_policy import linearise_policy
+from worldmodel.local_models.linear_gaussian import LinearGaussianDynamics, LinearGaussianPolicy
+from worldmodel.local_models.local_problem import Recorded, local_problem
+from worldmodel.local_models.quadratic_cost import QuadraticCost
 from worldmodel.local_models.teachers import Teachers
 from worldmodel.policies import CountsUpdates, LatentRows, PolicySpec
 from worldmodel.simulators.latent import LatentSimulator
@@ -19,7 +24,18 @@ from worldmodel.simulators.latent import LatentSimulator
 class GuidedActor(CountsUpdates):
     """Solves local policies before every `updates`-th update, which all move the actor towards them.
 
-    The options are those of `gps` and `mdgps`, which have the same names.
+    Args:
+        spec: what the actor is built from.
+        actor: options of the actor.
+        horizon: H, decisions of a local policy.
+        segment: its first decisions, which teach; at most H.
+        controllers: local policies at a time.
+        samples: trajectories of each per iteration.
+        updates: of the actor in an iteration.
+        strength: samples that the learned model weighs against theirs.
+        control_cost: of ½ |u|² of a decision, in reward.
+        temperature: what a nat of a local policy's entropy is worth, in reward.
+        limit: nats per decision that a local step may move.
 
     Raises:
         BadValue: for an option out of its range.
@@ -33,16 +49,16 @@ class GuidedActor(CountsUpdates):
         self,
         *,
         spec: PolicySpec,
-        actor: Mapping[str, Any],
-        horizon: int,
-        segment: int,
-        controllers: int,
-        samples: int,
-        updates: int,
-        strength: float,
-        control_cost: float,
-        temperature: float,
-        limit: float,
+        actor: Mapping[str, Any] = MappingProxyType({}),
+        horizon: int = 10,
+        segment: int = 6,
+        controllers: int = 8,
+        samples: int = 4,
+        updates: int = 4,
+        strength: float = 10.0,
+        control_cost: float = 0.01,
+        temperature: float = 0.02,
+        limit: float = 1.0,
     ) -> None:
         require_whole(horizon=horizon, controllers=controllers, samples=samples, updates=updates)
         require_whole(segment=segment, most=horizon)
@@ -62,6 +78,16 @@ class GuidedActor(CountsUpdates):
     def iterate(self, world: ControlSpace, rows: LatentRows) -> None:
         """Solve local policies and let `teachers` take them; called without gradients."""
 
+    def local_problem(
+        self, world: ControlSpace, paths: Paths, rows: LatentRows
+    ) -> tuple[LinearGaussianDynamics, QuadraticCost, LinearGaussianPolicy]:
+        """Dynamics and cost around trajectories, and the actor, linearised there."""
+        recorded = Recorded.of(world.simulator, rows.transitions())
+        strength, states = self.strength, paths.states[:, :, :-1]
+        dynamics, cost = local_problem(world, paths, recorded, strength=strength, control_cost=self.control_cost)
+        policy = linearise_policy(self.actor.moments, states, spread=recorded.spread, strength=strength)
+        return dynamics, cost, policy
+
     def losses(self, simulator: LatentSimulator, rows: LatentRows) -> Loss:
         """The actor's KL from its teachers; there are new ones before every `updates`-th of these."""
         if self.done % self.updates == 0:
@@ -74,5 +100,4 @@ class GuidedActor(CountsUpdates):
         return Loss(loss, {"loss/actor": loss.detach(), **metrics})
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """The actor's weights."""
         return {"actor": [*self.actor.parameters()]}

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from worldmodel.actor_critics import ActorCritic, PolicyValue
 from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.dyna import RolloutLength
-from worldmodel.dyna.branches import branch, draw, joined
+from worldmodel.dyna.branches import branch, draw
 from worldmodel.errors import BadValue, naming
 from worldmodel.importing import import_part, part_names
 from worldmodel.interfaces import Loss
 from worldmodel.limits import require_number, require_one_of
 from worldmodel.policies import LatentRows, PolicyLearner, PolicySpec
+from worldmodel.records import joined
 from worldmodel.simulators.latent import LatentSimulator
 from worldmodel.value_targets import ValueTarget
 
@@ -59,7 +60,6 @@ class GeneralDyna(PolicyLearner):
 
     @property
     def actor(self) -> SquashedNormalActor:  # type: ignore[override]
-        """The learner's."""
         return self.learner.actor
 
     @property
@@ -86,11 +86,9 @@ class GeneralDyna(PolicyLearner):
         return Loss(value_loss + actor_loss, named)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """The learner's."""
         return self.learner.groups()
 
     def follow(self) -> None:
-        """Let slow copies follow."""
         self.learner.follow()
 
     def _act(self, latent: Tensor) -> Tensor:

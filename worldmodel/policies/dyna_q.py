@@ -16,12 +16,13 @@ from worldmodel.action_values.huber_q import HuberQ
 from worldmodel.action_values.two_hot_q import TwoHotQ
 from worldmodel.actors.greedy_q import GreedyQActor
 from worldmodel.distributions import uniform
-from worldmodel.dyna.branches import branch, draw, joined
+from worldmodel.dyna.branches import branch, draw
 from worldmodel.errors import BadValue
 from worldmodel.interfaces import Loss
 from worldmodel.limits import require_number, require_one_of, require_whole
 from worldmodel.nets import SlowCopy
 from worldmodel.policies import LatentRows, PolicyLearner, PolicySpec, Transitions
+from worldmodel.records import joined
 from worldmodel.simulators.latent import LatentSimulator
 
 LOSSES: dict[str, type[HuberQ] | type[TwoHotQ]] = {"huber": HuberQ, "two_hot": TwoHotQ}
@@ -129,7 +130,6 @@ class LatentDynaQ(PolicyLearner):
         return {"value": [*self.q.parameters()]}
 
     def follow(self) -> None:
-        """Let the slow Q follow."""
         self.slow.follow(self.q)
 
     def _first_action(self, latent: Tensor, recorded: Tensor) -> Tensor:

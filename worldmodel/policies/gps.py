@@ -21,19 +21,17 @@ from worldmodel.local_models.control_space import (
     mean_return,
     of_controllers,
     of_network,
-    pick,
     returns,
     roll_out,
     surely_worse,
 )
 from worldmodel.local_models.controllers import LocalControllers
-from worldmodel.local_models.global_policy import linearise_policy
 from worldmodel.local_models.kl_constraint import constrain_kl
-from worldmodel.local_models.linear_gaussian import Gaussian, LinearGaussianPolicy, choose, forward_pass, policy_kl
-from worldmodel.local_models.local_problem import Recorded, local_problem
+from worldmodel.local_models.linear_gaussian import Gaussian, LinearGaussianPolicy, forward_pass, policy_kl
 from worldmodel.local_models.quadratic_cost import expected_cost
 from worldmodel.policies import LatentRows, PolicySpec
 from worldmodel.policies._guided import GuidedActor
+from worldmodel.records import choose
 
 _RANGE = 30.0  # of λ around its first: a network that cannot follow would make controllers that only follow it
 
@@ -55,16 +53,9 @@ class GuidedPolicySearch(GuidedActor):
     Args:
         spec: what the actor is built from.
         actor: options of the actor.
-        horizon: H, decisions of a controller.
-        segment: its first decisions, which teach; at most H.
-        controllers: at a time.
-        samples: trajectories of each per iteration.
+        horizon, segment, controllers, samples, updates, strength, control_cost, temperature, limit: as in
+            `GuidedActor`; a controller's limit is less after a step that made it worse.
         iterations: of the same controllers.
-        updates: of the actor in an iteration.
-        strength: samples that the learned model weighs against theirs.
-        control_cost: of ½ |u|² of a decision, in reward.
-        temperature: what a nat of a controller's entropy is worth, in reward.
-        limit: nats per decision that a controller may move in an iteration; less after a step that made it worse.
         agreement: first λ, what a nat between controller and policy costs, in reward.
         agreement_kl: nats per decision between them that λ aims at; 0 leaves λ as it is.
 
@@ -115,14 +106,9 @@ class GuidedPolicySearch(GuidedActor):
     def iterate(self, world: ControlSpace, rows: LatentRows) -> None:
         """Improve the controllers; after `iterations` of them there are others, from other latents."""
         fresh = self.done // self.updates % self.iterations == 0
-        steps = rows.transitions()
-        recorded = Recorded.of(world.simulator.step(steps.latent, steps.action), steps.next_latent, steps.latent)
         paths = self._open(world, rows.starts()) if fresh else self._roll_out(world)
         before, price = self.controllers.policy, self.controllers.price
-        dynamics, cost = local_problem(world, paths, recorded, strength=self.strength, control_cost=self.control_cost)
-        policy = linearise_policy(
-            self.actor.moments, paths.states[:, :, :-1], spread=recorded.spread, strength=self.strength
-        )
+        dynamics, cost, policy = self.local_problem(world, paths, rows)
         if fresh:
             before, price = policy, torch.full_like(price, self.agreement)
             self.controllers.take(before, price)
@@ -168,7 +154,7 @@ class GuidedPolicySearch(GuidedActor):
         refuted, step = surely_worse(new, old, expected=expected), self.controllers.step
         self.controllers.take(choose(refuted, before, self.controllers.policy), self.controllers.price)
         step.copy_(torch.where(refuted, step / 2, 2 * step).clamp(_LEAST_STEP, 1.0))
-        return pick(refuted, paths, after)
+        return choose(refuted, paths, after)
 
     def _adapted(self, price: Float[Tensor, "B"], away: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """λ, twice as large where controller and policy are far from each other, half where they are near."""

@@ -64,5 +64,4 @@ class SurvivalSimulator:
         return state[..., -1] * self.simulator.value(state[..., :-2])
 
     def propose(self, state: Float[Tensor, "R S"], generator: Noise) -> Float[Tensor, "R A"] | None:
-        """The simulator's."""
         return self.simulator.propose(state[..., :-2], generator)

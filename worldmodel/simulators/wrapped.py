@@ -16,22 +16,17 @@ class WrappedSimulator:
         self.terminates = may_end(simulator)
 
     def step(self, latent: Float[Tensor, "R D"], action: Float[Tensor, "R A"]) -> Float[Tensor, "R D"]:
-        """The simulator's."""
         return self.simulator.step(latent, action)
 
     def reward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
-        """The simulator's."""
         return self.simulator.reward(latent)
 
     def value(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
-        """The simulator's."""
         return self.simulator.value(latent)
 
     def continues(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
-        """The simulator's."""
         continues = continuation(self.simulator, latent)
         return latent.new_ones(latent.shape[:-1]) if continues is None else continues
 
     def propose(self, latent: Float[Tensor, "R D"], generator: Noise) -> Float[Tensor, "R A"] | None:
-        """The simulator's."""
         return self.simulator.propose(latent, generator)

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.rigs.riccati import infinite_horizon
 from worldmodel.distillation.planner_gaussian import PlannerTarget, planner_kl
 from worldmodel.distillation.weighted_elites import elite_weights, elites_loss
 from worldmodel.planners.cem import CEM
 from worldmodel.planners.ilqr import ILQR
-from worldmodel.planners.lqr import infinite_horizon
 
 R, N, A = 4, 9, 2
 

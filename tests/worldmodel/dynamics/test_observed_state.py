@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.conftest import window
+from tests.rigs.riccati import regulator
 from worldmodel.agents.latent_mpc import Decision, LatentMPC
 from worldmodel.dynamics.observed_state import ObservedState
 from worldmodel.dynamics.state_linear import StateLinear
@@ -20,7 +21,6 @@ from worldmodel.objectives.none import NoObjective
 from worldmodel.observations import ObservationEncoder, ObservationNorm, VectorNorm
 from worldmodel.planners.cem import CEM
 from worldmodel.planners.ilqr import ILQR
-from worldmodel.planners.lqr import regulator
 
 A = torch.tensor([[1.0, 0.1], [-0.2, 0.9]], dtype=torch.float64)
 B = torch.tensor([[0.0], [0.1]], dtype=torch.float64)

@@ -5,11 +5,12 @@ from torch import nn
 
 from tests.worldmodel.local_models.linear_plants import double, positive
 from worldmodel.actors.squashed_normal import SquashedNormalActor
-from worldmodel.local_models.control_space import ControlSpace, Paths, pick, roll_out, surely_worse
+from worldmodel.local_models.control_space import ControlSpace, Paths, roll_out, surely_worse
 from worldmodel.local_models.fitting import linearise
 from worldmodel.local_models.global_policy import linearise_policy, supervised_kl
 from worldmodel.local_models.linear_gaussian import LinearGaussianPolicy
 from worldmodel.local_models.teachers import Teachers
+from worldmodel.records import choose
 
 
 def test_a_linear_network_is_itself_whatever_the_samples() -> None:
@@ -162,4 +163,4 @@ def test_steps_are_refuted_by_more_than_noise_and_by_more_than_was_meant() -> No
     found = surely_worse(before + change[:, None], before, expected=expected)
     assert found.tolist() == [False, False, True, False, True]
     paths = [Paths(torch.full((5, 3, 2, 1), value), torch.full((5, 3, 1, 1), value)) for value in (0.0, 1.0)]
-    assert pick(found, *paths).controls[:, 0, 0, 0].tolist() == [1.0, 1.0, 0.0, 1.0, 0.0]
+    assert choose(found, *paths).controls[:, 0, 0, 0].tolist() == [1.0, 1.0, 0.0, 1.0, 0.0]

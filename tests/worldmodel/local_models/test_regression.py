@@ -2,10 +2,7 @@
 
 import itertools
 
-import pytest
 import torch
-from scipy.stats import invwishart
-from scipy.stats import t as student
 from torch import Tensor
 
 from worldmodel.local_models.fitting import fit_dynamics
@@ -88,23 +85,6 @@ def test_a_weak_prior_is_least_squares_and_a_strong_one_stays() -> None:
     torch.testing.assert_close(prior(1e-10).posterior(inputs, outputs).mean, squares, rtol=0, atol=1e-8)
     strong = prior(1e12)
     torch.testing.assert_close(strong.posterior(inputs, outputs).mean, strong.mean, rtol=0, atol=1e-8)
-
-
-def test_predictions_cover_as_often_as_they_say() -> None:
-    """Noise and coefficients drawn from the prior: the first output falls within the central 80% of its Student-t."""
-    cases, known = 4000, prior()
-    parts = (known.mean, known.precision, known.scale, known.degrees)
-    wide = LinearRegression(*(part.expand(cases, *part.shape) for part in parts))
-    draws = invwishart(df=float(known.degrees), scale=known.scale.numpy()).rvs(cases, random_state=0)
-    noise = torch.from_numpy(draws)
-    root = torch.linalg.cholesky(torch.linalg.inv(known.precision))
-    coefficients = wide.mean + torch.linalg.cholesky(noise) @ double(cases, OUT, IN, seed=11) @ root.mT
-    inputs = double(cases, 6, IN, seed=12)
-    outputs = inputs @ coefficients.mT + double(cases, 6, OUT, seed=13) @ torch.linalg.cholesky(noise).mT
-    mean, scale, degrees = wide.posterior(inputs[:, :5], outputs[:, :5]).predictive(inputs[:, 5:])
-    score = (outputs[:, 5, 0] - mean[:, 0, 0]) / scale[:, 0, 0, 0].sqrt()
-    within = score.abs() < student.ppf(0.9, float(degrees[0]))
-    assert float(within.double().mean()) == pytest.approx(0.8, abs=0.02)
 
 
 def fitted_error(strength: float, count: int) -> float:

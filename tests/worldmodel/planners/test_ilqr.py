@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from tests.conftest import DYNAMICS, small_agent
+from tests.rigs.riccati import infinite_horizon, regulator
 from worldmodel.planners.derivatives import expand, psd
 from worldmodel.planners.gradient import GradientShooting
 from worldmodel.planners.ilqr import ILQR
-from worldmodel.planners.lqr import infinite_horizon, regulator
 
 torch.manual_seed(0)
 N, A, H = 4, 2, 8

@@ -7,8 +7,10 @@ from dm_control import suite
 from dm_control.suite import lqr_solver
 from torch import Tensor
 
+from worldmodel.local_models.linear_gaussian import LinearGaussianDynamics
+from worldmodel.local_models.max_ent_lqr import max_ent_lqr
+from worldmodel.local_models.quadratic_cost import QuadraticCost
 from worldmodel.planners.ilqr import ILQR
-from worldmodel.planners.lqr import infinite_horizon
 
 
 class Measured:
@@ -52,9 +54,16 @@ def environment():
 
 def test_the_stationary_regulator_is_the_suite_s_solution(environment) -> None:
     model, (cost, gain, _) = Measured(environment), lqr_solver.solve(environment)
-    ours = infinite_horizon(model.F, model.G, model.Q, model.R)
-    torch.testing.assert_close(ours.V, torch.tensor(cost), rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(ours.K, torch.tensor(gain), rtol=1e-6, atol=1e-6)
+    steps = 4000  # after which what is left of the cost to go's error is 1e-9
+    zeros = torch.zeros(1, steps, 5, dtype=torch.float64)
+    plant = LinearGaussianDynamics(
+        torch.cat([model.F, model.G], 1).expand(1, steps, 4, 5), zeros[..., :4], torch.zeros(1, steps, 4, 4)
+    )
+    stage = torch.block_diag(model.Q, model.R).expand(1, steps, 5, 5)
+    ours = max_ent_lqr(plant, QuadraticCost(stage, zeros, model.Q[None], zeros[:, 0, :4]))
+    torch.testing.assert_close(ours.K[0, 0], torch.tensor(gain), rtol=1e-6, atol=1e-6)
+    curvature = model.R + model.G.mT @ torch.tensor(cost) @ model.G
+    torch.testing.assert_close(ours.covariance[0, 0], curvature.inverse(), rtol=1e-6, atol=1e-6)
 
 
 def test_ilqr_s_plan_costs_in_the_task_what_the_suite_s_policy_costs(environment) -> None:
