@@ -1,31 +1,12 @@
-"""The two ways to the gradient of an expected return (5.6), as surrogates whose derivative is an estimate of it.
+"""The score function's way to the gradient of an expected return (5.6), as a surrogate to be differentiated.
 
-Both are of J = E[G[0]], the λ-return of the first state of imagined rollouts, and unbiased; so is any mixture.
+It is of J = E[G[0]], the λ-return of the first state of imagined rollouts, and unbiased. So is the pathwise gradient,
+that of the mean of `lambda_return(...)[0]` itself, through states and reparameterised actions; and any mixture of both.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-from worldmodel.imagination import lambda_return
-
-
-def pathwise(
-    reward: Float[Tensor, "H R"],
-    value: Float[Tensor, "H R"],
-    *,
-    discount: float | Float[Tensor, "H R"],
-    mix: float,
-) -> Float[Tensor, ""]:
-    """The return itself, differentiated through states and reparameterised actions: the total derivative.
-
-    Args:
-        reward: that arrived with each imagined step, with its graph.
-        value: of the state that arrived.
-        discount: γ, times the probability to go on after each arrival.
-        mix: λ.
-    """
-    return lambda_return(reward, value, discount=discount, mix=mix)[0].mean()
 
 
 def score_function(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tests.worldmodel.policies.linear_plants import Plant, QuadraticReward, double
 from worldmodel.imagination import imagine, lambda_return
-from worldmodel.policy_gradients import pathwise, score_function
+from worldmodel.policy_gradients import score_function
 from worldmodel.simulators.latent import LatentSimulator
 
 N, A, GAMMA, STD = 3, 2, 0.8, 0.3
@@ -69,7 +69,7 @@ def in_closed_form(gain: Tensor, start: Tensor, std: float) -> tuple[np.ndarray,
 def test_the_pathwise_gradient_is_that_of_the_lyapunov_equation() -> None:
     policy, start = Linear(std=0.0), double(50, N, seed=4)
     rewards = imagine(world(), policy, start, horizon=150).rewards
-    J = pathwise(rewards, torch.zeros_like(rewards), discount=GAMMA, mix=1.0)
+    J = lambda_return(rewards, torch.zeros_like(rewards), discount=GAMMA, mix=1.0)[0].mean()
     (found,) = torch.autograd.grad(J, policy.gain)
     expected, _ = in_closed_form(policy.gain.detach(), start, 0.0)
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
@@ -95,7 +95,7 @@ def test_of_a_noisy_policy_both_are_unbiased(kind: str) -> None:
         imagined = imagine(world(), act, start, horizon=horizon)
         values = value(imagined.states)
         if kind == "pathwise":
-            J = pathwise(imagined.rewards, values[1:].detach() * 0, **options)
+            J = lambda_return(imagined.rewards, values[1:].detach() * 0, **options)[0].mean()
         else:
             returns = lambda_return(imagined.rewards, values[1:], **options)
             J = score_function(imagined.kept, returns, values[:-1], **options)

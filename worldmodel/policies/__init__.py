@@ -3,16 +3,18 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.actors import Policy
 from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.heads import Head
 from worldmodel.interfaces import Batch, Belief, Loss
+from worldmodel.limits import require_number, require_whole
 from worldmodel.nets import SlowCopy
 from worldmodel.simulators.latent import LatentSimulator
 
@@ -48,10 +50,7 @@ class LatentRows:
     def transitions(self) -> Transitions:
         """The steps between neighbouring valid rows of one episode."""
         batch, latent = self.batch, self.belief.latent
-        inside: Bool[Tensor, "B T"] = ~batch.is_first[:, 1:]
-        if self.belief.valid is not None:
-            inside = inside & self.belief.valid[:, :-1]
-        kept = inside.flatten().nonzero().squeeze(-1)  # once: a GPU's host waits for it
+        kept = self.belief.continued(batch.is_first).flatten().nonzero().squeeze(-1)  # once: a GPU's host waits for it
 
         def before(rows: Tensor) -> Tensor:
             return rows[:, :-1].flatten(0, 1)[kept]
@@ -125,19 +124,48 @@ class PolicyLearner(nn.Module, ABC):
 
 
 class ActorAndValue(PolicyLearner):
-    """A learner of an actor and of the return that follows a latent, whose slow copy is the target and the planners'.
+    """A learner, from imagined rollouts, of an actor and of the return that follows a latent.
+
+    A slow copy of the value is the target, and what planners add.
 
     Args:
         spec: what actor and value are built from.
         actor: options of the actor.
+        horizon: decisions imagined.
+        starts: at most so many replayed latents are continued per update.
+        mix: λ.
+        entropy: weight of the policy's entropy against returns of order 1.
         slow_rate: how fast the target value follows the learned one, per update.
+
+    Raises:
+        BadValue: for an option out of its range.
     """
 
-    def __init__(self, *, spec: PolicySpec, actor: Mapping[str, Any], slow_rate: float) -> None:
+    scales_returns = True  # by their `spread`, see `imagination.track_spread`
+    spread: Tensor
+
+    def __init__(
+        self,
+        *,
+        spec: PolicySpec,
+        actor: Mapping[str, Any] = MappingProxyType({}),
+        horizon: int = 8,
+        starts: int = 96,
+        mix: float = 0.95,
+        entropy: float = 1e-3,
+        slow_rate: float = 0.05,
+    ) -> None:
+        require_whole(horizon=horizon, starts=starts)
+        require_number(slow_rate=slow_rate, above=0, most=1)
+        require_number(mix=mix, least=0, most=1)
+        require_number(entropy=entropy, least=0)
         super().__init__()
+        self.horizon, self.starts, self.mix, self.entropy = horizon, starts, mix, entropy
         self.actor: SquashedNormalActor = spec.build_actor(actor)  # type: ignore[assignment]
         self.value = spec.build_value(spec.latent_dim)
         self.slow_value = SlowCopy(self.value, rate=slow_rate)
+        if self.scales_returns:
+            self.register_buffer("spread", torch.ones(()))
 
     @property
     def planning_value(self) -> nn.Module:  # type: ignore[override]
@@ -145,11 +173,9 @@ class ActorAndValue(PolicyLearner):
         return self.slow_value.module
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """The actor's weights and the value's."""
         return {"actor": [*self.actor.parameters()], "value": [*self.value.parameters()]}
 
     def follow(self) -> None:
-        """Let the target value follow; call after every optimiser step."""
         self.slow_value.follow(self.value)
 
 

@@ -76,7 +76,6 @@ class BackpropRewards(PolicyLearner):
         return Loss(-returns.mean(), metrics)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """The actor's weights."""
         return {"actor": [*self.actor.parameters()]}
 
 

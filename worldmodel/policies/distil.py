@@ -38,15 +38,14 @@ class PlannerDistillation(ActorAndValue, CountsUpdates):
         memory: answers that are kept; a new one takes the place of the oldest.
         batch: answers of an update.
         least_std: of an answer, see `PlannerTarget`.
-        horizon: decisions imagined.
-        starts: at most so many replayed latents are continued per update.
-        mix: λ of the value's targets.
+        horizon, starts, mix, slow_rate: as in `ActorAndValue`, of the value.
         entropy: weight of the actor's entropy beside the KL.
-        slow_rate: how fast the target value follows the learned one, per update.
 
     Raises:
         BadValue: for an option out of its range.
     """
+
+    scales_returns = False  # its entropy stands beside a KL
 
     def __init__(
         self,
@@ -65,15 +64,12 @@ class PlannerDistillation(ActorAndValue, CountsUpdates):
         entropy: float = 1e-4,
         slow_rate: float = 0.05,
     ) -> None:
-        require_whole(every=every, queries=queries, batch=batch, horizon=horizon, starts=starts)
+        require_whole(every=every, queries=queries, batch=batch)
         require_whole(memory=memory, least=queries)
         require_number(least_std=least_std, above=0)
-        require_number(slow_rate=slow_rate, above=0, most=1)
-        require_number(mix=mix, least=0, most=1)
-        require_number(entropy=entropy, least=0)
-        super().__init__(spec=spec, actor=actor, slow_rate=slow_rate)
-        self.every, self.queries, self.batch = every, queries, batch
-        self.horizon, self.starts, self.mix, self.entropy, self.least_std = horizon, starts, mix, entropy, least_std
+        options: dict[str, Any] = {"horizon": horizon, "starts": starts, "mix": mix, "entropy": entropy}
+        super().__init__(spec=spec, actor=actor, slow_rate=slow_rate, **options)
+        self.every, self.queries, self.batch, self.least_std = every, queries, batch, least_std
         with naming("planner"):
             self.planner = CEM(**{"horizon": 5, "candidates": 64, "elites": 12, "iterations": 3, **planner})
         self.answers = Answers(size=memory, latent_dim=spec.latent_dim, action_dim=spec.action_dim)

@@ -4,7 +4,7 @@ Ghosh, Singh, Rajeswaran, Kumar and Levine, Divide-and-Conquer Reinforcement Lea
 networks for local controllers; what improves them is `policy=backprop`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -62,9 +62,8 @@ class DivideAndConquer(CountsUpdates):
         super().__init__()
         self.agreement, self.reset_every = agreement, reset_every
         options: dict[str, Any] = {"horizon": horizon, "starts": -(-starts // parts), "mix": mix, "entropy": entropy}
-        self.locals = nn.ModuleList(
-            BackpropImagination(spec=spec, actor=actor, slow_rate=slow_rate, **options) for _ in range(parts)
-        )
+        every = (BackpropImagination(spec=spec, actor=actor, slow_rate=slow_rate, **options) for _ in range(parts))
+        self.locals: Sequence[BackpropImagination] = nn.ModuleList(every)  # type: ignore[assignment]
         if parts == 1:
             return
         self.central: SquashedNormalActor = spec.build_actor(actor)  # type: ignore[assignment]
@@ -75,33 +74,32 @@ class DivideAndConquer(CountsUpdates):
     @property
     def actor(self) -> SquashedNormalActor:  # type: ignore[override]
         """The central policy."""
-        return self._local(0).actor if len(self.locals) == 1 else self.central
+        return self.locals[0].actor if len(self.locals) == 1 else self.central
 
     @property
     def planning_value(self) -> nn.Module:  # type: ignore[override]
         """The central value."""
-        return self._local(0).planning_value if len(self.locals) == 1 else self.value
+        return self.locals[0].planning_value if len(self.locals) == 1 else self.value
 
     def losses(self, simulator: LatentSimulator, rows: LatentRows) -> Loss:
         """Those of all local policies, of their agreement, and of the central policy and value that follow them."""
         if len(self.locals) == 1:
-            return self._local(0).losses(simulator, rows)
+            return self.locals[0].losses(simulator, rows)
         latent, valid = rows.belief.latent, rows.belief.valid
         valid = torch.ones_like(rows.batch.is_first) if valid is None else valid
         self.partition.follow(latent[valid])
         belongs = self.partition.members(latent, valid)
         total, reports = self._central(latent, belongs), []
-        for number, own in enumerate(belongs):
-            part = LatentRows(rows.batch, replace(rows.belief, valid=own))
-            improved = self._local(number).losses(simulator, part)
-            apart = self._apart(number, latent[own], latent[valid & ~own])
+        for local, own in zip(self.locals, belongs, strict=True):
+            improved = local.losses(simulator, LatentRows(rows.batch, replace(rows.belief, valid=own)))
+            apart = self._apart(local.actor, latent[own], latent[valid & ~own])
             total = total + improved.total + self.agreement * apart
             reports.append({**improved.metrics, "policy/kl_local": apart.detach()})
         return Loss(total, {name: torch.stack([report[name] for report in reports]).mean() for name in reports[0]})
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Weights of all actors, and of all values."""
-        every = [self._local(number).parameter_groups() for number in range(len(self.locals))]
+        every = [local.parameter_groups() for local in self.locals]
         groups = {name: [weight for of in every for weight in of[name]] for name in every[0]}
         if len(self.locals) > 1:
             groups["actor"] += self.central.parameters()
@@ -110,23 +108,21 @@ class DivideAndConquer(CountsUpdates):
 
     def follow(self) -> None:
         """Let target values follow, and local policies begin again where it is time."""
-        for number in range(len(self.locals)):
-            self._local(number).follow()
+        for local in self.locals:
+            local.follow()
         if len(self.locals) > 1:
             self.done += 1
             if self.done % self.reset_every == 0:
                 self._reset()
 
-    def _local(self, number: int) -> BackpropImagination:
-        return self.locals[number]  # type: ignore[return-value]
-
     def _reset(self) -> None:
-        for number in range(len(self.locals)):
-            self._local(number).actor.load_state_dict(self.central.state_dict())
+        for local in self.locals:
+            local.actor.load_state_dict(self.central.state_dict())
 
-    def _apart(self, number: int, own: Float[Tensor, "R D"], others: Float[Tensor, "others D"]) -> Float[Tensor, ""]:
+    def _apart(
+        self, local: SquashedNormalActor, own: Float[Tensor, "R D"], others: Float[Tensor, "others D"]
+    ) -> Float[Tensor, ""]:
         """KL between a local policy and the central one, which is not moved by it."""
-        local = self._local(number).actor
         apart = gaussian_kl(local.moments(own), _detached(self.central.moments(own))).mean()
         if len(others):
             apart = apart + gaussian_kl(_detached(self.central.moments(others)), local.moments(others)).mean()
@@ -135,8 +131,8 @@ class DivideAndConquer(CountsUpdates):
     def _central(self, latent: Float[Tensor, "B T D"], belongs: Bool[Tensor, "C B T"]) -> Float[Tensor, ""]:
         """The losses of the central policy and value, each part's share being that of its starts."""
         total = latent.new_zeros(())
-        for number, own in enumerate(belongs):
-            states, local = latent[own], self._local(number)
+        for local, own in zip(self.locals, belongs, strict=True):
+            states = latent[own]
             share = len(states) / belongs.sum()
             taught = gaussian_kl(_detached(local.actor.moments(states)), self.central.moments(states)).mean()
             value = self.value.loss(states, local.planning_value(states).detach()).mean()

@@ -16,7 +16,7 @@ from worldmodel.imagination import Imagined, detached, endings, imagine, lambda_
 from worldmodel.interfaces import Loss
 from worldmodel.limits import require_number, require_whole
 from worldmodel.policies import ActorAndValue, LatentRows, PolicySpec
-from worldmodel.policy_gradients import pathwise, score_function
+from worldmodel.policy_gradients import score_function
 from worldmodel.simulators.latent import LatentSimulator
 
 _LARGEST = 1e30  # variance of a gradient that is not finite
@@ -29,13 +29,7 @@ class MixedGradients(ActorAndValue):
     disagree about, averaged over past updates: the present one has no say in its weights, so that both stay unbiased.
 
     Args:
-        spec: what actor and value are built from.
-        actor: options of the actor.
-        horizon: decisions imagined.
-        starts: at most so many replayed latents are continued per update, by each estimator.
-        mix: λ.
-        entropy: weight of the policy's entropy against returns of order 1.
-        slow_rate: how fast the target value follows the learned one, per update.
+        spec, actor, horizon, starts, mix, entropy, slow_rate: as in `ActorAndValue`; starts are of each estimator.
         alpha: a weight of the pathwise gradient that stays, from 0 to 1; None for that of the variances.
         variance_rate: how fast measured variances are followed, per update.
 
@@ -43,7 +37,6 @@ class MixedGradients(ActorAndValue):
         BadValue: for an option out of its range.
     """
 
-    spread: Tensor
     variances: Tensor
 
     def __init__(
@@ -59,17 +52,13 @@ class MixedGradients(ActorAndValue):
         alpha: float | None = None,
         variance_rate: float = 0.05,
     ) -> None:
-        require_whole(horizon=horizon)
         require_whole(starts=starts, least=2)
-        require_number(slow_rate=slow_rate, variance_rate=variance_rate, above=0, most=1)
-        require_number(mix=mix, least=0, most=1)
-        require_number(entropy=entropy, least=0)
+        require_number(variance_rate=variance_rate, above=0, most=1)
         if alpha is not None:
             require_number(alpha=alpha, least=0, most=1)
-        super().__init__(spec=spec, actor=actor, slow_rate=slow_rate)
-        self.horizon, self.starts, self.mix, self.entropy = horizon, starts, mix, entropy
+        options: dict[str, Any] = {"horizon": horizon, "starts": starts, "mix": mix, "entropy": entropy}
+        super().__init__(spec=spec, actor=actor, slow_rate=slow_rate, **options)
         self.alpha, self.variance_rate = alpha, variance_rate
-        self.register_buffer("spread", torch.ones(()))
         self.register_buffer("variances", torch.ones(2))  # of the pathwise and the score function's gradient
 
     def losses(self, simulator: LatentSimulator, rows: LatentRows) -> Loss:
@@ -100,11 +89,10 @@ class MixedGradients(ActorAndValue):
         """J with its graph, the value's loss on the same rollouts, and their returns [H R]."""
         imagined = imagine(simulator, self.actor, start, horizon=self.horizon)
         states, ends = imagined.states, endings(simulator, imagined.states)
-        options: dict[str, Any] = {"discount": ends.discount, "mix": self.mix}
         values = self.slow_value.module(states[1:])
-        J = pathwise(imagined.rewards, values, **options) / self.spread - self.entropy * imagined.kept.mean()
-        with torch.no_grad():
-            returns = lambda_return(imagined.rewards, values, **options)
+        returns = lambda_return(imagined.rewards, values, discount=ends.discount, mix=self.mix)
+        J = returns[0].mean() / self.spread - self.entropy * imagined.kept.mean()
+        returns = returns.detach()
         return J, ends.mean(self.value.loss(states[:-1].detach(), returns)), returns
 
     def _score(self, simulator: LatentSimulator, start: Tensor) -> Tensor:

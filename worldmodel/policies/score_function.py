@@ -9,11 +9,9 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from worldmodel.imagination import detached, endings, imagine, lambda_return, subsample, track_spread
 from worldmodel.interfaces import Loss
-from worldmodel.limits import require_number, require_whole
 from worldmodel.policies import ActorAndValue, LatentRows, PolicySpec
 from worldmodel.simulators.latent import LatentSimulator
 
@@ -21,20 +19,8 @@ from worldmodel.simulators.latent import LatentSimulator
 class ScoreFunction(ActorAndValue):
     """Makes imagined actions more likely by how much more their λ-return was than the value, in units of their range.
 
-    Args:
-        spec: what actor and value are built from.
-        actor: options of the actor.
-        horizon: decisions imagined.
-        starts: at most so many replayed latents are continued per update.
-        mix: λ.
-        entropy: weight of the policy's entropy against advantages of order 1.
-        slow_rate: how fast the target value follows the learned one, per update.
-
-    Raises:
-        BadValue: for an option out of its range.
+    Options are those of `ActorAndValue`; the entropy weighs against advantages of order 1.
     """
-
-    spread: Tensor
 
     def __init__(
         self,
@@ -47,13 +33,8 @@ class ScoreFunction(ActorAndValue):
         entropy: float = 3e-4,
         slow_rate: float = 0.05,
     ) -> None:
-        require_whole(horizon=horizon, starts=starts)
-        require_number(slow_rate=slow_rate, above=0, most=1)
-        require_number(mix=mix, least=0, most=1)
-        require_number(entropy=entropy, least=0)
-        super().__init__(spec=spec, actor=actor, slow_rate=slow_rate)
-        self.horizon, self.starts, self.mix, self.entropy = horizon, starts, mix, entropy
-        self.register_buffer("spread", torch.ones(()))
+        options: dict[str, Any] = {"horizon": horizon, "starts": starts, "mix": mix, "entropy": entropy}
+        super().__init__(spec=spec, actor=actor, slow_rate=slow_rate, **options)
 
     def losses(self, simulator: LatentSimulator, rows: LatentRows) -> Loss:
         """The actor's loss, minus log π weighted by advantages, and the value's."""

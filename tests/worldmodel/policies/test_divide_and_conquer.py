@@ -103,7 +103,7 @@ def test_agreement_moves_the_local_policy_alone_by_the_formula_s_gradient() -> N
     learner = DivideAndConquer(spec=SPEC, parts=2)
     torch.nn.init.normal_(learner.locals[0].actor.net[-1].weight, std=0.5)
     own, others = rows(0).starts()[:20], rows(0).starts()[20:50]
-    learner._apart(0, own, others).backward()
+    learner._apart(learner.locals[0].actor, own, others).backward()
     assert all(w.grad is None for w in learner.central.parameters())
     assert all(w.grad is None for w in learner.locals[1].parameters())
     (ours, std), (theirs, their_std) = (

@@ -15,7 +15,7 @@ from trainers.reporting.charts import COLOURS, new_figure, save
 from trainers.reporting.tables import as_text
 from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.imagination import detached, imagine, lambda_return
-from worldmodel.policy_gradients import pathwise, score_function
+from worldmodel.policy_gradients import score_function
 from worldmodel.step_gradients import StepGradients
 
 OPTIONS = {
@@ -81,7 +81,7 @@ def gradients(
     found: dict[str, list[Tensor]] = {"pathwise": [], "score_function": []}
     for _ in range(estimates):
         rewards = imagine(world, actor, starts(rollouts), horizon=horizon).rewards
-        J = {"pathwise": pathwise(rewards, torch.zeros_like(rewards), **options)}
+        J = {"pathwise": lambda_return(rewards, torch.zeros_like(rewards), **options)[0].mean()}
         log_prob, returns = scored(rollouts)
         J["score_function"] = score_function(log_prob, returns, baseline.expand_as(returns), **options)
         for kind, objective in J.items():
