@@ -9,9 +9,8 @@ from torch import Tensor
 from worldmodel.capabilities import SamplesPrior, UnrollStarts
 from worldmodel.distributions import Statistics, categorical_kl, gaussian_kl
 from worldmodel.errors import BadValue
-from worldmodel.heads import Head
-from worldmodel.heads.continuation import ContinuationHead
-from worldmodel.interfaces import Batch, Belief, Dynamics, Predictor
+from worldmodel.interfaces import Belief, Dynamics, Predictor
+from worldmodel.objectives import Model, Seen
 
 
 def unroll(
@@ -52,29 +51,23 @@ def mean_within_episodes(
 
 
 def open_loop_losses(
-    dynamics: Dynamics,
-    reward: Head,
-    belief: Belief,
-    batch: Batch,
-    *,
-    target: Float[Tensor, "B T D"],
-    steps: int,
-    continuation: ContinuationHead | None = None,
+    model: Model, seen: Seen, *, target: Float[Tensor, "B T D"], steps: int
 ) -> dict[str, Float[Tensor, ""]]:
     """What `unroll` of `steps` rows misses: `consistency`, squared distance to the targets, and `unrolled_reward`.
 
     With a continuation head, `unrolled_continuation` as well.
     """
     # a model that acts from other latents than it learns with must keep its ground from those
-    starts = dynamics.starts(belief) if isinstance(dynamics, UnrollStarts) else belief.latent
-    predicted = unroll(dynamics, starts, batch.action, steps=steps)
+    batch, belief = seen.batch, seen.belief
+    starts = model.dynamics.starts(belief) if isinstance(model.dynamics, UnrollStarts) else belief.latent
+    predicted = unroll(model.dynamics, starts, batch.action, steps=steps)
     losses = {
         "consistency": latent_consistency(predicted, target),
-        "unrolled_reward": reward.loss(predicted, later_rows(batch.reward, steps=steps)),
+        "unrolled_reward": model.reward.loss(predicted, later_rows(batch.reward, steps=steps)),
     }
-    if continuation is not None:
+    if model.continuation is not None:
         ends = later_rows(batch.is_terminal, steps=steps)
-        losses["unrolled_continuation"] = continuation.rows_loss(predicted, ends, rows=batch.reward.shape[1])
+        losses["unrolled_continuation"] = model.continuation.rows_loss(predicted, ends, rows=batch.reward.shape[1])
     within = same_episode(batch.is_first, steps=steps)
     return {name: mean_within_episodes(belief, loss, within) for name, loss in losses.items()}
 

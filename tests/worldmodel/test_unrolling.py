@@ -94,9 +94,9 @@ def test_where_episodes_end_is_learned_of_predicted_latents_too(objective: str) 
     batch = replace(batch, is_last=batch.is_last.clone(), is_terminal=batch.is_terminal.clone())
     batch.is_last[1, -1] = batch.is_terminal[1, -1] = True
     torch.nn.init.normal_(head.net[-1].weight)
-    belief = agent.observe(batch)
-    options = {"target": belief.latent, "steps": 2}
-    found = open_loop_losses(agent.dynamics, agent.reward, belief, batch, continuation=head, **options)
+    seen = agent._see(batch)
+    belief = seen.belief
+    found = open_loop_losses(agent, seen, target=belief.latent, steps=2)
     predicted = unroll(agent.dynamics, belief.latent, batch.action, steps=2)
     ended = later_rows(batch.is_terminal, steps=2)
     assert ended.sum() == 1

@@ -43,6 +43,8 @@ LOSS_WEIGHTS = {
     **{"continuation": 5.0, "unrolled_continuation": 5.0},
 }
 
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
 
 class LatentMPC(Model):
     """Encoder, decoder, latent dynamics and reward model, planned through by MPC.
@@ -107,7 +109,8 @@ class LatentMPC(Model):
         self.random_shift = random_shift
         parts = [part.loss_weights for part in (dynamics, objective) if isinstance(part, WeightedLosses)]
         self.weights = dict(ChainMap(dict(weights), *map(dict, parts), LOSS_WEIGHTS))
-        self.plan_precision = _precision(plan_precision)
+        require_one_of(PRECISIONS, **{"agent.plan_precision": plan_precision})
+        self.plan_precision = PRECISIONS[plan_precision]
 
     def simulator(self) -> LatentSimulator:
         """The learned world, as planners and policies see it."""
@@ -196,15 +199,7 @@ class LatentMPC(Model):
         assert set(shapes.values()) == {(B, T)}, shapes
         means = {**self.objective.losses(self, seen), **{name: belief.mean(term) for name, term in terms.items()}}
         if self.unroll and not self.objective.looks_ahead:
-            means |= open_loop_losses(
-                self.dynamics,
-                self.reward,
-                belief,
-                batch,
-                target=belief.latent,
-                steps=self.unroll,
-                continuation=self.continuation,
-            )
+            means |= open_loop_losses(self, seen, target=belief.latent, steps=self.unroll)
         total = torch.stack([self.weights.get(name, 1.0) * mean for name, mean in means.items()]).sum()
         metrics = {f"loss/{name}": mean.detach() for name, mean in means.items()}
         if isinstance(self.dynamics, ReportsBelief):
@@ -224,7 +219,6 @@ class LatentMPC(Model):
     # --- acting ---------------------------------------------------------------------------------------------------
 
     def initial_carry(self, batch: int) -> Carry:
-        """What to remember before the first decision of `batch` environments."""
         like = next(self.parameters())
         return Carry(
             belief=like.new_zeros(batch, self.dynamics.carry_dim),
@@ -303,9 +297,3 @@ class LatentMPC(Model):
 def shifted(plan: Float[Tensor, "B H A"]) -> Float[Tensor, "B H A"]:
     """A plan as it is one decision later, its last action twice."""
     return torch.cat([plan[:, 1:], plan[:, -1:]], 1)
-
-
-def _precision(name: str) -> torch.dtype:
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    require_one_of(known, **{"agent.plan_precision": name})
-    return known[name]

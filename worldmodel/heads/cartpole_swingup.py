@@ -39,7 +39,6 @@ class CartpoleSwingup(Head):
         return self.scale * upright * centred * slow * gentle
 
     def loss(self, latent: Float[Tensor, "*R 6"], target: Float[Tensor, "*R"]) -> Float[Tensor, "*R"]:
-        """Zeros."""
         return torch.zeros_like(target)
 
 

@@ -4,7 +4,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.errors import BadValue
 from worldmodel.heads.scalar import ScalarHead
 from worldmodel.uncertainty.last_layer import LastLayerPosterior
 
@@ -34,25 +33,20 @@ class LaplaceHead(ScalarHead):
         rate: float = 0.01,
     ) -> None:
         super().__init__(latent_dim=latent_dim, scale=scale, hidden=hidden, layers=layers)
-        if layers < 1:
-            raise BadValue(f"layers: expected at least 1, got {layers}")
         self.posterior = LastLayerPosterior(hidden, 1, precision=precision, rate=rate)
 
     def count_rows(self, rows: int) -> None:
-        """How many recorded rows the batches are drawn from."""
         self.posterior.count_rows(rows)
 
     @torch.no_grad()
     def condition(
         self, latent: Float[Tensor, "*R D"], target: Float[Tensor, "*R"], weight: Float[Tensor, "*R"]
     ) -> None:
-        """Rows for the posterior to take in, each by its weight."""
         features = self.net[:-1](latent)
         missed = self.read(self.net[-1](features)) / self.scale - target / self.scale
         self.posterior.add(features.flatten(0, -2), missed.reshape(-1, 1), weight.flatten())
 
     def epistemic(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
-        """Std of what is not known of the number's mean, in its own unit."""
         variance = self.posterior.epistemic(self.net[:-1](latent)).squeeze(-1)
         return variance.sqrt().float() * self.scale
 

@@ -27,16 +27,11 @@ class ScalarHead(Head):
         self.scale = scale
 
     def read(self, outputs: Float[Tensor, "*R 1"]) -> Float[Tensor, "*R"]:
-        """The number in its own unit."""
         return outputs.squeeze(-1).float() * self.scale
-
-    def normalised(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
-        """The number in units of `scale`."""
-        return self.net(latent).squeeze(-1).float()
 
     def loss(self, latent: Float[Tensor, "*R D"], target: Float[Tensor, "*R"]) -> Float[Tensor, "*R"]:
         """Squared error in units of scale²; the target is in its own unit."""
-        return (self.normalised(latent) - target / self.scale).square()
+        return (self.net(latent).squeeze(-1).float() - target / self.scale).square()
 
 
 make = ScalarHead

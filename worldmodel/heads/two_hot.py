@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from worldmodel.errors import BadValue
 from worldmodel.heads import Head
-from worldmodel.limits import require_whole
+from worldmodel.limits import require_number, require_whole
 from worldmodel.nets import mlp, zero_last
 
 
@@ -29,8 +29,7 @@ class TwoHot(nn.Module):
         super().__init__()
         if bins < 3 or bins % 2 == 0:
             raise BadValue(f"bins: expected an odd number of at least 3, got {bins}")
-        if not 0 < reach <= 50:
-            raise BadValue(f"reach: expected a number in (0, 50], got {reach}")
+        require_number(reach=reach, above=0, most=50)
         # one half mirrored, so that the bins cancel in pairs to the last bit
         half = torch.linspace(0, reach, bins // 2 + 1, dtype=torch.float64).expm1()
         self.register_buffer("bins", torch.cat([-half.flip(0), half[1:]]).float(), persistent=False)

@@ -6,7 +6,6 @@ Zbontar et al., Barlow Twins: Self-Supervised Learning via Redundancy Reduction 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.errors import BadValue
 from worldmodel.limits import require_number
 from worldmodel.objectives import Embeds, Latents, Model, Objective, Seen
 
@@ -25,10 +24,8 @@ class Barlow(Objective):
     """
 
     def __init__(self, *, encoder: Embeds, dynamics: Latents, redundancy: float = 5e-4, weight: float = 0.05) -> None:
-        require_number(weight=weight, least=0)
+        require_number(weight=weight, redundancy=redundancy, least=0)
         super().__init__(barlow=weight)
-        if not redundancy >= 0:
-            raise BadValue(f"redundancy: expected a number of at least 0, got {redundancy}")
         self.project, self.redundancy = nn.Linear(dynamics.latent_dim, encoder.embed_dim), redundancy
 
     def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:

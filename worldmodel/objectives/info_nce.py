@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodel.errors import BadValue
 from worldmodel.limits import require_number
 from worldmodel.objectives import Embeds, Latents, Model, Objective, Seen
 
@@ -29,8 +28,7 @@ class InfoNCE(Objective):
     def __init__(self, *, encoder: Embeds, dynamics: Latents, temperature: float = 0.1, weight: float = 1.0) -> None:
         require_number(weight=weight, least=0)
         super().__init__(info_nce=weight)
-        if not temperature > 0:
-            raise BadValue(f"temperature: expected a number above 0, got {temperature}")
+        require_number(temperature=temperature, above=0)
         self.project, self.temperature = nn.Linear(dynamics.latent_dim, encoder.embed_dim), temperature
 
     def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:

@@ -34,16 +34,11 @@ class LatentConsistency(Objective):
 
     def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:
         """`consistency`, `unrolled_reward`, and `unrolled_continuation` where episodes can end."""
-        belief, steps = seen.belief, self.steps
-        return open_loop_losses(
-            model.dynamics,
-            model.reward,
-            belief,
-            seen.batch,
-            target=belief.latent,
-            steps=steps,
-            continuation=model.continuation,
-        )
+        return open_loop_losses(model, seen, target=self.targets(model, seen), steps=self.steps)
+
+    def targets(self, model: Model, seen: Seen) -> Float[Tensor, "B T D"]:
+        """What predictions must come to, for every row."""
+        return seen.belief.latent
 
 
 make = LatentConsistency

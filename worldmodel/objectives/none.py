@@ -15,7 +15,6 @@ class NoObjective(Objective):
         super().__init__()
 
     def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:
-        """None."""
         return {}
 
 

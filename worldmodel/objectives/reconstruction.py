@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.errors import BadValue
+from worldmodel.limits import require_number
 from worldmodel.objectives import Embeds, Latents, Model, Objective, Seen
 
 
@@ -25,8 +25,7 @@ class Reconstruction(Objective):
 
     def __init__(self, *, encoder: Embeds, dynamics: Latents, decode_fraction: float = 0.25) -> None:
         super().__init__(image=20.0, vector=20.0)
-        if not 0 < decode_fraction <= 1:
-            raise BadValue(f"decode_fraction: expected a number in (0, 1], got {decode_fraction}")
+        require_number(decode_fraction=decode_fraction, above=0, most=1)
         self.decode_fraction = decode_fraction
 
     def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:

@@ -8,13 +8,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.interfaces import Dynamics
-from worldmodel.limits import require_number, require_whole
+from worldmodel.limits import require_number
 from worldmodel.nets import SlowCopy
-from worldmodel.objectives import Model, Objective, Seen
-from worldmodel.unrolling import open_loop_losses
+from worldmodel.objectives import Model, Seen
+from worldmodel.objectives.latent_consistency import LatentConsistency
 
 
-class SlowConsistency(Objective):
+class SlowConsistency(LatentConsistency):
     """As `LatentConsistency`, with the targets' weights an exponential moving average that moves by `rate`.
 
     Args:
@@ -27,27 +27,10 @@ class SlowConsistency(Objective):
         BadValue: for an option out of its range.
     """
 
-    looks_ahead = True
-
     def __init__(self, *, encoder: nn.Module, dynamics: nn.Module, steps: int = 5, rate: float = 0.01) -> None:
-        super().__init__()
-        require_whole(steps=steps)
+        super().__init__(encoder=encoder, dynamics=dynamics, steps=steps)  # type: ignore[arg-type]
         require_number(rate=rate, above=0, most=1)
-        self.steps = steps
         self.encoder, self.dynamics = SlowCopy(encoder, rate=rate), SlowCopy(dynamics, rate=rate)
-
-    def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:
-        """`consistency`, `unrolled_reward`, and `unrolled_continuation` where episodes can end."""
-        target, belief, steps = self.targets(model, seen), seen.belief, self.steps
-        return open_loop_losses(
-            model.dynamics,
-            model.reward,
-            belief,
-            seen.batch,
-            target=target,
-            steps=steps,
-            continuation=model.continuation,
-        )
 
     @torch.no_grad()
     def targets(self, model: Model, seen: Seen) -> Float[Tensor, "B T D"]:
@@ -59,7 +42,6 @@ class SlowConsistency(Objective):
         return dynamics.observe(embed, batch.action, batch.is_first, blank, sample=False).latent
 
     def follow(self, model: Model) -> None:
-        """Move both copies."""
         self.encoder.follow(model.encoder)
         self.dynamics.follow(model.dynamics)  # type: ignore[arg-type]
 
