@@ -6,6 +6,9 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from worldmodel.limits import require_whole
+from worldmodel.nets import mlp, zero_last
+
 
 @runtime_checkable
 class ActionSet(Protocol):
@@ -25,9 +28,27 @@ class DiscreteQ(nn.Module, ABC):
     """Q(z, a) = mean over groups of Q_g(z, a_g); of actions between choices, linear in `ActionSet.weights`.
 
     A maximum over the choices is one over all actions: what is linear in every dimension is largest at a corner.
+
+    Args:
+        actions: whose values it has.
+        latent_dim: D, numbers of a latent.
+        scale: what a number of order 1 stands for, in the unit of returns.
+        hidden: width of the hidden layers.
+        layers: number of hidden layers.
+
+    Raises:
+        BadValue: for an option out of its range.
     """
 
-    actions: ActionSet
+    outputs = 1  # of the network, for every choice
+
+    def __init__(
+        self, *, actions: ActionSet, latent_dim: int, scale: float, hidden: int = 200, layers: int = 2
+    ) -> None:
+        require_whole(hidden=hidden, layers=layers)
+        super().__init__()
+        self.actions, self.scale = actions, scale
+        self.net = zero_last(mlp(latent_dim, hidden, layers, actions.groups * actions.choices * self.outputs))
 
     @abstractmethod
     def forward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R groups choices"]:

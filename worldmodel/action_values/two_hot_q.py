@@ -5,38 +5,18 @@ from torch import Tensor
 
 from worldmodel.action_values import ActionSet, DiscreteQ
 from worldmodel.heads.two_hot import TwoHot
-from worldmodel.limits import require_whole
-from worldmodel.nets import mlp, zero_last
 
 
 class TwoHotQ(DiscreteQ):
-    """A perceptron with a softmax over bins for every choice; what lies between choices is their mixture.
+    """A perceptron with a softmax over bins for every choice; what lies between choices is their mixture."""
 
-    Args:
-        actions: whose values it has.
-        latent_dim: D, numbers of a latent.
-        scale: what a number of order 1 stands for, in the unit of returns.
-        hidden: width of the hidden layers.
-        layers: number of hidden layers.
-        bins, reach: as in `heads.two_hot`.
-    """
+    outputs = 101  # bins
 
     def __init__(
-        self,
-        *,
-        actions: ActionSet,
-        latent_dim: int,
-        scale: float,
-        hidden: int = 200,
-        layers: int = 2,
-        bins: int = 101,
-        reach: float = 3.0,
+        self, *, actions: ActionSet, latent_dim: int, scale: float, hidden: int = 200, layers: int = 2
     ) -> None:
-        require_whole(hidden=hidden, layers=layers)
-        super().__init__()
-        self.actions, self.scale = actions, scale
-        self.code = TwoHot(bins=bins, reach=reach)
-        self.net = zero_last(mlp(latent_dim, hidden, layers, actions.groups * actions.choices * bins))
+        super().__init__(actions=actions, latent_dim=latent_dim, scale=scale, hidden=hidden, layers=layers)
+        self.code = TwoHot(bins=self.outputs, reach=3.0)
 
     def forward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R groups choices"]:
         """The means over bins."""

@@ -7,14 +7,40 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.actor_critics.q_ensemble import QEnsemble
 from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.imagination import track_spread
+from worldmodel.limits import require_whole
 from worldmodel.nets import SlowCopy
 from worldmodel.policies import PolicySpec
 from worldmodel.simulators.latent import frozen
 
 Metrics = Mapping[str, Tensor]
+
+
+class QEnsemble(nn.Module):
+    """M heads of one shape over (z, a), each from a start of its own.
+
+    Args:
+        spec: what heads are built from.
+        members: M, at least 2.
+    """
+
+    def __init__(self, spec: PolicySpec, *, members: int) -> None:
+        require_whole(members=members, least=2)
+        super().__init__()
+        self.heads = nn.ModuleList(spec.build_value(spec.latent_dim + spec.action_dim) for _ in range(members))
+
+    def forward(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "M *R"]:
+        """Every member's value, in the unit of returns."""
+        both = torch.cat([latent, action], -1)
+        return torch.stack([head(both) for head in self.heads])
+
+    def loss(
+        self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"], target: Float[Tensor, "*R"]
+    ) -> Float[Tensor, "*R"]:
+        """The sum of the members' losses."""
+        both = torch.cat([latent, action], -1)
+        return torch.stack([head.loss(both, target) for head in self.heads]).sum(0)  # type: ignore[operator]
 
 
 class ActorCritic(nn.Module, ABC):
@@ -70,7 +96,6 @@ class ActorCritic(nn.Module, ABC):
         return values[drawn].amin(0)
 
     def follow(self) -> None:
-        """Let the slow Q follow."""
         self.slow_q.follow(self.q)
 
     def _through_q(self, latent: Tensor) -> tuple[Tensor, Tensor]:

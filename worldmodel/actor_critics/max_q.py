@@ -38,7 +38,6 @@ class MaxQ(ActorCritic):
         self.entropy = entropy
 
     def bonus(self, log_prob: Float[Tensor, "*R"]) -> Float[Tensor, "*R"]:
-        """None."""
         return torch.zeros_like(log_prob)
 
     def actor_loss(self, latent: Float[Tensor, "R D"]) -> tuple[Float[Tensor, ""], Metrics]:

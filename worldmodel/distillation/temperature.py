@@ -20,7 +20,7 @@ def soft_cross_entropy(
 
     Args:
         student: logits.
-        target: probabilities p at this temperature, of a teacher or of several (`ensemble_targets`).
+        target: probabilities p at this temperature, of a teacher or of several.
         temperature: T, above 0.
     """
     return -(temperature**2) * (target * (student / temperature).log_softmax(-1)).sum(-1)
@@ -47,3 +47,13 @@ def distillation_loss(
         return soft
     hard = F.cross_entropy(student.flatten(0, -2), label.flatten(), reduction="none").view(label.shape)
     return torch.lerp(hard, soft, soft_share)
+
+
+def mean_target(logits: Float[Tensor, "M *R K"], *, temperature: float) -> Float[Tensor, "*R K"]:
+    """The mean of M teachers' softened probabilities: a class counts if any teacher thinks so."""
+    return softened(logits, temperature).mean(0)
+
+
+def geometric_target(logits: Float[Tensor, "M *R K"], *, temperature: float) -> Float[Tensor, "*R K"]:
+    """The normalised geometric mean, Π_m p_m^(1/M), which is the softmax of mean logits: any teacher can veto."""
+    return softened(logits.mean(0), temperature)

@@ -3,8 +3,13 @@
 import pytest
 import torch
 
-from worldmodel.distillation.ensemble_targets import geometric_target, mean_target
-from worldmodel.distillation.temperature import distillation_loss, soft_cross_entropy, softened
+from worldmodel.distillation.temperature import (
+    distillation_loss,
+    geometric_target,
+    mean_target,
+    soft_cross_entropy,
+    softened,
+)
 
 R, K = 5, 7
 
