@@ -14,7 +14,6 @@ class CEM(Shooting):
 
     Args:
         elites: candidates that refit it.
-        iterations: rounds of sampling and refitting.
         momentum: how much of the old proposal each refit keeps.
         min_std: least spread of a refit.
 

@@ -10,6 +10,7 @@ from worldmodel.capabilities import ProposesMode
 from worldmodel.planners.cem import CEM
 from worldmodel.planners.search import Problem
 from worldmodel.planners.shooting import Proposal, Scored, scored
+from worldmodel.simulators.latent import follow
 
 
 @dataclass(kw_only=True, eq=False)
@@ -34,16 +35,11 @@ class BestCEM(CEM):
 
     def _modes(self, problem: Problem) -> Float[Tensor, "B H A"] | None:
         """The policy's most probable actions, rolled through the model."""
-        simulator, state, actions = problem.simulator, problem.latent, []
+        simulator = problem.simulator
         if not isinstance(simulator, ProposesMode) or not self.policy_candidates:
             return None
-        for _ in range(self.horizon):
-            action = simulator.propose_mode(state)
-            if action is None:
-                return None
-            actions.append(action.nan_to_num(0.0))
-            state = simulator.step(state, action)
-        return torch.stack(actions, 1)
+        actions = follow(simulator, problem.latent, simulator.propose_mode, horizon=self.horizon)
+        return None if actions is None else actions.nan_to_num(0.0)
 
 
 make = BestCEM

@@ -58,7 +58,6 @@ class GumbelMCTS(Search):
 
     Args:
         horizon: greatest depth.
-        iterations: rounds of sampling and refitting.
         samples: actions of a node.
         considered: root actions that sequential halving starts with.
         policy_candidates: samples of a node that come from the policy, where there is one; the rest is uniform.
@@ -139,7 +138,7 @@ class GumbelMCTS(Search):
         last, taken = node, torch.zeros_like(rows)
         for depth in range(self.horizon):
             if depth == 0:
-                edge = self._root_choice(tree, gumbel, visited, simulator.discount)
+                edge = self._root_choice(tree, rows, gumbel, visited, simulator.discount)
             else:
                 edge = self._inner_choice(tree, rows, node, simulator.discount)
             path.append((node, edge, going))
@@ -168,25 +167,23 @@ class GumbelMCTS(Search):
         leaf = tree.children[rows, last, taken]
         self._back_up(simulator, tree, rows, path, leaf)
 
-    def _root_choice(self, tree: Tree, gumbel: Tensor, visited: int, discount: float) -> Tensor:
+    def _root_choice(self, tree: Tree, rows: Tensor, gumbel: Tensor, visited: int, discount: float) -> Tensor:
         """The best survivor among the actions visited as often as the schedule says."""
         visits = tree.visits[:, 0]
         wanted = visits.amax(1).clamp_max(visited)
         # the first phase visits only the actions with the highest Gumbel scores
         allowed = (visits == wanted[:, None]) if visited else (visits == 0)
         allowed = torch.where(allowed.any(1, keepdim=True), allowed, True)
-        root = torch.zeros(len(gumbel), dtype=torch.long, device=gumbel.device)
-        scores = gumbel + self._preference(tree, root, discount)
+        scores = gumbel + self._preference(tree, rows, torch.zeros_like(rows), discount)
         return torch.where(allowed, scores, -torch.inf).argmax(1)
 
     def _inner_choice(self, tree: Tree, rows: Tensor, node: Tensor, discount: float) -> Tensor:
         """argmax π'(a) - N(a) / (1 + Σ N): visits follow the improved policy (equation 14)."""
         visits = tree.visits[rows, node]
-        policy = improved_policy(torch.zeros_like(visits), self._preference(tree, node, discount))
+        policy = improved_policy(torch.zeros_like(visits), self._preference(tree, rows, node, discount))
         return (policy - visits / (1 + visits.sum(1, keepdim=True))).argmax(1)
 
-    def _preference(self, tree: Tree, node: Tensor, discount: float) -> Float[Tensor, "B samples"]:
-        rows = torch.arange(len(node), device=node.device)
+    def _preference(self, tree: Tree, rows: Tensor, node: Tensor, discount: float) -> Float[Tensor, "B samples"]:
         visits = tree.visits[rows, node]
         reward = tree.mean_reward()
         q = (tree.returns[rows, node] + reward[:, None] * tree.missing[rows, node]) / visits.clamp_min(1)
@@ -223,7 +220,7 @@ class GumbelMCTS(Search):
     def _decide(self, tree: Tree, rows: Tensor, gumbel: Tensor, discount: float) -> tuple[Tensor, Tensor]:
         node = torch.zeros_like(rows)
         visits = tree.visits[:, 0]
-        scores = gumbel + self._preference(tree, node, discount)
+        scores = gumbel + self._preference(tree, rows, node, discount)
         edge = torch.where(visits == visits.amax(1, keepdim=True), scores, -torch.inf).argmax(1)
         value = tree.returns[rows, node, edge] + tree.mean_reward() * tree.missing[rows, node, edge]
         value = value / tree.visits[rows, node, edge].clamp_min(1)

@@ -21,10 +21,6 @@ class ICEM(CEM):
     """CEM whose samples are correlated over time, whose elites compete again, and which executes the best candidate.
 
     Args:
-        candidates: N, sequences scored in an iteration.
-        elites: best candidates that refit the Gaussian.
-        iterations: rounds of sampling and refitting.
-        init_std: std of the first Gaussian, for actions in [-1, 1].
         beta: power of the noise falls with frequency as f^-beta, 0 is white.
         decay: samples of an iteration over those of the next, down to twice the elites.
         keep: share of the elites that compete in the next iteration.

@@ -16,9 +16,7 @@ class MPPI(Shooting):
     """Refit a Gaussian to the elites weighted by exp(score / temperature), and execute its mean.
 
     Args:
-        candidates: N, sequences scored in an iteration.
         elites: candidates that are weighted at all.
-        iterations: rounds of sampling and refitting.
         temperature: in units of the range of the elites' scores, so that it means the same whatever rewards are
             worth.
         min_std, max_std: bounds of the refitted std.

@@ -15,9 +15,6 @@ class RandomShooting(Shooting):
     """Score uniform sequences and execute the best; the warm start and the policy's sequences compete too.
 
     Its predicted return is a maximum over many scores, hence optimistic.
-
-    Args:
-        iterations: rounds of sampling and refitting.
     """
 
     iterations: int = 1

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from worldmodel.interfaces import Noise, Plan, Simulator
 from worldmodel.limits import require_whole
-from worldmodel.simulators.latent import propose_sequences
+from worldmodel.simulators.latent import follow
 
 T = TypeVar("T")
 
@@ -74,8 +74,11 @@ class Problem:
         """`count` sequences of the learned policy, valid ones; None for none or without a policy."""
         if not count:
             return None
-        actions = propose_sequences(self.simulator, self.latent, count=count, horizon=horizon, generator=self.generator)
-        return None if actions is None else actions.nan_to_num(0.0).clamp(-1, 1)
+        starts = self.latent.repeat_interleave(count, 0)
+        actions = follow(
+            self.simulator, starts, lambda state: self.simulator.propose(state, self.generator), horizon=horizon
+        )
+        return None if actions is None else actions.nan_to_num(0.0).clamp(-1, 1).unflatten(0, (-1, count))
 
 
 class Found(NamedTuple):

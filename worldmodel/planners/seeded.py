@@ -21,9 +21,6 @@ class SeededCEM(CEM):
     """CEM with few candidates: its first Gaussian is that of the policy's best sequences, and better elites weigh more.
 
     Args:
-        candidates: N, sequences scored in an iteration.
-        elites: best candidates that refit the Gaussian.
-        policy_candidates: P, sequences of the learned policy that take part, 0 for none.
         widen: std of the first Gaussian over that of the policy's best sequences, which is `least_std` at least.
             init_std: of the first Gaussian where there is no policy.
 

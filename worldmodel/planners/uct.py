@@ -44,7 +44,6 @@ class UCT(Search):
     Args:
         horizon: decisions of a simulation, beyond the tree those of the policy where there is one, else uniform
             over the action set; the value follows.
-        iterations: rounds of sampling and refitting.
         actions: "grid" for `levels` values per dimension, "one_hot" for discrete environments.
         levels: values of each action dimension.
         exploration: C of eq. 5.2.7, 1/2 is UCB1 for returns in [0, 1].

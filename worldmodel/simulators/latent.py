@@ -1,6 +1,6 @@
 """A learned world as planners and policies see it: step, reward, value, propose, and the returns of candidates."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -60,11 +60,9 @@ class LatentSimulator:
         return self._reward.epistemic(latent)
 
     def value(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
-        """The discounted return that follows a latent."""
         return latent.new_zeros(latent.shape[:-1]) if self._value is None else self._value(latent)
 
     def continues(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
-        """The probability that an episode goes on after a latent."""
         head = self._continuation
         return latent.new_ones(latent.shape[:-1]) if head is None else head(latent)
 
@@ -73,7 +71,6 @@ class LatentSimulator:
         return None if self._actor is None else self._actor.sample(latent, generator=generator)
 
     def propose_mode(self, latent: Float[Tensor, "R D"]) -> Float[Tensor, "R A"] | None:
-        """The actor's most probable action, or None without one."""
         return None if self._actor is None else self._actor.mode(latent)
 
     def returns(self, latent: Float[Tensor, "B D"], actions: Float[Tensor, "B N H A"]) -> Float[Tensor, "B N"]:
@@ -132,24 +129,22 @@ def score_by_steps(
     return rearrange(total, "(B N) -> B N", B=B)
 
 
-def propose_sequences(
+def follow(
     simulator: SimulatorProtocol,
-    latent: Float[Tensor, "B D"],
+    state: Float[Tensor, "R D"],
+    choose: Callable[[Tensor], Tensor | None],
     *,
-    count: int,
     horizon: int,
-    generator: Noise,
-) -> Float[Tensor, "B P H A"] | None:
-    """`count` action sequences of the learned policy, each rolled through the model; None without a policy."""
-    state = repeat(latent, "B D -> (B P) D", P=count)
+) -> Float[Tensor, "R H A"] | None:
+    """The actions that `choose` takes as it is rolled through the model; None where it has none."""
     actions = []
     for _ in range(horizon):
-        action = simulator.propose(state, generator)
+        action = choose(state)
         if action is None:
             return None
         actions.append(action)
         state = simulator.step(state, action)
-    return rearrange(torch.stack(actions), "H (B P) A -> B P H A", P=count)
+    return torch.stack(actions).transpose(0, 1)
 
 
 @contextmanager
