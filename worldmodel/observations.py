@@ -1,7 +1,7 @@
 """Named observations as one embedding and back: a normaliser, an encoder and a decoder of each, joined."""
 
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, UInt8
@@ -92,28 +92,30 @@ class _ByName(nn.Module):
         self.names = tuple(parts)
         self.parts = nn.ModuleList(parts.values())  # by number: a name may hold dots, which a module's cannot
 
+    def items(self) -> Iterable[tuple[str, Any]]:
+        """Names and parts."""
+        return zip(self.names, self.parts, strict=True)
+
 
 class ObservationNorm(_ByName):
     """A PixelNorm for every image and a VectorNorm for every vector."""
 
     def fit(self, observation: Observation) -> None:
         """Measure the statistics of every observation on rows [R, ...]."""
-        for name, part in zip(self.names, self.parts, strict=True):
-            cast(PixelNorm, part).fit(observation[name])
+        for name, part in self.items():
+            part.fit(observation[name])
 
     def forward(self, observation: Observation) -> dict[str, Tensor]:
         """Every observation normalised, float32."""
-        return {name: part(observation[name]) for name, part in zip(self.names, self.parts, strict=True)}
+        return {name: part(observation[name]) for name, part in self.items()}
 
     def denormalise(self, observation: Observation) -> dict[str, Tensor]:
         """Images in [0, 1], vectors in the environment's own units."""
-        parts = zip(self.names, self.parts, strict=True)
-        return {name: cast(PixelNorm, part).denormalise(observation[name].float()) for name, part in parts}
+        return {name: part.denormalise(observation[name].float()) for name, part in self.items()}
 
     def renormalise(self, observation: Observation) -> dict[str, Tensor]:
         """What `denormalise` made, normalised again."""
-        parts = zip(self.names, self.parts, strict=True)
-        return {name: (observation[name] - cast(Tensor, part.mean)) / cast(Tensor, part.std) for name, part in parts}
+        return {name: (observation[name] - part.mean) / part.std for name, part in self.items()}
 
 
 class ObservationEncoder(_ByName):
@@ -129,7 +131,7 @@ class ObservationEncoder(_ByName):
 
     def forward(self, observation: Observation) -> Float[Tensor, "B T E"]:
         """Embed a normalised observation."""
-        embeddings = [part(observation[name]) for name, part in zip(self.names, self.parts, strict=True)]
+        embeddings = [part(observation[name]) for name, part in self.items()]
         return embeddings[0] if len(embeddings) == 1 else torch.cat(embeddings, -1)
 
 
@@ -147,7 +149,7 @@ class ObservationDecoder(_ByName):
 
     def forward(self, latent: Float[Tensor, "R D"]) -> dict[str, Tensor]:
         """The mean of p(o | s) for every observation, normalised."""
-        return {name: part(latent) for name, part in zip(self.names, self.parts, strict=True)}
+        return {name: part(latent) for name, part in self.items()}
 
     def losses(self, latent: Float[Tensor, "R D"], target: Observation) -> dict[str, Float[Tensor, ""]]:
         """`image` and `vector`, where there is one: the share of variance that is missed, summed over observations.

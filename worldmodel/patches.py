@@ -18,19 +18,19 @@ _WORDS = {4: torch.int32, 8: torch.int64, 16: torch.complex128}  # a number by i
 
 def to_patches(frames: Shaped[Tensor, "R c h w"], *, size: int) -> Shaped[Tensor, "R i j patch"]:
     """The patches of frames whose sides are multiples of `size`, a patch's numbers in the order (c, p, q)."""
-    return _moved(frames, frames.shape[1], size, _ToPatches, _TO)
+    return _moved(frames, frames.shape[1], size, to=True)
 
 
 def from_patches(patches: Shaped[Tensor, "R i j patch"], *, size: int) -> Shaped[Tensor, "R c h w"]:
     """The frames that `to_patches` made these of."""
-    return _moved(patches, patches.shape[-1] // size**2, size, _FromPatches, _FROM)
+    return _moved(patches, patches.shape[-1] // size**2, size, to=False)
 
 
-def _moved(x: Tensor, c: int, size: int, function: Any, pattern: str) -> Tensor:
+def _moved(x: Tensor, c: int, size: int, *, to: bool) -> Tensor:
     # exported programs have the plain operations: not every runtime reads numbers as others
     if x.device.type != "cpu" or torch.compiler.is_compiling() or size * x.element_size() not in _WORDS:
-        return rearrange(x, pattern, c=c, p=size, q=size)
-    return function.apply(x.contiguous(), c, size)
+        return rearrange(x, _TO if to else _FROM, c=c, p=size, q=size)
+    return _Words.apply(x.contiguous(), c, size, to)
 
 
 def as_words(x: Shaped[Tensor, "*R w"], size: int) -> Shaped[Tensor, "*R words"]:
@@ -38,35 +38,20 @@ def as_words(x: Shaped[Tensor, "*R w"], size: int) -> Shaped[Tensor, "*R words"]
     return x.view(_WORDS[size * x.element_size()])
 
 
-def _split(frames: Tensor, size: int) -> Tensor:
-    words = rearrange(as_words(frames, size), "R c (i p) j -> R i j (c p)", p=size).contiguous()
-    return words.view(frames.dtype)
+def _move_words(x: Tensor, c: int, size: int, to: bool) -> Tensor:
+    pattern = "R c (i p) j -> R i j (c p)" if to else "R i j (c p) -> R c (i p) j"
+    return rearrange(as_words(x, size), pattern, c=c, p=size).contiguous().view(x.dtype)
 
 
-def _join(patches: Tensor, c: int, size: int) -> Tensor:
-    words = rearrange(as_words(patches, size), "R i j (c p) -> R c (i p) j", c=c, p=size).contiguous()
-    return words.view(patches.dtype)
+class _Words(torch.autograd.Function):
+    """Patches of frames, or frames of patches; the gradient goes the other way."""
 
-
-class _ToPatches(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, frames: Tensor, c: int, size: int) -> Tensor:
-        ctx.c, ctx.size = c, size
-        return _split(frames, size)
+    def forward(ctx: Any, x: Tensor, c: int, size: int, to: bool) -> Tensor:
+        ctx.back = c, size, not to
+        return _move_words(x, c, size, to)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return _join(gradients[0].contiguous(), ctx.c, ctx.size), None, None
-
-
-class _FromPatches(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, patches: Tensor, c: int, size: int) -> Tensor:
-        ctx.size = size
-        return _join(patches, c, size)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return _split(gradients[0].contiguous(), ctx.size), None, None
+        return _move_words(gradients[0].contiguous(), *ctx.back), None, None, None

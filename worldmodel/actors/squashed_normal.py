@@ -74,7 +74,6 @@ class SquashedNormalActor(nn.Module):
         return torch.tanh(self.moments(latent)[0]).nan_to_num(0.0)
 
     def sample(self, latent: Float[Tensor, "*R D"], *, generator: Noise) -> Float[Tensor, "*R A"]:
-        """An action drawn with an explicit generator."""
         mean, std = self.moments(latent)
         noise = standard_normal(*mean.shape, generator=generator, device=mean.device)
         return torch.tanh(mean + std * noise).nan_to_num(0.0)

@@ -1,7 +1,6 @@
 """A small policy from observations straight to actions, taught by agents that plan, for one task or several."""
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -94,7 +93,7 @@ class Student(nn.Module):
         require_whole(task=task, least=0, most=len(tasks) - 1)
         require_number(min_std=min_std, above=0, most=max_std)
         super().__init__()
-        self.tasks = nn.ModuleList(tasks)
+        self.tasks: Sequence[TaskInput] = nn.ModuleList(tasks)  # type: ignore[assignment]
         self.stack, self.discount, self.task = stack, discount, task
         self.min_std, self.max_std = min_std, max_std
         self.most_actions = max(one.action_dim for one in tasks)
@@ -104,11 +103,11 @@ class Student(nn.Module):
     @property
     def action_dim(self) -> int:
         """Of the task that `act` acts in."""
-        return self._input(self.task).action_dim
+        return self.tasks[self.task].action_dim
 
     def reads_frozen(self, task: int) -> bool:
         """Whether a task's encoder is not trained, so that an embedding is the same at every update."""
-        return not any(weight.requires_grad for weight in self._input(task).encoder.parameters())
+        return not any(weight.requires_grad for weight in self.tasks[task].encoder.parameters())
 
     def embed(
         self,
@@ -124,7 +123,7 @@ class Student(nn.Module):
             observation: by name, [B T ...].
             action, is_first, task: as in `moments`.
         """
-        part = self._input(task)
+        part = self.tasks[task]
         return part(observation, action, is_first, action.new_zeros(len(action), part.carry_dim))[0]
 
     def moments(
@@ -148,7 +147,7 @@ class Student(nn.Module):
         Returns:
             Mean and std [B T A], the carry, and the rows of which all k frames were seen.
         """
-        part = self._input(task)
+        part = self.tasks[task]
         last = torch.where(is_first[..., None], 0.0, action)
         last = F.pad(last, (0, self.most_actions - last.shape[-1]))
         stacked, carry, complete = stack(torch.cat([part.read(embed), last], -1), is_first, carry, count=self.stack)
@@ -187,9 +186,8 @@ class Student(nn.Module):
     # --- acting ---------------------------------------------------------------------------------------------------
 
     def initial_carry(self, batch: int) -> Carry:
-        """What to remember before the first decision of `batch` environments."""
         blank = self._blank(batch)
-        blank = torch.cat([blank.new_zeros(batch, self._input(self.task).carry_dim), blank], -1)
+        blank = torch.cat([blank.new_zeros(batch, self.tasks[self.task].carry_dim), blank], -1)
         actions = blank.new_zeros(batch, self.action_dim)
         executed = torch.ones(batch, dtype=torch.int64, device=blank.device)
         return Carry(belief=blank, action=actions, plan=actions[:, None][:, :0], executed=executed)
@@ -206,7 +204,7 @@ class Student(nn.Module):
     ) -> Decision:
         """The policy's mean, as `interfaces.Acts.act` has it, 0 where it is not finite; no return is predicted."""
         rows = {name: part[:, None] for name, part in observation.items()}
-        first, part = is_first[:, None], self._input(self.task)
+        first, part = is_first[:, None], self.tasks[self.task]
         last = torch.where(first, 0.0, carry.action)[:, None]
         filtered, stacked = carry.belief.tensor_split([part.carry_dim], -1)
         embed, filtered = part(rows, last, first, filtered)
@@ -217,9 +215,6 @@ class Student(nn.Module):
             action = exploration.disturb(action)
         unknown = action.new_full((len(action),), torch.nan)
         return Decision(action, Carry(belief, action, carry.plan, carry.executed), unknown)
-
-    def _input(self, task: int) -> TaskInput:
-        return cast(TaskInput, self.tasks[task])
 
     def _blank(self, batch: int) -> Tensor:
         return next(self.parameters()).new_zeros(batch, carried(self.row, self.stack))

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodel.agents.student import Student, TaskInput
+from worldmodel.agents.student import Student
 from worldmodel.interfaces import Belief, Carry, Dynamics
 
 
@@ -24,7 +24,7 @@ class StudentFilter(nn.Module):
 
     def __init__(self, student: Student, task: int) -> None:
         super().__init__()
-        part = cast(TaskInput, student.tasks[task])
+        part = student.tasks[task]
         self.read, self.filter = part.read, part.filter
         self.row, self.stack, self._actions = student.row, student.stack, student.most_actions
         self._z = 0 if part.filter is None else part.filter.latent_dim
@@ -77,7 +77,7 @@ class StudentActor(nn.Module):
     def __init__(self, student: Student, task: int) -> None:
         super().__init__()
         self.net, self.size = student.net, student.stack * student.row
-        self.action_dim = cast(TaskInput, student.tasks[task]).action_dim
+        self.action_dim = student.tasks[task].action_dim
         which = F.one_hot(torch.tensor(task), len(student.tasks)).float()
         self.register_buffer("which", which, persistent=False)
 
@@ -97,16 +97,12 @@ class StudentInTask(nn.Module):
 
     def __init__(self, student: Student) -> None:
         super().__init__()
-        part = cast(TaskInput, student.tasks[student.task])
+        part = student.tasks[student.task]
         self.norm, self.encoder, self.action_dim = part.norm, part.encoder, part.action_dim
         filter: Any = StudentFilter(student, student.task)
         self.dynamics: Dynamics = filter
         self.actor = StudentActor(student, student.task)
-
-    @property
-    def predicts(self) -> bool:
-        """Whether `dynamics.predict` is a model, the teacher's."""
-        return cast(StudentFilter, self.dynamics).filter is not None
+        self.predicts = part.filter is not None  # whether `dynamics.predict` is a model, the teacher's
 
     def initial_carry(self, batch: int) -> Carry:
         """What to remember before the first decision of `batch` environments; there is no plan."""

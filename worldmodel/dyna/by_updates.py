@@ -29,7 +29,6 @@ class ByUpdates(RolloutLength):
         self.register_buffer("made", torch.zeros((), dtype=torch.float64))
 
     def next(self, simulator: LatentSimulator, rows: LatentRows) -> int:
-        """The stage of this update."""
         share = min(float(self.made) / self.updates, 1.0)
         self.made += 1
         return 1 + int((self.longest - 1) * share)

@@ -44,7 +44,6 @@ class ConvEncoder(nn.Module):
         self.embed_dim = channels[-1] * height * width
 
     def forward(self, frames: Float[Tensor, "B T c h w"]) -> Float[Tensor, "B T E"]:
-        """Embed normalised frames."""
         B = frames.shape[0]
         flat = rearrange(frames, "B T c h w -> (B T) c h w").contiguous(memory_format=torch.channels_last)
         for layer in self.layers:

@@ -12,7 +12,6 @@ class IdentityEncoder(nn.Module):
         self.embed_dim = size
 
     def forward(self, rows: Float[Tensor, "B T d"]) -> Float[Tensor, "B T d"]:
-        """The rows."""
         return rows
 
 

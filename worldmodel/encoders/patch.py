@@ -43,7 +43,6 @@ class PatchEncoder(nn.Module):
         self.embed_dim = channels[-1] * (height // shrink) * (width // shrink)
 
     def forward(self, frames: Float[Tensor, "B T c h w"]) -> Float[Tensor, "B T E"]:
-        """Embed normalised frames."""
         B = frames.shape[0]
         patches = to_patches(as_product(frames.flatten(0, 1)), size=PATCH)
         image = rearrange(F.silu(self.stem(patches)), "R h w c -> R c h w")  # channels_last, as the layers are

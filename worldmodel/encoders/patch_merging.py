@@ -41,7 +41,6 @@ class PatchMergingEncoder(nn.Module):
         self.embed_dim = channels[-1] * (height // shrink) * (width // shrink)
 
     def forward(self, frames: Float[Tensor, "B T c h w"]) -> Float[Tensor, "B T E"]:
-        """Embed normalised frames."""
         B = frames.shape[0]
         places = F.silu(self.stem(to_patches(as_product(frames.flatten(0, 1)), size=PATCH)))
         for layer in self.layers:

@@ -26,7 +26,6 @@ class VectorEncoder(nn.Module):
         self.embed_dim, self.net = embed_dim, nn.Sequential(mlp(size, hidden, layers, embed_dim), nn.SiLU())
 
     def forward(self, rows: Float[Tensor, "B T d"]) -> Float[Tensor, "B T E"]:
-        """Embed normalised vectors."""
         return self.net(rows)
 
 

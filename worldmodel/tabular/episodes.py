@@ -29,24 +29,15 @@ def play(maze: Maze, learner: DynaQ, *, changes: Mapping[int, Maze] | None = Non
 
 def steps_to_shortest(maze: Maze, learner: DynaQ, *, most: int) -> int:
     """Real steps until the greedy policy takes the shortest way from the start; `most` where that takes as many."""
-    shortest = shortest_path(maze)
-    for count, _ in enumerate(play(maze, learner), start=1):
-        if count >= most or path_length(maze, learner.values) == shortest:
-            return count
-    raise AssertionError("play ended")
+    shortest, counts = shortest_path(maze), (count for count, _ in enumerate(play(maze, learner), start=1))
+    return next(count for count in counts if count >= most or path_length(maze, learner.values) == shortest)
 
 
 def episode_lengths(maze: Maze, learner: DynaQ, *, episodes: int) -> list[int]:
     """Real steps of each of the first episodes."""
-    lengths, steps = list[int](), 0
-    for transition in play(maze, learner):
-        steps += 1
-        if not transition.continues:
-            lengths.append(steps)
-            steps = 0
-            if len(lengths) == episodes:
-                return lengths
-    raise AssertionError("play ended")
+    steps = enumerate(play(maze, learner), start=1)
+    ends = islice((count for count, transition in steps if not transition.continues), episodes)
+    return [int(length) for length in np.diff([0, *ends])]
 
 
 def cumulative_reward(

@@ -27,7 +27,6 @@ class ModelValueExpansion(ValueTarget):
 
     @torch.no_grad()
     def __call__(self, learner: ActorCritic, simulator: LatentSimulator, rows: Transitions) -> Float[Tensor, "R"]:
-        """The deepest expansion's target."""
         earned, weight, latent = expansions(learner, simulator, rows, depth=self.depth)
         return earned[-1] + weight[-1] * learner.value(latent[-1])
 
