@@ -1,25 +1,29 @@
 """An agent as a policy over numpy observations: what collection, evaluation and deployment share."""
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from datamodules.observation import Observation
+from datamodules.observation import Observation, empty
 from trainers.acting.exploration import EpisodeNoise, Exploration
 from trainers.process.clock import Clock
 from worldmodel.interfaces import ActionNoise, Acts, Carry
 from worldmodel.records import choose
+from worldmodel.spec import EnvSpec
 from worldmodel.transfer import send
+
+WARM_UP_MS = 500.0  # of a first decision that takes longer, warming up is the smaller part
 
 
 class AgentPolicy:
     """Carries an agent's belief and plan from frame to frame of parallel episodes, one for each generator.
 
     exploration: noise that disturbs actions; None for none. found: see `Exploration.draw`. predicted: the planner's
-    predicted return, one array [n] per call. A row's actions depend on its own observations and generator alone, not on
-    which rows are ready with it.
+    predicted return, one array [n] per call; decision_ms: milliseconds of each call. A row's actions depend on its own
+    observations and generator alone, not on which rows are ready with it.
     """
 
     def __init__(
@@ -39,11 +43,13 @@ class AgentPolicy:
         self._noise: list[EpisodeNoise | None] = [None] * len(self._generators)  # of each row's episode
         self._decisions = np.zeros(len(self._generators), int)  # in it
         self.predicted: list[NDArray[np.float32]] = []
+        self.decision_ms: list[float] = []
 
     def __call__(
         self, observation: Observation, is_first: NDArray[np.bool_], ready: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
         """Actions [n, A] for what n environments show, by name [n, ...]; those not ready [n] are forgotten."""
+        start = time.perf_counter()
         carry, device = self._carry, self._carry.belief.device
         with self._clock.measure("plan"), torch.inference_mode():
             opens = send(torch.from_numpy(is_first), device)
@@ -62,8 +68,9 @@ class AgentPolicy:
                 self._carry = choose(send(torch.from_numpy(ready), device), decision.carry, carry)
             # in one tensor: the host waits once
             answer = torch.cat([decision.action.float(), decision.predicted_return.float()[:, None]], 1).cpu().numpy()
-            self.predicted.append(answer[:, -1])
-            return np.ascontiguousarray(answer[:, :-1])
+        self.predicted.append(answer[:, -1])
+        self.decision_ms.append(1e3 * (time.perf_counter() - start))
+        return np.ascontiguousarray(answer[:, :-1])
 
     def _explore(self, opens: NDArray[np.bool_], ready: NDArray[np.bool_]) -> ActionNoise | None:
         """The noise of this decision, of a new episode's where one opens; rows that are not ready wait."""
@@ -82,3 +89,14 @@ class AgentPolicy:
                 alone[row] = episode.alone[now]
         self._decisions += ready
         return ActionNoise(send(noise, action.device), send(alone, action.device) if alone.any() else None)
+
+
+def seconds_per_decision(agent: Acts, spec: EnvSpec, *, envs: int) -> float:
+    """Seconds of one decision for `envs` environments at once, on empty frames; no random number of others is used."""
+    device, every = agent.initial_carry(1).belief.device, np.ones(envs, dtype=bool)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        policy = AgentPolicy(agent, generators=[torch.Generator() for _ in range(envs)], clock=Clock())
+        policy(empty(spec, envs), every, every)
+        if policy.decision_ms[0] <= WARM_UP_MS:
+            policy(empty(spec, envs), every, every)
+    return policy.decision_ms[-1] / 1e3

@@ -1,6 +1,5 @@
 """Evaluation: seeded episodes without exploration, all in one batch per decision."""
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,8 +12,7 @@ from numpy.typing import NDArray
 from datamodules.envs.errors import EnvError
 from datamodules.envs.pool import episode_seed
 from datamodules.envs.protocol import Pool, Step
-from datamodules.observation import Observation
-from datamodules.rollout import Episode, Policy, play
+from datamodules.rollout import Episode, play
 from datamodules.trajectory import Trajectory
 from trainers.acting.agent_policy import AgentPolicy
 from trainers.process.clock import Clock
@@ -100,10 +98,14 @@ class Evaluator:
             EvaluationFailed: no episode was whole.
         """
         rank, ranks = (rank_number(), rank_count()) if over_ranks else (0, 1)
-        turn = partial(self._turn, agent, clock=clock or Clock(), should_stop=should_stop)
+
+        def stop() -> None:
+            if should_stop():
+                raise Interrupted
+
         own: list[_Turn] | None = None
         with suppress(Interrupted):
-            own = self._turns(turn, episodes, rank=rank, ranks=ranks)
+            own = self._turns(agent, episodes, clock or Clock(), stop, rank=rank, ranks=ranks)
         filmed = next((one for one in own or () if one.filmed is not None), None)
         sent = None if own is None else [replace(one, filmed=None) for one in own]  # frames stay where they are
         turns: list[_Turn] = []
@@ -113,37 +115,23 @@ class Evaluator:
             turns += share
         return _summary(sorted(turns, key=lambda one: one.start), filmed)
 
-    def _turns(self, turn: Callable[..., "_Turn"], episodes: int, *, rank: int, ranks: int) -> list["_Turn"]:
+    def _turns(
+        self, agent: Acts, episodes: int, clock: Clock, stop: Callable[[], None], *, rank: int, ranks: int
+    ) -> list["_Turn"]:
         """What this rank plays; the first rank films its first whole episode of environment 0."""
         width = min(self._envs, episodes)
         turns: list[_Turn] = []
         for start in range(rank * width, episodes, ranks * width):
+            numbers = range(start, min(start + width, episodes))
+            noise, seeds = ([episode_seed(self._seed, EVALUATION_RANK, use, n) for n in numbers] for use in (1, 0))
+            policy = AgentPolicy(agent, generators=[torch.Generator().manual_seed(seed) for seed in noise], clock=clock)
             film = rank == 0 and all(one.filmed is None for one in turns)
-            turns.append(turn(self._pool_of(width), start, min(width, episodes - start), film=film))
+            rows: list[tuple[Step, NDArray[np.float32]]] = []
+            on_row = partial(_keep_first, rows) if film else None
+            played = play(self._pool_of(width), policy, dict(enumerate(seeds)), on_row=on_row, on_turn=stop)
+            filmed = Trajectory.from_rows(rows) if film and played[0].fault is None else None
+            turns.append(_Turn(start, played, policy.decision_ms, filmed))
         return turns
-
-    def _turn(
-        self,
-        agent: Acts,
-        pool: Pool,
-        start: int,
-        count: int,
-        *,
-        film: bool,
-        clock: Clock,
-        should_stop: Callable[[], bool],
-    ) -> "_Turn":
-        """The episodes from number `start` on, one in each of `count` environments."""
-        noise, seeds = (
-            [episode_seed(self._seed, EVALUATION_RANK, use, start + i) for i in range(count)] for use in (1, 0)
-        )
-        policy = AgentPolicy(agent, generators=[torch.Generator().manual_seed(seed) for seed in noise], clock=clock)
-        rows: list[tuple[Step, NDArray[np.float32]]] = []
-        latencies: list[float] = []
-        on_row = _rows_of_first(rows) if film else None
-        played = play(pool, _timed(policy, latencies, should_stop), dict(enumerate(seeds)), on_row=on_row)
-        filmed = Trajectory.from_rows(rows) if film and played[0].fault is None else None
-        return _Turn(start, played, latencies, filmed)
 
     def close(self) -> None:
         """End the pool."""
@@ -158,28 +146,11 @@ class Evaluator:
         return self._pool
 
 
-def _rows_of_first(
-    rows: list[tuple[Step, NDArray[np.float32]]],
-) -> Callable[[int, Step, NDArray[np.float32]], None]:
-    """Appends what environment 0 shows and was told."""
-
-    def append(index: int, step: Step, action: NDArray[np.float32]) -> None:
-        if index == 0:
-            rows.append((step, np.array(action, np.float32)))
-
-    return append
-
-
-def _timed(policy: AgentPolicy, latencies: list[float], should_stop: Callable[[], bool]) -> Policy:
-    def timed(observation: Observation, is_first: NDArray[np.bool_], ready: NDArray[np.bool_]) -> NDArray[np.float32]:
-        if should_stop():
-            raise Interrupted
-        start = time.perf_counter()
-        actions = policy(observation, is_first, ready)
-        latencies.append(1e3 * (time.perf_counter() - start))
-        return actions
-
-    return timed
+def _keep_first(
+    rows: list[tuple[Step, NDArray[np.float32]]], index: int, step: Step, action: NDArray[np.float32]
+) -> None:
+    if index == 0:
+        rows.append((step, action.copy()))
 
 
 def _summary(turns: list[_Turn], filmed: _Turn | None) -> Evaluation:

@@ -14,9 +14,9 @@ from datamodules.replay import Replay
 from datamodules.rollout import Episode
 from datamodules.storage.shards import publish_generation, remove_other_shards
 from datamodules.windows import no_window
+from trainers.acting.agent_policy import seconds_per_decision
 from trainers.acting.collect import Collector, damage
 from trainers.acting.collect_async import AsyncCollector
-from trainers.acting.decision_time import seconds_per_decision
 from trainers.acting.exploration import Exploration
 from trainers.acting.return_gap import return_gap
 from trainers.build.agent import build_agent

@@ -2,7 +2,7 @@ import copy
 
 import torch
 
-from trainers.acting.decision_time import seconds_per_decision
+from trainers.acting.agent_policy import seconds_per_decision
 from trainers.build.agent import build_agent
 from trainers.command.configuration import load_config
 from worldmodel.spec import EnvSpec
