@@ -1,5 +1,6 @@
 """Collection: episodes from this rank's environments into this rank's replay, counted over all ranks."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -21,7 +22,8 @@ from trainers.process.interrupt import Interrupted
 from worldmodel.interfaces import Acts
 
 COUNTS = ("env_steps", "decisions", "episodes")
-_KINDS = tuple(f"faults/{kind}" for kind in FAULT_KINDS)
+KINDS = tuple(f"faults/{kind}" for kind in FAULT_KINDS)
+COUNTED = (*COUNTS, *KINDS)  # in an order that every rank has
 
 
 def damage(blocks: int, rows: int) -> dict[str, int]:
@@ -29,42 +31,10 @@ def damage(blocks: int, rows: int) -> dict[str, int]:
     return {"replay/damaged_blocks": blocks, "replay/lost_rows": rows} if blocks or rows else {}
 
 
-class Counters:
-    """Counts of rows and faults; `counters` names them, a kind of fault only where there was one."""
-
-    def __init__(self) -> None:
-        self._numbers = dict.fromkeys((*COUNTS, *_KINDS), 0)
-
-    def __getitem__(self, name: str) -> int:
-        return self._numbers[name]
-
-    @property
-    def counters(self) -> dict[str, int]:
-        """env_steps, decisions, episodes, faults, and `faults/<kind>`."""
-        kinds = {kind: self._numbers[kind] for kind in _KINDS if self._numbers[kind]}
-        return {name: self._numbers[name] for name in COUNTS} | {"faults": sum(kinds.values()), **kinds}
-
-    @counters.setter
-    def counters(self, values: dict[str, int]) -> None:
-        self._numbers = {name: values.get(name, 0) for name in self._numbers}
-
-    def row(self, step: Step) -> None:
-        """Count an arrival row."""
-        self._numbers["env_steps"] += step.env_steps
-        self._numbers["episodes" if step.is_first else "decisions"] += 1
-
-    def fault(self, fault: Fault) -> None:
-        """Count a fault by its kind."""
-        self._numbers[f"faults/{fault.kind}"] += 1
-
-    def numbers(self) -> list[int]:
-        """All counts, in an order that every rank has."""
-        return list(self._numbers.values())
-
-    def add(self, numbers: list[int]) -> None:
-        """Add counts in that order."""
-        for name, number in zip(self._numbers, numbers, strict=True):
-            self._numbers[name] += number
+def counters_of(counted: Counter[str]) -> dict[str, int]:
+    """env_steps, decisions, episodes, faults, and `faults/<kind>` only where there was one."""
+    kinds = {kind: counted[kind] for kind in KINDS if counted[kind]}
+    return {name: counted[name] for name in COUNTS} | {"faults": sum(kinds.values()), **kinds}
 
 
 class Collector:
@@ -96,7 +66,7 @@ class Collector:
         self._report, self._should_stop = report, should_stop
         self._limit = limit or FaultLimit()
         self._next_episode = [0] * envs
-        self._total, self._fresh = Counters(), Counters()
+        self._total, self._fresh = Counter[str](), Counter[str]()  # of COUNTED
         self.last_fault: Fault | None = None
 
     @property
@@ -137,7 +107,7 @@ class Collector:
 
     def state_dict(self) -> dict[str, Any]:
         """This rank's episode numbers, and what it played that is not in `counters` yet."""
-        return {"next_episode": list(self._next_episode), "fresh": self._fresh.counters}
+        return {"next_episode": list(self._next_episode), "fresh": counters_of(self._fresh)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue with the next episodes' seeds; called on all ranks, when the replay has its rows again.
@@ -145,29 +115,26 @@ class Collector:
         Episodes that were under way are closed as truncated, and what was played of them is counted.
         """
         self._next_episode = list(state["next_episode"])
-        self._fresh.counters = state["fresh"]
+        self._fresh = Counter(state["fresh"])
         self._close_open()
         self._count_round()
 
     def deal_state(self, ranks: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """This rank's state, made of those of another number of ranks: no rank plays an episode's seed again."""
         number = max(number for rank in ranks for number in rank["next_episode"])
-        fresh = Counters()
-        if self._rank == 0:
-            for rank in ranks:
-                played = Counters()
-                played.counters = rank["fresh"]
-                fresh.add(played.numbers())
-        return {"next_episode": [number] * self._envs, "fresh": fresh.counters}
+        fresh = Counter[str]()
+        for rank in ranks if self._rank == 0 else ():
+            fresh.update(rank["fresh"])
+        return {"next_episode": [number] * self._envs, "fresh": counters_of(fresh)}
 
     @property
     def counters(self) -> dict[str, int]:
         """Global counters."""
-        return self._total.counters
+        return counters_of(self._total)
 
     @counters.setter
     def counters(self, values: dict[str, int]) -> None:
-        self._total.counters = values
+        self._total = Counter(values)
 
     def _policy(self, agent: Acts, clock: Clock) -> AgentPolicy:
         """The agent, whose noise in an episode depends on the episode's number alone."""
@@ -183,7 +150,7 @@ class Collector:
             played = play()
         whole = sum_over_ranks([int(played is None)]) == [0]
         if played is None or not whole:
-            self._fresh = Counters()
+            self._fresh.clear()
             raise Interrupted
         self._count_round()
         return played
@@ -217,14 +184,15 @@ class Collector:
     def _append(self, index: int, step: Step, action: NDArray[np.float32]) -> None:
         with self._replay.lock:  # what is stored is counted, whenever a checkpoint is written
             self._replay.append(index, step, action)
-            self._fresh.row(step)
+            self._fresh["env_steps"] += step.env_steps
+            self._fresh["episodes" if step.is_first else "decisions"] += 1
 
     def _close_faulty(self, fault: Fault) -> None:
         self.last_fault = fault
         self._report(fault)
         with self._replay.lock:
             self._replay.truncate(fault.index)
-            self._fresh.fault(fault)
+            self._fresh[f"faults/{fault.kind}"] += 1
         self._limit.count(fault)
 
     def _close_open(self) -> None:
@@ -233,5 +201,6 @@ class Collector:
 
     def _count_round(self) -> None:
         """Add what all ranks played since the last call to the counters; called on all ranks."""
-        self._total.add(sum_over_ranks(self._fresh.numbers()))
-        self._fresh = Counters()
+        added = sum_over_ranks([self._fresh[name] for name in COUNTED])
+        self._total.update(dict(zip(COUNTED, added, strict=True)))
+        self._fresh.clear()
