@@ -48,7 +48,7 @@ class CameraFrames:
     def reset(self, count: int, *, seed: int) -> None:
         """Begin `count` episodes; those of options that draw at random have the seeds `seed`, `seed` + 1, ..."""
         self._arrived = [ArrivedRow(self._given) for _ in range(count)]
-        self._episodes = [see_through(row, self._visuals) for row in self._arrived]
+        self._episodes: list[Env] = [see_through(row, self._visuals) for row in self._arrived]
         self._seeds: list[int] | None = list(range(seed, seed + count))
 
     def see(self, frames: Mapping[str, NDArray[Any]]) -> dict[str, Frame]:
@@ -60,17 +60,14 @@ class CameraFrames:
         given = {name: _fitted(name, frames[name], shape) for name, shape in self.images.items()}
         if not self._visuals:
             return given
-        rows = [self._row(i, {name: images[i] for name, images in given.items()}) for i in range(len(self._episodes))]
+        seeds, rows = self._seeds, list[Step]()
+        still = np.zeros(self._spec.action_dim, np.float32)
+        for i, (arrived, episode) in enumerate(zip(self._arrived, self._episodes, strict=True)):
+            images = {name: frames[i] for name, frames in given.items()}
+            arrived.row = Step(images, 0.0, seeds is not None, False, False, 0)
+            rows.append(episode.step(still) if seeds is None else episode.reset(seeds[i]))
         self._seeds = None
         return {name: np.stack([row.observation[name] for row in rows]) for name in given}
-
-    def _row(self, index: int, images: dict[str, Frame]) -> Step:
-        opens = self._seeds is not None
-        self._arrived[index].row = Step(images, 0.0, opens, False, False, 0)
-        env: Env = self._episodes[index]
-        if self._seeds is not None:
-            return env.reset(self._seeds[index])
-        return env.step(np.zeros(self._spec.action_dim, np.float32))
 
 
 def _given(spec: EnvSpec, name: str, visuals: Mapping[str, Any]) -> tuple[int, int, int]:

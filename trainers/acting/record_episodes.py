@@ -55,8 +55,10 @@ def record(
     require_new(out)
     with ExitStack() as stack:
         pool = stack.enter_context(open_pool(config, width))
-        # what does not fit is refused before anything is created
-        agent = None if checkpoint is None else _agent(config, pool, checkpoint, device)
+        agent: Acts | None = None
+        if checkpoint is not None:  # what does not fit is refused before anything is created
+            require_task_fits(checkpoint.resolve().parent.parent, pool.spec, key="model")
+            agent = build_trained(config, pool.spec, checkpoint).to(usable_device(device))
         writer = stack.enter_context(closing(open_writer(out, pool.spec)))
         acts = {} if agent is None else {"act_with": config["agent"]["act_with"]}
         recorder = Recorder(writer, out)
@@ -126,11 +128,6 @@ def _policy(pool: Pool, agent: Acts | None, seeds: Sequence[int], clock: Clock) 
     if agent is None:
         return SmoothRandom(pool.spec, rngs=[np.random.default_rng(seed) for seed in seeds])
     return AgentPolicy(agent, generators=[torch.Generator().manual_seed(seed) for seed in seeds], clock=clock)
-
-
-def _agent(config: dict[str, Any], pool: Pool, checkpoint: Path, device: str) -> Acts:
-    require_task_fits(checkpoint.resolve().parent.parent, pool.spec, key="model")
-    return build_trained(config, pool.spec, checkpoint).to(usable_device(device))
 
 
 def _configuration(model: str | None, overrides: Sequence[str]) -> tuple[dict[str, Any], Path | None]:

@@ -19,6 +19,7 @@ from worldmodel.policies import PolicyLearner, PolicySpec
 from worldmodel.spec import EnvSpec
 
 Config = Mapping[str, Any]
+AGENTS_OWN = {"unroll", "kl"}  # in `dynamics`: the agent's, which a choice of dynamics sets
 
 
 def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
@@ -33,10 +34,14 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
         "worldmodel.objectives", config["objective"], key="objective", encoder=encoder, dynamics=dynamics
     )
     reward = _build_head(config, dynamics.latent_dim, scale=float(spec.action_repeat))
+    decoder = None
+    if objective.decodes:
+        decoders = build_each(options, "decoder", spec, latent_dim=dynamics.latent_dim)
+        decoder = ObservationDecoder(decoders, vectors=[*spec.vectors])
     return LatentMPC(
         norm=build_norm(options, spec),
         encoder=encoder,
-        decoder=_build_decoder(options, spec, dynamics.latent_dim) if objective.decodes else None,
+        decoder=decoder,
         objective=objective,
         dynamics=dynamics,
         reward=reward,
@@ -56,8 +61,7 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
 
 def build_dynamics(options: Config, spec: EnvSpec, *, embed_dim: int) -> Any:
     """The dynamics on embeddings of that size, with freshly initialised weights."""
-    agents = ("unroll", "kl")  # the agent's own, which a choice of dynamics sets
-    model = {key: value for key, value in options.items() if key not in agents}
+    model = {key: value for key, value in options.items() if key not in AGENTS_OWN}
     facts = {"embed_dim": embed_dim, "action_dim": spec.action_dim}
     if "filter" in model:
         registry.check("worldmodel.dynamics", model["filter"], key="dynamics.filter", **facts)
@@ -104,10 +108,6 @@ def build_norm(options: Config, spec: EnvSpec) -> ObservationNorm:
     measured = options.get("vector_norm", "statistics") == "statistics"
     vectors = {name: VectorNorm(size, measured=measured) for name, size in spec.vectors.items()}
     return ObservationNorm({**{name: PixelNorm(shape) for name, shape in spec.images.items()}, **vectors})
-
-
-def _build_decoder(options: Config, spec: EnvSpec, latent_dim: int) -> ObservationDecoder:
-    return ObservationDecoder(build_each(options, "decoder", spec, latent_dim=latent_dim), vectors=[*spec.vectors])
 
 
 def _build_head(config: Config, latent_dim: int, *, scale: float) -> Any:

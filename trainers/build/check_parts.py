@@ -6,20 +6,19 @@ from typing import Any
 
 import torch
 
-from trainers.build.agent import build_agent
+from trainers.build.agent import AGENTS_OWN, build_agent
 from trainers.build.data import build_sampler
 from trainers.command import registry
 from trainers.command.registry import DoesNotFit, UnknownComponent
 from worldmodel.errors import UserError
 from worldmodel.spec import EnvSpec
 
-# options that are not the part's: the agent's own, which a choice of dynamics sets
 _FACTS = {"embed_dim", "action_dim", "encoder", "dynamics", "spec"}  # what no option can say
-_GROUPS: dict[str, tuple[str, set[str]]] = {
-    "planner": ("worldmodel.planners", set()),
-    "dynamics": ("worldmodel.dynamics", {"unroll", "kl"}),
-    "objective": ("worldmodel.objectives", set()),
-    "policy": ("worldmodel.policies", set()),
+_PACKAGES = {
+    "planner": "worldmodel.planners",
+    "dynamics": "worldmodel.dynamics",
+    "objective": "worldmodel.objectives",
+    "policy": "worldmodel.policies",
 }
 
 
@@ -36,19 +35,19 @@ def fit_options(config: Mapping[str, Any], arguments: Sequence[str]) -> dict[str
     """
     typed = {text.lstrip("+").partition("=")[0] for text in arguments}
     fitted = dict(config)
-    for group, (package, others) in _GROUPS.items():
+    for group, package in _PACKAGES.items():
         options = config.get(group)
         if isinstance(options, Mapping) and options.get("name") is not None:
-            fitted[group] = _fitting(group, package, options, others, typed)
+            fitted[group] = _fitting(group, package, options, typed)
     _build_without_memory(fitted)
     return fitted
 
 
-def _fitting(group: str, package: str, options: Mapping[str, Any], others: set[str], typed: set[str]) -> dict[str, Any]:
+def _fitting(group: str, package: str, options: Mapping[str, Any], typed: set[str]) -> dict[str, Any]:
     accepted = registry.accepted(package, options, key=f"{group}.name")
     if accepted is None:
         return dict(options)
-    accepted = (accepted - _FACTS) | others
+    accepted = (accepted - _FACTS) | (AGENTS_OWN if group == "dynamics" else set())
     for name in options.keys() - accepted - {"name"}:
         if f"{group}.{name}" in typed:
             near = get_close_matches(name, accepted, n=3) or sorted(accepted)
