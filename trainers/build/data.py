@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from datamodules.online import OnlineData
+from datamodules.recorded import Recorded
 from datamodules.replay import Replay
 from datamodules.storage.budget import memory_budget, rows_of
 from datamodules.windows import Sampler
@@ -28,12 +29,6 @@ def build_sampler(config: Config, *, rank: int, generation: int = 0) -> Sampler:
 def across_episodes(config: Config) -> bool:
     """Whether windows run over the ends of episodes."""
     return bool(config["data"]["across_episodes"])
-
-
-def prefetches(config: Config) -> bool:
-    """Whether the next batch is prepared while the learner computes."""
-    ahead = config["data"]["prefetch"]
-    return torch.cuda.is_available() if ahead == "auto" else ahead
 
 
 def build_replay(
@@ -74,11 +69,17 @@ def shard_capacity(config: Config, spec: EnvSpec, *, ranks: int) -> int:
     return share
 
 
-def build_data(config: Config, replay: Replay, *, world_size: int) -> OnlineData:
-    """Batches from this rank's shard; `data.batch` is shared out over the ranks."""
-    batch, length, longest = config["data"]["batch"], config["data"]["length"], replay.spec.episode_decisions + 1
-    if batch < 1 or batch % world_size:
-        raise BadValue(f"data.batch: expected a multiple of {world_size} ranks, got {batch}")
+def require_length(config: Config, longest: int) -> None:
+    """Raise BadValue where windows would be longer than the longest episode, and may not run over its end."""
+    length = config["data"]["length"]
     if length > longest and not across_episodes(config):
         raise BadValue(f"data.length: expected at most the {longest} rows of an episode, got {length}")
-    return OnlineData(replay, batch=batch // world_size, length=length, prefetch=prefetches(config))
+
+
+def build_data(config: Config, source: Replay | Recorded, *, world_size: int) -> OnlineData:
+    """Batches of this rank's windows; `data.batch` is shared out over the ranks."""
+    batch, ahead = config["data"]["batch"], config["data"]["prefetch"]
+    if batch % world_size:
+        raise BadValue(f"data.batch: expected a multiple of {world_size} ranks, got {batch}")
+    prefetch = torch.cuda.is_available() if ahead == "auto" else ahead
+    return OnlineData(source, batch=batch // world_size, length=config["data"]["length"], prefetch=prefetch)

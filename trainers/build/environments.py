@@ -83,9 +83,11 @@ def require_evaluation(config: Config, spec: EnvSpec, *, gpu: GPU | None = None)
             require_same_frames(pool.spec, spec)
 
 
-def require_same_frames(evaluated: EnvSpec, trained: EnvSpec) -> None:
-    """Raise BadValue unless an agent that was trained in one environment can act in the other."""
+def require_same_frames(
+    acted: EnvSpec, trained: EnvSpec, *, key: str = "evaluation.visuals", told: str = "as in training"
+) -> None:
+    """Raise BadValue for `key` unless an agent that is trained in one environment can act in the other."""
     for fact in ("observed", "action_dim", "action_repeat"):
-        got, expected = getattr(evaluated, fact), getattr(trained, fact)
+        got, expected = getattr(acted, fact), getattr(trained, fact)
         if got != expected:
-            raise BadValue(f"evaluation.visuals: expected {fact} {expected} as in training, got {got}")
+            raise BadValue(f"{key}: expected {fact} {expected} {told}, got {got}")

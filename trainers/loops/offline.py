@@ -14,14 +14,14 @@ from trainers.acting.collect import damage
 from trainers.acting.held_out import HeldOut
 from trainers.acting.pictures import write_open_loop
 from trainers.build.agent import build_agent
-from trainers.build.data import across_episodes, build_sampler, prefetches
-from trainers.build.environments import open_pool
+from trainers.build.data import across_episodes, build_data, build_sampler, require_length
+from trainers.build.environments import open_pool, require_same_frames
 from trainers.build.module import build_module
 from trainers.command.configuration import BadConfig
 from trainers.process.distributed import gather_over_ranks
 from trainers.run_folder.find import data_uri
 from trainers.run_folder.loggers import log_films
-from trainers.training.loop import TrainingLoop, fit_normalisers, own_random
+from trainers.training.loop import TrainingLoop, fit_normalisers
 from trainers.training.module import WorldModelModule
 from trainers.training.training_run import TrainingRun
 from worldmodel.interfaces import Batch
@@ -73,10 +73,14 @@ class OfflineLoop(TrainingLoop):
             self.updates_due = self._next_stop() - self.updates_done
             yield from self.learn()
             if self.updates_done < self.updates_limit:
-                self.validate_if_due()
+                if self.updates_done >= self.next_validation:
+                    self.validate(final=False)
                 self.evaluate_if_due()
-                self.log_if_due()
-                self.save_if_due()
+                if self.updates_done % self.every["log"] == 0 and self.module.has_metrics:  # no measurement wrote them
+                    self.log_row({})
+                    self._report()
+                if self.updates_done % self.every["save"] == 0:
+                    self.save()
         if not self.validated:
             self.validate(final=True)
         self.evaluate_finally()
@@ -91,35 +95,18 @@ class OfflineLoop(TrainingLoop):
         following += [self.next_validation] + ([self.next_evaluation] if self.evaluator is not None else [])
         return max(self.updates_done, min([*following, self.updates_limit]))
 
-    def validate_if_due(self) -> None:
-        """Measure on held-out episodes where it is time to."""
-        if self.updates_done >= self.next_validation:
-            self.validate(final=False)
-
-    def log_if_due(self) -> None:
-        """One row of metrics where it is time to and no measurement has just written it."""
-        if self.updates_done % self.every["log"] == 0 and self.module.has_metrics:
-            self.log_row({})
-            self._report()
-
-    def save_if_due(self) -> None:
-        """Write a checkpoint where it is time to."""
-        if self.updates_done % self.every["save"] == 0:
-            self.save()
-
     def validate(self, *, final: bool) -> None:
         """Measure on rank 0; the others take its word."""
         self.run.progress.update(phase="validate")
-        module, pictures = self.module, []
+        pictures: list[Path] = []
         if self.run.trainer.is_global_zero and self.held_out is not None:
-            module.eval()
-            with module.clock.measure("evaluation"), own_random(module.device):
-                self.measured = self.held_out.measure(module.agent)
+            with self.measuring():
+                agent = self.module.agent
+                self.measured = self.held_out.measure(agent)
                 name = "final" if final else f"{self.updates_done:09d}"
                 batch, context = self.held_out.picture(PICTURED), self.held_out.context
                 folder = self.run.paths.videos
-                pictures = write_open_loop(folder, module.agent, batch, self.spec, context=context, name=name)
-            module.train()
+                pictures = write_open_loop(folder, agent, batch, self.spec, context=context, name=name)
         self.measured = gather_over_ranks(self.measured)[0]
         self.validated = final
         self.next_validation = (self.updates_done // self.every["validate"] + 1) * self.every["validate"]
@@ -208,10 +195,12 @@ def build_offline_loop(
     module = build_module(spec)
     evaluator = None
     if data["evaluate"] and config["task"]["source"] is not None:
-        _require_task_fits(run, recorded.spec)
+        with open_pool(config, 1, gpu=run.gpu) as pool:  # what cannot be acted in is refused before anything is learned
+            require_same_frames(pool.spec, recorded.spec, key="task", told="as recorded, or task=none")
         evaluator = run.evaluator(recorded.spec)
     options: dict[str, Any] = {"imported": imported, "spec": spec, "evaluator": evaluator}
-    return kind(run, module, _batches(run, recorded), recorded, _held_out(recorded), **options)
+    batches = build_data(config, recorded, world_size=run.trainer.world_size)
+    return kind(run, module, batches, recorded, _held_out(recorded), **options)
 
 
 def _open(run: TrainingRun, uri: str) -> tuple[Recorded, dict[str, Any]]:
@@ -223,20 +212,10 @@ def _open(run: TrainingRun, uri: str) -> tuple[Recorded, dict[str, Any]]:
     across = across_episodes(run.config)
     recorded = Recorded(folder, sampler=sampler, across_episodes=across, **shares)
     run.stack.callback(recorded.close)
-    longest = int(recorded.lengths.max(initial=0))
-    if length > longest and not across:
-        raise BadConfig(f"data.length: expected at most the {longest} rows of the longest episode, got {length}")
+    require_length(run.config, int(recorded.lengths.max(initial=0)))
     imported["short"] = 0 if across else int((recorded.lengths < length).sum())
     run.progress.print(_summary(recorded, uri, imported, length=length))
     return recorded, imported
-
-
-def _batches(run: TrainingRun, recorded: Recorded) -> OnlineData:
-    """Windows of the episodes that are not held out; `data.batch` is shared out over the ranks."""
-    batch, length, ranks = run.config["data"]["batch"], run.config["data"]["length"], run.trainer.world_size
-    if batch % ranks:
-        raise BadConfig(f"data.batch: expected a multiple of {ranks} ranks, got {batch}")
-    return OnlineData(recorded, batch=batch // ranks, length=length, prefetch=prefetches(run.config))
 
 
 def _held_out(recorded: Recorded) -> HeldOut | None:
@@ -261,18 +240,6 @@ def _summary(recorded: Recorded, uri: str, imported: Mapping[str, Any], *, lengt
         else "",
     ]
     return "; ".join(part for part in parts if part)
-
-
-def _require_task_fits(run: TrainingRun, spec: EnvSpec) -> None:
-    """Raise BadConfig where the task that is to be acted in is not what was recorded, before anything is learned."""
-    with open_pool(run.config, 1, gpu=run.gpu) as pool:
-        acted = pool.spec
-    for key in ("observed", "action_dim", "action_repeat"):
-        expected, got = getattr(spec, key), getattr(acted, key)
-        if expected != got:
-            raise BadConfig(
-                f"task: expected an environment with {key} {expected} as recorded, got {got}; task=none does without"
-            )
 
 
 def _segments(run: TrainingRun, uri: str) -> tuple[Path, dict[str, Any]]:

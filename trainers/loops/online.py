@@ -11,6 +11,7 @@ from datamodules.envs.errors import WorkerFault
 from datamodules.envs.protocol import Fault
 from datamodules.online import OnlineData
 from datamodules.replay import Replay
+from datamodules.reshard import OldShards, reshard
 from datamodules.rollout import Episode
 from datamodules.storage.shards import publish_generation, remove_other_shards
 from datamodules.windows import no_window
@@ -20,7 +21,7 @@ from trainers.acting.collect_async import AsyncCollector
 from trainers.acting.exploration import Exploration
 from trainers.acting.return_gap import return_gap
 from trainers.build.agent import build_agent
-from trainers.build.data import build_data, build_replay
+from trainers.build.data import across_episodes, build_data, build_replay, require_length, shard_capacity
 from trainers.build.environments import build_fault_limit, open_pool
 from trainers.build.module import build_module
 from trainers.loops.observed_state import distribution_shift, fit_at_once
@@ -28,9 +29,9 @@ from trainers.process.distributed import gather_over_ranks, sum_over_ranks
 from trainers.run_folder.paths import record_fault
 from trainers.training.loop import TrainingLoop, fit_normalisers
 from trainers.training.module import WorldModelModule
-from trainers.training.reshard import reshard_replay
 from trainers.training.training_run import TrainingRun
 from worldmodel.interfaces import Batch
+from worldmodel.spec import EnvSpec
 
 
 class OnlineLoop(TrainingLoop):
@@ -208,7 +209,7 @@ def make(*, run: TrainingRun) -> OnlineLoop:
     pool = stack.enter_context(open_pool(config, data["envs"], gpu=run.gpu))
     module = build_module(config, build_agent(config, pool.spec))
     if run.former_ranks:
-        reshard_replay(run, pool.spec)
+        _reshard_replay(run, pool.spec)
     replay = build_replay(
         config,
         pool.spec,
@@ -219,6 +220,7 @@ def make(*, run: TrainingRun) -> OnlineLoop:
         generation=run.generation,
     )
     stack.enter_context(closing(replay))
+    require_length(config, pool.spec.episode_decisions + 1)
     batches = build_data(config, replay, world_size=trainer.world_size)
     run.progress.print(replay.summary())
     collector = COLLECTORS[data["collection"]](
@@ -236,6 +238,26 @@ def make(*, run: TrainingRun) -> OnlineLoop:
     stack.enter_context(closing(collector))
     options = {"spec": pool.spec, "evaluator": run.evaluator(pool.spec), "renderer": pool.renderer}
     return OnlineLoop(run, module, batches, collector, replay, **options)
+
+
+def _reshard_replay(run: TrainingRun, spec: EnvSpec) -> None:
+    """Write this rank's shard from those of the checkpoint's ranks, which were more or fewer; raises ReplayEmpty."""
+    config, data, ranks = run.config, run.config["data"], run.trainer.world_size
+    states = [rank["replay"] for rank in run.former_ranks]
+    folders = [run.paths.shard(rank, generation=run.generation - 1) for rank in range(len(states))]
+    resharded = reshard(
+        OldShards(folders, states, spec=spec, damage_limit=data["damage_limit"]),
+        run.paths.shard(run.rank, generation=run.generation),
+        spec=spec,
+        shard=run.rank,
+        shards=ranks,
+        streams=data["envs"],
+        capacity=shard_capacity(config, spec, ranks=ranks),
+        flush_rows=data["flush_rows"],
+    )
+    run.progress.print(f"replay: dealt out from {len(states)} to {ranks} ranks: {resharded}")
+    if resharded.longest < data["length"] and not across_episodes(config):
+        raise no_window(data["length"], rows=resharded.rows, longest=resharded.longest)
 
 
 def _report_fault(run: TrainingRun, fault: Fault) -> None:

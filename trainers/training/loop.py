@@ -3,7 +3,7 @@
 import hashlib
 from abc import abstractmethod
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,7 +13,7 @@ from datamodules.online import OnlineData
 from trainers.acting.drawn_episode import drawn_episode
 from trainers.acting.evaluation import Evaluation, Evaluator
 from trainers.acting.pictures import write_pictures
-from trainers.process.clock import resident_mb
+from trainers.process.clock import Clock, resident_mb
 from trainers.process.distributed import (
     broadcast_from_rank_zero,
     gather_over_ranks,
@@ -223,19 +223,20 @@ class TrainingLoop(pl.Callback):
         self.run.progress.update(phase="evaluate")
         played, evaluation = True, None
         if episodes and self.evaluator is not None:
-            self.module.eval()
-            with self.module.clock.measure("evaluation"), own_random(self.module.device):
-                evaluation = self._play(self.evaluator, episodes)
+            stop = self.run.interrupt.is_set
+            with self.measuring() as clock, suppress(Interrupted):
+                evaluation = self.evaluator.run(
+                    self.module.agent, episodes=episodes, clock=clock, should_stop=stop, over_ranks=True
+                )
             played = evaluation is not None
-            self.module.train()
         if played:
             every = self.options["every"]
             self.next_evaluation = (self.position // every + 1) * every
         if evaluation is not None:
             self.final_returns = evaluation.returns if final else self.final_returns
             self.log_row(evaluation.metrics if self.run.trainer.is_global_zero else {})
-        if evaluation is not None and self.run.trainer.is_global_zero:
-            self._film(evaluation, name="final" if final else f"{self.position:09d}")
+            if self.run.trainer.is_global_zero:
+                self._film(evaluation, name="final" if final else f"{self.position:09d}")
         self.stop_if_asked()
 
     def evaluate_finally(self) -> None:
@@ -243,23 +244,22 @@ class TrainingLoop(pl.Callback):
         if self.evaluator is not None and self.final_returns is None:
             self.evaluate(self.options["final_episodes"], final=True)
 
-    def _play(self, evaluator: Evaluator, episodes: int) -> Evaluation | None:
-        """None on all ranks where a signal broke it off on one."""
-        stop = self.run.interrupt.is_set
-        clock = self.module.clock
-        try:
-            return evaluator.run(self.module.agent, episodes=episodes, clock=clock, should_stop=stop, over_ranks=True)
-        except Interrupted:
-            return None
+    @contextmanager
+    def measuring(self) -> Iterator[Clock]:
+        """The agent is judged, not taught: what is drawn within changes nothing outside, and the time is booked."""
+        module = self.module
+        module.eval()
+        devices = [module.device] if module.device.type == "cuda" else []
+        with module.clock.measure("evaluation"), torch.random.fork_rng(devices=devices):
+            yield module.clock
+        module.train()
 
     def _film(self, evaluation: Evaluation, *, name: str) -> None:
         self.run.progress.update(eval_return=evaluation.return_mean)
-        with self.module.clock.measure("evaluation"), own_random(self.module.device):
-            self.module.eval()
+        with self.measuring():
             where, agent = self.run.paths.videos, self.module.agent
             drawn = drawn_episode(self.run.config, evaluation, gpu=self.run.gpu) if name == "final" else None
             pictures = write_pictures(where, agent, evaluation, self.spec, name=name, drawn=drawn)
-            self.module.train()
         log_films(self.run.trainer.loggers, pictures, axis=self.axis, position=self.position)
 
     def log_row(self, metrics: dict[str, float]) -> None:
@@ -345,8 +345,3 @@ def fingerprint(module: torch.nn.Module) -> str:
     for tensor in module.state_dict().values():
         digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def own_random(device: torch.device) -> AbstractContextManager[None]:
-    """What is drawn within changes nothing outside."""
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
