@@ -90,26 +90,18 @@ class WorldModelModule(pl.LightningModule):
         self.manual_backward(loss.total)
         norms = self.apply_gradients(optimizer)
         if rank_count() > 1:  # DDP sends buffers before its first forward alone, under manual optimisation
-            average_over_ranks([*self.running_statistics().values()])
-            for rows in self.samples().values():
-                broadcast_from_rank_zero(rows)
+            statistics, samples = self.buffers_by_use
+            average_over_ranks([self.get_buffer(name) for name in statistics])
+            for name in samples:
+                broadcast_from_rank_zero(self.get_buffer(name))
         self.updates += 1
         self.accumulate(loss.metrics, norms)
         return {"error": loss.error}
 
-    def running_statistics(self) -> dict[str, Tensor]:
-        """What the agent measures as it learns, such as the spread of returns: no weights, but saved with them."""
-        names, _ = self._buffers_by_use
-        return {name: self.get_buffer(name) for name in names}
-
-    def samples(self) -> dict[str, Tensor]:
-        """What the agent keeps from one update to the next without being a mean of anything."""
-        _, names = self._buffers_by_use
-        return {name: self.get_buffer(name) for name in names}
-
     @cached_property
-    def _buffers_by_use(self) -> tuple[list[str], list[str]]:
-        """Names of statistics and of samples, sought once: after every update the ranks need them."""
+    def buffers_by_use(self) -> tuple[list[str], list[str]]:
+        """Names of what the agent measures as it learns, such as the spread of returns, and of samples that it keeps
+        from one update to the next, of which there is no mean."""
         holders = {name for name, part in self.named_modules() if isinstance(part, HoldsSamples)}
         samples = [name for name, _ in self.named_buffers() if name.rpartition(".")[0] in holders]
         others = self.state_dict().keys() - set(samples)
@@ -117,7 +109,10 @@ class WorldModelModule(pl.LightningModule):
 
     def apply_gradients(self, optimizer: torch.optim.Optimizer) -> list[Tensor]:
         """Clip and step unless a gradient is not finite; the gradient norm of each group before clipping."""
-        norms = [self._clip(group["params"]) for group in optimizer.param_groups]
+        norms = [
+            torch.nn.utils.clip_grad_norm_(group["params"], self.grad_clip, foreach=True)
+            for group in optimizer.param_groups
+        ]
         bad = ~torch.stack(norms).isfinite().all()
         adam: Any = self.optimizers(use_pl_optimizer=False)
         adam.found_inf = bad.float()  # with which fused Adam leaves everything as it was
@@ -167,9 +162,6 @@ class WorldModelModule(pl.LightningModule):
         self.updates, self._skips = state["updates"], torch.tensor([state["skipped"][0], 0, 0])
         self._sums, self._count = state["undrained"]
         self.clock.load_state_dict(state["clock"])
-
-    def _clip(self, weights: list[torch.nn.Parameter]) -> Tensor:
-        return torch.nn.utils.clip_grad_norm_(weights, self.grad_clip, foreach=True)
 
     def _require_finite(self) -> None:
         if int(self._skips[2]) >= self.patience:

@@ -3,14 +3,16 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
-from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar as Bar
+from rich.table import Table
 from rich.text import Text
 
 from trainers.training.time_left import Status, TimeLeft
@@ -47,7 +49,8 @@ class RunProgress(ProgressBar):
         self._status, self._best = Status(), -math.inf
         self._began = self._drawn = clock()
         self._left = TimeLeft(self._began)
-        self._panel, self._shown, self._started = _Panel(self), False, False
+        self._panel = Live(console=self.console, auto_refresh=False, redirect_stdout=False, get_renderable=self.render)
+        self._shown = False
 
     @property
     def status(self) -> Status:
@@ -75,7 +78,7 @@ class RunProgress(ProgressBar):
     def disable(self) -> None:
         """Stay silent: ranks other than 0."""
         self._enabled = False
-        self._stop()
+        self._panel.stop()
 
     def enable(self) -> None:
         """Speak again."""
@@ -92,18 +95,22 @@ class RunProgress(ProgressBar):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Hand the terminal back before the error is shown."""
-        self._stop()
+        self._panel.stop()
 
     def close(self) -> None:
         """Draw the last state once more and stop; more than once does no harm."""
         if self._enabled and self._shown:
             self._redraw(urgent=True)
         self._shown = False
-        self._stop()
+        self._panel.stop()
 
     def render(self) -> RenderableType:
-        """The panel as it stands."""
-        return self._panel.get_renderable()
+        """The panel as it stands: a heading, the bar with its count, and the numbers below."""
+        total, position = self._status.total, self._status.position
+        bar = Table.grid(padding=(0, 1), expand=True)
+        bar.add_row(Bar(total=total, completed=position, complete_style="cyan"), Text(self.count()))
+        bar.columns[1].no_wrap = True
+        return Group(Text(self.heading(), style="bold"), bar, Text(self.numbers()))
 
     def heading(self) -> str:
         """The title, the phase and the times."""
@@ -133,46 +140,16 @@ class RunProgress(ProgressBar):
         return " | ".join(part for part in parts if part)
 
     def _redraw(self, *, urgent: bool) -> None:
-        now = self._clock()
-        if now - self._drawn < (REFRESH_SECONDS if self._is_live else LINE_SECONDS) and not (
-            urgent or (self._is_live and not self._started)
-        ):
+        now, first = self._clock(), self._is_live and not self._panel.is_started
+        if now - self._drawn < (REFRESH_SECONDS if self._is_live else LINE_SECONDS) and not (urgent or first):
             return
         if self._is_live:
-            if not self._started:
-                self._panel.start()
-                self._started = True
-            self._panel.show(self._status)
+            self._panel.start()
+            self._panel.refresh()
         else:
             parts = (self.heading(), self.count(), self.numbers())
             self.console.print(" | ".join(part for part in parts if part), markup=False, soft_wrap=True)
         self._drawn, self._shown = now, True
-
-    def _stop(self) -> None:
-        if self._started:
-            self._panel.stop()
-            self._started = False
-
-
-class _Panel(Progress):
-    """A heading, the bar with its count, and the numbers below."""
-
-    def __init__(self, run: RunProgress) -> None:
-        columns = (BarColumn(bar_width=None, complete_style="cyan"), TextColumn("{task.description}", markup=False))
-        self._run = run  # before the first look at it, which comes next
-        super().__init__(*columns, console=run.console, auto_refresh=False, expand=True, redirect_stdout=False)
-        self._bar = self.add_task("", total=None)
-
-    def show(self, status: Status) -> None:
-        """Draw the state of the run."""
-        self.update(self._bar, total=status.total, completed=status.position, description=self._run.count())
-        self.refresh()
-
-    def get_renderables(self) -> Iterator[RenderableType]:
-        """Three lines."""
-        yield Text(self._run.heading(), style="bold")
-        yield self.make_tasks_table(self.tasks)
-        yield Text(self._run.numbers())
 
 
 def _number(value: float) -> str:

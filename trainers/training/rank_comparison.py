@@ -72,31 +72,29 @@ class RankComparison:
     def __init__(self, run: TrainingRun, module: WorldModelModule) -> None:
         self._run, self._module = run, module
         self._batch: Batch | None = None
-        self._done = False
+        self._since: tuple[int, float] | None = None  # updates and seconds of acting; None where no trial is to come
         self.found: RankTimes | None = None
-        self._before: tuple[int, float] | None = None
 
     def begin(self) -> None:
         """Count from here: what a resumed run did before may have been done by other ranks."""
-        self._done = rank_count() == 1
-        self._before = self._module.updates, self._acting_s()
+        self._since = (self._module.updates, self._acting_s()) if rank_count() > 1 else None
 
     def keep(self, batch: Batch) -> None:
         """Take a batch to make the trial with."""
-        if not self._done:
+        if self._since is not None:
             self._batch = batch
 
     def due(self) -> bool:
         """Whether this session made enough updates; the same on all ranks."""
-        enough = self._before is not None and self._module.updates - self._before[0] >= LEAST_UPDATES
-        return not self._done and enough and self._batch is not None
+        enough = self._since is not None and self._module.updates - self._since[0] >= LEAST_UPDATES
+        return enough and self._batch is not None
 
     def warning(self) -> str | None:
         """Make the trial, on all ranks; no random number of others is used. What to say of it, if anything."""
-        assert self._before is not None and self._batch is not None
+        assert self._since is not None and self._batch is not None
         batch, device, ranks = self._batch, self._module.device, rank_count()
-        self._done, self._batch = True, None
-        updates, acting_s = self._module.updates - self._before[0], self._acting_s() - self._before[1]
+        updates, acting_s = self._module.updates - self._since[0], self._acting_s() - self._since[1]
+        self._since = self._batch = None
         trial = build_module(self._run.config, copy.deepcopy(self._module.agent).train(), type(self._module))
         sizes = [weight.numel() for weight in trial.parameters() if weight.requires_grad]
         gradients = torch.zeros(sum(sizes), device=device)

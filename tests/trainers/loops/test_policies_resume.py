@@ -61,6 +61,6 @@ def test_of_samples_no_mean_is_taken_over_ranks():
     config = fit_options(load_config(words), words)
     spec = EnvSpec("x", images={"pixels": (3, 16, 16)}, action_dim=2, action_repeat=1, episode_steps=20)
     module = build_module(config, build_agent(config, spec))
-    samples, statistics = module.samples().keys(), module.running_statistics().keys()
+    statistics, samples = map(set, module.buffers_by_use)
     assert {"agent.policy.controllers.K", "agent.policy.teachers.states"} <= samples and not samples & statistics
     assert "agent.policy.report" in statistics

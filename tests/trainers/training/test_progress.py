@@ -215,8 +215,8 @@ def test_a_return_of_zero_can_be_the_best(clock):
 def test_the_terminal_is_redrawn_five_times_a_second_at_most(clock, monkeypatch):
     progress, _ = _progress(clock, live=True)
     drawn = []
-    show = progress._panel.show
-    monkeypatch.setattr(progress._panel, "show", lambda status: drawn.append(clock.now) or show(status))
+    refresh = progress._panel.refresh
+    monkeypatch.setattr(progress._panel, "refresh", lambda: drawn.append(clock.now) or refresh())
     for step in range(1000):
         clock.now = step * 0.01
         progress.update(env_steps=step)
