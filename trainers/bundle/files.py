@@ -1,14 +1,13 @@
 """A bundle's files: written as a whole or not at all, and each checked against its SHA-256 before it is read."""
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from datamodules.storage.durable import sync, write_new
+from trainers.run_folder.manifest import Facts, decode, encode, read_checked
 from worldmodel.errors import UserError
 
 SCHEMA = 1
@@ -47,7 +46,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> str:
         OSError: where the disk fails.
     """
     require_free(folder)
-    manifest = _manifest(files)
+    manifest = encode(files, schema=SCHEMA)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
@@ -80,7 +79,7 @@ def read_files(folder: Path) -> tuple[dict[str, bytes], str]:
     if not folder.is_dir():
         raise BundleDamaged(f"bundle: expected a folder that trainers.export wrote, got {folder}")
     try:
-        content = _read(folder / MANIFEST, limit=MANIFEST_BYTES)
+        content = _read_manifest(folder / MANIFEST)
         expected = _parse(folder, content)
         present = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
         if surplus := sorted(present - expected.keys() - {MANIFEST}):
@@ -91,50 +90,26 @@ def read_files(folder: Path) -> tuple[dict[str, bytes], str]:
     return files, hashlib.sha256(content).hexdigest()
 
 
-def _read(path: Path, *, limit: int) -> bytes:
-    if path.is_symlink():
-        raise BundleDamaged(f"{path}: expected a file, got a link")
+def _read_manifest(path: Path) -> bytes:
+    _refuse_link(path)
     size = path.stat().st_size
-    if size > limit:
-        raise BundleDamaged(f"{path}: expected at most {limit} bytes, got {size}")
+    if size > MANIFEST_BYTES:
+        raise BundleDamaged(f"{path}: expected at most {MANIFEST_BYTES} bytes, got {size}")
     return path.read_bytes()
 
 
-def _checked(path: Path, facts: Mapping[str, Any]) -> bytes:
-    size = path.stat().st_size
-    # before reading, so that a huge file costs nothing
-    if size != facts["size"]:
-        raise BundleDamaged(f"{path}: expected {facts['size']} bytes, got {size}")
-    data = _read(path, limit=facts["size"])
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != facts["sha256"]:
-        raise BundleDamaged(f"{path}: expected SHA-256 {facts['sha256']}, got {digest}")
-    return data
+def _checked(path: Path, facts: Facts) -> bytes:
+    _refuse_link(path)
+    return read_checked(path, facts, damaged=BundleDamaged)
 
 
-def _manifest(files: Mapping[str, bytes]) -> bytes:
-    sums = {name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)} for name, data in files.items()}
-    return _canonical({"schema": SCHEMA, "files": sums})
+def _refuse_link(path: Path) -> None:
+    if path.is_symlink():
+        raise BundleDamaged(f"{path}: expected a file, got a link")
 
 
-def _canonical(manifest: Any) -> bytes:
-    return json.dumps(manifest, sort_keys=True, indent=1).encode()
-
-
-def _parse(folder: Path, content: bytes) -> dict[str, dict[str, Any]]:
-    try:
-        manifest = json.loads(content)
-        schema, files = manifest["schema"], manifest["files"]
-        sums: dict[str, Any] = {
-            name: {"sha256": str(files[name]["sha256"]), "size": int(files[name]["size"])} for name in files
-        }
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BundleDamaged(f"{folder / MANIFEST}: expected a manifest, got {error!r}") from error
-    if schema != SCHEMA:
-        raise BundleDamaged(f"{folder / MANIFEST}: expected schema {SCHEMA}, got {schema!r}")
-    # one spelling only, so that not a single byte of the manifest can change unseen
-    if content != _canonical({"schema": SCHEMA, "files": sums}):
-        raise BundleDamaged(f"{folder / MANIFEST}: expected the manifest as it was written, got an altered one")
+def _parse(folder: Path, content: bytes) -> dict[str, Facts]:
+    sums = decode(folder / MANIFEST, content, damaged=BundleDamaged, schema=SCHEMA)
     if missing := sorted(REQUIRED - sums.keys()):
         raise BundleDamaged(f"{folder / MANIFEST}: expected {missing[0]} among the files, got none")
     for name, facts in sums.items():

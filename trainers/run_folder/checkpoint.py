@@ -5,7 +5,6 @@ rest, and `manifest.json` the size and SHA-256 of each. Nothing is unpickled.
 """
 
 import ctypes
-import hashlib
 import json
 import os
 import re
@@ -21,6 +20,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from datamodules.storage.durable import sync, write_new
+from trainers.run_folder import manifest
 from trainers.run_folder.conversion import convert_checkpoint
 from trainers.run_folder.serialization import Packer, plain, unpack
 from worldmodel.errors import UserError
@@ -51,7 +51,7 @@ def _encode(checkpoint: dict[str, Any]) -> dict[str, bytes]:
     tree = packer.pack({**checkpoint, **(places if "state_dict" in checkpoint else {})}, path="checkpoint")
     files = {MODEL: safetensors.torch.save(model), STATE: safetensors.torch.save(packer.tensors)}
     files[REST] = json.dumps(tree, allow_nan=False).encode()
-    return {**files, MANIFEST: _manifest(files)}
+    return {**files, MANIFEST: manifest.encode(files, format=FORMAT)}
 
 
 def _decode(files: dict[str, bytes]) -> dict[str, Any]:
@@ -62,48 +62,17 @@ def _decode(files: dict[str, bytes]) -> dict[str, Any]:
     return checkpoint
 
 
-def _manifest(files: dict[str, bytes]) -> bytes:
-    sums = {name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)} for name, data in files.items()}
-    return _canonical({"format": FORMAT, "files": sums})
-
-
-def _canonical(manifest: Any) -> bytes:
-    return json.dumps(manifest, sort_keys=True, indent=1).encode()
-
-
-def _read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 by file; raises CheckpointDamaged."""
-    content = (folder / MANIFEST).read_bytes()
-    try:
-        manifest = json.loads(content)
-        version, files = manifest["format"], manifest["files"]
-        sums = {name: {"sha256": str(files[name]["sha256"]), "size": int(files[name]["size"])} for name in files}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointDamaged(f"{folder / MANIFEST}: expected a manifest, got {error!r}") from error
-    if version != FORMAT:
-        raise CheckpointDamaged(f"{folder / MANIFEST}: expected format {FORMAT}, got {version!r}")
-    # one spelling only, so that not a single byte of the manifest can change unseen
-    if set(sums) != {MODEL, STATE, REST} or content != _canonical({"format": FORMAT, "files": sums}):
-        raise CheckpointDamaged(f"{folder / MANIFEST}: expected the manifest as it was written, got an altered one")
-    return sums
-
-
 def _read(folder: Path) -> Iterator[tuple[str, bytes]]:
     """Name and content of every file, each checked against the manifest; raises CheckpointDamaged."""
     if not folder.is_dir():
         raise FileNotFoundError(f"no checkpoint folder at {folder}")
     try:
-        for name, expected in _read_manifest(folder).items():
-            path = folder / name
-            size = path.stat().st_size
-            # before reading, so that a huge file costs nothing
-            if size != expected["size"]:
-                raise CheckpointDamaged(f"{path}: expected {expected['size']} bytes, got {size}")
-            data = path.read_bytes()
-            digest = hashlib.sha256(data).hexdigest()
-            if digest != expected["sha256"]:
-                raise CheckpointDamaged(f"{path}: expected SHA-256 {expected['sha256']}, got {digest}")
-            yield name, data
+        path = folder / MANIFEST
+        sums = manifest.decode(path, path.read_bytes(), damaged=CheckpointDamaged, format=FORMAT)
+        if set(sums) != {MODEL, STATE, REST}:
+            raise CheckpointDamaged(f"{path}: expected the manifest as it was written, got an altered one")
+        for name, facts in sums.items():
+            yield name, manifest.read_checked(folder / name, facts, damaged=CheckpointDamaged)
     except FileNotFoundError as error:
         raise CheckpointDamaged(f"{folder}: expected {Path(error.filename).name}, got no such file") from error
 
