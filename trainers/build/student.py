@@ -1,7 +1,8 @@
 """Students from a configuration, which names the tasks that they were taught."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any
 
 from torch import nn
@@ -15,8 +16,6 @@ Config = Mapping[str, Any]
 
 # of an encoder's channels over its teacher's, where it is the student's own; features of a frame, and hidden width
 SIZES = {"small": (0.5, 64, 128), "medium": (1.0, 128, 256), "large": (2.0, 256, 512)}
-# frames as the teacher's filter and encoder read them, as its encoder does, or as an encoder learned with the rest
-ENCODERS = ("filter", "teacher", "own")
 SEEN_BY = ("encoder", "vector_encoder", "encoders", "vector_norm")  # the keys of an agent that say how it sees
 
 
@@ -27,7 +26,8 @@ def student_options(teachers: list[tuple[Config, EnvSpec]], *, size: str, stack:
         teachers: configuration and environment of each, in the order of the tasks' numbers.
         size: a name of SIZES.
         stack: frames that the student sees.
-        encoder: a name of ENCODERS.
+        encoder: "filter" for frames as the teacher's encoder and filter read them, "teacher" as its encoder does, "own"
+            as one that is learned with the rest.
     """
     channels, features, hidden = SIZES[size]
     share = channels if encoder == "own" else 1.0
@@ -77,6 +77,15 @@ def build_student(config: Config) -> Student:
         tasks.append(part)
     sizes = {key: options[key] for key in ("features", "hidden", "layers", "stack", "discount", "task")}
     return Student(tasks, **sizes)
+
+
+def folder_names(tasks: Sequence[str]) -> list[str]:
+    """What a student's tasks are called, as folders can be: from the second of a name on with the first free number."""
+    tasks, names = [task.replace("/", "_").replace(":", "_") for task in tasks], list[str]()
+    for task in tasks:
+        numbered = (f"{task}-{k}" for k in count(2))
+        names.append(task if task not in names else next(one for one in numbered if one not in {*names, *tasks}))
+    return names
 
 
 def _narrowed(options: Any, share: float) -> Any:

@@ -8,12 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from worldmodel.errors import UserError
+from worldmodel.errors import BadValue, UserError, naming
+from worldmodel.limits import require_number, require_whole
 from worldmodel.spec import EnvSpec
-
-
-class BadSpec(UserError, ValueError):
-    """A control specification with a value out of range."""
 
 
 class DeviceDiffers(UserError, ValueError):
@@ -43,13 +40,12 @@ class Limits:
     prediction_error: float | None = None
 
     def __post_init__(self) -> None:
-        numbers = ("max_age_s", "vector_stds", *(["prediction_error"] if self.prediction_error is not None else []))
-        for key in numbers:
-            _require(f"limits.{key}", getattr(self, key), "a finite number above 0", lambda x: 0 < x < math.inf)
-        for key, least in (("missing", 0), ("plan_age", 0), ("frozen", 0), ("faults", 1)):
-            value = getattr(self, key)
-            if type(value) is not int or value < least:
-                raise BadSpec(f"limits.{key}: expected a whole number of at least {least}, got {value!r}")
+        with naming("limits"):
+            require_number(max_age_s=self.max_age_s, vector_stds=self.vector_stds, above=0)
+            if self.prediction_error is not None:
+                require_number(prediction_error=self.prediction_error, above=0)
+            require_whole(missing=self.missing, plan_age=self.plan_age, frozen=self.frozen, least=0)
+            require_whole(faults=self.faults)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +63,7 @@ class ControlSpec:
         limits: see `Limits`.
 
     Raises:
-        BadSpec: for a value out of range.
+        BadValue: for a value out of range.
     """
 
     env: EnvSpec
@@ -79,22 +75,23 @@ class ControlSpec:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        _require("hz", self.hz, "a number in (0, 10000]", lambda x: 0 < x <= 10_000)
-        for key in ("action_latency_s", "observation_age_s"):
-            _require(key, getattr(self, key), "a number in [0, 10]", lambda x: 0 <= x <= 10)
+        require_number(hz=self.hz, above=0, most=10_000)
+        require_number(
+            action_latency_s=self.action_latency_s, observation_age_s=self.observation_age_s, least=0, most=10
+        )
         low, high = self.bounds
         size = 1 if self.env.discrete else self.env.action_dim
         if self.safe_action is not None:
             _require_numbers("safe_action", self.safe_action, size)
             allowed = [(0.0, self.env.action_dim - 1.0)] if self.env.discrete else zip(low, high, strict=True)
             if not all(lo <= x <= hi for x, (lo, hi) in zip(self.safe_action, allowed, strict=True)):
-                raise BadSpec(f"safe_action: expected within {low} and {high}, got {self.safe_action}")
+                raise BadValue(f"safe_action: expected within {low} and {high}, got {self.safe_action}")
         if self.max_change is not None:
             if self.env.discrete:
-                raise BadSpec("max_change: expected none with discrete actions")
+                raise BadValue("max_change: expected none with discrete actions")
             _require_numbers("max_change", self.max_change, size)
             if min(self.max_change) < 0:
-                raise BadSpec(f"max_change: expected numbers of at least 0, got {self.max_change}")
+                raise BadValue(f"max_change: expected numbers of at least 0, got {self.max_change}")
 
     @property
     def bounds(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -150,7 +147,7 @@ class ControlSpec:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "ControlSpec":
-        """Restore what `to_json` wrote; raises BadSpec for anything else."""
+        """Restore what `to_json` wrote; raises BadValue for anything else."""
         try:
             given = dict(fields)
             said = {key: given.pop(key) for key in ("observation", "action")}
@@ -161,10 +158,10 @@ class ControlSpec:
             }
             spec = cls(env=env, limits=limits, **lists, **given)
         except (KeyError, TypeError, AttributeError) as error:
-            raise BadSpec(f"control: expected what this version writes, got {error!r}") from error
+            raise BadValue(f"control: expected what this version writes, got {error!r}") from error
         for key, value in said.items():
             if value != getattr(spec, key)():
-                raise BadSpec(f"{key}: expected {getattr(spec, key)()} as of the environment, got {value}")
+                raise BadValue(f"{key}: expected {getattr(spec, key)()} as of the environment, got {value}")
         return spec
 
 
@@ -183,11 +180,6 @@ def _compare(key: str, mine: Any, other: Any, *, images: tuple[str, ...]) -> Non
         raise DeviceDiffers(f"{key}: the bundle has {mine}, the device {other}")
 
 
-def _require(key: str, value: Any, expected: str, holds: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
-        raise BadSpec(f"{key}: expected {expected}, got {value!r}")
-
-
 def _require_numbers(key: str, values: tuple[float, ...], size: int) -> None:
     if len(values) != size or not all(math.isfinite(x) for x in values):
-        raise BadSpec(f"{key}: expected {size} finite numbers, got {values}")
+        raise BadValue(f"{key}: expected {size} finite numbers, got {values}")

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,22 @@ import torch
 
 from datamodules.formats.protocol import FormatError
 from datamodules.formats.uri import open_reader
+from trainers.build.agent import load_weights
+from trainers.build.student import build_student, folder_names
 from trainers.bundle.bundle import GROUPS, WHAT, Acting, as_json, encode, is_student, rebuild
 from trainers.bundle.control_spec import ControlSpec, Limits
 from trainers.bundle.files import PARITY, PROGRAMS, require_free, write_files
-from trainers.bundle.parity import Call, ParityFailed, by_onnx, by_torch, compare, eager
+from trainers.bundle.parity import Call, ParityFailed, by_onnx, compare
 from trainers.bundle.programs import Program, programs_of, record, require_formats, to_onnx, to_torch
 from trainers.bundle.recorded_rows import Row, newest_rows, recorded_rows
-from trainers.bundle.students import can_predict, in_task, require_policy, slim_student
 from trainers.command.configuration import BadConfig, finite_number, override_saved, read_yaml, whole_number
 from trainers.command.preflight import check
 from trainers.deployment.surprise import calibrated_limit
 from trainers.reporting.tables import show_facts
 from trainers.run_folder.checkpoint import DurableCheckpointIO
-from trainers.run_folder.find import data_uri, find_checkpoint, read_spec
+from trainers.run_folder.find import data_uri, find_checkpoint, is_run, read_spec
 from trainers.run_folder.records import versions
+from worldmodel.agents.student_in_task import StudentInTask
 from worldmodel.spec import EnvSpec
 
 
@@ -46,8 +49,10 @@ def export(*, checkpoint: str, out: str, overrides: list[str], **own: Any) -> di
     env = read_spec(root, key="checkpoint")
     recorded_in: Path | None = root
     if is_student(config):
-        what = require_policy(what)
-        config, env, recorded_in = in_task(config, own["task"])
+        if what == "planner":
+            raise BadConfig("what: expected policy, since a student has no planner, got planner")
+        what = "policy"
+        config, env, recorded_in = _in_task(config, own["task"])
     elif own["task"] is not None:
         raise BadConfig(f"task: expected none, since the run is no student, got {own['task']!r}")
     elif config["policy"]["name"] is None:
@@ -59,7 +64,7 @@ def export(*, checkpoint: str, out: str, overrides: list[str], **own: Any) -> di
     control = _control(env, own)
     config = _acting(config, what)
     agent = _slim(config, control, path)
-    if control.delay and not can_predict(agent):
+    if control.delay and not _can_predict(agent):
         raise BadConfig(
             f"action_latency_s: expected a delay of 0 decisions, since a student that reads frames without its "
             f"teacher's filter predicts nothing, got {control.delay}"
@@ -86,6 +91,33 @@ def export(*, checkpoint: str, out: str, overrides: list[str], **own: Any) -> di
     return {**results, "checkpoint": str(path), "what": what, "hz": control.hz, "delay_decisions": control.delay}
 
 
+def _in_task(config: Mapping[str, Any], task: str | None) -> tuple[dict[str, Any], EnvSpec, Path | None]:
+    """A student's configuration for one of its tasks.
+
+    Args:
+        config: of its run, or of `tasks/NAME` in it, which is that task's.
+        task: name or number; None where there is no choice.
+
+    Returns:
+        The configuration, the task's environment, and the run folder of its teacher, which recorded it, if it is there.
+
+    Raises:
+        BadConfig: there is no such task, or several and none is named.
+    """
+    options = config["agent"]
+    specs = [EnvSpec.from_json(one["spec"]) for one in options["tasks"]]
+    names = folder_names([spec.task for spec in specs])
+    if task is None and len(specs) > 1 and not options["task"]:
+        raise BadConfig(f"task: expected one of {', '.join(names)}, or its number, got none")
+    if task is not None and task not in (*names, *map(str, range(len(names)))):
+        raise BadConfig(f"task: expected one of {', '.join(names)}, or its number, got {task!r}")
+    number = options["task"] if task is None else names.index(task) if task in names else int(task)
+    teacher = Path(config["distillation"]["checkpoint"][number])
+    teacher = teacher.parents[1] if (teacher / "manifest.json").exists() else teacher
+    chosen = {**config, "agent": {**options, "task": number}}
+    return chosen, specs[number], teacher if is_run(teacher) else None
+
+
 def _acting(config: dict[str, Any], what: str) -> dict[str, Any]:
     """What of a configuration acting needs: no decoder, no paths, no parts of a user's own."""
     chosen = {name: config[name] for name in GROUPS} | {"objective": {"name": "none"}}
@@ -98,7 +130,9 @@ def _slim(config: dict[str, Any], control: ControlSpec, checkpoint: Path) -> Act
     """The agent with those of a checkpoint's weights that it acts with."""
     state = DurableCheckpointIO().load_checkpoint(checkpoint)["state_dict"]
     if is_student(config):
-        return slim_student(config, state)
+        student = build_student(config)
+        load_weights(student, state)
+        return StudentInTask(student).eval().requires_grad_(False)
     learning = ("agent.decoder.", "agent.objective.")
     return rebuild(config, control, {name: w for name, w in state.items() if not name.startswith(learning)})
 
@@ -122,11 +156,16 @@ def _control(env: EnvSpec, own: dict[str, Any]) -> ControlSpec:
 
 def _with_alarm(control: ControlSpec, agent: Acting, rows: list[Row]) -> tuple[ControlSpec, float | None]:
     """The limit of prediction errors, and how often recorded episodes are over it."""
-    found = calibrated_limit(agent, rows) if can_predict(agent) else None
+    found = calibrated_limit(agent, rows) if _can_predict(agent) else None
     if found is None:
         return control, None
     limits = replace(control.limits, prediction_error=found[0])
     return replace(control, limits=limits), found[1]
+
+
+def _can_predict(agent: Acting) -> bool:
+    """Whether what is seen next can be predicted."""
+    return not isinstance(agent, StudentInTask) or agent.predicts
 
 
 def _export(
@@ -134,12 +173,12 @@ def _export(
 ) -> tuple[dict[str, bytes], dict[str, dict[str, Call]]]:
     """Files of programs, and their calls by form."""
     files: dict[str, bytes] = {}
-    calls: dict[str, dict[str, Call]] = {"eager": {name: eager(program) for name, program in programs.items()}}
+    calls: dict[str, dict[str, Call]] = {"eager": {name: program.module for name, program in programs.items()}}
     for name, program in programs.items():
         start = time.monotonic()
         if "torch" in formats:
             recorded = record(program)
-            calls.setdefault("torch", {})[name] = by_torch(recorded)
+            calls.setdefault("torch", {})[name] = recorded.module()
             files[f"{PROGRAMS}/{name}.pt2"] = to_torch(recorded)
         if "onnx" in formats:
             model = to_onnx(program)

@@ -12,22 +12,12 @@ from trainers.bundle.programs import Program
 from trainers.bundle.recorded_rows import Row
 from worldmodel.errors import UserError
 
-Call = Callable[..., tuple[Tensor, ...]]
+Call = Callable[..., Tensor | tuple[Tensor, ...]]
 PLANNED = 20  # rows on which the planner's iteration is compared: it costs as much as a hundred filters
 
 
 class ParityFailed(UserError):
     """An exported program gives other actions than the agent."""
-
-
-def eager(program: Program) -> Call:
-    """The module itself."""
-    return _tuple(program.module)
-
-
-def by_torch(exported: torch.export.ExportedProgram) -> Call:
-    """The graph that torch.export recorded."""
-    return _tuple(exported.module())
 
 
 def by_onnx(model: bytes, program: Program) -> Call:
@@ -86,7 +76,8 @@ def _trace(
 
     def timed(name: str, *arguments: Tensor) -> tuple[Tensor, ...]:
         start = time.perf_counter()
-        out = calls[name](*arguments)
+        said = calls[name](*arguments)
+        out = said if isinstance(said, tuple) else (said,)
         times[name].append(1e3 * (time.perf_counter() - start))
         outputs[name].append(out[0])
         return out
@@ -105,11 +96,3 @@ def _trace(
 def _distance(a: Tensor, b: Tensor) -> float:
     both = (a - b).abs().max().item()
     return float(both) if np.isfinite(both) else float("inf")
-
-
-def _tuple(module: Callable[..., Any]) -> Call:
-    def call(*arguments: Tensor) -> tuple[Tensor, ...]:
-        out = module(*arguments)
-        return out if isinstance(out, tuple) else (out,)
-
-    return call

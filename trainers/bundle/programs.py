@@ -8,7 +8,7 @@ import io
 import tempfile
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from trainers.bundle.bundle import Acting
 from trainers.command.configuration import BadConfig
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.planners.cem import CEM
-from worldmodel.planners.shooting import Proposal, finite, moments
+from worldmodel.planners.shooting import Proposal, Scored, finite, moments
 from worldmodel.simulators.latent import score_by_steps
 from worldmodel.spec import EnvSpec
 
@@ -76,6 +76,14 @@ class PolicyStep(nn.Module):
         return self.actor.mode(latent)  # type: ignore[no-any-return]
 
 
+class RecordableCEM(CEM):
+    """A CEM whose refit is the same operations whatever the scores are."""
+
+    def of_elites(self, proposal: Proposal, top: Scored) -> Proposal:
+        """Mean and std of those that are finite; where none is, the proposal as it was."""
+        return moments(proposal, top.actions, finite(top.scores).to(top.actions.dtype))
+
+
 class CEMIteration(nn.Module):
     """Algorithm 21's loop body: sample with given noise, score in the learned world, refit to the elites.
 
@@ -85,10 +93,10 @@ class CEMIteration(nn.Module):
 
     def __init__(self, agent: LatentMPC) -> None:
         super().__init__()
-        planner = agent.planner
-        assert isinstance(planner, CEM)
+        assert isinstance(agent.planner, CEM)
+        self.planner = RecordableCEM(**{part.name: getattr(agent.planner, part.name) for part in fields(CEM)})
         self.parts = nn.ModuleList(part for part in vars(agent)["_modules"].values() if part is not None)
-        self.simulator, self.planner = agent.simulator(), planner
+        self.simulator = agent.simulator()
 
     def forward(self, latent: Tensor, mean: Tensor, std: Tensor, noise: Tensor, joining: Tensor) -> tuple[Tensor, ...]:
         """Refit.
@@ -107,17 +115,8 @@ class CEMIteration(nn.Module):
         actions = torch.cat([sampled.clamp(-1, 1), joining.clamp(-1, 1)], 1)
         bad = -torch.inf
         scores = score_by_steps(self.simulator, latent, actions).nan_to_num(nan=bad, posinf=bad, neginf=bad)
-        top, index = scores.topk(min(self.planner.elites, actions.shape[1]), dim=1)
-        elites = actions.gather(1, index[:, :, None, None].expand(-1, -1, *actions.shape[2:]))
-        old = Proposal(mean, std)
-        new = moments(old, elites, finite(top).to(actions.dtype))
-        if self.planner.momentum:
-            share = self.planner.momentum
-            new = Proposal(torch.lerp(new.mean, mean, share), torch.lerp(new.std, std, share))
-        if self.planner.min_std:
-            some = finite(top[:, :1, None])
-            new = Proposal(new.mean, torch.where(some, new.std.clamp_min(self.planner.min_std), std))
-        return new.mean, new.std, top[:, 0]
+        new = self.planner.refit(Proposal(mean, std), Scored(actions, scores))
+        return new.mean, new.std, scores.amax(1)
 
 
 def programs_of(agent: Acting, spec: EnvSpec, *, what: str) -> dict[str, Program]:

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from datamodules.storage.shards import current_shards
 from trainers.build.agent import build_trained_agent
+from trainers.build.student import folder_names
 from trainers.command.configuration import BadConfig, override_saved, read_yaml, run_title
 from trainers.command.preflight import check
 from trainers.run_folder.find import find_checkpoint, read_spec
@@ -18,20 +18,10 @@ from worldmodel.spec import EnvSpec
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """A trained agent that plans.
-
-    Args:
-        name: of its task, told apart from others of the same task by a number.
-        root: its run folder.
-        checkpoint: whose weights it has.
-        config: of its run.
-        spec: the environment that it learned in.
-        agent: in evaluation mode.
-    """
+    """A trained agent that plans, its run folder, and the name of its task, which a number tells apart from others."""
 
     name: str
     root: Path
-    checkpoint: Path
     config: dict[str, Any]
     spec: EnvSpec
     agent: LatentMPC
@@ -66,18 +56,7 @@ def load_teachers(paths: Sequence[str], *, device: str) -> list[Teacher]:
                 f"checkpoint: expected a run with a task to act in, got {root}, which knows recordings alone"
             )
         spec = read_spec(root, key="checkpoint")
-        name = run_title(config).replace("/", "_").replace(":", "_")
         agent = build_trained_agent(config, spec, checkpoint).to(device)
-        teachers.append(Teacher(name, root, checkpoint, config, spec, agent))
-    names = distinct([teacher.name for teacher in teachers])
+        teachers.append(Teacher(run_title(config), root, config, spec, agent))
+    names = folder_names([teacher.name for teacher in teachers])
     return [replace(teacher, name=name) for teacher, name in zip(teachers, names, strict=True)]
-
-
-def distinct(names: Sequence[str]) -> list[str]:
-    """The names, from the second of its kind on with the first number that makes it another one than all others."""
-    told: list[str] = []
-    for name in names:
-        taken = {*told, *names}
-        numbered = (f"{name}-{k}" for k in count(2))
-        told.append(name if name not in told else next(one for one in numbered if one not in taken))
-    return told

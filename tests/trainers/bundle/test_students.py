@@ -76,6 +76,12 @@ def test_one_task_of_several_is_exported(tmp_path, chosen, number):
     assert sum(w.numel() for w in bundle.weights.values()) < sum(w.numel() for w in student.state_dict().values())
 
 
+def test_the_name_that_a_folder_has_chooses_the_task(tmp_path):
+    tiny_student(tmp_path / "run", specs=(SPEC, SPEC, replace(OTHER, task="tiny-2")))
+    exported(tmp_path / "run", tmp_path / "b", "task=tiny-2")  # the second tiny is tiny-3
+    assert read_bundle(tmp_path / "b").control.env.action_dim == OTHER.action_dim
+
+
 def test_a_task_s_folder_names_it(tmp_path):
     tiny_student(tmp_path / "run", specs=(SPEC, OTHER), task=1)
     exported(tmp_path / "run", tmp_path / "b")
