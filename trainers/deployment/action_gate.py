@@ -47,7 +47,7 @@ class ActionGate:
         within = np.clip(chosen, -1, 1)
         native, slowed = self._bounded(self._middle + self._half * within)
         limited = slowed or bool((within != chosen).any())
-        return native, self._unit(native) if slowed else within.astype(np.float32), limited
+        return native, self.unit(native) if slowed else within.astype(np.float32), limited
 
     def admit_native(self, action: Any) -> Action | None:
         """As `admit`, of an action in the robot's units, as a server sends it."""
@@ -62,13 +62,11 @@ class ActionGate:
     def safe(self) -> tuple[Action, NDArray[np.float32]]:
         """The declared safe action, or the last one; before the first the middle of the bounds."""
         if self._discrete:
-            index = 0 if self._safe is None else int(self._safe[0])
-            chosen = np.full(self._size, -1, np.float32)
-            chosen[index] = 1
-            return np.asarray(index, np.int64), chosen
+            index = np.asarray(0 if self._safe is None else int(self._safe[0]), np.int64)
+            return index, self.unit(index)
         wanted = self._safe if self._safe is not None else self._middle if self._last is None else self._last
         native, _ = self._bounded(wanted)
-        return native, self._unit(native)
+        return native, self.unit(native)
 
     def _bounded(self, wanted: NDArray[np.float64]) -> tuple[NDArray[np.float32], bool]:
         """Within the limits, and whether the rate limit moved it."""
@@ -81,7 +79,10 @@ class ActionGate:
         self._last = native.astype(np.float64)
         return native, slowed
 
-    def _unit(self, native: NDArray[np.float32]) -> NDArray[np.float32]:
+    def unit(self, native: NDArray[Any]) -> NDArray[np.float32]:
+        """What an action in the robot's units is in [-1, 1]: the other way round."""
+        if self._discrete:
+            return np.where(np.arange(self._size) == int(native), 1, -1).astype(np.float32)
         half = np.where(self._half > 0, self._half, 1)
         return np.clip((native - self._middle) / half, -1, 1).astype(np.float32)
 

@@ -17,7 +17,7 @@ from trainers.deployment.lateness import Lateness
 from trainers.deployment.observation_gate import ObservationGate, Refused
 from trainers.deployment.planner_messages import Sizes
 from trainers.deployment.planner_watchdog import PlannerProcess
-from trainers.deployment.planning import DeadlinePlanner, NoPlanning, Planned, Planning, Request
+from trainers.deployment.planning import DeadlinePlanner, Planned, Planning, Request
 from trainers.deployment.state_estimator import Latent, NotFinite, StateEstimator
 from trainers.deployment.status import Status
 from trainers.deployment.surprise import Surprise
@@ -25,6 +25,7 @@ from trainers.deployment.telemetry import Telemetry
 from worldmodel.agents.latent_mpc import LatentMPC
 
 SHARE = 0.7  # of a period that a decision may take: the rest is for transport and the system's own delays
+SETTLE = 10  # rows, each the picture of a goal, after which the filter has settled on standing still there
 NAN = float("nan")
 
 
@@ -115,7 +116,7 @@ class Controller:
 
     def close(self) -> None:
         """End the planner's process, where this controller started it."""
-        if self._owned:
+        if self._owned and self._planner is not None:
             self._planner.close()
 
     def __enter__(self) -> "Controller":
@@ -185,7 +186,10 @@ class Controller:
         self._goal = None
         if frames is not None:
             rows = ObservationGate(self.control, {}).check(frames, None, None)
-            self._goal = goal_latent(self._agent, rows)
+            estimator = StateEstimator(self._agent, delay=0)
+            for _ in range(SETTLE):
+                estimator.see(rows)
+            self._goal = estimator.ahead()
 
     def _offers(
         self, decision: _Decision, observation: Any, stamp: float | None, sequence: int | None
@@ -197,7 +201,7 @@ class Controller:
         latent = self._locate(decision, observation, stamp, sequence)
         if latent is None:
             return
-        if self.bundle.what != "policy" and (planned := self._ask(latent, decision)) is not None:
+        if self._planner is not None and (planned := self._ask(self._planner, latent, decision)) is not None:
             self._plan, self._plan_number, decision.value = planned.mean, decision.number, planned.value
             yield Chosen("plan", planned.mean[0], 0)
         age = decision.number - self._plan_number
@@ -231,7 +235,7 @@ class Controller:
         finally:
             decision.filter_ms = 1e3 * (time.monotonic() - decision.start)
 
-    def _ask(self, latent: Latent, decision: _Decision) -> Planned | None:
+    def _ask(self, planner: Planning, latent: Latent, decision: _Decision) -> Planned | None:
         age = decision.number - self._plan_number
         warm = np.full_like(self._plan, NAN)
         if self._plan_number >= 0 and age < len(warm):
@@ -240,7 +244,7 @@ class Controller:
         seed = (self._seed * 1_000_003 + decision.number) % 2**63
         request = Request(latent, warm, seed, self._goal)
         until = decision.until - self._policy_s - self._lateness.reserve_s
-        planned = self._planner.ask(request, until=until)
+        planned = planner.ask(request, until=until)
         self._lateness.add(time.monotonic() - until)
         return planned
 
@@ -300,12 +304,13 @@ class Controller:
             seconds = time.monotonic() - start
         return seconds
 
-    def _start_planner(self, planner: Planning | str) -> Planning:
+    def _start_planner(self, planner: Planning | str) -> Planning | None:
+        """None of a bundle whose policy acts alone."""
         self._owned = isinstance(planner, str)
+        if self.bundle.what == "policy":
+            return None
         if not isinstance(planner, str):
             return planner
-        if self.bundle.what == "policy":
-            return NoPlanning()
         assert isinstance(self._agent, LatentMPC)
         if planner == "inline":
             inline = DeadlinePlanner(self._agent, budget_s=self.budget_s)
@@ -323,17 +328,6 @@ def start_planner_process(bundle: Bundle, agent: LatentMPC, budget_s: float, per
     return PlannerProcess(bundle.folder, sha256=bundle.sha256, sizes=sizes, budget_s=budget_s, hang_s=hang_s)
 
 
-def goal_latent(agent: Acting, rows: Mapping[str, NDArray[Any]], *, settle: int = 10) -> Latent:
-    """The latent [D] of standing still at what a picture shows: it is filtered a few times, without actions."""
-    estimator = StateEstimator(agent, delay=0)
-    for _ in range(settle):
-        estimator.see(rows)
-    return estimator.ahead()
-
-
 def _vector_statistics(agent: Acting) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
-    named = {}
-    for name, part in zip(agent.norm.names, agent.norm.parts, strict=True):
-        if getattr(part, "measured", False):
-            named[name] = (part.mean.numpy(), part.std.numpy())  # type: ignore[union-attr, operator]
-    return named
+    parts: Any = zip(agent.norm.names, agent.norm.parts, strict=True)
+    return {name: (part.mean.numpy(), part.std.numpy()) for name, part in parts if getattr(part, "measured", False)}

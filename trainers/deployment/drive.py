@@ -1,14 +1,13 @@
 """The real-time loop: a bundle's controller on a simulated robot, every decision recorded."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from datamodules.envs.errors import UnknownTask
 from datamodules.envs.pool import episode_seed
@@ -18,6 +17,7 @@ from trainers.build.environments import open_pool
 from trainers.bundle.bundle import read_bundle
 from trainers.bundle.control_spec import ControlSpec, DeviceDiffers
 from trainers.command.configuration import BadConfig, finite_number, load_config, whole_number
+from trainers.deployment.action_gate import ActionGate
 from trainers.deployment.api_key import read_api_key
 from trainers.deployment.controller import SHARE, Controller
 from trainers.deployment.drive_report import write_drive_report
@@ -63,11 +63,14 @@ def drive(*, bundle: str, env: str, overrides: Sequence[str], **own: str | None)
     if not any(text.lstrip("+").startswith("task.visuals") for text in overrides):
         config["task"]["visuals"] = dict(control.env.visuals)  # what the agent has seen frames through
     budget_s = SHARE / hz if own["budget_ms"] is None else finite_number("budget_ms", own["budget_ms"], least=0.1) / 1e3
-    with _recording(own["rerun"]) as recording, _said_of_env(), open_pool(config, 1) as pool:
+    recorder = nullcontext() if own["rerun"] is None else RerunRecording(own["rerun"])
+    with recorder as recording, _said_of_env(), open_pool(config, 1) as pool:
         _require_fits(control, pool.spec)
-        make = _remote(own["server"], control, hz, read_api_key(own["api_key_file"])) if own["server"] else None
-        options: dict[str, Any] = {"hz": hz, "budget_s": budget_s, "planner": own["planner"], "seed": seed}
-        driver: Any = make() if make else Controller(read, **options)
+        driver: Any
+        if own["server"]:
+            driver = _remote(own["server"], control, hz, read_api_key(own["api_key_file"]))
+        else:
+            driver = Controller(read, hz=hz, budget_s=budget_s, planner=str(own["planner"]), seed=seed)
         driver.telemetry.first = "policy" if read.what == "policy" else "plan"
         with driver:
             timing = {"period_s": 1 / hz, "budget_s": max(budget_s, TAKEN / hz)}
@@ -94,7 +97,7 @@ def _episode(
 ) -> Played:
     """One episode: for every frame the driver's action, for a frame that does not come one too."""
     robot = Robot(pool, period_s=period_s, budget_s=budget_s, delay=delay, camera=camera)
-    to_unit = _to_unit(control)
+    to_unit = ActionGate(control).unit
     driver.reset()
     driver.release()  # a simulated robot that begins anew has been seen to
     robot.begin(seed)
@@ -162,10 +165,6 @@ def _new_folder(out: str | None, bundle: Path) -> Path:
     return folder
 
 
-def _recording(path: str | None) -> AbstractContextManager[RerunRecording | None]:
-    return nullcontext() if path is None else RerunRecording(path)
-
-
 @contextmanager
 def _said_of_env() -> Iterator[None]:
     """Say of `env`, this command's name for the configuration's `task`, what is wrong with that."""
@@ -200,17 +199,7 @@ def _require_fits(control: ControlSpec, spec: EnvSpec) -> None:
             raise DeviceDiffers(f"env.{key}: the bundle has {mine}, the environment {other}")
 
 
-def _to_unit(control: ControlSpec) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
-    """From the robot's units to the [-1, 1] that environments take."""
-    if control.env.discrete:
-        size = control.env.action_dim
-        return lambda action: np.where(np.arange(size) == int(action), 1.0, -1.0).astype(np.float32)
-    low, high = (np.asarray(bound) for bound in control.bounds)
-    half = np.where(high > low, (high - low) / 2, 1.0)
-    return lambda action: np.clip((action - (low + high) / 2) / half, -1, 1).astype(np.float32)
-
-
-def _remote(server: str, control: ControlSpec, hz: float, api_key: str | None) -> Callable[[], Any]:
+def _remote(server: str, control: ControlSpec, hz: float, api_key: str | None) -> Any:
     try:
         from websockets.exceptions import WebSocketException
 
@@ -218,14 +207,10 @@ def _remote(server: str, control: ControlSpec, hz: float, api_key: str | None) -
         from trainers.deployment.remote_controller import RemoteController
     except ModuleNotFoundError as error:
         raise BadConfig(f"server: expected {error.name} to be installed: pip install 'worldmodel[deploy]'") from error
-
-    def connect() -> RemoteController:
-        try:
-            return RemoteController(server, control, hz=hz, api_key=api_key)
-        except (OSError, TimeoutError, WebSocketException, BadMessage) as error:
-            raise BadConfig(f"server: expected ws://host:port of trainers.serve, got {server} ({error})") from error
-
-    return connect
+    try:
+        return RemoteController(server, control, hz=hz, api_key=api_key)
+    except (OSError, TimeoutError, WebSocketException, BadMessage) as error:
+        raise BadConfig(f"server: expected ws://host:port of trainers.serve, got {server} ({error})") from error
 
 
 def _camera(text: str | None) -> tuple[int, int] | None:

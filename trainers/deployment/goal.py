@@ -5,7 +5,7 @@ from torch import Tensor
 
 from worldmodel.dynamics.recurrent import RecurrentState
 from worldmodel.interfaces import Noise
-from worldmodel.simulators.latent import LatentSimulator, score_by_steps
+from worldmodel.simulators.latent import LatentSimulator
 
 
 class GoalSimulator:
@@ -41,7 +41,3 @@ class GoalSimulator:
     def propose(self, latent: Float[Tensor, "R D"], generator: Noise) -> Float[Tensor, "R A"] | None:
         """Nothing: the policy was learned for another task."""
         return None
-
-    def returns(self, latent: Float[Tensor, "B D"], actions: Float[Tensor, "B N H A"]) -> Float[Tensor, "B N"]:
-        """What `score` computes step by step."""
-        return score_by_steps(self, latent, actions)

@@ -4,6 +4,7 @@ Numbers and text only: arrays of objects, records and complex numbers are refuse
 """
 
 import math
+from contextlib import suppress
 from typing import Any
 
 import msgpack
@@ -84,12 +85,8 @@ def _dtype(fields: dict[Any, Any]) -> np.dtype[Any]:
     if isinstance(said, bytes):
         said = said.decode(errors="replace")
     # a short text only: numpy's own syntax has records in it
-    if not isinstance(said, str) or len(said) > 3 or said[-2:-1] not in ("b", "i", "u", "f"):
-        raise BadMessage(f"array: expected a type of numbers such as <f4, got {said!r}")
-    try:
-        dtype = np.dtype(said)
-    except TypeError as error:
-        raise BadMessage(f"array: expected a type of numbers such as <f4, got {said!r}") from error
-    if dtype.kind not in NUMBERS:
-        raise BadMessage(f"array: expected a type of numbers such as <f4, got {said!r}")
-    return dtype
+    if isinstance(said, str) and len(said) <= 3 and said[-2:-1] in ("b", "i", "u", "f"):
+        with suppress(TypeError):
+            if (dtype := np.dtype(said)).kind in NUMBERS:
+                return dtype
+    raise BadMessage(f"array: expected a type of numbers such as <f4, got {said!r}")

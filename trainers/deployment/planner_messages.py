@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainers.deployment.planning import Array, Planned, Request
+from trainers.deployment.planning import Planned, Request
 
 _ASK, _ANSWER = struct.Struct("<QdQB"), struct.Struct("<Qd?")
 
@@ -30,9 +30,9 @@ def unpack_request(message: bytes, sizes: Sizes) -> tuple[int, float, Request]:
     """What `pack_request` packed; raises ValueError or struct.error for anything else."""
     number, until, seed, has_goal = _ASK.unpack_from(message)
     values = np.frombuffer(message, "<f4", offset=_ASK.size).astype(np.float32)
-    plan = sizes.horizon * sizes.action
-    latent, warm, goal = np.split(values, [sizes.latent, sizes.latent + plan])
-    return number, until, Request(_exactly(latent, sizes.latent), _plan(warm, sizes), seed, goal if has_goal else None)
+    latent, warm, goal = np.split(values, [sizes.latent, sizes.latent + sizes.horizon * sizes.action])
+    warm = warm.reshape(sizes.horizon, sizes.action)  # raises where the latent before it is not whole, too
+    return number, until, Request(latent, warm, seed, goal if has_goal else None)
 
 
 def pack_answer(number: int, planned: Planned | None) -> bytes:
@@ -47,15 +47,6 @@ def unpack_answer(message: bytes, sizes: Sizes) -> tuple[int, Planned | None]:
     number, value, has_plan = _ANSWER.unpack_from(message)
     if not has_plan:
         return number, None
-    mean = _plan(np.frombuffer(message, "<f4", offset=_ANSWER.size).astype(np.float32), sizes)
+    values = np.frombuffer(message, "<f4", offset=_ANSWER.size).astype(np.float32)
+    mean = values.reshape(sizes.horizon, sizes.action)
     return number, Planned(mean, value) if np.isfinite(mean).all() else None
-
-
-def _exactly(values: Array, size: int) -> Array:
-    if values.shape != (size,):
-        raise ValueError(f"expected {size} numbers, got {values.size}")
-    return values
-
-
-def _plan(values: Array, sizes: Sizes) -> Array:
-    return values.reshape(sizes.horizon, sizes.action)

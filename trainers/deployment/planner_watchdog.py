@@ -11,7 +11,6 @@ import threading
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 from trainers.deployment.planner_messages import Sizes, pack_request, unpack_answer
 from trainers.deployment.planning import Planned, Request
@@ -53,7 +52,6 @@ class PlannerProcess:
         self._closed = False
         self._starting: subprocess.Popen[bytes] | None = None
         self.restarts = 0
-        self.tuned: dict[str, Any] = {}
         if error := self._start():
             raise PlannerFailed(f"planner: its process did not start: {error}")
 
@@ -144,7 +142,7 @@ class PlannerProcess:
             process.wait()
             pipe.close()
             return str(said.get("error", ""))
-        self.tuned, self._process, self._asked_at = said, process, None
+        self._process, self._asked_at = process, None
         self._pipe = pipe  # the last: from now on it can be asked
         return ""
 

@@ -59,17 +59,6 @@ class Planning(Protocol):
         """End what was started for it."""
 
 
-class NoPlanning:
-    """Of bundles whose policy acts alone."""
-
-    def ask(self, request: Request, *, until: float) -> Planned | None:
-        """Nothing."""
-        return None
-
-    def close(self) -> None:
-        """Nothing was started."""
-
-
 class DeadlinePlanner:
     """An agent's planner in this process; `tune` first.
 
@@ -84,19 +73,16 @@ class DeadlinePlanner:
         self._simulator = agent.simulator()  # once: it keeps the weights in the form that rollouts read
         self.iterations = int(getattr(self._planner, "iterations", 1))
         self.reserve_s = 0.0
-        self.plan_ms = 0.0
 
     @torch.no_grad()
     def tune(self) -> dict[str, Any]:
         """Fit iterations, then candidates to the budget; returns what was chosen and measured."""
         self.reserve_s = self._time(iterations=0, count=2)
-        while True:
+        seconds = self._time(iterations=self.iterations, count=WARM_UP)
+        while seconds > self._budget_s and self._reduce(seconds):
             seconds = self._time(iterations=self.iterations, count=WARM_UP)
-            if seconds <= self._budget_s or not self._reduce(seconds):
-                break
-        self.plan_ms = 1e3 * seconds
         candidates = getattr(self._planner, "candidates", None)
-        return {"iterations": self.iterations, "candidates": candidates, "plan_ms": round(self.plan_ms, 3)}
+        return {"iterations": self.iterations, "candidates": candidates, "plan_ms": round(1e3 * seconds, 3)}
 
     @torch.no_grad()
     def ask(self, request: Request, *, until: float) -> Planned | None:
@@ -122,7 +108,7 @@ class DeadlinePlanner:
         """Nothing was started."""
 
     def _time(self, *, iterations: int, count: int) -> float:
-        """The longest of some plans but the first, in seconds."""
+        """The median time of `count` plans after a first one, in seconds."""
         latent = torch.zeros(1, self._agent.dynamics.latent_dim)
         warm, times = torch.zeros(1, self._planner.horizon, self._agent.action_dim), []
         for seed in range(count + 1):
@@ -145,7 +131,9 @@ class DeadlinePlanner:
             share = self._budget_s / seconds
             self.iterations = max(1, min(self.iterations - 1, int(self.iterations * share)))
             return True
-        fields = {f.name: getattr(self._planner, f.name) for f in _fields(self._planner)}
+        if not dataclasses.is_dataclass(self._planner):
+            return False
+        fields = {f.name: getattr(self._planner, f.name) for f in dataclasses.fields(self._planner)}
         most = fields.get("candidates", 0)
         if most <= LEAST_CANDIDATES:
             return False
@@ -156,7 +144,3 @@ class DeadlinePlanner:
             smaller["policy_candidates"] = max(1, fields["policy_candidates"] // 2)
         self._planner = dataclasses.replace(self._planner, **smaller)  # type: ignore[type-var]
         return True
-
-
-def _fields(planner: Any) -> tuple[Any, ...]:
-    return dataclasses.fields(planner) if dataclasses.is_dataclass(planner) else ()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
@@ -68,8 +68,6 @@ class PolicyServer:
         if planner == "process" and self._bundle.what != "policy":
             budget_s = SHARE / hz
             self._shared = start_planner_process(self._bundle, self._bundle.build_planning(), budget_s, 1 / hz)
-        elif planner == "process":
-            self._shared = "inline"
         self._horizon = self._warm_up()
         self._threads = ThreadPoolExecutor(max_workers=clients, thread_name_prefix="client")
 
@@ -99,7 +97,7 @@ class PolicyServer:
             ping_interval=20,
             ping_timeout=60,
         ) as server:
-            ready(_port(server))
+            ready(int(next(iter(server.sockets)).getsockname()[1]))
             await stop.wait()
 
     def close(self) -> None:
@@ -216,7 +214,3 @@ def _authorized(headers: Headers, api_key: str) -> bool:
 def _message_bytes(control: ControlSpec) -> int:
     images = [c * h * w for c, h, w in control.env.images.values()]
     return 1_000_000 + sum(max(RAW_CAMERA * size, 3 * 1920 * 1080) for size in images)
-
-
-def _port(server: Server) -> int:
-    return int(next(iter(server.sockets)).getsockname()[1])
