@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
@@ -15,7 +16,7 @@ from datamodules.recorded import Recorded
 from trainers.acting.evaluation import Evaluation, Evaluator
 from trainers.build.agent import load_weights
 from trainers.distillation.labelled import LabelledEpisodes
-from trainers.distillation.learn import Schedule, learn
+from trainers.distillation.learn import learn
 from trainers.distillation.options import Options
 from trainers.distillation.query import played, replayed
 from trainers.distillation.student_folder import save
@@ -31,7 +32,6 @@ from worldmodel.agents.student import Student
 from worldmodel.distillation.planner_teacher import PlannerTeacher
 from worldmodel.interfaces import Acts
 
-CHECK_EVERY, PATIENCE = 100, 12  # updates between two looks at what is held out, and looks without a better one
 REPLAYED_AT_ONCE = 10  # episodes
 
 
@@ -99,23 +99,18 @@ class Dagger:
 
     def run(self) -> None:
         """All rounds that are left; raises Interrupted where a signal asks to stop."""
-        try:
-            self._run()
-        finally:
-            self._display.close()
-
-    def _run(self) -> None:
         tasks = range(len(self.teachers))
-        if not self.progress.teacher_returns:
-            self.progress.teacher_returns = [self._evaluate(t, self.teachers[t].agent).returns for t in tasks]
-        while self.progress.round < self.options.rounds:
-            for task in tasks:
-                self._reanalyse(task)
-                self._play(task)
-            self._learn()
-        if not self.evaluations:  # of a run that was finished already
-            self.evaluations = [self._evaluate(task, self.student) for task in tasks]
-        self._metrics.finalize("finished")
+        with closing(self._display):
+            if not self.progress.teacher_returns:
+                self.progress.teacher_returns = [self._evaluate(t, self.teachers[t].agent).returns for t in tasks]
+            while self.progress.round < self.options.rounds:
+                for task in tasks:
+                    self._reanalyse(task)
+                    self._play(task)
+                self._learn()
+            if not self.evaluations:  # of a run that was finished already
+                self.evaluations = [self._evaluate(task, self.student) for task in tasks]
+            self._metrics.finalize("finished")
 
     # --- a round --------------------------------------------------------------------------------------------------
 
@@ -124,9 +119,8 @@ class Dagger:
         folder, progress = self.teachers[task].replay, self.progress
         if folder is None or not self.options.reanalyse:
             return
-        recorded = Recorded(folder)
         self._begin("labelled decisions of the replay", task)
-        try:
+        with closing(Recorded(folder)) as recorded:
             order = np.arange(recorded.episodes)[::-1][progress.replayed[task] :]
             before = np.cumsum(recorded.lengths[order]) - recorded.lengths[order]
             chosen = iter(order[before < self.options.reanalyse].tolist())
@@ -136,8 +130,6 @@ class Dagger:
                 for episode in replayed(some, self.planners[task], **numbers, on_turn=turn):
                     self.labels[task].add(episode)
                 progress.replayed[task] += len(some)
-        finally:
-            recorded.close()
 
     def _play(self, task: int) -> None:
         """Label real episodes of teacher and student; the student makes no decision before it has learned."""
@@ -163,17 +155,17 @@ class Dagger:
     def _learn(self) -> None:
         """The round's updates, what they are worth, and the checkpoint."""
         options, progress = self.options, self.progress
-        schedule = Schedule(
+        self._begin("updates")
+        learned = learn(
+            self.student,
+            self.labels,
             updates=options.updates,
-            check_every=CHECK_EVERY,
-            patience=PATIENCE,
             windows=options.batch,
             length=options.length,
             learning_rate=options.learning_rate,
             seed=options.seed * 1009 + progress.round,
+            on_turn=self._turn,
         )
-        self._begin("updates")
-        learned = learn(self.student, self.labels, schedule, on_turn=self._turn)
         self.evaluations = [self._evaluate(task, self.student) for task in range(len(self.teachers))]
         progress.updates += learned.updates
         progress.episodes = [len(labels.episodes) for labels in self.labels]

@@ -141,9 +141,7 @@ def batch_of(windows: Sequence[tuple[LabelledEpisode, int]], *, length: int) -> 
     is_first = torch.zeros(len(windows), length, dtype=torch.bool)
     is_first[:, 0] = torch.tensor([start == 0 for _, start in windows])
     seen = {name: stacked([e.observation[name] for e, _ in windows]) for name in windows[0][0].observation}
-    mean, std = (
-        stacked(columns, float("nan")) for columns in ([e.mean for e, _ in windows], [e.std for e, _ in windows])
-    )
+    mean, std = stacked([e.mean for e, _ in windows], np.nan), stacked([e.std for e, _ in windows], np.nan)
     return LabelledRows(seen, stacked([e.action for e, _ in windows]), is_first, PlannerTarget(mean, std))
 
 

@@ -27,53 +27,46 @@ class Learned:
     held_out: float
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """How a round learns.
-
-    Args:
-        updates: at most.
-        check_every: updates between measurements on held-out episodes.
-        patience: measurements without a better one after which to stop.
-        windows: of a batch, over all tasks.
-        length: rows of a window.
-        learning_rate: of Adam, at the beginning.
-        seed: of the draws.
-    """
-
-    updates: int
-    check_every: int
-    patience: int
-    windows: int
-    length: int
-    learning_rate: float
-    seed: int
-
-
 def learn(
-    student: Student, tasks: Sequence[LabelledEpisodes], schedule: Schedule, *, on_turn: Callable[[], None]
+    student: Student,
+    tasks: Sequence[LabelledEpisodes],
+    *,
+    updates: int,
+    windows: int,
+    length: int,
+    learning_rate: float,
+    seed: int,
+    on_turn: Callable[[], None],
+    check_every: int = 100,
+    patience: int = 12,
 ) -> Learned:
     """Updates with as many windows of every task, after which the student has its best weights.
 
     Args:
         student: is trained in place.
         tasks: labelled episodes of every task.
-        schedule: of the round.
+        updates: at most.
+        windows: of a batch, over all tasks.
+        length: rows of a window.
+        learning_rate: of Adam, at the beginning.
+        seed: of the draws.
         on_turn: called before every update.
+        check_every: updates between measurements on held-out episodes.
+        patience: measurements without a better one after which to stop.
     """
-    rng, device = np.random.default_rng(schedule.seed), next(student.parameters()).device
+    rng, device = np.random.default_rng(seed), next(student.parameters()).device
     (weights,) = student.parameter_groups().values()
-    optimizer = torch.optim.Adam(weights, lr=schedule.learning_rate, eps=1e-5)
+    optimizer = torch.optim.Adam(weights, lr=learning_rate, eps=1e-5)
     learned = [_read(student, t.learned(), task) for task, t in enumerate(tasks)]
     held = [_read(student, t.held_out(), task) for task, t in enumerate(tasks)]
-    windows, length = -(-schedule.windows // len(tasks)), schedule.length
+    windows = -(-windows // len(tasks))
     measured = [evenly(episodes, windows=HELD_OUT_WINDOWS, length=length).to(device) for episodes in held]
     best, kept, worse, losses = _held_out(student, measured), copy.deepcopy(student.state_dict()), 0, []
-    for update in range(schedule.updates):
+    for update in range(updates):
         on_turn()
         for group in optimizer.param_groups:
-            fall = 0.5 * (1 + math.cos(math.pi * update / schedule.updates))
-            group["lr"] = schedule.learning_rate * (LAST_RATE + (1 - LAST_RATE) * fall)
+            fall = 0.5 * (1 + math.cos(math.pi * update / updates))
+            group["lr"] = learning_rate * (LAST_RATE + (1 - LAST_RATE) * fall)
         rows = [sample(episodes, windows=windows, length=length, rng=rng).to(device) for episodes in learned]
         total = torch.stack([_loss(student, part, task).total for task, part in enumerate(rows)]).mean()
         optimizer.zero_grad()
@@ -81,15 +74,15 @@ def learn(
         torch.nn.utils.clip_grad_norm_(weights, GRAD_CLIP)
         optimizer.step()
         losses.append(total.detach())
-        if (update + 1) % schedule.check_every == 0 or update + 1 == schedule.updates:
+        if (update + 1) % check_every == 0 or update + 1 == updates:
             error = _held_out(student, measured)
             worse = 0 if error < best else worse + 1
             if error < best:
                 best, kept = error, copy.deepcopy(student.state_dict())
-            if worse == schedule.patience:
+            if worse == patience:
                 break
     student.load_state_dict(kept)
-    return Learned(len(losses), float(torch.stack(losses[-schedule.check_every :]).mean()), best)
+    return Learned(len(losses), float(torch.stack(losses[-check_every:]).mean()), best)
 
 
 @torch.no_grad()

@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from trainers.distillation.labelled import LabelledEpisode
+from trainers.distillation.teachers import Teacher
 from trainers.reporting.tables import as_text, write_csv
 from trainers.run_folder.statistics import mean_ci95
+from worldmodel.agents.student import Student
 from worldmodel.interfaces import Acts
 
 WARM_UP, TIMED = 5, 40  # decisions
@@ -43,19 +45,33 @@ def decision_ms(agents: Sequence[Acts], episode: LabelledEpisode, *, device: str
     return [float(np.median(each[WARM_UP:])) for each in times]
 
 
-def row_of(returns: Sequence[float], *, best: Sequence[float], ms: float, parameters: int) -> dict[str, Any]:
-    """The numbers of a row of COLUMNS.
+def rows_of(
+    teacher: Teacher,
+    student: Student,
+    *,
+    returns: tuple[Sequence[float], Sequence[float]],
+    along: LabelledEpisode,
+    device: str,
+) -> list[dict[str, Any]]:
+    """Rows of COLUMNS, the teacher's and the student's.
 
     Args:
-        returns: of the policy's episodes.
-        best: of its teacher's, of which `share` is a part.
-        ms: of a decision.
-        parameters: that it has learned.
+        teacher: with its task.
+        student: in that task.
+        returns: of the teacher's evaluation and of the student's.
+        along: an episode on whose observations decisions are timed.
+        device: where both compute.
     """
-    low, high = mean_ci95(returns) or (None, None)
-    mean, of = float(np.mean(returns)), float(np.mean(best))
-    numbers = {"return": mean, "ci95_low": low, "ci95_high": high, "share": mean / of if of else None}
-    return {**numbers, "decision_ms": ms, "parameters": parameters}
+    times = decision_ms([teacher.agent, student], along, device=device)
+    best, rows = float(np.mean(returns[0])), []
+    both = (("teacher", teacher.agent, teacher.acts_with), ("student", student, "actor"))
+    for (policy, agent, acts_with), own, ms in zip(both, returns, times, strict=True):
+        low, high = mean_ci95(own) or (None, None)
+        mean = float(np.mean(own))
+        row = {"task": teacher.name, "policy": policy, "acts_with": acts_with, "return": mean, "ci95_low": low}
+        row |= {"ci95_high": high, "share": mean / best if best else None, "decision_ms": ms}
+        rows.append({**row, "parameters": parameters(agent)})
+    return rows
 
 
 def table(rows: Sequence[dict[str, Any]], folder: Path) -> str:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from datamodules.envs.pool import episode_seed
 from datamodules.envs.protocol import Pool, Step
@@ -155,7 +154,4 @@ def _labelled(trajectory: Trajectory, episode: Episode, policy: SharedPolicy) ->
 
 
 def _numpy(target: PlannerTarget) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    def plain(part: Tensor) -> NDArray[np.float32]:
-        return part.float().cpu().numpy()
-
-    return plain(target.mean), plain(target.std)
+    return target.mean.float().cpu().numpy(), target.std.float().cpu().numpy()

@@ -13,7 +13,7 @@ from trainers.build.student import build_student
 from trainers.command.configuration import BadConfig, read_yaml
 from trainers.command.entry import silence_advice
 from trainers.distillation.dagger import Dagger
-from trainers.distillation.measure import decision_ms, parameters, row_of, table
+from trainers.distillation.measure import parameters, rows_of, table
 from trainers.distillation.options import Options
 from trainers.distillation.student_folder import student_config, write_task_folders
 from trainers.distillation.teachers import load_teachers
@@ -82,17 +82,12 @@ def _finish(dagger: Dagger, config: dict[str, Any]) -> dict[str, Any]:
     """The run folders of other tasks, films, tables, pages, and what the command prints."""
     student, progress = dagger.student, dagger.progress
     folders = write_task_folders(dagger.paths, config, dagger.teachers, student, progress=progress.position)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for task, (teacher, evaluation) in enumerate(zip(dagger.teachers, dagger.evaluations, strict=True)):
         student.task = task
         write_pictures(folders[task].videos, student, evaluation, teacher.spec, name="final")
-        best, episode = progress.teacher_returns[task], dagger.labels[task].episodes[-1]
-        times = decision_ms([teacher.agent, student], episode, device=dagger.options.device)
-        sizes, both = [parameters(teacher.agent), parameters(student)], [best, evaluation.returns]
-        names = (("teacher", teacher.acts_with), ("student", "actor"))
-        for (policy, acts_with), returns, ms, size in zip(names, both, times, sizes, strict=True):
-            row = row_of(returns, best=best, ms=ms, parameters=size)
-            rows.append({"task": teacher.name, "policy": policy, "acts_with": acts_with, **row})
+        returns, along = (progress.teacher_returns[task], evaluation.returns), dagger.labels[task].episodes[-1]
+        rows += rows_of(teacher, student, returns=returns, along=along, device=dagger.options.device)
     student.task = 0
     dagger.say(table(rows, dagger.paths.root))
     results = _results(dagger, rows)

@@ -49,11 +49,10 @@ def write_task_folders(
         folder = RunPaths(paths.root / "tasks" / teacher.name)
         folder.create()
         own: dict[str, Any] = {key: teacher.config[key] for key in OF_TASKS if key in teacher.config}
-        agent = {**config["agent"], "task": number}
-        spec = teacher.spec
-        whole: dict[str, Any] = {**config, **own, "agent": agent, "run_dir": str(folder.root)}
+        own |= {"agent": {**config["agent"], "task": number}, "run_dir": str(folder.root)}
         folder.config.unlink(missing_ok=True)  # of an earlier end of this run, not worth keeping beside
-        write_records(folder, whole, spec, device=config["distillation"]["device"], renderer=spec.backend)
+        device, renderer = config["distillation"]["device"], teacher.spec.backend
+        write_records(folder, {**config, **own}, teacher.spec, device=device, renderer=renderer)
         save(folder, student, {}, progress=progress)
         folders.append(folder)
     return folders

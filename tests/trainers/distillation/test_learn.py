@@ -5,7 +5,7 @@ import torch
 from tests.worldmodel.agents.test_student import student, task_input
 from trainers.distillation import learn as learning
 from trainers.distillation.labelled import LabelledEpisode, LabelledEpisodes
-from trainers.distillation.learn import Schedule, learn
+from trainers.distillation.learn import learn
 
 A = 2
 SCHEDULE = {
@@ -32,7 +32,7 @@ def labels(folder, seed: int = 0, *, episodes: int = 12, rows: int = 9) -> Label
 
 
 def run(model, tasks, **options):
-    return learn(model, tasks, Schedule(**{**SCHEDULE, **options}), on_turn=lambda: None)
+    return learn(model, tasks, **{**SCHEDULE, **options}, on_turn=lambda: None)
 
 
 @pytest.mark.parametrize("frozen", [False, True])
