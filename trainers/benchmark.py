@@ -1,14 +1,15 @@
 """Measure: `python -m trainers.benchmark <name>`; the last line of standard output is JSON.
 
-A benchmark is a module of trainers/benchmarks, or a folder there with measure.py, that has OPTIONS (its own keys and
-their defaults) and measure(**options) -> results, or measure(overrides, **options) where it has a configuration.
+A benchmark is a module of trainers/benchmarks, or a folder there with measure.py, that has measure(**options) ->
+results, or measure(overrides, **options) where it has a configuration; its own keys are those options, which have
+defaults.
 """
 
 import ast
 import importlib
 import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,34 +49,40 @@ def main(arguments: Sequence[str], package: str = PACKAGE) -> dict[str, Any]:
     parsed = _command(name, package).parse(arguments[1:])
     import torch
 
-    benchmark = _module(name, package)
-    threads = _typed("threads", parsed.own.pop("threads"), 1)
-    options = {key: _typed(key, parsed.own[key], default) for key, default in benchmark.OPTIONS.items()}
+    measure = _measure(name, package)
+    options = {key: _typed(key, parsed.own[key], default) for key, default in _defaults(measure).items()}
+    threads = options.pop("threads")
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # as training does
-    results = benchmark.measure(*([parsed.overrides] if _has_configuration(benchmark) else []), **options)
+    results = measure(*([parsed.overrides] if _has_configuration(measure) else []), **options)
     return {"benchmark": name, "threads": threads, "torch": torch.__version__, **results}
 
 
-def _module(name: str, package: str) -> Any:
+def _measure(name: str, package: str) -> Callable[..., dict[str, Any]]:
     inner = ".measure" if benchmarks(package)[name].name == "measure.py" else ""
-    return importlib.import_module(f"{package}.{name}{inner}")
+    found: Callable[..., dict[str, Any]] = importlib.import_module(f"{package}.{name}{inner}").measure
+    return found
 
 
 def _command(name: str, package: str) -> Command:
-    benchmark = _module(name, package)
-    defaults = {**benchmark.OPTIONS, "threads": 1}
+    measure = _measure(name, package)
     meaning = "of the configuration (see python -m trainers.fit --help), where an agent or a task is measured"
     return Command(
         name=f"benchmark {name}",
         summary=_first_line(benchmarks(package)[name]),
-        keys={key: Key("", str(default)) for key, default in defaults.items()},
-        overrides=meaning if _has_configuration(benchmark) else "",
+        keys={key: Key("", str(default)) for key, default in _defaults(measure).items()},
+        overrides=meaning if _has_configuration(measure) else "",
     )
 
 
-def _has_configuration(benchmark: Any) -> bool:
-    return "overrides" in inspect.signature(benchmark.measure).parameters
+def _defaults(measure: Callable[..., Any]) -> dict[str, Any]:
+    """A benchmark's own keys, and the one that all have."""
+    options = {name: option.default for name, option in inspect.signature(measure).parameters.items()}
+    return {name: default for name, default in options.items() if name != "overrides"} | {"threads": 1}
+
+
+def _has_configuration(measure: Callable[..., Any]) -> bool:
+    return "overrides" in inspect.signature(measure).parameters
 
 
 def _first_line(path: Path) -> str:

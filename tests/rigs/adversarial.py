@@ -17,8 +17,6 @@ from trainers.command.configuration import BadConfig
 from trainers.command.registry import make
 from worldmodel.interfaces import Plan
 
-OPTIONS = {"calls": 1_000_000, "rows": 2000, "seed": 0}
-
 BUDGETS: dict[str, dict[str, Any]] = {
     "random": {"name": "random_shooting", "candidates": 12},
     "random_policy": {"name": "random_shooting", "candidates": 8, "policy_candidates": 4},
@@ -46,10 +44,8 @@ BUDGETS: dict[str, dict[str, Any]] = {
 }
 
 
-def measure(overrides: list[str], *, calls: int, rows: int, seed: int) -> dict[str, Any]:
+def measure(*, calls: int = 1_000_000, rows: int = 2000, seed: int = 0) -> dict[str, Any]:
     """Counts over `calls` calls of planners, shared equally, and a tenth as many of policies, in batches of `rows`."""
-    if overrides:
-        raise BadConfig(f"expected {', '.join(OPTIONS)} only, got {overrides[0]}")
     if min(calls, rows) < 1:
         raise BadConfig(f"calls and rows: expected at least 1, got {calls} and {rows}")
     share = math.ceil(calls / len(BUDGETS))

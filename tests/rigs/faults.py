@@ -9,10 +9,8 @@ from tests.rigs import io_points
 from tests.rigs import kills as kill_runs
 from tests.rigs import workers as worker_runs
 
-OPTIONS = {"kills": 200, "flips": 1000, "workers": 50, "seed": 0}
 
-
-def measure(overrides: list[str], *, kills: int, flips: int, workers: int, seed: int) -> dict[str, Any]:
+def measure(*, kills: int = 200, flips: int = 1000, workers: int = 50, seed: int = 0) -> dict[str, Any]:
     """All fault runs one after the other, in a folder that is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="fault_runs_") as name:
         folder = Path(name)

@@ -15,16 +15,15 @@ from trainers.bundle.bundle import read_bundle
 from trainers.command.configuration import BadConfig
 from trainers.deployment.controller import Controller
 
-OPTIONS = {"bundle": "", "episodes": 10, "decisions": 100, "seed": 0}
 LAST = 20  # decisions of an episode that count
 
 Act = Callable[[NDArray[np.uint8]], NDArray[np.floating]]
 
 
-def measure(overrides: list[str], *, bundle: str, episodes: int, decisions: int, seed: int) -> dict[str, Any]:
+def measure(*, bundle: str = "", episodes: int = 10, decisions: int = 100, seed: int = 0) -> dict[str, Any]:
     """Mean distances in metres; the arm is 0.24 m long, its two angles are drawn anew for every picture."""
-    if overrides or not bundle:
-        raise BadConfig(f"expected bundle=PATH and {', '.join(OPTIONS)} only, got {overrides or 'no bundle'}")
+    if not bundle:
+        raise BadConfig("bundle: expected a folder, got none")
     read = read_bundle(Path(bundle))
     controller = Controller(read, planner="inline", budget_s=10.0)
     side = next(iter(read.control.env.images.values()))[1]

@@ -25,7 +25,6 @@ from tests.rigs.tiny_bundle import tiny_bundle
 from trainers.bundle.bundle import read_bundle
 from trainers.deployment.remote_controller import RemoteController
 
-OPTIONS = {"faults": 20, "seed": 0, "hz": 20.0}
 SHARES = {  # how often each happens; what starts programs anew costs seconds
     **{"server killed": 0.05, "server stopped": 0.15, "planner killed": 0.05, "planner stopped": 0.15},
     **{"camera killed": 0.1, "camera stopped": 0.1, "network cut": 0.2, "network stalled": 0.2},
@@ -33,7 +32,7 @@ SHARES = {  # how often each happens; what starts programs anew costs seconds
 RECOVERY_S = 60.0  # in which a fault that is over must be over for the robot too
 
 
-def measure(*, faults: int, seed: int, hz: float) -> dict[str, Any]:
+def measure(*, faults: int = 20, seed: int = 0, hz: float = 20.0) -> dict[str, Any]:
     """Counts; `over_two_periods`, `nonfinite`, `exceptions` and `not_recovered` must be 0."""
     with tempfile.TemporaryDirectory() as folder:
         bundle = tiny_bundle(Path(folder) / "bundle", limits={"missing": 5})

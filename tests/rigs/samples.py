@@ -16,12 +16,11 @@ from tests.rigs.watermarks import SPEC, Life, marks, wrong_rows
 from trainers.command import registry
 from worldmodel.interfaces import Batch
 
-OPTIONS = {"transitions": 1_000_000, "rows": 12_000, "seed": 0}
 STREAMS, BATCH, LENGTH, ROUNDS, FLUSH_ROWS = 3, 50, 20, 4, 20
 SAMPLERS, PACKAGE = ("prioritised", "recent", "uniform"), "datamodules.samplers"
 
 
-def measure(overrides: list[str], *, transitions: int, rows: int, seed: int) -> dict[str, Any]:
+def measure(*, transitions: int = 1_000_000, rows: int = 12_000, seed: int = 0) -> dict[str, Any]:
     """`transitions` of each sampler from each storage, from rings of `rows` rows that turned more than twice."""
     found: dict[str, dict[str, dict[str, int]]] = {}
     for name in SAMPLERS:

@@ -15,7 +15,7 @@ from worldmodel.interfaces import Plan
 
 
 def test_no_planner_is_fooled_and_every_call_is_counted() -> None:
-    found = adversarial.measure([], calls=680, rows=30, seed=0)
+    found = adversarial.measure(calls=680, rows=30, seed=0)
     assert found["calls"] == 680 and found["plans"] == 2 * len(found["by_planner"])
     assert {row["planner"] for row in found["by_planner"]} == set(adversarial.BUDGETS)
     assert found["nonfinite"] == found["out_of_bounds"] == found["values"] == 0
@@ -67,4 +67,4 @@ def test_every_lie_is_told_to_its_own_row() -> None:
 
 def test_a_budget_of_nothing_is_refused() -> None:
     with pytest.raises(BadConfig, match="calls and rows"):
-        adversarial.measure([], calls=0, rows=10, seed=0)
+        adversarial.measure(calls=0, rows=10, seed=0)

@@ -8,10 +8,8 @@ from trainers.benchmarks.shared.options import configuration
 from trainers.benchmarks.shared.timing import alternate, median_ms, synthetic_spec
 from trainers.build.agent import build_agent
 
-OPTIONS = {"repeats": 40, "envs": 1}
 
-
-def measure(overrides: list[str], *, repeats: int, envs: int) -> dict[str, Any]:
+def measure(overrides: list[str], *, repeats: int = 40, envs: int = 1) -> dict[str, Any]:
     """One decision of the configured agent for `envs` environments at once."""
     config = configuration(overrides)
     spec = synthetic_spec(config, action_dim=1)

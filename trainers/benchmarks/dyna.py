@@ -14,7 +14,6 @@ from worldmodel.tabular.episodes import cumulative_reward, episode_lengths, step
 from worldmodel.tabular.maze import BOTH_GAPS, DYNA_MAZE, LEFT_GAP, Maze, path_length, shortest_path
 from worldmodel.tabular.prioritised_sweeping import PrioritisedSweeping
 
-OPTIONS = {"seeds": 10, "step_size": 0.5, "episodes": 50, "steps": 6000, "out": "runs/dyna/dyna.svg"}
 COLUMNS = ("method", "real_steps", "real_steps_most", "backups", "path")
 MOST = 50_000  # real steps of a run
 
@@ -29,7 +28,9 @@ METHODS: dict[str, tuple[Make, int]] = {
 LINES = {"Q-learning": ("reference", 0), "Dyna-Q, K=5": ("second", 5), "Dyna-Q, K=50": ("run", 50)}
 
 
-def measure(*, seeds: int, step_size: float, episodes: int, steps: int, out: str) -> dict[str, Any]:
+def measure(
+    *, seeds: int = 10, step_size: float = 0.5, episodes: int = 50, steps: int = 6000, out: str = "runs/dyna/dyna.svg"
+) -> dict[str, Any]:
     """A row for each method: real steps until the greedy policy takes the shortest way.
 
     Args:

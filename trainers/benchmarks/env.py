@@ -10,10 +10,8 @@ from datamodules.envs.protocol import Fault
 from trainers.build.environments import open_pool
 from trainers.command.configuration import load_config
 
-OPTIONS = {"repeats": 1500, "envs": 1}
 
-
-def measure(overrides: list[str], *, repeats: int, envs: int) -> dict[str, Any]:
+def measure(overrides: list[str], *, repeats: int = 1500, envs: int = 1) -> dict[str, Any]:
     """Decisions per second of a pool, random actions, the first episode not counted."""
     config = load_config(["task.env.action_repeat=2", *overrides] if not _has_task(overrides) else overrides)
     rng = np.random.default_rng(0)

@@ -17,12 +17,11 @@ from datamodules.importer import import_trajectories
 from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
 
-OPTIONS = {"episodes": 1000, "folder": ""}
 ROWS, DISTINCT = 501, 10
 SPEC = EnvSpec("synthetic", {"pixels": (3, 64, 64)}, 6, 2, 1000)
 
 
-def measure(*, episodes: int, folder: str) -> dict[str, Any]:
+def measure(*, episodes: int = 1000, folder: str = "") -> dict[str, Any]:
     """Import `episodes` files of np.savez_compressed, then of np.savez; megabytes are of unpacked pixels.
 
     The files are hard links to ten distinct ones, read from the page cache. folder: where there is room for

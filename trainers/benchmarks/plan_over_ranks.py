@@ -12,10 +12,8 @@ from trainers.build.agent import build_agent
 from trainers.command.arguments import BadArguments
 from trainers.machine.device import usable_device
 
-OPTIONS = {"repeats": 20, "device": "cpu", "action_dim": 6}
 
-
-def measure(overrides: list[str], *, repeats: int, device: str, action_dim: int) -> dict[str, Any]:
+def measure(overrides: list[str], *, repeats: int = 20, device: str = "cpu", action_dim: int = 6) -> dict[str, Any]:
     """Milliseconds of a plan of the configured planner from one latent, and how far the two plans are apart."""
     ranks = planning_ranks()
     if ranks == 1:

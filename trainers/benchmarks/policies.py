@@ -19,11 +19,10 @@ from trainers.run_folder.read import read_results
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.interfaces import Batch
 
-OPTIONS = {"runs": "", "batches": 64, "seed": 0}
 COLUMNS = ("policy", "seeds", "env_steps", "return_mean", "return_low", "return_high", "seconds", "gradient_noise")
 
 
-def measure(*, runs: str, batches: int, seed: int) -> dict[str, Any]:
+def measure(*, runs: str = "", batches: int = 64, seed: int = 0) -> dict[str, Any]:
     """A row for each policy: means over its runs, the lowest and the highest return among them.
 
     `gradient_noise` is tr Cov(g) / |E g|² over the gradients g of the policy's weights (the Q function's where it has

@@ -15,10 +15,8 @@ from trainers.build.agent import build_agent
 from trainers.build.module import build_module
 from worldmodel.interfaces import Batch
 
-OPTIONS = {"repeats": 30, "rows": 20_000}
 
-
-def measure(overrides: list[str], *, repeats: int, rows: int) -> dict[str, Any]:
+def measure(overrides: list[str], *, repeats: int = 30, rows: int = 20_000) -> dict[str, Any]:
     """`repeats` updates of the configured agent each way, in turns, on windows of `rows` rows of noise."""
     config = configuration(overrides)
     spec, data = synthetic_spec(config, action_dim=1), config["data"]

@@ -15,14 +15,13 @@ from trainers.benchmarks.shared.timing import alternate, contiguous_gather, medi
 from trainers.command.configuration import BadConfig
 from worldmodel.spec import EnvSpec
 
-OPTIONS = {"repeats": 200, "rows": 100_000, "storage": "memory", "folder": ""}
 SIDE, EPISODE = 50, 500
 SPEC = EnvSpec(task="synthetic", images={"pixels": (3, 64, 64)}, action_dim=1, action_repeat=1, episode_steps=EPISODE)
 GATHER_ROWS = 100_000  # the contiguous array is no larger: it would push mapped files out of memory
 PLENTY = parse_bytes("1TB")
 
 
-def measure(*, repeats: int, rows: int, storage: str, folder: str) -> dict[str, Any]:
+def measure(*, repeats: int = 200, rows: int = 100_000, storage: str = "memory", folder: str = "") -> dict[str, Any]:
     """Sample from `rows` rows, in turns with a gather of as many contiguous rows; files lie under `folder`."""
     if storage not in ("memory", "mapped"):
         raise BadConfig(f"storage: expected memory or mapped, got {storage!r}")

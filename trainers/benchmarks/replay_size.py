@@ -20,7 +20,6 @@ from trainers.benchmarks.shared.timing import median_ms
 from trainers.reporting.tables import as_text
 from worldmodel.spec import EnvSpec
 
-OPTIONS = {"rows": "100000,1000000,10000000", "repeats": 40, "batch": 12, "length": 24, "folder": ""}
 EPISODE = 500
 SPEC = EnvSpec(task="synthetic", images={"pixels": (3, 64, 64)}, action_dim=1, action_repeat=1, episode_steps=EPISODE)
 COLUMNS = ("rows", "disk_gb", "memory_gb", "index_mb", "index_ms", "draw_ms", "first_read_ms", "read_ms")
@@ -48,7 +47,9 @@ class _Holes(Stream):
         return self.runs
 
 
-def measure(*, rows: str, repeats: int, batch: int, length: int, folder: str) -> dict[str, Any]:
+def measure(
+    *, rows: str = "100000,1000000,10000000", repeats: int = 40, batch: int = 12, length: int = 24, folder: str = ""
+) -> dict[str, Any]:
     """Of each number of rows; windows are read twice: holes are filled with zeros, later they are in the cache."""
     found = []
     for count in numbers("rows", rows):

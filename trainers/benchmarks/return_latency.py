@@ -10,12 +10,13 @@ from trainers.evaluate import main as evaluate
 from trainers.reporting.charts import COLOURS, new_figure, save
 from trainers.reporting.tables import as_text
 
-OPTIONS = {"run": "", "student": "", "episodes": 5, "out": "runs/return_latency/return_against_latency.svg"}
 COLUMNS = ("acts", "return_mean", "p50_ms", "p99_ms")
 BUDGETS = ((3, 64), (3, 32), (3, 16), (1, 64), (1, 16))  # iterations and candidates of the planner
 
 
-def measure(*, run: str, student: str, episodes: int, out: str) -> dict[str, Any]:
+def measure(
+    *, run: str = "", student: str = "", episodes: int = 5, out: str = "runs/return_latency/return_against_latency.svg"
+) -> dict[str, Any]:
     """A row for each: the mean return of the same episodes, and the milliseconds of a decision, one environment.
 
     Args:

@@ -10,8 +10,6 @@ from trainers.benchmarks.known_dynamics.pendulum import Pendulum
 from trainers.benchmarks.shared.options import names
 from trainers.command.registry import make
 
-OPTIONS = {"task": "cartpole", "planners": "cem,icem,mppi,gradient,cem_gradient,ilqr", "episodes": 1, "steps": 1000}
-
 MODELS = {"cartpole": Cartpole(repeat=4), "pendulum": Pendulum(repeat=2)}
 BUDGETS: dict[str, dict[str, Any]] = {
     "cem": {"horizon": 25, "candidates": 128, "elites": 16, "iterations": 4, "init_std": 0.8},
@@ -27,7 +25,13 @@ BUDGETS: dict[str, dict[str, Any]] = {
 }
 
 
-def measure(*, task: str, planners: str, episodes: int, steps: int) -> dict[str, Any]:
+def measure(
+    *,
+    task: str = "cartpole",
+    planners: str = "cem,icem,mppi,gradient,cem_gradient,ilqr",
+    episodes: int = 1,
+    steps: int = 1000,
+) -> dict[str, Any]:
     """Return and milliseconds per decision of every planner, with `steps` control steps an episode."""
     rows, (task,) = [], names("task", task, MODELS)
     for name in names("planners", planners, BUDGETS):

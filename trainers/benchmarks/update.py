@@ -5,10 +5,8 @@ from typing import Any
 from trainers.benchmarks.shared.timing import alternate, median_ms
 from trainers.benchmarks.shared.update import configured_update
 
-OPTIONS = {"repeats": 10, "shapes": "configured"}
 
-
-def measure(overrides: list[str], *, repeats: int, shapes: str) -> dict[str, Any]:
+def measure(overrides: list[str], *, repeats: int = 10, shapes: str = "configured") -> dict[str, Any]:
     """One update (losses, backward, clip, optimiser) on random frames."""
     if shapes != "configured":
         overrides = [f"experiment={shapes}_shapes", *overrides]

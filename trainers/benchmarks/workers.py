@@ -15,12 +15,11 @@ from datamodules.envs.remote import Remote
 from trainers.build.environments import open_pool
 from trainers.command.configuration import load_config
 
-OPTIONS = {"repeats": 300, "passes": 5, "envs": 8}
 WAYS = ("one_worker", "eight_workers", "unsupervised")
 DEFAULTS = ("task.env.action_repeat=2", "render=fast")
 
 
-def measure(overrides: list[str], *, repeats: int, passes: int, envs: int) -> dict[str, Any]:
+def measure(overrides: list[str], *, repeats: int = 300, passes: int = 5, envs: int = 8) -> dict[str, Any]:
     """Decisions per second of each, alternating `passes` times; the median, and the spread of the ratios.
 
     Processor time per decision, of this process and of the workers, says what a busy machine hides.

@@ -13,12 +13,13 @@ from trainers.benchmarks.shared.options import numbers
 from trainers.reporting.tables import as_text
 from trainers.run_folder.read import Run
 
-OPTIONS = {"seeds": 3, "out": "runs/chapter", "replans": "1,2,5,20", "episodes": 3}
 COLUMNS = ("version", "return_mean", "returns", "error_data", "error_own", "predicted", "realised", "seconds")
 VERSIONS = {"alg23": "0.5", "alg24": "1.0", "alg25": "1.5"}
 
 
-def measure(overrides: list[str], *, seeds: int, out: str, replans: str, episodes: int) -> dict[str, Any]:
+def measure(
+    overrides: list[str], *, seeds: int = 3, out: str = "runs/chapter", replans: str = "1,2,5,20", episodes: int = 3
+) -> dict[str, Any]:
     """A row for each version, from runs in `out` that go on where they were stopped, and pictures of them there.
 
     replans: how many decisions of a plan are executed, for each of which every model is evaluated again in `episodes`

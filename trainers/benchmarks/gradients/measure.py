@@ -18,20 +18,20 @@ from worldmodel.imagination import detached, imagine, lambda_return
 from worldmodel.policy_gradients import score_function
 from worldmodel.step_gradients import StepGradients
 
-OPTIONS = {
-    "horizons": "1,2,3,5,7,10,15,20,30,40,50",
-    "estimates": 100,
-    "rollouts": 16,
-    "seed": 0,
-    "out": "runs/gradients/gradients.svg",
-}
 COLUMNS = ("world", "horizon", "pathwise", "score_function", "better")
 COMPARED = ("perceptron", "chaotic")
 BASELINE_ROLLOUTS = 512
 SHADES = {"linear 0.9": "reference", "linear 1.1": "faint", "perceptron": "run", "chaotic": "fifth"}
 
 
-def measure(*, horizons: str, estimates: int, rollouts: int, seed: int, out: str) -> dict[str, Any]:
+def measure(
+    *,
+    horizons: str = "1,2,3,5,7,10,15,20,30,40,50",
+    estimates: int = 100,
+    rollouts: int = 16,
+    seed: int = 0,
+    out: str = "runs/gradients/gradients.svg",
+) -> dict[str, Any]:
     """Variances of one rollout's gradient, by world and horizon, and what the size of a step's gradient grows by.
 
     Args:

@@ -11,7 +11,6 @@ from trainers.benchmarks.local_models.swing_up import search
 from trainers.reporting.charts import COLOURS, new_figure, save
 from trainers.reporting.tables import as_text
 
-OPTIONS = {"iterations": 45, "out": "runs/local_models"}
 COUNTS = [2, 3, 4, 6, 8, 12, 16, 24, 32]
 STRENGTH = 5.0
 SEARCHES: dict[str, dict[str, Any]] = {
@@ -21,7 +20,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
 }
 
 
-def measure(*, iterations: int, out: str) -> dict[str, Any]:
+def measure(*, iterations: int = 45, out: str = "runs/local_models") -> dict[str, Any]:
     """Errors of local dynamics by samples, returns of controllers and networks, and a picture of both in `out`."""
     errors = errors_by_samples(COUNTS, strength=STRENGTH)
     found = {name: search(iterations=iterations, **options) for name, options in SEARCHES.items()}

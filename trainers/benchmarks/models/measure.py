@@ -9,14 +9,6 @@ from trainers.benchmarks.models.table import write
 from trainers.benchmarks.shared.options import names
 from trainers.command.configuration import groups, load_config
 
-OPTIONS = {
-    "models": "deterministic,gaussian,rssm_gaussian,rssm_categorical,smoothing,ensemble",
-    "uri": "",
-    "out": "runs/models",
-    "updates": 1000,
-    "episodes": 5,
-    "collected": 24,
-}
 # plans on rewards alone, so that what differs is the model; a sixth of the episodes are held out
 LEARNER = (
     *(
@@ -32,7 +24,14 @@ LEARNER = (
 
 
 def measure(
-    overrides: list[str], *, models: str, uri: str, out: str, updates: int, episodes: int, collected: int
+    overrides: list[str],
+    *,
+    models: str = "deterministic,gaussian,rssm_gaussian,rssm_categorical,smoothing,ensemble",
+    uri: str = "",
+    out: str = "runs/models",
+    updates: int = 1000,
+    episodes: int = 5,
+    collected: int = 24,
 ) -> dict[str, Any]:
     """A row for each of `models`, names of dynamics, from runs in `out` that go on where they were stopped.
 

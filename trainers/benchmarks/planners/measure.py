@@ -18,18 +18,6 @@ from trainers.benchmarks.shared.options import names, numbers
 from trainers.reporting.charts import COLOURS, new_figure, save
 from trainers.reporting.tables import as_text, write_csv
 
-OPTIONS = {
-    "planners": ",".join(PLANNERS),
-    "peers": "installed",
-    "problems": "reference,quadratic,pendulum",
-    "candidates": "1000,32",
-    "batches": "1",
-    "precisions": "float32,bfloat16",
-    "iterations": 10,
-    "repeats": 3,
-    "checkpoint": "",
-    "out": "",
-}
 COLUMNS = ["problem", "planner", "precision", "candidates", "batch", "device", "ms", "rollout_ms", "overhead", "gap"]
 DOTS = ("run", "second", "third", "fourth", "fifth", "soft")
 LEAST_GAP = 1e-6  # what is better is drawn there
@@ -86,16 +74,16 @@ class Contestant:
 
 def measure(
     *,
-    planners: str,
-    peers: str,
-    problems: str,
-    candidates: str,
-    batches: str,
-    precisions: str,
-    iterations: int,
-    repeats: int,
-    checkpoint: str,
-    out: str,
+    planners: str = ",".join(PLANNERS),
+    peers: str = "installed",
+    problems: str = "reference,quadratic,pendulum",
+    candidates: str = "1000,32",
+    batches: str = "1",
+    precisions: str = "float32,bfloat16",
+    iterations: int = 10,
+    repeats: int = 3,
+    checkpoint: str = "",
+    out: str = "",
 ) -> dict[str, Any]:
     """Each planner `repeats` times with other seeds, all in turns; milliseconds of CPU time for all of a batch."""
     chosen = {

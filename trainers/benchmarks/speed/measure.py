@@ -18,12 +18,13 @@ from trainers.build.environments import open_pool
 from trainers.machine.device import usable_device
 from trainers.reporting.tables import as_text
 
-OPTIONS = {"repeats": 20, "device": "cuda" if torch.cuda.is_available() else "cpu"}
 COLUMNS = ("name", "ms", "quartiles", "gflop", "mb", "share", "limit", "launches", "peer", "ratio")
 WARM_UP = 3
 
 
-def measure(overrides: list[str], *, repeats: int, device: str) -> dict[str, Any]:
+def measure(
+    overrides: list[str], *, repeats: int = 20, device: str = "cuda" if torch.cuda.is_available() else "cpu"
+) -> dict[str, Any]:
     """All loops, the ceilings and the peers by turns, so that a busy machine disturbs all alike."""
     config, where = configuration(overrides), usable_device(device)
     with open_pool(config, 1) as pool, tempfile.TemporaryDirectory() as folder:

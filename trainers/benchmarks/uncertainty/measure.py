@@ -11,10 +11,10 @@ from trainers.reporting.charts import Series, line_chart, save
 from worldmodel.planners.cem import CEM
 from worldmodel.simulators.ensemble import EnsembleSimulator
 
-OPTIONS = {"seeds": 10, "members": 8, "kappa": -1.0, "steps": 300, "out": ""}
 
-
-def measure(*, seeds: int, members: int, kappa: float, steps: int, out: str) -> dict[str, Any]:
+def measure(
+    *, seeds: int = 10, members: int = 8, kappa: float = -1.0, steps: int = 300, out: str = ""
+) -> dict[str, Any]:
     """Predicted and real reward, and the share of seeds that took the outlier; `out` names a picture of the first."""
     kinds = {"single": (1, 0.0), "ensemble": (members, 0.0), "ensemble, kappa": (members, kappa)}
     plans: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
