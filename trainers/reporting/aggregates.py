@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.run_folder.statistics import interquartile_mean
+
 Scores = Mapping[str, NDArray[np.float64]]  # of each task [S], one for each seed
 Statistic = Callable[[list[NDArray[np.float64]]], NDArray[np.float64]]  # of tasks' [R S] to [R] or [R X]
 
@@ -22,10 +24,8 @@ def mean(tasks: list[NDArray[np.float64]]) -> NDArray[np.float64]:
 
 
 def iqm(tasks: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """The interquartile mean of all runs: without the lowest and the highest N // 4 of N; tasks' [R S] to [R]."""
-    scores = np.sort(np.concatenate(tasks, axis=1), axis=1)
-    cut = scores.shape[1] // 4
-    return scores[:, cut : scores.shape[1] - cut].mean(axis=1)
+    """The interquartile mean of all runs: tasks' [R S] to [R]."""
+    return interquartile_mean(np.concatenate(tasks, axis=1))
 
 
 def performance_profile(thresholds: NDArray[np.float64]) -> Statistic:

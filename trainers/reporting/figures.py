@@ -37,9 +37,7 @@ def figures(runs: RunSet, *, against: RunSet | None = None) -> dict[str, Any]:
 
 def marks(runs: RunSet) -> list[int]:
     """The places of MARKS that some run has come to."""
-    furthest = max(
-        (float(run.curve("env_steps")[0][-1]) for run in runs.runs if len(run.curve("env_steps")[0])), default=0
-    )
+    furthest = max((places[-1] for run in runs.runs if len(places := run.curve("env_steps")[0])), default=0.0)
     return [mark for mark in MARKS if mark <= furthest]
 
 

@@ -8,20 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from datamodules.storage.durable import write_atomic
-from trainers.command.configuration import BadConfig
 from trainers.reporting.charts import Series, line_chart, short, thin, to_svg
 from trainers.reporting.published_curves import Curve, last_mark, published_curves, return_at
+from trainers.reporting.shared_parts import duration, published_series, write_page
 from trainers.run_folder.read import Run, is_number, leaves, read_run
 
 TIME_PARTS = ("env", "plan", "wait", "update", "evaluation", "rest")
 COUNTERS = ("env_steps", "decisions", "updates")
 FACTS = ("look", "backend", "renderer", "action_repeat", "seed", "precision", "devices")
 MAX_VIDEO_BYTES = 3_000_000
-SHORTEST_AXIS = 50_000  # published curves begin at 25k env_steps: a shorter run is still drawn beside them
 HELD_OUT_STEPS = {1: "run", 5: "second", 15: "reference"}
 
 
@@ -39,22 +36,11 @@ def write_report(run_dir: Path | str, *, out: Path | None = None) -> Path:
     run_dir = Path(run_dir)
     if not run_dir.is_dir():
         raise FileNotFoundError(f"run_dir: expected a run folder, got {run_dir}")
-    path = (out or run_dir).expanduser()
-    path = path if path.suffix == ".html" else path / "report.html"
-    text = _page(read_run(run_dir))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, text.encode())
-    except OSError as error:
-        raise BadConfig(f"out: expected a place that can be written, got {path} ({error.strerror})") from error
-    return path
-
-
-def _page(run: Run) -> str:
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    return templates.get_template("report.html.j2").render(
+    run = read_run(run_dir)
+    return write_page(
+        "report.html.j2",
+        folder=run_dir,
+        out=out,
         title=run.task,
         eyebrow="Latent world model, learned from pixels" if _images(run) else "World model, learned from states",
         subtitle=_subtitle(run),
@@ -120,12 +106,10 @@ def _learning(run: Run) -> dict[str, Any] | None:
     curves = published_curves(run.task) if run.axis == "env_steps" else []
     steps = run.metrics.get(run.axis, np.empty(0))
     last = float(np.nanmax(steps)) if np.isfinite(steps).any() else 0.0
-    x_max = max(last, SHORTEST_AXIS) if curves else last or None
+    series, x_max = published_series(curves, last, label=lambda curve: curve.method)
     own = [_training_returns(run), _evaluation_returns(run)]
     if not any(len(one.x) for one in own):
         return None
-    series = [Series(c.method, c.env_steps, c.return_mean, "reference") for c in curves]
-    series = [one for one in series if x_max is None or one.x[0] <= x_max]
     random, (best_name, best) = run.last("train/random_return"), known_optimum(run)
     if random is not None:
         series.append(_level("random", random, "soft", ":"))
@@ -354,11 +338,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, list | tuple):
         return " x ".join(_plain(one) for one in value)
     return "" if value in (None, "none") else f"{value:,.10g}" if isinstance(value, float) else str(value)
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the unit that suits them: 2 h 05 min, 3.1 min, 12.0 s."""
-    minutes, hours = seconds / 60, seconds / 3600
-    if hours >= 1:
-        return f"{int(hours)} h {int(minutes) % 60:02d} min"
-    return f"{minutes:.1f} min" if minutes >= 1 else f"{seconds:.1f} s"

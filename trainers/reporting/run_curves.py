@@ -1,6 +1,6 @@
 """Curves over several runs: the mean over seeds, the IQM over tasks, each with its bootstrap interval."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,15 +31,7 @@ def mean_over_seeds(runs: Sequence[RunResult], name: str = EVALUATION) -> Band |
 
     It ends where the first of them ends, so that the same seeds are in every point.
     """
-    curves = [one.column(name) for one in _finished(runs)]
-    curves = [(x, y) for x, y in curves if len(x)]
-    if not curves:
-        return None
-    grid = _grid([x for x, _ in curves])
-    if not len(grid):
-        return None
-    values = np.stack([np.interp(grid, x, y) for x, y in curves])
-    return _band({"": values}, grid, aggregates.mean)
+    return _band({"": [run.column(name) for run in _finished(runs)]}, aggregates.mean)
 
 
 def over_tasks(runs: RunSet, variant: str, axis: str) -> Band | None:
@@ -50,29 +42,12 @@ def over_tasks(runs: RunSet, variant: str, axis: str) -> Band | None:
     """
     groups = {task: _finished(runs.of(task=task, variant=variant)) for task in runs.tasks}
     curves = {task: [_from_start(run, axis) for run in group] for task, group in groups.items()}
-    curves = {task: [(x, y) for x, y in group if len(x)] for task, group in curves.items()}
-    curves = {task: group for task, group in curves.items() if group}
-    if not curves:
-        return None
-    places = [x for group in curves.values() for x, _ in group]
-    grid = _grid(places, to_the_last=True)
-    values = {task: np.stack([np.interp(grid, x, y) for x, y in group]) for task, group in curves.items()}
-    return _band(values, grid, aggregates.iqm) if len(grid) else None
+    return _band(curves, aggregates.iqm, to_the_last=True)
 
 
 def exploitation(runs: Sequence[RunResult]) -> Band | None:
     """Predicted minus realised return of plans over env_steps: above zero the planner exploits errors of the model."""
-    gaps = []
-    for run in _finished(runs):
-        x, predicted = run.column(PREDICTED)
-        realised_x, realised = run.column(REALISED)
-        both = np.isin(x, realised_x)
-        if both.any():
-            gaps.append((x[both], predicted[both] - realised[np.isin(realised_x, x)]))
-    grid = _grid([x for x, _ in gaps]) if gaps else np.empty(0)
-    if not len(grid):
-        return None
-    return _band({"": np.stack([np.interp(grid, x, y) for x, y in gaps])}, grid, aggregates.mean)
+    return _band({"": [_gap(run) for run in _finished(runs)]}, aggregates.mean)
 
 
 def _finished(runs: Sequence[RunResult]) -> list[RunResult]:
@@ -89,19 +64,23 @@ def _from_start(run: RunResult, axis: str) -> tuple[Array, Array]:
     return x, y
 
 
-def _grid(places: Sequence[Array], *, to_the_last: bool = False) -> Array:
-    """Places from where all curves have begun to where the first has ended, or the last, thinned."""
-    begin, end = max(x[0] for x in places), (max if to_the_last else min)(x[-1] for x in places)
-    every = np.unique(np.concatenate(places))
-    within = every[(every >= begin) & (every <= end)]
-    if len(within) <= MOST_POINTS:
-        return within
-    return np.linspace(within[0], within[-1], MOST_POINTS)
+def _gap(run: RunResult) -> tuple[Array, Array]:
+    x, predicted = run.column(PREDICTED)
+    realised_x, realised = run.column(REALISED)
+    both = np.isin(x, realised_x)
+    return x[both], predicted[both] - realised[np.isin(realised_x, x)]
 
 
-def _band(values: dict[str, Array], grid: Array, statistic: Statistic) -> Band:
-    """A statistic at every place of curves [S N] by task."""
-    seeds = max(len(group) for group in values.values())
+def _band(
+    curves: Mapping[str, Sequence[tuple[Array, Array]]], statistic: Statistic, *, to_the_last: bool = False
+) -> Band | None:
+    """A statistic along curves (places, values) by task; None where there are none, or no place that all come to."""
+    known = {task: [(x, y) for x, y in group if len(x)] for task, group in curves.items()}
+    places = [x for group in known.values() for x, _ in group]
+    grid = _grid(places, to_the_last=to_the_last) if places else np.empty(0)
+    if not len(grid):
+        return None
+    values = {task: np.stack([np.interp(grid, x, y) for x, y in group]) for task, group in known.items() if group}
     at = [
         aggregates.estimate({task: group[:, i] for task, group in values.items()}, statistic, resamples=RESAMPLES)
         for i in range(len(grid))
@@ -109,4 +88,14 @@ def _band(values: dict[str, Array], grid: Array, statistic: Statistic) -> Band:
     y = np.array([value for value, _ in at])
     intervals = [interval for _, interval in at if interval is not None]
     low, high = np.array(intervals).T if len(intervals) == len(at) else (None, None)
-    return Band(grid, y, low, high, seeds)
+    return Band(grid, y, low, high, seeds=max(map(len, values.values())))
+
+
+def _grid(places: Sequence[Array], *, to_the_last: bool) -> Array:
+    """Places from where all curves have begun to where the first has ended, or the last, thinned."""
+    begin, end = max(x[0] for x in places), (max if to_the_last else min)(x[-1] for x in places)
+    every = np.unique(np.concatenate(places))
+    within = every[(every >= begin) & (every <= end)]
+    if len(within) <= MOST_POINTS:
+        return within
+    return np.linspace(within[0], within[-1], MOST_POINTS)

@@ -2,26 +2,24 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from datamodules.storage.durable import write_atomic
-from trainers.command.configuration import BadConfig
 from trainers.reporting import aggregates
 from trainers.reporting.charts import Series, interval_chart, line_chart, short, to_svg
 from trainers.reporting.figures import figures, marks, return_at_mark
-from trainers.reporting.page import duration
 from trainers.reporting.published_curves import ACTION_REPEAT, best_published, last_mark, published_curves, return_at
 from trainers.reporting.run_curves import Band, exploitation, mean_over_seeds, over_tasks
 from trainers.reporting.run_set import RunResult, RunSet
+from trainers.reporting.shared_parts import SHORTEST_AXIS, duration, published_series, write_page
 from trainers.reporting.tables import write_csv
 
 LINES = ("run", "second", "third", "fourth", "fifth")  # colours of variants, in their order
-SHORTEST_AXIS = 50_000
 MOST_THIN_LINES = 10  # of single runs: more would hide their mean
 THRESHOLDS = 101
 RUNS_CSV, CURVES_CSV = "report_runs.csv", "report_curves.csv"
@@ -38,24 +36,12 @@ def write_sweep_report(runs: RunSet, *, against: RunSet | None = None, out: Path
     Raises:
         BadConfig: the page cannot be written there.
     """
-    path = (out or runs.root).expanduser()
-    path = path if path.suffix == ".html" else path / "report.html"
-    text = _page(runs, against)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, text.encode())
-        _write_tables(runs, path.parent)
-    except OSError as error:
-        raise BadConfig(f"out: expected a place that can be written, got {path} ({error.strerror})") from error
-    return path
-
-
-def _page(runs: RunSet, against: RunSet | None) -> str:
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     known = figures(runs, against=against)
-    return templates.get_template("sweep.html.j2").render(
+    return write_page(
+        "sweep.html.j2",
+        folder=runs.root,
+        out=out,
+        beside=partial(_write_tables, runs),
         title=runs.root.name,
         subtitle=_subtitle(runs),
         hero=_hero(known),
@@ -137,18 +123,13 @@ def _task_chart(runs: RunSet, task: str) -> Markup:
     last = max((float(x[-1]) for run in own if len(x := run.curve("env_steps")[0])), default=0.0)
     repeat = _action_repeat(own)
     curves = [curve for curve in published_curves(task) if curve.action_repeat in (ACTION_REPEAT, repeat)]
-    x_max = max(last, SHORTEST_AXIS) if curves else last or None
-    best = _best_named(task, x_max, repeat)
-    series = [
-        Series(curve.method if curve.method == best else "", curve.env_steps, curve.return_mean, "reference")
-        for curve in curves
-    ]
-    series = [one for one in series if x_max is None or one.x[0] <= x_max]
+    best = best_published(task, last_mark(max(last, SHORTEST_AXIS)), action_repeat=repeat) or ("", 0.0)
+    # one is named: all names would cover a small chart
+    series, x_max = published_series(curves, last, label=lambda curve: curve.method if curve.method == best[0] else "")
     if len(runs.variants) == 1 and len(own) <= MOST_THIN_LINES:
         series += [Series("", *run.curve("env_steps"), "train") for run in own]
     for variant, label, colour in _variants(runs):
-        band = mean_over_seeds(runs.of(task=task, variant=variant))
-        if band is not None:
+        if band := mean_over_seeds(runs.of(task=task, variant=variant)):
             series.append(_series(label, band, colour))
     return _chart(series, f"return on {task}", (4.3, 2.7), x_max=x_max, x_label="env_steps", from_zero=True)
 
@@ -157,20 +138,11 @@ def _action_repeat(runs: Sequence[RunResult]) -> int:
     return next((run.action_repeat for run in runs if run.action_repeat), ACTION_REPEAT)
 
 
-def _best_named(task: str, env_steps: float | None, action_repeat: int) -> str:
-    """The method whose curve is named: all names would cover a small chart."""
-    mark = last_mark(env_steps or 0)
-    best = best_published(task, mark, action_repeat=action_repeat) if mark else None
-    return best[0] if best is not None else ""
-
-
 def _over_tasks(runs: RunSet, axis: str) -> Markup:
     series = []
     for variant, label, colour in _variants(runs):
-        band = over_tasks(runs, variant, axis)
-        if band is not None:
-            x = band.x / 60 if axis == "seconds" else band.x
-            series.append(Series(label, x, band.y, colour, low=band.low, high=band.high))
+        if band := over_tasks(runs, variant, axis):
+            series.append(_series(label, replace(band, x=band.x / 60) if axis == "seconds" else band, colour))
     x_label = "minutes" if axis == "seconds" else axis
     return _chart(series, f"IQM over {x_label}", (8.6, 3.2), x_label=x_label, y_label="IQM of returns", from_zero=True)
 
@@ -215,12 +187,10 @@ def _profile(runs: RunSet) -> Markup:
 def _exploitation(runs: RunSet, task: str) -> Markup:
     bands = [(exploitation(runs.of(task=task, variant=name)), colour) for name, _, colour in _variants(runs)]
     series = [_series("", band, colour) for band, colour in bands if band is not None]
+    if not series:
+        return Markup()
     zero = Series("", np.zeros(1), np.zeros(1), "soft", style=":")
-    return (
-        _chart([zero, *series], f"planner exploitation on {task}", (4.3, 2.2), x_label="env_steps")
-        if series
-        else Markup()
-    )
+    return _chart([zero, *series], f"planner exploitation on {task}", (4.3, 2.2), x_label="env_steps")
 
 
 def _against(runs: RunSet, against: RunSet | None, known: dict[str, Any]) -> dict[str, Any] | None:
@@ -228,20 +198,15 @@ def _against(runs: RunSet, against: RunSet | None, known: dict[str, Any]) -> dic
     if against is None:
         return None
     scores, others = runs.scores(), against.scores()
-    shared = [task for task in scores if task in others]
-    tasks = {task: aggregates.probability_of_improvement({task: scores[task]}, {task: others[task]}) for task in shared}
+    improvement = aggregates.probability_of_improvement
+    tasks = {task: improvement({task: own}, {task: others[task]}) for task, own in scores.items() if task in others}
     rows = [(task, value, interval, "run") for task, (value, interval) in tasks.items()]
     overall = known["probability_of_improvement"]
     if overall is not None:
         rows.append(("all tasks", overall, known["probability_of_improvement_ci95"], "run"))
     figure = interval_chart(rows, x_label="probability of improvement", limits=(0.0, 1.0), level=0.5)
     table = [
-        (
-            task,
-            *(f"{value:.2f}" + (f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else ""),),
-            len(scores[task]),
-            len(others[task]),
-        )
+        (task, _with_interval(value, interval, digits=2), len(scores[task]), len(others[task]))
         for task, (value, interval) in tasks.items()
     ]
     chart = Markup(to_svg(figure, title="probability of improvement")) if figure is not None else Markup()
@@ -282,7 +247,7 @@ def _result_row(runs: RunSet, task: str, variant: str, group: list[RunResult]) -
         task,
         *((variant or "default",) if len(runs.variants) > 1 else ()),
         str(len(finals)),
-        _with_interval(finals),
+        _with_interval(*aggregates.estimate({"": finals}, aggregates.mean)) if len(finals) else "",
         *at,
         _joined(run.action_repeat for run in group),
         _joined(run.look for run in group),
@@ -291,11 +256,9 @@ def _result_row(runs: RunSet, task: str, variant: str, group: list[RunResult]) -
     )
 
 
-def _with_interval(finals: Any) -> str:
-    if not len(finals):
-        return ""
-    mean, interval = aggregates.estimate({"": finals}, aggregates.mean)
-    return f"{mean:.0f}" + (f" ({interval[0]:.0f} to {interval[1]:.0f})" if interval else "")
+def _with_interval(value: float, interval: tuple[float, float] | None, *, digits: int = 0) -> str:
+    between = f" ({interval[0]:.{digits}f} to {interval[1]:.{digits}f})" if interval else ""
+    return f"{value:.{digits}f}{between}"
 
 
 def _run_rows(runs: RunSet) -> list[tuple[str, ...]]:
@@ -344,8 +307,7 @@ def _write_tables(runs: RunSet, folder: Path) -> None:
     curves = []
     for task in runs.tasks:
         for variant in runs.variants:
-            band = mean_over_seeds(runs.of(task=task, variant=variant))
-            if band is None:
+            if (band := mean_over_seeds(runs.of(task=task, variant=variant))) is None:
                 continue
             low, high = (edge if edge is not None else np.full(len(band.x), np.nan) for edge in (band.low, band.high))
             facts = {"task": task, "variant": variant, "seeds": band.seeds}

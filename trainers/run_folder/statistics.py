@@ -36,10 +36,14 @@ def evaluation_metrics(returns: ArrayLike) -> dict[str, float]:
 
 
 def iqm(returns: ArrayLike) -> float:
-    """The interquartile mean of returns [N]: without the lowest and the highest N // 4; ValueError when N is 0."""
-    values = np.sort(_returns(returns))
-    cut = len(values) // 4
-    return float(values[cut : len(values) - cut].mean())
+    """The interquartile mean of returns [N]; ValueError when N is 0."""
+    return float(interquartile_mean(_returns(returns)[None])[0])
+
+
+def interquartile_mean(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of scores [R N] to [R]: without the lowest and the highest N // 4."""
+    cut = scores.shape[1] // 4
+    return np.sort(scores, axis=1)[:, cut : scores.shape[1] - cut].mean(axis=1)
 
 
 def _returns(returns: ArrayLike) -> NDArray[np.float64]:
