@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from trainers.command.configuration import BadConfig
-from trainers.run_folder.read import is_number, leaves, read_json
-from trainers.run_folder.read_metrics import read_columns
+from trainers.run_folder.read import is_number, leaves, read_config, read_json
+from trainers.run_folder.read_metrics import read_metrics
 from trainers.sweeping.record import FILE, RunRecord, read_sweep
 
 EVALUATION, PREDICTED, REALISED = "eval/return_mean", "plan/predicted_return", "plan/realised_return"
@@ -54,7 +53,6 @@ class RunResult:
     variant: str = ""
     state: str = "unfinished"
     return_mean: float | None = None
-    returns: tuple[float, ...] = ()
     action_repeat: int | None = None
     look: str = ""
     commit: str = ""
@@ -126,7 +124,7 @@ def read_runs(root: Path, *, key: str = "run") -> RunSet:
     records = read_sweep(root)
     if records:
         return RunSet(root, tuple(_of_sweep(root / name, record) for name, record in records.items()))
-    found = [(folder, _config(folder)) for folder in sorted(_run_folders(root))]
+    found = [(folder, read_config(folder)) for folder in sorted(_run_folders(root))]
     if not found:
         gone = "" if root.is_dir() else ", which is no folder"
         raise BadConfig(f"{key}: expected a folder of runs, got {root}{gone}")
@@ -166,28 +164,18 @@ def _read(folder: Path, root: Path, config: Mapping[str, Any]) -> RunResult:
 def _facts(folder: Path) -> dict[str, Any]:
     """What a run folder says of itself, without its configuration, which takes long to read."""
     results, spec, versions = (read_json(folder / f"{name}.json") for name in ("results", "spec", "versions"))
-    returns, repeat = results.get("returns"), spec.get("action_repeat")
+    repeat = spec.get("action_repeat")
     mean = results.get("return_mean", results.get("student_return"))  # students of the past have the second alone
     return {
         "task": str(results.get("task") or spec.get("task") or ""),
         "state": "finished" if results.get("status") == "finished" else "unfinished",
         "return_mean": float(mean) if is_number(mean) else None,
-        "returns": tuple(value for value in returns if is_number(value)) if isinstance(returns, list) else (),
         "action_repeat": repeat if isinstance(repeat, int) else None,
         "look": str(results.get("look") or spec.get("look") or ""),
         "commit": str(versions.get("git_commit") or ""),
         "device": str(versions.get("device") or ""),
-        "metrics": read_columns(folder / "metrics.csv", COLUMNS),
+        "metrics": read_metrics(folder / "metrics.csv", COLUMNS),
     }
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is
-    try:
-        config = yaml.load((folder / "config.yaml").read_text(errors="replace"), loader)  # both are safe loaders
-    except (OSError, yaml.YAMLError):
-        return {}
-    return config if isinstance(config, dict) else {}
 
 
 def _variant_names(configs: Sequence[Mapping[str, Any]]) -> list[str]:

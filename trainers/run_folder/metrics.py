@@ -1,4 +1,4 @@
-"""The run's own record: `metrics.csv`, always written, and the statistics of a handful of returns."""
+"""The run's own record: `metrics.csv`, always written."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ class CSVMetrics(Logger):
 
     def __init__(self, *, run_dir: Path | str) -> None:
         super().__init__()
-        self._path = Path(run_dir) / "metrics.csv"
+        self.path = Path(run_dir) / "metrics.csv"
         self._columns: list[str] = []
         self._last: dict[str, str] = {}
         self._file: TextIO | None = None
@@ -38,17 +38,12 @@ class CSVMetrics(Logger):
     @property
     def version(self) -> str:
         """The run folder's name."""
-        return self._path.parent.name
+        return self.path.parent.name
 
     @property
     def save_dir(self) -> str:
         """The run folder."""
-        return str(self._path.parent)
-
-    @property
-    def path(self) -> Path:
-        """Where the rows are."""
-        return self._path
+        return str(self.path.parent)
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Nothing: the resolved configuration is saved with the run as config.yaml."""
@@ -62,8 +57,12 @@ class CSVMetrics(Logger):
         row = {key: row.get(key) or self._last.get(key, "0") for key in COUNTERS} | row
         new = [key for key in row if key not in self._columns]
         if new:
-            self._rewrite(self._columns + new, read_rows(self._path)[1])
-        self._append(row)
+            self._rewrite(self._columns + new, read_rows(self.path)[1])
+        assert self._file is not None
+        # One write of one whole line: a kill leaves the line whole, absent or torn at the end, never mixed.
+        self._file.write(_line(row.get(key, "") for key in self._columns))
+        self._file.flush()
+        self._last = row
 
     @rank_zero_only
     def rewind(self, *, updates: int, env_steps: int | None = None) -> None:
@@ -78,30 +77,23 @@ class CSVMetrics(Logger):
             self._file = None
 
     def _open(self, keep: Mapping[str, float] | None) -> None:
-        columns, rows = read_rows(self._path)
+        columns, rows = read_rows(self.path)
         if keep is not None:
             rows = [row for row in rows if all(float(row.get(key) or 0) <= limit for key, limit in keep.items())]
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._rewrite(columns or list(COUNTERS), rows)
 
     def _rewrite(self, columns: list[str], rows: list[dict[str, str]]) -> None:
-        temporary = self._path.with_suffix(".csv.tmp")
+        temporary = self.path.with_suffix(".csv.tmp")
         with temporary.open("w", newline="") as file:
             file.write(_line(columns))
             file.writelines(_line(row.get(key, "") for key in columns) for row in rows)
             file.flush()
             os.fsync(file.fileno())
         self.finalize("rewrite")
-        temporary.replace(self._path)
-        self._file = self._path.open("a", newline="")
+        temporary.replace(self.path)
+        self._file = self.path.open("a", newline="")
         self._columns, self._last = columns, rows[-1] if rows else {}
-
-    def _append(self, row: dict[str, str]) -> None:
-        assert self._file is not None
-        # One write of one whole line: a kill leaves the line whole, absent or torn at the end, never mixed.
-        self._file.write(_line(row.get(key, "") for key in self._columns))
-        self._file.flush()
-        self._last = row
 
 
 def _line(cells: Iterable[str]) -> str:
