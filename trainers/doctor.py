@@ -1,17 +1,22 @@
 """Says what is wrong with this machine, and the fix: `python -m trainers.doctor [task=...] [data.capacity=...]`."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
 from trainers.command.arguments import Command
 from trainers.command.entry import run
-from trainers.machine.checks import all_checks, rendering_verdict, suite_task
+from trainers.machine.checks import all_checks, suite_task
 from trainers.machine.gl_install import ensure_gl
 from trainers.machine.rendering import Check, check_render
-from trainers.machine.table import show
 
+MARKS = {"ok": "[green]✓ ok[/]", "note": "[yellow]• note[/]", "fail": "[bold red]✗ fail[/]"}
 COMMAND = Command(
     name="doctor",
     summary=(
@@ -33,15 +38,27 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     config = _configuration(parsed.overrides)
     task = suite_task(config)
     gl = [ensure_gl(lambda: check_render(task))] if task and "--install-gl" in parsed.switches else []
-    checks = [*(gl or _verdict_only(config))] if "--render-only" in parsed.switches else list(all_checks(config))
-    show(checks)
+    checks = gl or [check_render(task)] if "--render-only" in parsed.switches else list(all_checks(config))
+    _show(checks)
     ok = all(check.state != "fail" for check in checks)
-    return {"ok": ok, "checks": [check.to_json() for check in checks], "exit_code": 0 if ok else 1}
+    return {"ok": ok, "checks": [asdict(check) for check in checks], "exit_code": 0 if ok else 1}
 
 
-def _verdict_only(config: Mapping[str, Any]) -> Iterator[Check]:
-    task = suite_task(config)
-    yield check_render(task) if task else next(rendering_verdict(None))
+def _show(checks: Sequence[Check]) -> None:
+    """Print a table of checks with their fixes, or one unbroken line where there is only one: it can be copied."""
+    console = Console(stderr=True, highlight=False)
+    if len(checks) == 1:
+        (only,) = checks
+        fix = f"; fix: {only.fix}" if only.fix and only.fix not in only.finding else ""
+        console.print(f"{MARKS[only.state]} {escape(f'{only.name}: {only.finding}{fix}')}", soft_wrap=True)
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
+    for column in ("", "check", "finding", "fix"):
+        table.add_column(column, overflow="fold")
+    for check in checks:
+        fix = escape(check.fix) if check.state == "fail" else f"[dim]{escape(check.fix)}[/]"
+        table.add_row(MARKS[check.state], check.name, escape(check.finding), fix)
+    console.print(table)
 
 
 def _configuration(words: Sequence[str]) -> dict[str, Any]:

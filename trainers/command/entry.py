@@ -12,7 +12,6 @@ from contextlib import redirect_stdout
 from typing import Any
 
 from trainers.process.allocator import tune_allocator
-from trainers.process.openmp import bound_spinning
 from worldmodel.errors import UserError
 
 # Lightning's advice about data loaders that this project does not use, and what torch tells Lightning's authors
@@ -23,6 +22,7 @@ ADVICE = (
     ".*treespec, LeafSpec.*",
     ".*barrier\\(\\): using the device under current context.*",
 )
+SPINS = "30000"  # turns of an empty loop before a thread that waits sleeps; libgomp takes 300,000 by itself
 
 
 def run(main: Callable[[Sequence[str]], dict[str, Any]], *, usage: str | Callable[[Sequence[str]], str]) -> int:
@@ -41,7 +41,7 @@ def run(main: Callable[[Sequence[str]], dict[str, Any]], *, usage: str | Callabl
         return 0
     _require_utf8()
     tune_allocator()
-    bound_spinning()
+    _bound_spinning()
     warnings.formatwarning = _one_line
     try:
         # the results alone are on standard output, whatever a library has to say
@@ -77,6 +77,17 @@ def ended(status: str, code: int, **why: str) -> int:
 def print_json(record: Mapping[str, Any]) -> None:
     """A line on standard output, which is not `sys.stdout` while a command runs."""
     print(json.dumps(record), file=sys.__stdout__ if sys.stdout is sys.stderr else sys.stdout, flush=True)
+
+
+def _bound_spinning() -> None:
+    """Let threads that wait for one another sleep at last; what OMP_WAIT_POLICY or GOMP_SPINCOUNT says is kept.
+
+    Before torch is loaded, whose libgomp reads the environment then. Sooner, every one of an update's thousands of
+    parallel sections waits for a thread to wake up; later, a program beside this one gets no turn on the core that it
+    shares: docs/log.md, "Two threads and a busy core".
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
 def _require_utf8() -> None:

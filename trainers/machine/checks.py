@@ -15,11 +15,12 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from datamodules.envs.gl import GPU
-from datamodules.storage.budget import parse_bytes
+from datamodules.storage.budget import MEMORY_SHARE, available_bytes, footprint, memory_budget, parse_bytes, rows_of
 from trainers.machine.cores import usable_cores
 from trainers.machine.precision import bf16_flags
-from trainers.machine.rendering import BACKENDS, Check, State, check_backend, verdict, wanted_backends
+from trainers.machine.rendering import BACKENDS, Check, State, check_backend, check_render, verdict, wanted_backends
 from worldmodel.errors import BadValue
+from worldmodel.spec import EnvSpec
 
 PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 OPTIONAL = ("tensorboard", "gymnasium", "h5py", "pyarrow")
@@ -42,7 +43,12 @@ def all_checks(config: Mapping[str, Any]) -> Iterator[Check]:
     yield check_writable(runs)
     task = suite_task(config)
     yield from check_gpus(task)
-    yield from rendering_verdict(task)
+    if task is None:
+        yield check_render(None)
+    else:
+        checks = {name: check_backend(name, task=task) for name in dict.fromkeys((*wanted_backends(), *BACKENDS))}
+        yield from checks.values()
+        yield verdict(checks)
 
 
 def check_python() -> Check:
@@ -112,7 +118,8 @@ def check_cores() -> Check:
 
 def check_allocator() -> Check:
     """Whether large buffers stay in the process instead of going back to the kernel after every step."""
-    maps = _read(Path("/proc/self/maps"))
+    path = Path("/proc/self/maps")
+    maps = path.read_text(errors="replace") if path.exists() else ""
     other = next((name for name in ("jemalloc", "tcmalloc", "mimalloc") if name in maps), None)
     if other:
         return Check("allocator", f"{other}, preloaded")
@@ -124,12 +131,6 @@ def check_allocator() -> Check:
 def check_replay(config: Mapping[str, Any], runs: Path) -> Iterator[Check]:
     """Memory and disk against what the replay of the configured capacity takes."""
     capacity = _capacity(config)
-    try:
-        from datamodules.storage.budget import MEMORY_SHARE, available_bytes, footprint, memory_budget, rows_of
-        from worldmodel.spec import EnvSpec
-    except (ImportError, OSError) as error:
-        yield Check("replay", f"cannot be imported: {error}", "fail", SETUP)
-        return
     size = config["task"]["env"].get("size", 64)
     # The number of action dimensions is only known to the environment; beside a frame it weighs nothing.
     spec = EnvSpec(
@@ -190,16 +191,6 @@ def suite_task(config: Mapping[str, Any]) -> str | None:
     return config["task"]["name"] if config["task"]["source"] == "dmc" else None
 
 
-def rendering_verdict(task: str | None) -> Iterator[Check]:
-    if task is None:
-        yield Check("render", "this task draws without GL")
-        return
-    backends = dict.fromkeys((*wanted_backends(), *BACKENDS))
-    checks = {backend: check_backend(backend, task=task) for backend in backends}
-    yield from checks.values()
-    yield verdict(checks)
-
-
 def _capacity(config: Mapping[str, Any]) -> int | str:
     capacity = config["data"]["capacity"]
     if isinstance(capacity, str):
@@ -226,10 +217,6 @@ def _version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _read(path: Path) -> str:
-    return path.read_text(errors="replace") if path.exists() else ""
 
 
 def _size(count: float) -> str:

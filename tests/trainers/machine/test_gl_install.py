@@ -111,7 +111,7 @@ def test_an_installation_that_fails_says_how(machine: Path) -> None:
 
 
 def test_the_doctor_installs_only_when_told(machine: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
-    monkeypatch.setattr(doctor, "check_render", lambda task: NO_GL)
+    monkeypatch.setattr(doctor, "check_render", lambda task: NO_GL if task else DRAWN)
     assert doctor.main(["--render-only"])["exit_code"] == 1
     assert machine.read_text() == ""
     assert doctor.main(["--render-only", "--install-gl"])["exit_code"] == 1
