@@ -18,6 +18,11 @@ class RunFolderReadOnly(UserError):
     """The run folder cannot be written."""
 
 
+def step_name(progress: int) -> str:
+    """Name of a checkpoint's folder."""
+    return f"step_{progress:010d}"
+
+
 class RunPaths:
     """The parts of one run folder.
 
@@ -42,7 +47,7 @@ class RunPaths:
 
         The sum grows with either, so that names order by progress, not by the clock.
         """
-        return self.checkpoints / f"step_{progress:010d}"
+        return self.checkpoints / step_name(progress)
 
     def create(self) -> None:
         """Make the folder and its parents; raises RunFolderReadOnly."""
@@ -64,28 +69,35 @@ class RunPaths:
 
     def lock(self) -> int:
         """Hold the folder until the process ends, however it ends; raises RunFolderInUse."""
-        handle = os.open(self.root / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(handle)
-            raise RunFolderInUse(f"run_dir: another process trains in {self.root}") from error
+        handle = hold(self.root)
+        if handle is None:
+            raise RunFolderInUse(f"run_dir: another process trains in {self.root}")
         return handle
 
 
 def in_use(root: Path) -> bool:
     """Whether a process trains in a run folder."""
     try:
-        handle = os.open(root / ".lock", os.O_RDWR | os.O_CLOEXEC)
+        handle = hold(root, create=False)
     except OSError:
         return False
+    if handle is not None:
+        os.close(handle)
+    return handle is None
+
+
+def hold(folder: Path, *, create: bool = True) -> int | None:
+    """A folder's lock, which is held until the descriptor is closed; None where another process has it.
+
+    Raises OSError where the lock cannot be opened.
+    """
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return True
-    finally:
         os.close(handle)
-    return False
+        return None
+    return handle
 
 
 def record_fault(paths: RunPaths, line: str, trace: str) -> None:

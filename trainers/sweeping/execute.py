@@ -3,31 +3,18 @@
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Protocol
 
 from trainers.process.interrupt import Interrupt
 from trainers.run_folder.paths import in_use
 from trainers.run_folder.read import read_results
 from trainers.sweeping.engine import Engine, Job, JobLost, StartedJob
 from trainers.sweeping.grid import PlannedRun
-from trainers.sweeping.log_file import error_of, last_lines
+from trainers.sweeping.log_file import error_of, last_lines, log_path
 from trainers.sweeping.record import SweepRecord
+from trainers.sweeping.table import SweepTable
 
 POLL_SECONDS = 0.2
 MOST_LOST = 3  # times that a run is started again after what it ran on was lost
-
-
-class Display(Protocol):
-    """What a person sees of a sweep."""
-
-    def update(self) -> None:
-        """Draw how the runs stand, when it is time to."""
-        ...
-
-    def say(self, text: str) -> None:
-        """Write a line that stays."""
-        ...
 
 
 class Execution:
@@ -36,12 +23,12 @@ class Execution:
     Args:
         record: of the sweep, in which every run of `runs` is.
         engine: starts them.
-        display: for a person.
+        table: for a person.
         interrupt: whether a signal asked to stop.
     """
 
-    def __init__(self, record: SweepRecord, engine: Engine, display: Display, interrupt: Interrupt) -> None:
-        self._record, self._engine, self._display, self._interrupt = record, engine, display, interrupt
+    def __init__(self, record: SweepRecord, engine: Engine, table: SweepTable, interrupt: Interrupt) -> None:
+        self._record, self._engine, self._table, self._interrupt = record, engine, table, interrupt
         self._started: dict[str, StartedJob] = {}
         self._waiting: deque[PlannedRun] = deque()
         self._lost = Counter[str]()
@@ -61,7 +48,7 @@ class Execution:
                 time.sleep(POLL_SECONDS)
                 # first what has waited longest, as before it was lost
                 self._waiting.extendleft(planned[name] for name in reversed(self._note_ended()))
-                self._display.update()
+                self._table.update()
                 if self._interrupt.is_set():
                     self._stop()
                     return
@@ -86,13 +73,13 @@ class Execution:
 
     def _stop(self) -> None:
         """Let every run save and end."""
-        self._display.say(f"stopping: {len(self._started)} runs save and end")
+        self._table.say(f"stopping: {len(self._started)} runs save and end")
         for job in self._started.values():
             job.stop()
         while self._started:
             time.sleep(POLL_SECONDS)
             self._note_ended()
-            self._display.update()
+            self._table.update()
 
     def _note_ended(self) -> list[str]:
         """Note what has ended; returns the names of runs that are to be started again."""
@@ -111,7 +98,7 @@ class Execution:
                 self._note_unfinished(name, code)
             run = self._record.runs[name]
             result = f"return {run.return_mean:.1f}" if run.return_mean is not None else run.error or ""
-            self._display.say(f"{run.state} {name}" + (f": {result}" if result else ""))
+            self._table.say(f"{run.state} {name}" + (f": {result}" if result else ""))
         return again
 
     def _note_lost(self, name: str, lost: JobLost) -> bool:
@@ -122,13 +109,11 @@ class Execution:
         if self._interrupt.is_set():
             self._record.update(name, state="interrupted")
         elif self._lost[name] > MOST_LOST:
-            error = f"lost {self._lost[name]} times: {lost}"
-            self._record.update(
-                name, state="failed", error=error, last_lines=last_lines(log_path(self._record.root, name))
-            )
+            error, lines = f"lost {self._lost[name]} times: {lost}", last_lines(log_path(self._record.root, name))
+            self._record.update(name, state="failed", error=error, last_lines=lines)
         else:
             self._record.update(name, state="waiting")
-        self._display.say(f"lost {name}: {lost}")
+        self._table.say(f"lost {name}: {lost}")
         return self._record.runs[name].state == "waiting"
 
     def _note_if_finished(self, name: str) -> bool:
@@ -149,8 +134,3 @@ class Execution:
         else:
             error, lines = error_of(log, code), last_lines(log)
             self._record.update(name, state="failed", exit_code=code, error=error, last_lines=lines)
-
-
-def log_path(root: Path, name: str) -> Path:
-    """The file that all a run says is in."""
-    return root / "logs" / f"{name}.log"

@@ -47,7 +47,7 @@ def plan_runs(overrides: Sequence[str], *, group: str) -> list[PlannedRun]:
         BadConfig: one of the runs could not start; names the key and the combination.
     """
     keys = _keys(overrides)
-    axes = {key: choices(keys[key]) for key in sorted(keys, key=_slowness)}
+    axes = {key: choices(keys[key]) for key in sorted(keys, key=lambda key: {"seed": 0, "task": 2}.get(key, 1))}
     several = [key for key, texts in axes.items() if len(texts) > 1 and key not in ("task", "seed")]
     runs: dict[str, PlannedRun] = {}
     for combination in product(*axes.values()):
@@ -66,10 +66,6 @@ def _keys(overrides: Sequence[str]) -> dict[str, str]:
         if key in keys:
             raise BadConfig(f"{key}: expected no such key, since every run has its folder in out=")
     return keys
-
-
-def _slowness(key: str) -> int:
-    return {"seed": 0, "task": 2}.get(key, 1)
 
 
 def _planned(words: list[str], several: Sequence[str], *, group: str) -> PlannedRun:

@@ -6,6 +6,11 @@ from pathlib import Path
 LAST_LINES, LONGEST_LINE, TAIL_BYTES = 20, 500, 64_000
 
 
+def log_path(root: Path, name: str) -> Path:
+    """The file that all a run of the sweep in `root` says is in."""
+    return root / "logs" / f"{name}.log"
+
+
 def last_lines(log: Path) -> tuple[str, ...]:
     """The last lines of a log, without the JSON line of results; () where there is none."""
     return tuple(line[:LONGEST_LINE] for line in _tail(log) if _results(line) is None)[-LAST_LINES:]
@@ -38,10 +43,8 @@ def _tail(log: Path) -> list[str]:
 
 def _results(line: str) -> dict[str, object] | None:
     """The results that a command prints as its last line."""
-    if not line.startswith("{"):
-        return None
     try:
-        results = json.loads(line)
+        results = json.loads(line) if line.startswith("{") else None
     except ValueError:
         return None
     return results if isinstance(results, dict) else None

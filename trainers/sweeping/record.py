@@ -1,6 +1,5 @@
 """sweep.json: what a sweep's runs are and how each stands, so that it can be continued, read and reported on."""
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.command.configuration import BadConfig
-from trainers.run_folder.paths import RunFolderInUse, RunFolderReadOnly
+from trainers.run_folder.paths import RunFolderInUse, RunFolderReadOnly, hold
 from trainers.run_folder.read import read_json
 from trainers.run_folder.records import write_json
 from trainers.sweeping.grid import PlannedRun
@@ -95,14 +94,11 @@ def locked(root: Path) -> Iterator[None]:
     """Hold a sweep's folder, which is made where it is missing; raises RunFolderInUse, RunFolderReadOnly."""
     try:
         (root / "logs").mkdir(parents=True, exist_ok=True)
-        handle = os.open(root / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        handle = hold(root)
     except OSError as error:
         raise RunFolderReadOnly(f"out: expected a folder that can be written, got {root} ({error.strerror})") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        raise RunFolderInUse(f"out: another sweep runs in {root}") from error
+    if handle is None:
+        raise RunFolderInUse(f"out: another sweep runs in {root}")
     try:
         yield
     finally:

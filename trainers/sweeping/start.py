@@ -99,11 +99,10 @@ def _results(record: SweepRecord, interrupt: Interrupt, root: Path) -> dict[str,
     """What the sweep came to; the exit code says whether every run finished."""
     runs = read_runs(root)
     failed = [run for run in record.runs.values() if run.state == "failed"]
-    results = {
+    return {
         "status": "interrupted" if interrupt.received is not None else "failed" if failed else "finished",
         **figures(runs),
         "failures": [{"name": run.name, "exit_code": run.exit_code, "error": run.error} for run in failed],
         "report": str(write_sweep_report(runs)) if interrupt.received is None else None,
         "exit_code": 128 + interrupt.received if interrupt.received is not None else int(bool(failed)),
     }
-    return results

@@ -14,14 +14,14 @@ from rich.text import Text
 
 from trainers.run_folder.read import is_number
 from trainers.run_folder.read_metrics import read_metrics
-from trainers.sweeping.execute import log_path
 from trainers.sweeping.grid import PlannedRun
-from trainers.sweeping.log_file import newest_line
+from trainers.sweeping.log_file import log_path, newest_line
 from trainers.sweeping.record import STATES, RunRecord, SweepRecord
 
 REFRESH_SECONDS = 2.0
 MOST_ROWS = 24
 COLOURS = {"running": "cyan", "finished": "green", "failed": "red", "interrupted": "yellow", "stopped": "yellow"}
+SHOWN_COLUMNS = ("env_steps", "updates", "eval/return_mean")
 SHOWN = ("running", "failed", "interrupted", "stopped", "finished", "waiting")  # first what there is to see
 
 
@@ -32,7 +32,7 @@ class SweepTable:
         record: how each stands.
         runs: of this call, with what they are configured to.
         title: above it.
-        live: whether standard error is a terminal, as it is by default.
+        stream: where it is written; redrawn where that is a terminal.
     """
 
     def __init__(
@@ -41,15 +41,13 @@ class SweepTable:
         runs: list[PlannedRun],
         *,
         title: str,
-        live: bool | None = None,
         stream: Any = None,
     ) -> None:
         self.console = Console(file=stream or sys.stderr, highlight=False)
         self._record, self._title, self._began = record, title, time.monotonic()
         self._planned = {run.name: run for run in runs}
         self._drawn = -REFRESH_SECONDS
-        is_live = self.console.is_terminal if live is None else live
-        self._live = Live(console=self.console, auto_refresh=False, transient=False) if is_live else None
+        self._live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
 
     def __enter__(self) -> "SweepTable":
         if self._live is not None:
@@ -91,7 +89,7 @@ class SweepTable:
 
     def _row(self, run: RunRecord) -> tuple[RenderableType, ...]:
         state = Text(run.state, style=COLOURS.get(run.state, "dim"))
-        metrics = read_metrics(self._record.root / run.name / "metrics.csv")
+        metrics = read_metrics(self._record.root / run.name / "metrics.csv", SHOWN_COLUMNS)
         config = self._planned[run.name].config
         collects = config["data"]["name"] == "online"
         steps = metrics.get("env_steps" if collects else "updates")

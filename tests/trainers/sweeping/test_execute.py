@@ -11,8 +11,9 @@ from trainers.process.interrupt import Interrupt
 from trainers.run_folder.paths import RunPaths, in_use
 from trainers.sweeping import execute
 from trainers.sweeping.engine import JobLost
-from trainers.sweeping.execute import Execution, log_path
+from trainers.sweeping.execute import Execution
 from trainers.sweeping.grid import PlannedRun
+from trainers.sweeping.log_file import log_path
 from trainers.sweeping.record import SweepRecord, locked, read_sweep
 
 

@@ -21,7 +21,7 @@ def test_a_row_says_how_far_a_run_is_whatever_its_state(tmp_path):
         (tmp_path / run.name / "metrics.csv").write_text("env_steps,eval/return_mean\n100,2.5\n")
     shown = io.StringIO()
     console = Console(file=shown, width=160)
-    console.print(SweepTable(record, runs, title="x", live=False, stream=shown).render())
+    console.print(SweepTable(record, runs, title="x", stream=shown).render())
     rows = {
         line.split()[1]: line for line in map(str.rstrip, shown.getvalue().splitlines()) if line.startswith("toy_point")
     }
@@ -38,5 +38,5 @@ def test_a_run_that_collects_nothing_is_as_far_as_its_updates(tmp_path):
     (tmp_path / run.name).mkdir()
     (tmp_path / run.name / "metrics.csv").write_text("env_steps,updates\n5000,100\n5000,200\n")
     shown = io.StringIO()
-    Console(file=shown, width=160).print(SweepTable(record, [run], title="x", live=False, stream=shown).render())
+    Console(file=shown, width=160).print(SweepTable(record, [run], title="x", stream=shown).render())
     assert "200 / 400 updates" in shown.getvalue() and "5,000" not in shown.getvalue()

@@ -80,7 +80,7 @@ class RayJob:
             # what is out of reach may live on: it ends when it is in reach again
             self._ray.kill(self._actor)
             if self._began:
-                raise JobLost(_first_line(error)) from error
+                raise JobLost(str(error).strip().splitlines()[0]) from error
             self._hand_in()  # it was given to a node of which the cluster does not know yet that it is gone
             return None
         self._ray.kill(self._actor)  # so that what it held is free
@@ -146,7 +146,3 @@ def make(
     each_gpus = finite_number("engine.gpus", gpus, least=0) if gpus else float(devices * (accelerator == "gpu"))
     environ = thread_variables(max(1, int(each_cpus) // devices))
     return RayEngine(cpus=each_cpus, gpus=each_gpus, environ=environ, runs=runs, jobs=jobs)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

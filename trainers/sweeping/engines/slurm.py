@@ -216,9 +216,8 @@ def make(
     options: dict[str, Any] = {"timeout_min": whole_number("engine.minutes", minutes), "cpus_per_task": each_cpus}
     options |= {"gpus_per_node": each_gpus} if each_gpus else {}
     options |= {"mem_gb": finite_number("engine.memory_gb", memory_gb, above=0)} if memory_gb else {}
-    options |= {"slurm_signal_delay_s": SAVE_SECONDS} | {
-        f"slurm_{name}": _as_sbatch(name, text) for name, text in sbatch.items()
-    }
+    options["slurm_signal_delay_s"] = SAVE_SECONDS
+    options |= {f"slurm_{name}": [text] if name == "setup" else text for name, text in sbatch.items()}
     limit = whole_number("engine.requeues", requeues, least=0)
     environ = thread_variables(max(1, each_cpus // devices))
     return SlurmEngine(cluster, options, requeues=limit, environ=environ, slots=min(runs, jobs or runs))
@@ -228,7 +227,3 @@ def _is_queued(number: str, name: str) -> bool:
     """Whether the queue has that job, waiting or running, and by that name: numbers begin anew on another cluster."""
     command = ["squeue", "--noheader", f"--jobs={number}", "--format=%j"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() == name
-
-
-def _as_sbatch(name: str, text: str) -> Any:
-    return [text] if name == "setup" else text
