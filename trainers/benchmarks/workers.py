@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from datamodules.envs import wire
 from datamodules.envs.pool import EnvPool, episode_seed
-from datamodules.envs.protocol import Fault, Step
+from datamodules.envs.protocol import Step
 from datamodules.envs.remote import Remote
+from trainers.benchmarks.shared.timing import playing
 from trainers.build.environments import open_pool
 from trainers.command.configuration import load_config
 
@@ -31,8 +32,8 @@ def measure(overrides: list[str], *, repeats: int = 300, passes: int = 5, envs: 
         assert isinstance(pool, EnvPool)
         bare = [env.worker for env in pool._envs]  # the same processes, asked without a supervisor
         ways: list[Callable[[], Figures]] = [
-            lambda: _rate(_supervised(pool, range(1)), actions[:, :1], pool.pids),
-            lambda: _rate(_supervised(pool, range(envs)), actions, pool.pids),
+            lambda: _rate(playing(pool, range(1)), actions[:, :1], pool.pids),
+            lambda: _rate(playing(pool, range(envs)), actions, pool.pids),
             lambda: _rate(_unsupervised(bare), actions, pool.pids),
         ]
         for way in ways:
@@ -55,14 +56,14 @@ def measure(overrides: list[str], *, repeats: int = 300, passes: int = 5, envs: 
     }
 
 
-Round = Callable[[np.ndarray], int]
+Round = Callable[[np.ndarray], Sized]  # one item for each decision
 Figures = tuple[float, float, float]
 
 
 def _rate(play: Round, actions: np.ndarray, pids: Sequence[int]) -> Figures:
     """Decisions per second, and microseconds of processor time for each, of this process and of the workers."""
     start, mine, theirs = time.perf_counter(), time.process_time(), _processor_s(pids)
-    decisions = sum(play(row) for row in actions)
+    decisions = sum(len(play(row)) for row in actions)
     mine, theirs = time.process_time() - mine, _processor_s(pids) - theirs
     return decisions / (time.perf_counter() - start), 1e6 * mine / decisions, 1e6 * theirs / decisions
 
@@ -74,28 +75,6 @@ def _processor_s(pids: Sequence[int]) -> float:
     except FileNotFoundError:
         return float("nan")
     return sum(int(ticks) for pair in fields for ticks in pair) / os.sysconf("SC_CLK_TCK")
-
-
-def _supervised(pool: EnvPool, indices: range) -> Round:
-    """Steps that wait for all answers, each environment reset at its end."""
-    pool.reset({i: episode_seed(0, 0, i, 0) for i in indices})
-    waiting: set[int] = set(indices)
-
-    def play(row: np.ndarray) -> int:
-        arrived = pool.step({i: row[i] for i in indices if i in waiting})
-        waiting.clear()
-        ended = {}
-        for index, step in arrived.items():
-            if isinstance(step, Fault):
-                raise RuntimeError(f"environment {index}: {step.kind}: {step.message}")
-            waiting.add(index)
-            if step.is_last:
-                ended[index] = episode_seed(0, 0, index, 0)
-        if ended:
-            pool.reset(ended)
-        return len(arrived)
-
-    return play
 
 
 def _unsupervised(workers: Sequence[Remote[Any, Any, Step]]) -> Round:
@@ -123,11 +102,11 @@ def _unsupervised(workers: Sequence[Remote[Any, Any, Step]]) -> Round:
     for index in range(len(workers)):
         reset(index)
 
-    def play(row: np.ndarray) -> int:
+    def play(row: np.ndarray) -> Sized:
         for index in range(len(workers)):
             ask(index, wire.OP_STEP, 0, row[index])
         for index in [index for index in range(len(workers)) if answer(index)]:
             reset(index)
-        return len(workers)
+        return workers  # a decision each
 
     return play

@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainers.benchmarks.known_dynamics.cartpole import Cartpole
+from trainers.benchmarks.known_dynamics.readout import KnownReward
 from worldmodel.actors.squashed_normal import SquashedNormalActor
-from worldmodel.heads import Head
 from worldmodel.heads.scalar import ScalarHead
 from worldmodel.interfaces import Batch, Belief
 from worldmodel.local_models.control_space import ControlSpace, mean_return, roll_out
@@ -31,22 +31,6 @@ class Known:
     def predict(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
         """The next state."""
         return self.model.step(latent, action)
-
-
-class KnownReward(Head):
-    """The task's own reward."""
-
-    def __init__(self, model: Cartpole) -> None:
-        super().__init__()
-        self.net, self.model = nn.Sequential(), model
-
-    def read(self, outputs: Float[Tensor, "*R O"]) -> Float[Tensor, "*R"]:
-        """Of a state."""
-        return self.model.reward(outputs)
-
-    def loss(self, latent: Float[Tensor, "*R D"], target: Float[Tensor, "*R"]) -> Float[Tensor, "*R"]:
-        """Zeros: nothing is learned."""
-        return torch.zeros_like(target)
 
 
 def search(*, iterations: int, hidden: int, seed: int = 0, **options: float) -> dict[str, Any]:
@@ -93,7 +77,7 @@ def known_world() -> LatentSimulator:
     """The cart and pole as a learned world."""
     model = Cartpole()
     return LatentSimulator(
-        dynamics=Known(model), reward=KnownReward(model), value=None, actor=None, action_dim=1, discount=1.0
+        dynamics=Known(model), reward=KnownReward(model.reward), value=None, actor=None, action_dim=1, discount=1.0
     )
 
 

@@ -1,5 +1,6 @@
 """The planners of the benchmark, each with a budget that goes with a number of candidates."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from trainers.command.registry import make
@@ -9,9 +10,24 @@ SAMPLING = ("random", "cem", "icem", "mppi", "icem_eighth", "policy_seeded")  # 
 PLANNERS = (*SAMPLING, "gradient", "cem_gradient", "ilqr", "uct", "gumbel")
 
 
-def build_planner(name: str, *, candidates: int, iterations: int, horizon: int) -> Planner:
-    """A planner by its name here. CEM with N candidates, N/10 elites; what does not sample gets a budget of its own."""
-    elites, shape = max(2, candidates // 10), {"horizon": horizon}
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """CEM with N candidates and N/10 elites; MPPI with N candidates."""
+
+    candidates: int
+    iterations: int
+    horizon: int
+
+    @property
+    def elites(self) -> int:
+        """Candidates that refit the Gaussian."""
+        return max(2, self.candidates // 10)
+
+
+def build_planner(name: str, budget: Budget) -> Planner:
+    """A planner by its name here; what does not sample gets a budget of its own."""
+    candidates, iterations, elites = budget.candidates, budget.iterations, budget.elites
+    shape = {"horizon": budget.horizon}
     shooting = {**shape, "candidates": candidates, "iterations": iterations}
     few = max(8, candidates // 8)
     options: dict[str, dict[str, Any]] = {

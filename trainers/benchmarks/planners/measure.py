@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainers.benchmarks.planners.budgets import PLANNERS, SAMPLING, build_planner
-from trainers.benchmarks.planners.peers import BATCHED, PEERS, Budget, installed
+from trainers.benchmarks.planners.budgets import PLANNERS, SAMPLING, Budget, build_planner
+from trainers.benchmarks.planners.peers import BATCHED, PEERS, installed
 from trainers.benchmarks.planners.problems import PROBLEMS, Problem, trained
 from trainers.benchmarks.shared.options import names, numbers
 from trainers.reporting.charts import COLOURS, new_figure, save
@@ -126,7 +126,7 @@ def _compare(
 
 
 def _planner(name: str, problem: Problem, budget: Budget, precision: str, facts: dict[str, Any]) -> Contestant:
-    planner = build_planner(name, candidates=budget.candidates, iterations=budget.iterations, horizon=budget.horizon)
+    planner = build_planner(name, budget)
     clock = ModelClock(problem.simulator if precision == "float32" else problem.low, time.thread_time)
 
     def plan(latent: Tensor, seed: int) -> Tensor:

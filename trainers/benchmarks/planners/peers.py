@@ -6,7 +6,6 @@ package hands out the first action only. Those in BATCHED take latents [B D].
 
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from importlib.util import find_spec
 from io import StringIO
 from types import SimpleNamespace
@@ -17,23 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from trainers.benchmarks.planners.budgets import Budget
 from worldmodel.interfaces import Simulator
 
 Planned = Callable[[Tensor, int], Tensor | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """CEM with N candidates and N/10 elites; MPPI with N candidates."""
-
-    candidates: int
-    iterations: int
-    horizon: int
-
-    @property
-    def elites(self) -> int:
-        """Candidates that refit the Gaussian."""
-        return max(2, self.candidates // 10)
 
 
 def plain(simulator: Any, budget: Budget) -> Planned:

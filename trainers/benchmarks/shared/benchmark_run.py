@@ -1,6 +1,5 @@
 """Runs that a benchmark keeps in folders: refused where they are other ones, else begun, gone on with, or read."""
 
-import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from trainers import fit
 from trainers.command.configuration import BadConfig, load_config
 from trainers.command.same_run import require_same_run
+from trainers.run_folder.read import read_results
 
 ELSEWHERE = "or name another folder"
 
@@ -28,8 +28,7 @@ def require_same(key: str, before: Any, now: Any, folder: Path) -> None:
 
 def finished(folder: Path) -> dict[str, Any] | None:
     """The results of a run that was played to its end."""
-    path = folder / "results.json"
-    results = json.loads(path.read_text()) if path.exists() else {}
+    results = read_results(folder)
     return results if results.get("status") == "finished" else None
 
 
@@ -38,11 +37,8 @@ def play(folder: Path, words: Sequence[str], *, renewed: Sequence[str] = ()) -> 
 
     Raises KeyboardInterrupt where it was stopped.
     """
-    results = fit.main([*([f"resume={folder}"] if _begun(folder) else [*words, f"run_dir={folder}"]), *renewed])
+    begun = (folder / "config.yaml").exists()
+    results = fit.main([*([f"resume={folder}"] if begun else [*words, f"run_dir={folder}"]), *renewed])
     if results.get("exit_code"):
         raise KeyboardInterrupt
     return results
-
-
-def _begun(folder: Path) -> bool:
-    return (folder / "config.yaml").exists()

@@ -1,14 +1,16 @@
 """Timing that a noisy machine disturbs least, and synthetic inputs to time on."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from datamodules.envs.protocol import Step
+from datamodules.envs.pool import episode_seed
+from datamodules.envs.protocol import Envs, Fault, Step
 from datamodules.observation import empty, image_bytes
 from datamodules.replay import Replay
 from trainers.training.module import WorldModelModule
@@ -30,6 +32,32 @@ def alternate(one: Callable[[int], Any], two: Callable[[int], Any], repeats: int
 def median_ms(seconds: Any) -> float:
     """Median of seconds, in milliseconds."""
     return float(1e3 * np.median(seconds))
+
+
+def playing(pool: Envs, indices: Collection[int]) -> Callable[[NDArray[np.float32]], list[Step]]:
+    """Begin episodes; each call steps what has answered by its row of actions [N, A] and gives what arrives.
+
+    Episodes that end begin again. Raises RuntimeError for an environment that fails.
+    """
+    pool.reset({index: episode_seed(0, 0, index, 0) for index in indices})
+    ready = set(indices)
+
+    def play(actions: NDArray[np.float32]) -> list[Step]:
+        arrived = pool.step({index: actions[index] for index in sorted(ready)})
+        ready.clear()
+        ended, steps = {}, []
+        for index, step in arrived.items():
+            if isinstance(step, Fault):
+                raise RuntimeError(f"environment {index}: {step.kind}: {step.message}")
+            ready.add(index)
+            steps.append(step)
+            if step.is_last:
+                ended[index] = episode_seed(0, 0, index, 0)
+        if ended:
+            pool.reset(ended)
+        return steps
+
+    return play
 
 
 def synthetic_spec(config: dict[str, Any], *, action_dim: int) -> EnvSpec:

@@ -140,7 +140,7 @@ def _learning(parts: Machinery) -> Iterator[Loop]:
         return torch.stack([*agent.objective.losses(agent, Seen(batch, embed, read)).values()]).sum()
 
     yield Loop("observe", backward(observe), parts.no_gradients)
-    yield Loop(f"{'decode' if agent.decoder is not None else 'objective'}", backward(decode), parts.no_gradients)
+    yield Loop("objective" if agent.decoder is None else "decode", backward(decode), parts.no_gradients)
     if agent.policy is not None:
         yield Loop("imagine", backward(lambda: agent.policy_losses(batch, belief).total), parts.no_gradients)
 

@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 
 from trainers import benchmark
-from trainers.benchmarks.planners.budgets import PLANNERS
+from trainers.benchmarks.planners.budgets import PLANNERS, Budget
 from trainers.benchmarks.planners.gru_world import random_world
-from trainers.benchmarks.planners.peers import Budget, plain_cem, plain_returns
+from trainers.benchmarks.planners.peers import plain_cem, plain_returns
 from trainers.benchmarks.planners.problems import Quadratic, quadratic
 from trainers.command.configuration import BadConfig
 from worldmodel.simulators.latent import LatentSimulator, score, score_by_steps
