@@ -13,7 +13,8 @@ from datamodules.replay import Replay
 from tests.rigs.forked import Forked
 from tests.rigs.io_calls import EXIT_CODE, KINDS, failing
 from tests.rigs.marked_rows import SPEC, Mark, row, served
-from trainers.run_folder.checkpoint import CheckpointDamaged, DurableCheckpointIO, newest, prune, step_name
+from trainers.run_folder.checkpoint import CheckpointDamaged, DurableCheckpointIO, newest, prune
+from trainers.run_folder.paths import step_name
 
 Content = frozenset[Any]
 MAX_POINTS = 5000

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from datamodules.storage.durable import sync, write_new
-from trainers.run_folder.manifest import Facts, decode, encode, read_checked
+from trainers.run_folder.manifest import Sums, manifest_of, read_checked, read_manifest
 from worldmodel.errors import UserError
 
 SCHEMA = 1
@@ -46,7 +46,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> str:
         OSError: where the disk fails.
     """
     require_free(folder)
-    manifest = encode(files, schema=SCHEMA)
+    manifest = manifest_of(files, schema=SCHEMA)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
@@ -79,37 +79,32 @@ def read_files(folder: Path) -> tuple[dict[str, bytes], str]:
     if not folder.is_dir():
         raise BundleDamaged(f"bundle: expected a folder that trainers.export wrote, got {folder}")
     try:
-        content = _read_manifest(folder / MANIFEST)
-        expected = _parse(folder, content)
+        content, expected = _read_manifest(folder)
         present = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
         if surplus := sorted(present - expected.keys() - {MANIFEST}):
             raise BundleDamaged(f"{folder}: expected only the files of its manifest, got {surplus[0]} too")
-        files = {name: _checked(folder / name, facts) for name, facts in expected.items()}
+        files = {
+            name: read_checked(_require_file(folder / name), facts, damaged=BundleDamaged)
+            for name, facts in expected.items()
+        }
     except OSError as error:
         raise BundleDamaged(f"{folder}: {error.filename or folder}: {error.strerror}") from error
     return files, hashlib.sha256(content).hexdigest()
 
 
-def _read_manifest(path: Path) -> bytes:
-    _refuse_link(path)
+def _require_file(path: Path) -> Path:
+    if path.is_symlink():
+        raise BundleDamaged(f"{path}: expected a file, got a link")
+    return path
+
+
+def _read_manifest(folder: Path) -> tuple[bytes, Sums]:
+    path = _require_file(folder / MANIFEST)
     size = path.stat().st_size
     if size > MANIFEST_BYTES:
         raise BundleDamaged(f"{path}: expected at most {MANIFEST_BYTES} bytes, got {size}")
-    return path.read_bytes()
-
-
-def _checked(path: Path, facts: Facts) -> bytes:
-    _refuse_link(path)
-    return read_checked(path, facts, damaged=BundleDamaged)
-
-
-def _refuse_link(path: Path) -> None:
-    if path.is_symlink():
-        raise BundleDamaged(f"{path}: expected a file, got a link")
-
-
-def _parse(folder: Path, content: bytes) -> dict[str, Facts]:
-    sums = decode(folder / MANIFEST, content, damaged=BundleDamaged, schema=SCHEMA)
+    content = path.read_bytes()
+    sums = read_manifest(path, content, damaged=BundleDamaged, schema=SCHEMA)
     if missing := sorted(REQUIRED - sums.keys()):
         raise BundleDamaged(f"{folder / MANIFEST}: expected {missing[0]} among the files, got none")
     for name, facts in sums.items():
@@ -118,4 +113,4 @@ def _parse(folder: Path, content: bytes) -> dict[str, Facts]:
             raise BundleDamaged(f"{folder / MANIFEST}: expected names within the bundle, got {name!r}")
         if not 0 <= facts["size"] <= FILE_BYTES:
             raise BundleDamaged(f"{folder / MANIFEST}: {name}: expected at most {FILE_BYTES} bytes")
-    return sums
+    return content, sums

@@ -20,25 +20,19 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from datamodules.storage.durable import sync, write_new
-from trainers.run_folder import manifest
 from trainers.run_folder.conversion import convert_checkpoint
+from trainers.run_folder.manifest import manifest_of, read_checked, read_manifest
 from trainers.run_folder.serialization import Packer, plain, unpack
 from worldmodel.errors import UserError
 
 FORMAT = 1
 MODEL, STATE, REST, MANIFEST = "model.safetensors", "state.safetensors", "state.json", "manifest.json"
 _STEP = re.compile(r"step_(\d{10,})(\.ckpt)?")
-_TEMPORARY = re.compile(r"\..+\.tmp")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 class CheckpointDamaged(UserError):
     """A checkpoint that is incomplete, altered or of another format; names what was expected and found."""
-
-
-def step_name(step: int) -> str:
-    """Folder name of the checkpoint of optimiser step `step`."""
-    return f"step_{step:010d}"
 
 
 def _encode(checkpoint: dict[str, Any]) -> dict[str, bytes]:
@@ -51,7 +45,7 @@ def _encode(checkpoint: dict[str, Any]) -> dict[str, bytes]:
     tree = packer.pack({**checkpoint, **(places if "state_dict" in checkpoint else {})}, path="checkpoint")
     files = {MODEL: safetensors.torch.save(model), STATE: safetensors.torch.save(packer.tensors)}
     files[REST] = json.dumps(tree, allow_nan=False).encode()
-    return {**files, MANIFEST: manifest.encode(files, format=FORMAT)}
+    return {**files, MANIFEST: manifest_of(files, format=FORMAT)}
 
 
 def _decode(files: dict[str, bytes]) -> dict[str, Any]:
@@ -68,11 +62,11 @@ def _read(folder: Path) -> Iterator[tuple[str, bytes]]:
         raise FileNotFoundError(f"no checkpoint folder at {folder}")
     try:
         path = folder / MANIFEST
-        sums = manifest.decode(path, path.read_bytes(), damaged=CheckpointDamaged, format=FORMAT)
+        sums = read_manifest(path, path.read_bytes(), damaged=CheckpointDamaged, format=FORMAT)
         if set(sums) != {MODEL, STATE, REST}:
             raise CheckpointDamaged(f"{path}: expected the manifest as it was written, got an altered one")
         for name, facts in sums.items():
-            yield name, manifest.read_checked(folder / name, facts, damaged=CheckpointDamaged)
+            yield name, read_checked(folder / name, facts, damaged=CheckpointDamaged)
     except FileNotFoundError as error:
         raise CheckpointDamaged(f"{folder}: expected {Path(error.filename).name}, got no such file") from error
 
@@ -219,7 +213,7 @@ def prune(folder: Path, keep: int = 2) -> list[Path]:
     old = candidates[candidates.index(intact[-1]) + 1 :] if len(intact) == keep else []
     for path in old:
         DurableCheckpointIO().remove_checkpoint(path)
-    leftovers = [p for p in folder.glob(".*.tmp") if _TEMPORARY.fullmatch(p.name) and _holds_only_ours(p)]
+    leftovers = [path for path in folder.glob(".*.tmp") if _holds_only_ours(path)]
     for path in leftovers:
         _delete(path)
     return old + leftovers

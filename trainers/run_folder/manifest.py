@@ -1,4 +1,4 @@
-"""The manifest of a folder of files: size and SHA-256 of each, in one spelling, so that no byte changes unseen."""
+"""A folder's files by name, with their sizes and SHA-256: what is checked before any of them is decoded."""
 
 import hashlib
 import json
@@ -8,36 +8,36 @@ from typing import Any
 
 from worldmodel.errors import UserError
 
-Facts = Mapping[str, Any]  # sha256 and size of a file
+Sums = dict[str, dict[str, Any]]  # size and SHA-256 by file
 
 
-def encode(files: Mapping[str, bytes], **version: int) -> bytes:
-    """The manifest of files by name, and the version of their format under its name."""
+def manifest_of(files: Mapping[str, bytes], **version: int) -> bytes:
+    """The manifest of files by their content; version: under what name and number, such as `format=1`."""
     sums = {name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)} for name, data in files.items()}
     return _canonical({**version, "files": sums})
 
 
-def decode(path: Path, content: bytes, *, damaged: type[UserError], **version: int) -> dict[str, Facts]:
-    """The facts of every file by name, from a manifest's content; raises `damaged` for any that was not written."""
-    ((key, expected),) = version.items()
+def read_manifest(path: Path, content: bytes, *, damaged: type[UserError], **version: int) -> Sums:
+    """What the manifest at `path` says; raises `damaged` for one that `manifest_of` has not written."""
+    ((key, number),) = version.items()
     try:
         manifest = json.loads(content)
-        got, files = manifest[key], manifest["files"]
-        sums: dict[str, Facts] = {
-            name: {"sha256": str(files[name]["sha256"]), "size": int(files[name]["size"])} for name in files
-        }
+        found, files = manifest[key], manifest["files"]
+        sums = {name: {"sha256": str(files[name]["sha256"]), "size": int(files[name]["size"])} for name in files}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(f"{path}: expected a manifest, got {error!r}") from error
-    if got != expected:
-        raise damaged(f"{path}: expected {key} {expected}, got {got!r}")
-    if content != _canonical({key: expected, "files": sums}):
+    if found != number:
+        raise damaged(f"{path}: expected {key} {number}, got {found!r}")
+    # one spelling only, so that not a single byte of the manifest can change unseen
+    if content != _canonical({**version, "files": sums}):
         raise damaged(f"{path}: expected the manifest as it was written, got an altered one")
     return sums
 
 
-def read_checked(path: Path, facts: Facts, *, damaged: type[UserError]) -> bytes:
-    """A file's content; raises `damaged` where it is not what the manifest says, before reading where its size is."""
+def read_checked(path: Path, facts: Mapping[str, Any], *, damaged: type[UserError]) -> bytes:
+    """A file's content; raises `damaged` where it is not what its manifest says, and OSError."""
     size = path.stat().st_size
+    # before reading, so that a huge file costs nothing
     if size != facts["size"]:
         raise damaged(f"{path}: expected {facts['size']} bytes, got {size}")
     data = path.read_bytes()
@@ -47,5 +47,5 @@ def read_checked(path: Path, facts: Facts, *, damaged: type[UserError]) -> bytes
     return data
 
 
-def _canonical(manifest: Any) -> bytes:
+def _canonical(manifest: Mapping[str, Any]) -> bytes:
     return json.dumps(manifest, sort_keys=True, indent=1).encode()

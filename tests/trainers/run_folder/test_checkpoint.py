@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from tests.io_faults import Crash, Faults
-from trainers.run_folder.checkpoint import CheckpointDamaged, DurableCheckpointIO, newest, prune, step_name, verify
+from trainers.run_folder.checkpoint import CheckpointDamaged, DurableCheckpointIO, newest, prune, verify
+from trainers.run_folder.paths import step_name
 from trainers.run_folder.serialization import STORED_DTYPES
 
 ROOT = Path(__file__).parents[3]
@@ -320,7 +321,8 @@ KILLED = """
 import os, sys, time
 import torch
 from pathlib import Path
-from trainers.run_folder.checkpoint import DurableCheckpointIO, newest, prune, step_name
+from trainers.run_folder.checkpoint import DurableCheckpointIO, newest, prune
+from trainers.run_folder.paths import step_name
 
 torch.set_num_threads(1)
 os.fsync = lambda fd: None  # a killed process leaves its pages behind
