@@ -1,17 +1,17 @@
 """A small pixels-to-action policy from agents that plan: `python -m trainers.distill runs/cartpole_swingup/x`."""
 
-import os
 import sys
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from trainers.command.arguments import Command
-from trainers.command.configuration import BadConfig
+from trainers.command.configuration import BadConfig, read_yaml, run_title
 from trainers.command.entry import run
+from trainers.command.new_run import new_run_folder
 from trainers.distillation.options import KEYS, Options
+from trainers.run_folder.find import find_run
 
 COMMAND = Command(
     name="distill",
@@ -39,9 +39,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
         raise BadConfig("checkpoint: expected a run folder that teaches, or resume=RUN, got neither; see --help")
     else:
         options = Options.typed(own)
-        root = Path(own["run_dir"] or _new_run_dir(own["checkpoint"]))
-        if (root / "config.yaml").exists():
-            raise BadConfig(f"run_dir: {root} holds a run already; resume={root} continues it")
+        root = new_run_folder(own["run_dir"], title=_title(own["checkpoint"]))
     # torch takes seconds to load: what is wrong on the command line is answered before
     from trainers.distillation.run import distill, saved_options
 
@@ -56,13 +54,10 @@ def _refuse_others(arguments: Sequence[str]) -> None:
         raise BadConfig(f"resume: expected no other key, since the run has its own options, got {' '.join(others)}")
 
 
-def _new_run_dir(checkpoints: Sequence[str]) -> Path:
-    from trainers.command.configuration import read_yaml, run_title
-    from trainers.run_folder.find import find_run
-
+def _title(checkpoints: Sequence[str]) -> str:
+    """What a student of these runs' tasks is called."""
     titles = [run_title(read_yaml(find_run(Path(path), key="checkpoint") / "config.yaml")) for path in checkpoints]
-    folder = Path("runs") / f"{'+'.join(dict.fromkeys(titles))}-student"
-    return folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}"
+    return f"{'+'.join(dict.fromkeys(titles))}-student"
 
 
 command = partial(run, main, usage=COMMAND.help())

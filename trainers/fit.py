@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from trainers.command.arguments import Command
 from trainers.command.configuration import BadConfig, override_saved, read_yaml, run_title, task_names
 from trainers.command.entry import is_first_rank, run
-from trainers.command.new_run import from_anywhere, new_configuration, paths_at_home
+from trainers.command.new_run import from_anywhere, new_configuration, new_run_folder, paths_at_home
 from trainers.command.preflight import check
 from trainers.process.launched import launched_ranks, requeue
 from trainers.run_folder.find import newest_run
@@ -134,10 +133,7 @@ def _require_same_kind(saved: dict[str, Any], config: dict[str, Any]) -> None:
 def _new_root(config: dict[str, Any]) -> Path:
     if not is_first_rank():
         return _chosen_root(config)
-    root = Path(config["run_dir"] or _new_run_dir(run_title(config))).expanduser()
-    if (root / "config.yaml").exists():
-        raise BadConfig(f"run_dir: {root} holds a run already; resume={root} continues it")
-    return root
+    return new_run_folder(config["run_dir"], title=run_title(config))
 
 
 def _chosen_root(config: dict[str, Any]) -> Path:
@@ -150,11 +146,6 @@ def _chosen_root(config: dict[str, Any]) -> Path:
 def _say(line: str) -> None:
     if is_first_rank():
         print(line, file=sys.stderr)
-
-
-def _new_run_dir(title: str) -> Path:
-    # the second alone is not unique: runs of several seeds are started together
-    return Path("runs") / title / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}"
 
 
 command = partial(run, main, usage=COMMAND.help())

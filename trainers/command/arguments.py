@@ -113,10 +113,10 @@ class Command:
 
     def _is_word(self, text: str) -> bool:
         """Whether a text is the command's word: a path or an address, not a misspelt key."""
+        if self.first is None:
+            return False
         name, mark, _ = text.partition("=")
-        if text.startswith("~/"):
-            return self.first is not None
-        return self.first is not None and text[:1] not in "-+~" and (not mark or any(sign in name for sign in "/:?"))
+        return text.startswith("~/") or (text[:1] not in "-+~" and (not mark or any(sign in name for sign in "/:?")))
 
     def _form(self, key: str) -> str:
         option = self.keys[key]

@@ -106,12 +106,10 @@ def load_config(overrides: Sequence[str]) -> dict[str, Any]:
     """Compose configs/fit.yaml with overrides into plain values; raises BadConfig with the nearest right names."""
     activate_parts(overrides)
     GlobalHydra.instance().clear()
-    expanded = [part for text in overrides if not text.startswith("parts=") for part in _expand(text)]
+    expanded = _expanded(overrides)
     try:
         with initialize_config_dir(version_base=None, config_dir=str(CONFIGS)):
-            config = compose("fit", [*_search_path(), *expanded])
-            plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-            return plain | {"parts": [str(folder) for folder in parts.active()]}
+            return _plain(compose("fit", [*_search_path(), *expanded]))
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise BadConfig(_explain(str(error), overrides)) from error
 
@@ -148,14 +146,17 @@ def override_saved(saved: dict[str, Any], overrides: Sequence[str]) -> dict[str,
     activate_parts(overrides, saved.get("parts"))
     config = OmegaConf.create(saved)
     OmegaConf.set_struct(config, True)
-    others = [part for text in overrides if not text.startswith("parts=") for part in _expand(text)]
     try:
-        for override in OverridesParser.create().parse_overrides(others):
+        for override in OverridesParser.create().parse_overrides(_expanded(overrides)):
             _apply(config, override)
-        plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-        return plain | {"parts": [str(folder) for folder in parts.active()]}
+        return _plain(config)
     except (HydraException, OmegaConfBaseException) as error:
         raise BadConfig(_explain(str(error), overrides)) from error
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    return plain | {"parts": [str(folder) for folder in parts.active()]}
 
 
 def _apply(config: DictConfig, override: Override) -> None:
@@ -206,6 +207,10 @@ def differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any
 def run_title(config: Mapping[str, Any]) -> str:
     """What a run is called: its task, or, where it has none, where its batches come from."""
     return str(config["task"]["name"] or config["data"]["name"])
+
+
+def _expanded(overrides: Sequence[str]) -> list[str]:
+    return [part for text in overrides if not text.startswith("parts=") for part in _expand(text)]
 
 
 def _expand(override: str) -> list[str]:

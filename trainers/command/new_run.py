@@ -1,11 +1,14 @@
-"""The configuration that a new run has, by what is typed for it: the same for one run and for each of a sweep."""
+"""The configuration and the folder that a new run has, by what is typed for it."""
 
+import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from trainers.command.arguments import at_home
-from trainers.command.configuration import PLAIN, load_config, override_saved, read_yaml
+from trainers.command.configuration import PLAIN, BadConfig, load_config, override_saved, read_yaml
+from trainers.run_folder.find import find_run
 
 
 def new_configuration(overrides: Sequence[str]) -> dict[str, Any]:
@@ -21,6 +24,16 @@ def new_configuration(overrides: Sequence[str]) -> dict[str, Any]:
     named = dict(text.split("=", 1) for text in overrides)
     model = named.get("data.model", "") if named.get("data") == "imagined" else ""
     return from_anywhere(_imagining(Path(model), overrides) if model else load_config(overrides))
+
+
+def new_run_folder(run_dir: str | None, *, title: str) -> Path:
+    """The folder of a run that begins, runs/<title>/<time> where none is named; raises BadConfig where it has a run."""
+    # the second alone is not unique: runs of several seeds are started together
+    unique = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}"
+    root = Path(run_dir or Path("runs") / title / unique).expanduser()
+    if (root / "config.yaml").exists():
+        raise BadConfig(f"run_dir: {root} holds a run already; resume={root} continues it")
+    return root
 
 
 def paths_at_home(overrides: Sequence[str]) -> list[str]:
@@ -43,7 +56,7 @@ def from_anywhere(config: dict[str, Any]) -> dict[str, Any]:
 
 def _imagining(model: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """The configuration of the run that a model comes from, with overrides on top, to learn in its imagination."""
-    root = model.resolve().parent.parent if (model / "manifest.json").exists() else model.resolve()
+    root = find_run(model, key="data.model").resolve()
     saved = read_yaml(root / "config.yaml") | {"run_dir": None, "resume": None}
     learned_from = saved["data"]
     config = override_saved(saved, ["data=imagined", *(text for text in overrides if text != "data=imagined")])

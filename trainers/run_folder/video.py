@@ -20,6 +20,7 @@ from worldmodel.spec import EnvSpec
 
 SEEN = (0.18, 0.65, 0.38)  # the model still receives this frame
 IMAGINED = (0.86, 0.24, 0.24)  # the model is on its own
+PICTURE_SCALE = 3
 GAP, NEUTRAL = 6, 128  # between pictures; grey is quiet on a light and on a dark page
 
 
@@ -28,7 +29,8 @@ def write_mp4(path: Path | str, frames: NDArray[np.uint8], fps: float) -> Path:
 
     Raises ValueError for other shapes or no frames, RuntimeError where no encoder is installed.
     """
-    av = _pyav()
+    import av  # only where a film is written
+
     path, frames = Path(path), _checked(frames)
     frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
     temporary = path.with_name(f".{path.name}.tmp")
@@ -96,14 +98,6 @@ def filmstrip(frames: NDArray[np.uint8], *, columns: int = 10, rows: int = 1) ->
     return grid.permute(1, 2, 0).numpy()
 
 
-def _pyav() -> Any:
-    try:
-        import av
-    except ImportError as error:
-        raise RuntimeError("writing an mp4 needs PyAV: pip install av") from error
-    return av
-
-
 def _add_stream(av: Any, container: Any, *, fps: float, height: int, width: int) -> Any:
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
     if codec not in av.codecs_available:
@@ -163,9 +157,6 @@ def _stack_with_gaps(pictures: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     gap = np.full((GAP, pictures[0].shape[1], 3), NEUTRAL, dtype=np.uint8)
     parts = [part for picture in pictures for part in (picture, gap)]
     return np.concatenate(parts[:-1])
-
-
-PICTURE_SCALE = 3
 
 
 def newest_image(frames: Tensor, spec: EnvSpec) -> Tensor:

@@ -10,6 +10,7 @@ import pytest
 
 from trainers import fit
 from trainers.command import entry
+from trainers.command.new_run import new_run_folder
 from trainers.run_folder.paths import RunPaths
 from trainers.training.run import _in_own_words
 
@@ -210,7 +211,7 @@ def test_ranks_started_apart_need_a_folder(refused, monkeypatch):
 
 
 def test_default_folders_are_unique_within_a_second():
-    assert len({fit._new_run_dir("x") for _ in range(20)}) == 20
+    assert len({new_run_folder(None, title="x") for _ in range(20)}) == 20
 
 
 def test_paths_that_are_saved_are_absolute(monkeypatch, tmp_path):

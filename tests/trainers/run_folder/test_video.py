@@ -1,5 +1,3 @@
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -32,12 +30,6 @@ def test_mp4_comes_back(tmp_path, size):
 def test_mp4_refuses_other_shapes(tmp_path, shape):
     with pytest.raises(ValueError, match="uint8 \\[T, H, W, 3\\]"):
         video.write_mp4(tmp_path / "a.mp4", np.zeros(shape, dtype=np.uint8), fps=10)
-
-
-def test_without_pyav_the_error_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(RuntimeError, match="pip install av"):
-        video.write_mp4(tmp_path / "a.mp4", np.zeros((2, 8, 8, 3), dtype=np.uint8), fps=10)
 
 
 def test_png_comes_back(tmp_path):
