@@ -165,12 +165,10 @@ def find_fields(keys: Collection[str], *, terminal_key: str = "") -> dict[str, s
         FormatError: where `terminal_key` names a key that is not there.
     """
     stored_as = {field: next((name for name in names if name in keys), "") for field, names in FIELDS.items()}
-    if terminal_key == "none":
-        stored_as |= {"is_terminal": "", "done": "", "discount": ""}
-    elif terminal_key:
-        if terminal_key not in keys:
-            raise FormatError(f"terminal_key: expected one of {', '.join(sorted(keys)[:20])}, got {terminal_key!r}")
-        stored_as |= {"is_terminal": terminal_key, "done": "", "discount": ""}
+    if terminal_key not in ("", "none", *keys):
+        raise FormatError(f"terminal_key: expected one of {', '.join(sorted(keys)[:20])}, got {terminal_key!r}")
+    if terminal_key:
+        stored_as |= {"is_terminal": "" if terminal_key == "none" else terminal_key, "done": "", "discount": ""}
     return {field: key for field, key in stored_as.items() if key}
 
 
@@ -197,27 +195,25 @@ def split(name: str, flags: Mapping[str, NDArray[Any]], rows: int) -> tuple[list
     if rows == 0:
         raise FormatError(f"{name}: expected 1 row or more, got none")
     values = {key: column(f"{name} {key}", array, rows) for key, array in flags.items()}
-    nowhere = np.zeros(rows, np.bool_)
-    truncated = values.get("truncated", nowhere) != 0
-    step_type = values.get("step_type")
-    if "is_first" in values:
-        first = values["is_first"] != 0
-    else:
-        first = step_type == 0 if step_type is not None else nowhere
+    is_first, is_last, is_terminal, truncated, done = (
+        values.get(key, np.zeros(rows)) != 0 for key in ("is_first", "is_last", "is_terminal", "truncated", "done")
+    )
+    step_type = values.get("step_type", np.ones(rows))
+    first = is_first if "is_first" in values else step_type == 0
     if "is_terminal" in values:
-        terminal = values["is_terminal"] != 0
+        terminal = is_terminal
     elif "discount" in values and not ("done" in values and "truncated" in values):
         # some recorders store 0 for the discount that a reset does not have
         terminal = (values["discount"] == 0) & ~first
     else:
-        terminal = (values.get("done", nowhere) != 0) & ~truncated
-    last = truncated | (values.get("is_last", nowhere) != 0) | (step_type == 2 if step_type is not None else nowhere)
+        terminal = done & ~truncated
+    last = truncated | is_last | (step_type == 2)
     knows_last = bool({"is_last", "truncated", "step_type"} & values.keys())
     knows_first = bool({"is_first", "step_type"} & values.keys())
     starts = first.copy()
     if not knows_first:
         # what ends in one row begins anew in the next
-        starts[1:] |= (last | terminal | (values.get("done", nowhere) != 0))[:-1]
+        starts[1:] |= (last | terminal | done)[:-1]
     starts[0] = True
     at = np.flatnonzero(starts).tolist()
     pieces = [
@@ -267,16 +263,6 @@ def channels_first(name: str, values: NDArray[Any], *, scale: float = 0.0) -> ND
     elif not first < min(second, last):
         raise FormatError(f"{name}: expected fewer channels than rows and columns, got shape {values.shape}")
     return np.ascontiguousarray(values)
-
-
-def ends_by_termination(name: str, is_terminal: NDArray[Any]) -> bool:
-    """Whether the last row of an episode is terminal; raises FormatError where another one is."""
-    early = np.flatnonzero(is_terminal[:-1])
-    if len(early):
-        raise FormatError(
-            f"{name}: expected termination in the last of {len(is_terminal)} rows, got it in row {early[0]}"
-        )
-    return bool(is_terminal[-1]) if len(is_terminal) else False
 
 
 class Assembler:
@@ -330,6 +316,13 @@ class Assembler:
         trajectory.check()
         self._rewarded = self._rewarded or "reward" in fields
         return trajectory
+
+    def note_ends(self, *, begins: bool, ends: bool) -> None:
+        """Note where an episode's first or last rows are not there."""
+        if not begins:
+            self.notes.add(BEGINS_INSIDE)
+        if not ends:
+            self.notes.add(ENDS_INSIDE)
 
     def _observation(self, name: str, fields: Mapping[str, Any]) -> Observation:
         if "observation" not in fields:
@@ -411,10 +404,13 @@ class Assembler:
         label = f"{name} is_terminal"
         self._led(label, is_terminal, rows, self.convention.alignment)
         flags = column(label, is_terminal, len(is_terminal)) != 0
-        if not self.convention.departs:
-            return ends_by_termination(label, flags), False
-        terminal = ends_by_termination(label, flags[: rows - 1])
-        return terminal, bool(flags[rows - 1 :].any()) and not terminal
+        ends = flags[: rows - self.convention.departs]
+        if (early := np.flatnonzero(ends[:-1])).size:
+            raise FormatError(
+                f"{label}: expected termination in the last of {len(ends)} rows, got it in row {early[0]}"
+            )
+        terminal = bool(ends[-1:].any())
+        return terminal, bool(flags[len(ends) :].any()) and not terminal
 
     def _env_steps(self, name: str, fields: Mapping[str, Any], rows: int) -> NDArray[np.int32]:
         steps = np.full(rows, self.convention.action_repeat, np.int32)

@@ -19,9 +19,13 @@ class EpisodeReader:
     """
 
     spec: EnvSpec
+    _count = 0  # of episodes, those left out by the scan excepted
 
     def __init__(self, left_out: Sequence[Problem], notes: Notes) -> None:
         self._left_out, self.problems, self.notes = list(left_out), list(left_out), notes
+
+    def __len__(self) -> int:
+        return self._count + len(self._left_out)
 
     def _episodes(self) -> Iterable[tuple[str, Callable[[], Trajectory]]]:
         """The name of every episode, and what reads it."""

@@ -94,6 +94,11 @@ def read(dataset: Any, name: str, rows: slice | None = None) -> NDArray[Any]:
         return np.asarray(dataset[begin:end] if dataset.shape else dataset[()])
 
 
+def read_at(group: Any, path: str, name: str, rows: slice | None = None) -> NDArray[Any]:
+    """The numbers at `path` below `group`, as `member` finds and `read` reads them; name: of the group."""
+    return read(member(group, path, name), f"{name} {path}", rows)
+
+
 def _require_plain(h5py: Any, dataset: Any, name: str) -> None:
     kind = dataset.id.get_type().get_class()
     enum = kind == h5py.h5t.ENUM and dataset.dtype.kind == "b"  # how h5py stores booleans

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +9,18 @@ from datamodules.formats import h5
 from datamodules.formats.assemble import BY_LAYOUT, Assembler, RowOptions
 from datamodules.formats.episode_reader import FAILURES, EpisodeReader
 from datamodules.formats.guard import files_at
-from datamodules.formats.hdf5_layouts import Episode, Groups, Table, layout_of, stored_spec, write_episode, write_spec
-from datamodules.formats.observed import Selection, require_spec, select, with_task
+from datamodules.formats.hdf5_layouts import Episode, Groups, Table, demos_of, stored_spec, write_episode, write_spec
+from datamodules.formats.observed import require_spec, select, with_task
 from datamodules.formats.protocol import FormatError, Notes, Problem, in_short
 from datamodules.storage.durable import sync
 from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
 
+_ALIGNMENT = {Groups: "departure", Table: "arrival"}  # of a layout where no option says another
 
-def open_reader(path: Path, *, options: RowOptions = BY_LAYOUT, image_key: str = "", observe: str = "") -> "Hdf5Reader":
-    """Read the file at `path`, or the folder's .hdf5 and .h5 files; episodes are read one by one.
+
+class Hdf5Reader(EpisodeReader):
+    """Reads the file at `path`, or the folder's .hdf5 and .h5 files in the order of their names, each open meanwhile.
 
     Args:
         path: of the file or folder.
@@ -30,50 +31,16 @@ def open_reader(path: Path, *, options: RowOptions = BY_LAYOUT, image_key: str =
     Raises:
         FormatError: where nothing can be read. OSError.
     """
-    root, files, problems = files_at(path, [".hdf5", ".h5"])
-    replace(options, alignment=options.alignment or "arrival").convention()  # a wrong option is no file's fault
-    return Hdf5Reader(root, files, problems, options, image_key=image_key, observe=observe)
 
-
-def open_writer(path: Path, spec: EnvSpec) -> "Hdf5Writer":
-    """Write a file of robomimic's layout, or add to ours of the same spec; raises FormatError, OSError."""
-    import h5py
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    count = 0
-    if path.exists():
-        with h5.open_file(path.resolve().parent, Path(path.resolve().name)) as file:
-            stored = stored_spec(file, path.name)
-            if stored is None or not stored.agrees(spec):
-                raise FormatError(f"{path}: expected a file of our own with spec {spec}, got {stored}")
-            count = len(layout_of(file, path.name, Selection(), "").episodes())
-    else:
-        with h5py.File(path, "w") as file:
-            write_spec(file, spec)
-        sync(path.parent)
-    return Hdf5Writer(path, spec, count)
-
-
-class Hdf5Reader(EpisodeReader):
-    """The episodes of files in the order of their names; a file is open while it is read."""
-
-    def __init__(
-        self,
-        root: Path,
-        files: list[Path],
-        problems: list[Problem],
-        options: RowOptions,
-        *,
-        image_key: str,
-        observe: str,
-    ) -> None:
+    def __init__(self, path: Path, *, options: RowOptions = BY_LAYOUT, image_key: str = "", observe: str = "") -> None:
+        root, files, problems = files_at(path, [".hdf5", ".h5"])
+        replace(options, alignment=options.alignment or "arrival").convention()  # a wrong option is no file's fault
         super().__init__(problems, Notes())
         self._root, self._files, self._options = root, files, options
         self._image_key, self._observe = image_key, observe
         self._stored: EnvSpec | None = None
         self._assemblers: dict[type, Assembler] = {}
         self._rows = 0  # of the longest episode
-        self._count = len(problems)
         first = self._survey()
         if self._stored is not None and not observe:
             self.spec = with_task(self._stored, options.task)
@@ -84,10 +51,10 @@ class Hdf5Reader(EpisodeReader):
     def _survey(self) -> Trajectory:
         """Count episodes and their rows; returns the first readable one, raises FormatError where there is none."""
         first, unreadable = None, []
-        for assembler, episode in self._opened():
+        for episode in self._opened():
             self._count, self._rows = self._count + 1, max(self._rows, episode.rows)
             try:
-                first = first or episode.read(assembler)
+                first = first or episode.read()
             except FAILURES as error:
                 unreadable.append(Problem(episode.name, str(error)))
         self._count += len(self.problems) - len(self._left_out)
@@ -97,46 +64,51 @@ class Hdf5Reader(EpisodeReader):
             raise FormatError(f"{self._root}: expected a readable HDF5 episode, got none: {reasons}")
         return first
 
-    def _opened(self) -> Iterator[tuple[Assembler, Episode]]:
+    def _opened(self) -> Iterator[Episode]:
         """The episodes file by file, each while its file is open; a file that cannot be read is a problem."""
         for path in self._files:
             try:
                 with h5.open_file(self._root, path) as file:
-                    layout = self._layout(file, str(path))
-                    assembler = self._assembler(layout)
-                    for episode in layout.episodes():
-                        yield assembler, episode
+                    yield from self._layout(file, str(path)).episodes()
             except FAILURES as error:
                 self._leave_out(str(path), error)
 
     def _episodes(self) -> Iterator[tuple[str, Callable[[], Trajectory]]]:
-        return ((episode.name, partial(episode.read, assembler)) for assembler, episode in self._opened())
+        return ((episode.name, episode.read) for episode in self._opened())
 
     def _layout(self, file: Any, name: str) -> Groups | Table:
         if self._stored is None:
             self._stored = stored_spec(file, name)
-        selection = select(self._image_key, self._observe, self._stored)
-        return layout_of(file, name, selection, self._options.terminal_key)
-
-    def _assembler(self, layout: Groups | Table) -> Assembler:
-        if type(layout) not in self._assemblers:
-            options = replace(self._options, alignment=self._options.alignment or layout.ALIGNMENT)
-            assembler = self._assemblers[type(layout)] = Assembler(options.convention(self._stored))
+        kind = Groups if "data" in h5.names(file, name) else Table
+        if kind not in self._assemblers:
+            options = replace(self._options, alignment=self._options.alignment or _ALIGNMENT[kind])
+            assembler = self._assemblers[kind] = Assembler(options.convention(self._stored))
             assembler.notes = self.notes
-        return self._assemblers[type(layout)]
-
-    def __len__(self) -> int:
-        return self._count
+        selection = select(self._image_key, self._observe, self._stored)
+        return kind(file, name, selection, self._options.terminal_key, self._assemblers[kind])
 
 
 class Hdf5Writer:
-    """Adds episodes to one file, which is closed and whole between two calls of `write`.
+    """Writes a file of robomimic's layout, or adds to ours of the same spec; it is closed and whole between episodes.
 
-    HDF5 keeps no journal: a crash during a call may cost what is in the file.
+    HDF5 keeps no journal: a crash during `write` may cost what is in the file. Raises FormatError, OSError.
     """
 
-    def __init__(self, path: Path, spec: EnvSpec, count: int) -> None:
-        self._path, self._spec, self._count = path, spec, count
+    def __init__(self, path: Path, spec: EnvSpec) -> None:
+        import h5py
+
+        self._path, self._spec, self._count = path, spec, 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            with h5py.File(path, "w") as file:
+                write_spec(file, spec)
+            sync(path.parent)
+            return
+        with h5.open_file(path.resolve().parent, Path(path.resolve().name)) as file:
+            stored = stored_spec(file, path.name)
+            if stored is None or not stored.agrees(spec):
+                raise FormatError(f"{path}: expected a file of our own with spec {spec}, got {stored}")
+            self._count = len(demos_of(file, path.name))
 
     def write(self, trajectory: Trajectory) -> None:
         """Add an episode, durable on return; raises TrajectoryInvalid, FormatError, OSError."""
@@ -151,3 +123,6 @@ class Hdf5Writer:
 
     def close(self) -> None:
         """The file is closed between episodes."""
+
+
+open_reader, open_writer = Hdf5Reader, Hdf5Writer

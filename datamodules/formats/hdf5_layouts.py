@@ -11,18 +11,17 @@ V-D4RL's 84-pixel data, or any other names of assemble.FIELDS, as D4RL's termina
 
 import json
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.formats import h5
 from datamodules.formats.assemble import (
-    BEGINS_INSIDE,
     DONE,
-    ENDS_INSIDE,
     FIELDS,
     FLAGS,
     Assembler,
@@ -39,67 +38,59 @@ from worldmodel.spec import EnvSpec
 CAMERA, SPEC = "image", "worldmodel_spec"
 
 
-@runtime_checkable
-class ReadEpisode(Protocol):
-    """Makes an episode of the open file."""
-
-    def __call__(self, assembler: Assembler) -> Trajectory:
-        """The episode; raises FormatError, TrajectoryInvalid."""
-
-
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """An episode of an open file: its name, its rows, and what reads it."""
+    """An episode of an open file: its name, its rows, and what reads it (raises FormatError, TrajectoryInvalid)."""
 
     name: str
     rows: int
-    read: ReadEpisode
+    read: Callable[[], Trajectory]
 
 
+@dataclass(frozen=True, slots=True)
 class Groups:
     """A file with a group `data`."""
 
-    ALIGNMENT = "departure"
-
-    def __init__(self, file: Any, name: str, selection: Selection, terminal_key: str) -> None:
-        self._file, self._name, self._selection, self._terminal_key = file, name, selection, terminal_key
+    file: Any
+    name: str
+    selection: Selection
+    terminal_key: str
+    assembler: Assembler
 
     def episodes(self) -> list[Episode]:
         """In the order of their numbers; raises FormatError."""
-        names = h5.names(h5.member(self._file, "data", self._name), self._name)
-        matches = [re.fullmatch(r"demo_(\d{1,12})", each) for each in names]
-        numbers = sorted((int(match[1]), match[0]) for match in matches if match)
-        return [Episode(f"{self._name} {demo}", self._rows(demo), partial(self._read, demo)) for _, demo in numbers]
+        demos = demos_of(self.file, self.name)
+        return [Episode(f"{self.name} {demo}", self._rows(demo), partial(self._read, demo)) for demo in demos]
 
     def _rows(self, demo: str) -> int:
         try:
-            keys = h5.names(h5.member(self._file, f"data/{demo}", demo), demo)
+            keys = h5.names(h5.member(self.file, f"data/{demo}", demo), demo)
         except FormatError:
             return 0  # it is left out, and named, when it is read
-        rows = h5.length(self._file, f"data/{demo}/{find_fields(keys).get('action', 'actions')}")
+        rows = h5.length(self.file, f"data/{demo}/{find_fields(keys).get('action', 'actions')}")
         return rows + 1 if rows else 0
 
-    def _read(self, demo: str, assembler: Assembler) -> Trajectory:
-        label = f"{self._name} {demo}"
-        group = h5.member(self._file, f"data/{demo}", label)
+    def _read(self, demo: str) -> Trajectory:
+        label, convention = f"{self.name} {demo}", self.assembler.convention
+        group = h5.member(self.file, f"data/{demo}", label)
         keys = h5.names(group, label)
-        key_of = find_fields(keys, terminal_key=self._terminal_key)
+        key_of = find_fields(keys, terminal_key=self.terminal_key)
         observations = h5.member(group, "obs", label)
-        floats = assembler.convention.image_scale > 0
-        cameras = self._selection.keys or [h5.only_picture(observations, f"{label} obs", axes=(4,), floats=floats)]
-        fields: dict[str, Any] = {"action": self._values(group, key_of.get("action", "actions"), label)}
+        floats = convention.image_scale > 0
+        cameras = self.selection.keys or [h5.only_picture(observations, f"{label} obs", axes=(4,), floats=floats)]
+        fields: dict[str, Any] = {"action": h5.read_at(group, key_of.get("action", "actions"), label)}
         for field in ("reward", "env_steps"):
             if field in key_of:
-                fields[field] = self._values(group, key_of[field], label)
-        closes = assembler.convention.departs and next((key for key in ("final_obs", "next_obs") if key in keys), None)
+                fields[field] = h5.read_at(group, key_of[field], label)
+        closes = convention.departs and next((key for key in ("final_obs", "next_obs") if key in keys), None)
         films = []
         for camera in cameras:
             film = h5.read_images(h5.member(observations, camera, label), f"{label} {camera}")
             later = h5.member(group, f"{closes}/{camera}", label) if closes else None
             films.append(_with_last(film, later, f"{label} {closes}") if closes else film)
-        fields |= self._selection.fields(dict(zip(cameras, films, strict=True)))
+        fields |= self.selection.fields(dict(zip(cameras, films, strict=True)))
         if "is_terminal" in key_of:
-            ends = self._values(group, key_of["is_terminal"], label).reshape(-1)
+            ends = h5.read_at(group, key_of["is_terminal"], label).reshape(-1)
             if len(ends) == 1 < len(fields["action"]):  # one for the episode
                 ends = np.append(np.zeros(len(fields["action"]) - 1, np.bool_), ends != 0)
             fields["is_terminal"] = ends
@@ -110,71 +101,70 @@ class Groups:
         unread |= {f"obs/{key}" for key in h5.names(observations, label)} - seen
         if key_of.get("done") in unread:
             unread = unread - {key_of["done"]} | {f"{key_of['done']} (terminations with terminal_key={key_of['done']})"}
-        return assembler.trajectory(label, fields, unread=unread)
-
-    def _values(self, group: Any, key: str, label: str) -> NDArray[Any]:
-        return h5.read(h5.member(group, key, label), f"{label} {key}")
+        return self.assembler.trajectory(label, fields, unread=unread)
 
 
+def demos_of(file: Any, name: str) -> list[str]:
+    """The groups of episodes of a file with a group `data`, in the order of their numbers; raises FormatError."""
+    names = h5.names(h5.member(file, "data", name), name)
+    matches = [re.fullmatch(r"demo_(\d{1,12})", each) for each in names]
+    return [demo for _, demo in sorted((int(match[1]), match[0]) for match in matches if match)]
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A file with one array of each field for all episodes."""
 
-    ALIGNMENT = "arrival"
-
-    def __init__(self, file: Any, name: str, selection: Selection, terminal_key: str) -> None:
-        self._file, self._name, self._selection, self._terminal_key = file, name, selection, terminal_key
-        self._keys = h5.names(file, name)
+    file: Any
+    name: str
+    selection: Selection
+    terminal_key: str
+    assembler: Assembler
 
     def episodes(self) -> list[Episode]:
         """In the order of their rows; raises FormatError."""
-        name, images = self._name, self._selection.keys or [key for key in FIELDS["pixels"] if key in self._keys][:1]
-        key_of = find_fields(self._keys, terminal_key=self._terminal_key)
+        name, keys = self.name, h5.names(self.file, self.name)
+        images = self.selection.keys or [key for key in FIELDS["pixels"] if key in keys][:1]
+        key_of = find_fields(keys, terminal_key=self.terminal_key)
         ends = {"step_type", "is_first", "is_terminal", "is_last", "truncated", "done"} & key_of.keys()
-        if not images or not set(images) <= set(self._keys) or not ends or "action" not in key_of:
-            expected = " or ".join(self._selection.keys or FIELDS["pixels"])
+        if not images or not set(images) <= set(keys) or not ends or "action" not in key_of:
+            expected = " or ".join(self.selection.keys or FIELDS["pixels"])
             raise FormatError(
                 f"{name}: expected data/demo_*, or {expected} with action and step_type, is_first or an array that "
-                f"marks ends, got {self._keys[:20]}"
+                f"marks ends, got {keys[:20]}"
             )
-        flags = {key: self._values(key_of[key], name) for key in FLAGS if key in key_of}
-        rows = (getattr(h5.member(self._file, images[0], name), "shape", None) or (0,))[0]
+        flags = {key: h5.read_at(self.file, key_of[key], name) for key in FLAGS if key in key_of}
+        rows = (getattr(h5.member(self.file, images[0], name), "shape", None) or (0,))[0]
         pieces, terminal = split(name, flags, rows)
-        keys = {"pixels": images, "key_of": key_of, "flags": flags}
-        return [
-            Episode(
-                f"{name} rows {piece.rows.start} to {piece.rows.stop - 1}",
-                piece.rows.stop - piece.rows.start,
-                partial(self._read, piece, terminal[piece.rows], keys),
-            )
-            for piece in pieces
-        ]
+        unread = {*keys} - {*key_of.values(), *images}
+        episodes = []
+        for piece in pieces:
+            label = f"{name} rows {piece.rows.start} to {piece.rows.stop - 1}"
+            read = partial(self._read, label, piece, terminal[piece.rows], images, key_of, unread)
+            episodes.append(Episode(label, piece.rows.stop - piece.rows.start, read))
+        return episodes
 
-    def _values(self, key: str, label: str, rows: slice | None = None) -> NDArray[Any]:
-        return h5.read(h5.member(self._file, key, label), f"{label} {key}", rows)
-
-    def _read(self, piece: Piece, terminal: NDArray[np.bool_], keys: Any, assembler: Assembler) -> Trajectory:
-        label, key_of = f"{self._name} rows {piece.rows.start} to {piece.rows.stop - 1}", keys["key_of"]
+    def _read(
+        self,
+        label: str,
+        piece: Piece,
+        terminal: NDArray[np.bool_],
+        images: Sequence[str],
+        key_of: Mapping[str, str],
+        unread: set[str],
+    ) -> Trajectory:
         fields: dict[str, Any] = {"is_terminal": terminal}
-        films = [h5.member(self._file, key, label) for key in keys["pixels"]]
+        films = [h5.member(self.file, key, label) for key in images]
         seen = [h5.read_images(film, f"{label} {film.name}", piece.rows) for film in films]
-        fields |= self._selection.fields(dict(zip(keys["pixels"], seen, strict=True)))
+        fields |= self.selection.fields(dict(zip(images, seen, strict=True)))
         for field in ("action", "reward", "env_steps"):
             if field in key_of:
-                fields[field] = self._values(key_of[field], label, piece.rows)
-        trajectory = assembler.trajectory(label, fields, unread={*self._keys} - {*key_of.values(), *keys["pixels"]})
-        if not piece.begins:
-            assembler.notes.add(BEGINS_INSIDE)
-        if not piece.ends:
-            assembler.notes.add(ENDS_INSIDE)
+                fields[field] = h5.read_at(self.file, key_of[field], label, piece.rows)
+        trajectory = self.assembler.trajectory(label, fields, unread=unread)
+        self.assembler.note_ends(begins=piece.begins, ends=piece.ends)
         if "done" in key_of and not {"is_terminal", "discount"} & key_of.keys():
-            assembler.notes.add(DONE, detail=key_of["done"], terminations=bool(terminal.any()))
+            self.assembler.notes.add(DONE, detail=key_of["done"], terminations=bool(terminal.any()))
         return trajectory
-
-
-def layout_of(file: Any, name: str, selection: Selection, terminal_key: str) -> Groups | Table:
-    """The layout of an open file; raises FormatError."""
-    kind = Groups if "data" in h5.names(file, name) else Table
-    return kind(file, name, selection, terminal_key)
 
 
 def stored_spec(file: Any, name: str) -> EnvSpec | None:

@@ -8,7 +8,7 @@ Without `next.reward` rewards are 0; without `next.terminated` and `next.success
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,14 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.formats.assemble import BY_DEPARTURE, Assembler, Convention, RowOptions
+from datamodules.formats.assemble import BY_DEPARTURE, Assembler, RowOptions
 from datamodules.formats.episode_reader import EpisodeReader
 from datamodules.formats.guard import find_files, inside, open_inside, require_array
-from datamodules.formats.images import Film, decode_picture, fit, require_fps, stack
+from datamodules.formats.images import Film, decode_picture, fit, stack
 from datamodules.formats.lerobot_info import (
     OWN,
-    Camera,
-    Info,
     cameras_of,
     convention_of,
     length_of,
@@ -58,46 +56,61 @@ class _Episode:
 
 
 class LeRobotReader(EpisodeReader):
-    """Reads a LeRobot data set, several cameras by name or as channels side by side; see `open_reader`."""
+    """Reads the data set at `path`.
+
+    Args:
+        path: of its folder.
+        options: how rows are stored, by departure where nothing else is said. low, high: without them the bounds are
+            those of stats.json where they exceed [-1, 1].
+        camera: key of its feature, may be left out where there is one; several as a,b become channels side by side.
+        observe: cameras (one at least) and vectors that are read by name, as top,wrist,state; "": as our writer left
+            them, or the camera alone.
+        size: side to which frames are resized by area; 0: as recorded.
+        terminal: another name of terminal_key.
+
+    Raises:
+        FormatError: where nothing can be read. OSError.
+    """
 
     def __init__(
         self,
-        root: Path,
-        info: Info,
-        convention: Convention,
-        cameras: Sequence[tuple[str, Camera]],
-        vectors: Mapping[str, str],
+        path: Path,
         *,
-        named: bool,
-        size: int,
-        terminal: str,
-        task: str,
+        options: RowOptions = BY_DEPARTURE,
+        camera: str = "",
+        observe: str = "",
+        size: int = 0,
+        terminal: str = "",
     ) -> None:
+        info, stored, terminal = read_info(path), stored_spec(path, OWN), terminal or options.terminal_key
+        names = [] if camera else names_of(observe, stored)
+        if names:
+            cameras, self._vectors = named_parts(info, names)
+        else:
+            cameras, self._vectors = [("pixels", each) for each in cameras_of(info, camera)], {}
+        convention = convention_of(path, info, options)
         if terminal not in ("", "none", *info.features):
             raise FormatError(f"terminal_key: expected one of {', '.join(sorted(info.features))}, got {terminal!r}")
-        self._root, self._info, self._named, self._vectors = root, info, named, vectors
-        self._sizes = {key: length_of(key, info.features[key]) for key in ("action", *vectors.values())}
+        self._root, self._info, self._named = path, info, bool(names)
+        self._sizes = {key: length_of(key, info.features[key]) for key in ("action", *self._vectors.values())}
         self._resize, self._repeat = size > 0, convention.repeat_last
         self._assembler = Assembler(convention)
         endings = (terminal,) if terminal else _TERMINAL
         self._terminal = next((key for key in endings if key in info.features), None)
-        files, left_out = find_files(inside(root, Path("meta")), (".parquet",))
+        files, left_out = find_files(inside(path, Path("meta")), (".parquet",))
         super().__init__(left_out, self._assembler.notes)
-        self._cameras = [camera for _, camera in cameras]
+        self._cameras = [each for _, each in cameras]
         self._placed = [episode for file in files if file.parts[0] == "episodes" for episode in self._listed(file)]
-        stored = stored_spec(root, OWN)
+        self._count = len(self._placed)
         channels = [min(stored.images[name][0], 3) if stored and name in stored.images else 3 for name, _ in cameras]
         self._shapes = [
-            (count, size or camera.size[0], size or camera.size[1])
-            for count, camera in zip(channels, self._cameras, strict=True)
+            (count, size or each.size[0], size or each.size[1])
+            for count, each in zip(channels, self._cameras, strict=True)
         ]
         self._names = [name for name, _ in cameras]
-        self.spec = self._find_spec(stored, task)
+        self.spec = self._find_spec(stored, options.task)
         self._table: Rows | None = None
         self._films: dict[str, tuple[Path, Film]] = {}
-
-    def __len__(self) -> int:
-        return len(self._placed) + len(self._left_out)
 
     def _find_spec(self, stored: EnvSpec | None, task: str) -> EnvSpec:
         images, dims = dict(zip(self._names, self._shapes, strict=True)), self._info.action_dim
@@ -247,53 +260,4 @@ def _episode(path: Path, films: Sequence[str], line: tuple[Any, ...]) -> _Episod
     return _Episode(index, length, (chunk, file), begin, places)
 
 
-def open_reader(
-    path: Path,
-    *,
-    options: RowOptions = BY_DEPARTURE,
-    camera: str = "",
-    observe: str = "",
-    size: int = 0,
-    terminal: str = "",
-) -> LeRobotReader:
-    """Read the data set at `path`.
-
-    Args:
-        path: of its folder.
-        options: how rows are stored, by departure where nothing else is said. low, high: without them the bounds are
-            those of stats.json where they exceed [-1, 1].
-        camera: key of its feature, may be left out where there is one; several as a,b become channels side by side.
-        observe: cameras (one at least) and vectors that are read by name, as top,wrist,state; "": as our writer left
-            them, or the camera alone.
-        size: side to which frames are resized by area; 0: as recorded.
-        terminal: another name of terminal_key.
-
-    Raises:
-        FormatError: where nothing can be read. OSError.
-    """
-    info, ending = read_info(path), terminal or options.terminal_key
-    names, vectors = [] if camera else names_of(observe, stored_spec(path, OWN)), dict[str, str]()
-    if names:
-        cameras, vectors = named_parts(info, names)
-    else:
-        cameras = [("pixels", each) for each in cameras_of(info, camera)]
-    return LeRobotReader(
-        path,
-        info,
-        convention_of(path, info, options),
-        cameras,
-        vectors,
-        named=bool(names),
-        size=size,
-        terminal=ending,
-        task=options.task,
-    )
-
-
-def open_writer(path: Path, spec: EnvSpec, *, codec: str = "h264", fps: float = 30.0) -> LeRobotWriter:
-    """Write a new data set at `path`; raises FormatError, OSError.
-
-    codec: h264 (small, not exact), lossless (films of RGB) or png (pictures in the table).
-    """
-    require_fps(fps)
-    return LeRobotWriter(path, spec, codec=codec, fps=fps)
+open_reader, open_writer = LeRobotReader, LeRobotWriter

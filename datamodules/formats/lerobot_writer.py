@@ -33,15 +33,17 @@ _NUMBERS = {
 
 
 class LeRobotWriter:
-    """Writes each episode as a table, a film and a line of metadata of its own; see Writer.
+    """Writes a new data set at `root`, each episode as a table, a film and a line of metadata of its own; see Writer.
 
     The metadata come last: files that they do not name belong to an episode that was not finished.
+    codec: h264 (small, not exact), lossless (films of RGB) or png (pictures in the table). Raises FormatError, OSError.
     """
 
-    def __init__(self, root: Path, spec: EnvSpec, *, codec: str, fps: float) -> None:
+    def __init__(self, root: Path, spec: EnvSpec, *, codec: str = "h264", fps: float = 30.0) -> None:
         import pyarrow as pa
         from pyarrow import parquet
 
+        images.require_fps(fps)
         self._pa, self._parquet = pa, parquet
         for shape in spec.images.values():
             if shape[0] not in (1, 3):

@@ -21,7 +21,7 @@ from datamodules.formats.assemble import BY_DEPARTURE, Assembler, Convention, Ro
 from datamodules.formats.episode_reader import EpisodeReader
 from datamodules.formats.guard import inside, read_json, refuse_above, spec_from, write_json
 from datamodules.formats.images import encode_picture
-from datamodules.formats.observed import Selection, is_plain, require_spec, select, with_task
+from datamodules.formats.observed import is_plain, require_spec, select, with_task
 from datamodules.formats.protocol import FormatError, reading
 from datamodules.storage.durable import sync
 from datamodules.trajectory import Trajectory
@@ -34,32 +34,44 @@ _DEPTH = 3
 
 
 class MinariReader(EpisodeReader):
-    """Reads a Minari data set; see `open_reader` for the options."""
+    """Reads the data set at `path` (with or without its folder `data`).
+
+    Args:
+        path: of its folder.
+        options: how rows are stored. By departure, as Minari has it, or by arrival: action t led to observation t, and
+            the last observation, which no action led to, is left out. low, high: without them the bounds are those of
+            the action space. terminal_key: "": terminations.
+        image_key: of a Dict observation, as camera or camera/rgb, several as a,b for channels side by side; may be left
+            out where one is pictures.
+        observe: parts of a Dict observation that are read by name, images and vectors, as a,b; "": as our writer left
+            them, or pictures alone.
+
+    Raises:
+        FormatError: where nothing can be read. OSError.
+    """
 
     def __init__(
-        self,
-        folder: Path,
-        stored: EnvSpec | None,
-        assembler: Assembler,
-        *,
-        selection: Selection,
-        terminal_key: str,
-        task: str,
+        self, path: Path, *, options: RowOptions = BY_DEPARTURE, image_key: str = "", observe: str = ""
     ) -> None:
-        super().__init__([], assembler.notes)
+        folder = _data_folder(path)
+        metadata = read_json(folder, META) if (folder / META).exists() else {}
+        if metadata.get("data_format", "hdf5") != "hdf5":
+            raise FormatError(f"{META} data_format: expected hdf5, got {metadata['data_format']!r:.40}")
+        stored = spec_from(metadata[OWN], f"{META} {OWN}") if OWN in metadata else None
+        self._assembler = Assembler(_convention(metadata, options, stored))
+        super().__init__([], self._assembler.notes)
+        self._selection = select(image_key, observe, stored)
+        self._ending = options.terminal_key or "terminations"
         self._file = h5.open_file(folder, FILE)
-        self._assembler, self._selection = assembler, selection
-        self._ending = terminal_key or "terminations"
         try:
             groups = [re.fullmatch(r"episode_(\d{1,12})", name) for name in h5.names(self._file, str(FILE))]
             self._groups = sorted((int(group[1]), group[0]) for group in groups if group)
-            self.spec = stored or self._guess_spec(task)
+            self._count = len(self._groups)
+            known = with_task(stored, options.task) if stored and not observe else None
+            self.spec = known or self._guess_spec(options.task or path.resolve().name)
         except FormatError:
             self.close()
             raise
-
-    def __len__(self) -> int:
-        return len(self._groups)
 
     def _guess_spec(self, task: str) -> EnvSpec:
         first = self._first(f"{FILE}: expected a readable episode")
@@ -74,14 +86,14 @@ class MinariReader(EpisodeReader):
         group = h5.member(self._file, name, str(FILE))
         keys = h5.names(group, name)
         images = self._selection.keys or [self._only_image(group, name)]
-        fields: dict[str, Any] = {"action": self._values(group, "actions", name)}
+        fields: dict[str, Any] = {"action": h5.read_at(group, "actions", name)}
         if "rewards" in keys:
-            fields["reward"] = self._values(group, "rewards", name)
+            fields["reward"] = h5.read_at(group, "rewards", name)
         if self._ending != "none":
-            fields["is_terminal"] = self._values(group, self._ending, name)
+            fields["is_terminal"] = h5.read_at(group, self._ending, name)
         infos = h5.names(h5.member(group, "infos", name), name) if "infos" in keys else []
         if "env_steps" in infos:
-            fields["env_steps"] = self._values(group, "infos/env_steps", name)
+            fields["env_steps"] = h5.read_at(group, "infos/env_steps", name)
         steps = len(fields["action"]) if fields["action"].ndim else 0
         films = []
         for image in images:
@@ -99,9 +111,6 @@ class MinariReader(EpisodeReader):
             fields |= {key: fields[key][:-1] for key in ("env_steps",) if key in fields}
         fields |= self._selection.fields(dict(zip(images, films, strict=True)))
         return self._assembler.trajectory(name, fields, unread=self._unread(group, keys, images, infos))
-
-    def _values(self, group: Any, path: str, name: str) -> NDArray[Any]:
-        return h5.read(h5.member(group, path, name), f"{name} {path}")
 
     def _only_image(self, group: Any, name: str) -> str:
         """The path below observations of the only pictures, "" where observations are pictures themselves."""
@@ -124,15 +133,17 @@ class MinariReader(EpisodeReader):
 
 
 class MinariWriter:
-    """Writes a Minari data set; see Writer.
+    """Writes a new data set at `path`; see Writer. Raises FormatError, OSError.
 
     Between two calls of `write` the file is closed and whole. HDF5 keeps no journal: a crash during a call may cost
     what is in the file.
     """
 
-    def __init__(self, folder: Path, spec: EnvSpec) -> None:
+    def __init__(self, path: Path, spec: EnvSpec) -> None:
         import h5py
 
+        folder = path / "data"
+        folder.mkdir(parents=True, exist_ok=True)
         self._h5py, self._folder, self._spec = h5py, folder, spec
         self._episodes = self._steps = 0
         self._cameras = {name: _stored_as(shape) for name, shape in spec.images.items()}
@@ -249,46 +260,10 @@ def _convention(metadata: dict[str, Any], options: RowOptions, stored: EnvSpec |
     return replace(convention, low=low, high=high) if bounded and ((low != -1) | (high != 1)).any() else convention
 
 
-def open_reader(
-    path: Path, *, options: RowOptions = BY_DEPARTURE, image_key: str = "", observe: str = ""
-) -> MinariReader:
-    """Read the data set at `path` (with or without its folder `data`).
-
-    Args:
-        path: of its folder.
-        options: how rows are stored. By departure, as Minari has it, or by arrival: action t led to observation t, and
-            the last observation, which no action led to, is left out. low, high: without them the bounds are those of
-            the action space. terminal_key: "": terminations.
-        image_key: of a Dict observation, as camera or camera/rgb, several as a,b for channels side by side; may be left
-            out where one is pictures.
-        observe: parts of a Dict observation that are read by name, images and vectors, as a,b; "": as our writer left
-            them, or pictures alone.
-
-    Raises:
-        FormatError: where nothing can be read. OSError.
-    """
-    folder = _data_folder(path)
-    metadata = read_json(folder, META) if (folder / META).exists() else {}
-    if metadata.get("data_format", "hdf5") != "hdf5":
-        raise FormatError(f"{META} data_format: expected hdf5, got {metadata['data_format']!r:.40}")
-    stored = spec_from(metadata[OWN], f"{META} {OWN}") if OWN in metadata else None
-    return MinariReader(
-        folder,
-        with_task(stored, options.task) if stored and not observe else None,
-        Assembler(_convention(metadata, options, stored)),
-        selection=select(image_key, observe, stored),
-        terminal_key=options.terminal_key,
-        task=options.task or path.resolve().name,
-    )
-
-
 def _data_folder(path: Path) -> Path:
     if not path.is_dir():
         raise FormatError(f"{path}: expected a folder of a Minari data set, got none")
     return path if (path / FILE).exists() else inside(path, Path("data"))
 
 
-def open_writer(path: Path, spec: EnvSpec) -> MinariWriter:
-    """Write a new data set at `path`; raises FormatError, OSError."""
-    (path / "data").mkdir(parents=True, exist_ok=True)
-    return MinariWriter(path / "data", spec)
+open_reader, open_writer = MinariReader, MinariWriter

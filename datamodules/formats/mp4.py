@@ -31,22 +31,32 @@ CSV_BYTES = 1 << 24  # parsed, a table takes four times its bytes
 
 
 class Mp4Reader(EpisodeReader):
-    """Reads a folder of films with tables; see `open_reader` for the options."""
+    """Reads the folder at `path`.
 
-    def __init__(self, path: Path, options: RowOptions, stored: EnvSpec | None, *, size: int) -> None:
+    Args:
+        path: of the folder.
+        options: how rows are stored, by arrival where nothing else is said.
+        size: side to which frames are resized by area; 0: as recorded.
+
+    Raises:
+        FormatError: where nothing can be read. OSError.
+    """
+
+    def __init__(self, path: Path, *, options: RowOptions = BY_ARRIVAL, size: int = 0) -> None:
+        if not path.is_dir():
+            raise FormatError(f"{path}: expected a folder of mp4 and csv files, got none")
+        stored = stored_spec(path)
         self._root, self._size, self._terminal_key = path, size, options.terminal_key
         self._assembler = Assembler(options.convention(stored))
         self._films, left_out = find_files(path, (".mp4",))
         super().__init__(left_out, self._assembler.notes)
+        self._count = len(self._films)
         # frames of an unknown size are read as they are
         self._shape: tuple[int, int, int] | None = None
         spec = stored or self._guess_spec(path.resolve().name)
         images = {"pixels": (spec.pixels[0], size, size)} if size else spec.images
         self.spec = with_task(replace(spec, images=images), options.task)
         self._shape = self.spec.pixels
-
-    def __len__(self) -> int:
-        return len(self._films) + len(self._left_out)
 
     def _guess_spec(self, task: str) -> EnvSpec:
         first = self._first(f"{self._root}: expected a readable mp4 with csv")
@@ -99,9 +109,18 @@ def parse_table(text: str, name: str) -> dict[str, NDArray[Any]]:
 
 
 class Mp4Writer:
-    """Writes a folder of films with tables; see Writer. The table comes last: an episode without one is unfinished."""
+    """Writes the folder `path`, or adds to one of the same spec; see Writer.
 
-    def __init__(self, path: Path, spec: EnvSpec, *, codec: str, fps: float) -> None:
+    The table comes last: an episode without one is unfinished. codec: lossless or h264. Raises FormatError, OSError.
+    """
+
+    def __init__(self, path: Path, spec: EnvSpec, *, codec: str = "lossless", fps: float = 30.0) -> None:
+        require_codec(codec)
+        require_fps(fps)
+        require_one_image(spec, path, "npz, hdf5, minari and segments hold more")
+        if spec.pixels[0] not in (1, 3):
+            raise FormatError(f"{path}: expected frames of 1 or 3 channels, got {spec.pixels[0]}")
+        store_spec(path, spec)
         self._root, self._spec, self._codec, self._fps = path, spec, codec, fps
         # a film without a table keeps its number
         numbers = [re.fullmatch(r"episode_(\d{1,9})", film.stem) for film in path.glob("*.mp4")]
@@ -130,28 +149,4 @@ def _table_of(trajectory: Trajectory) -> str:
     return "\n".join(lines) + "\n"
 
 
-def open_reader(path: Path, *, options: RowOptions = BY_ARRIVAL, size: int = 0) -> Mp4Reader:
-    """Read the folder at `path`.
-
-    Args:
-        path: of the folder.
-        options: how rows are stored, by arrival where nothing else is said.
-        size: side to which frames are resized by area; 0: as recorded.
-
-    Raises:
-        FormatError: where nothing can be read. OSError.
-    """
-    if not path.is_dir():
-        raise FormatError(f"{path}: expected a folder of mp4 and csv files, got none")
-    return Mp4Reader(path, options, stored_spec(path), size=size)
-
-
-def open_writer(path: Path, spec: EnvSpec, *, codec: str = "lossless", fps: float = 30.0) -> Mp4Writer:
-    """Write the folder `path`, or add to one of the same spec; codec: lossless or h264. Raises FormatError, OSError."""
-    require_codec(codec)
-    require_fps(fps)
-    require_one_image(spec, path, "npz, hdf5, minari and segments hold more")
-    if spec.pixels[0] not in (1, 3):
-        raise FormatError(f"{path}: expected frames of 1 or 3 channels, got {spec.pixels[0]}")
-    store_spec(path, spec)
-    return Mp4Writer(path, spec, codec=codec, fps=fps)
+open_reader, open_writer = Mp4Reader, Mp4Writer

@@ -26,10 +26,8 @@ from numpy.typing import NDArray
 
 from datamodules.formats.archive import Archive
 from datamodules.formats.assemble import (
-    BEGINS_INSIDE,
     BY_ARRIVAL,
     DONE,
-    ENDS_INSIDE,
     FIELDS,
     FLAGS,
     Assembler,
@@ -39,16 +37,8 @@ from datamodules.formats.assemble import (
 )
 from datamodules.formats.episode_reader import FAILURES, EpisodeReader
 from datamodules.formats.guard import LIMITS, files_at, refuse_above
-from datamodules.formats.observed import (
-    Selection,
-    channels_last,
-    require_spec,
-    select,
-    store_spec,
-    stored_spec,
-    with_task,
-)
-from datamodules.formats.protocol import FormatError, Problem
+from datamodules.formats.observed import channels_last, require_spec, select, store_spec, stored_spec, with_task
+from datamodules.formats.protocol import FormatError
 from datamodules.observation import Observation
 from datamodules.storage.durable import write_atomic
 from datamodules.trajectory import Trajectory
@@ -61,38 +51,6 @@ AHEAD_BYTES = 1 << 28
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STAMP = "%Y%m%dT%H%M%SF%f"
 _CHUNK = re.compile(r"[^-]+-([0-9A-Za-z]+)-([0-9A-Za-z]+)-\d+\.npz")
-
-
-def open_reader(
-    path: Path, *, options: RowOptions = BY_ARRIVAL, image_key: str = "", observe: str = "", threads: int = 0
-) -> "NpzReader":
-    """Read the folder (or single file) at `path`.
-
-    Args:
-        path: of the folder or file.
-        options: how rows are stored, by arrival where nothing else is said.
-        image_key: the array of frames, several as a,b for channels side by side; "": the first of the usual names.
-        observe: arrays that are read by name, images and vectors, as a,b; "": as a writer left them, or frames alone.
-        threads: that unpack; 0: as many as cores, 4 at most.
-
-    Raises:
-        FormatError: where nothing can be read. OSError.
-    """
-    root, files, problems = files_at(path, [".npz"])
-    stored = stored_spec(root)
-    assembler = Assembler(options.convention(stored))
-    threads = threads or min(4, os.cpu_count() or 1)
-    selection = select(image_key, observe, stored)
-    reader = NpzReader(root, files, problems, assembler, selection, options.terminal_key, threads=threads)
-    task = options.task or path.resolve().name.removesuffix(".npz")
-    reader.spec = with_task(stored, options.task) if stored and not observe else reader.guess_spec(task)
-    return reader
-
-
-def open_writer(path: Path, spec: EnvSpec, *, compress: bool = True) -> "NpzWriter":
-    """Write a folder of episodes at `path`, or add to one of the same spec; raises FormatError, OSError."""
-    store_spec(path, spec)
-    return NpzWriter(path, compress=compress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,33 +94,44 @@ class _Part:
     seen: dict[str, NDArray[Any]]
     fields: dict[str, NDArray[Any]]
     unread: frozenset[str]
-    head: bool
-    tail: bool
+    head: bool = False
+    tail: bool = False
 
 
 class NpzReader(EpisodeReader):
-    """The episodes of npz files in the order of their names; files are unpacked ahead in threads."""
+    """Reads the folder (or single file) at `path` in the order of the names; files are unpacked ahead in threads.
+
+    Args:
+        path: of the folder or file.
+        options: how rows are stored, by arrival where nothing else is said.
+        image_key: the array of frames, several as a,b for channels side by side; "": the first of the usual names.
+        observe: arrays that are read by name, images and vectors, as a,b; "": as a writer left them, or frames alone.
+        threads: that unpack; 0: as many as cores, 4 at most.
+
+    Raises:
+        FormatError: where nothing can be read. OSError.
+    """
 
     def __init__(
         self,
-        root: Path,
-        files: list[Path],
-        problems: list[Problem],
-        assembler: Assembler,
-        selection: Selection,
-        terminal_key: str,
+        path: Path,
         *,
-        threads: int,
+        options: RowOptions = BY_ARRIVAL,
+        image_key: str = "",
+        observe: str = "",
+        threads: int = 0,
     ) -> None:
-        super().__init__(problems, assembler.notes)
-        self._root, self._files = root, _in_chains(files)
-        self._assembler, self._threads = assembler, threads
-        self._selection, self._terminal_key = selection, terminal_key
+        self._root, files, problems = files_at(path, [".npz"])
+        stored = stored_spec(self._root)
+        self._assembler = Assembler(options.convention(stored))
+        super().__init__(problems, self._assembler.notes)
+        self._files, self._threads = _in_chains(files), threads or min(4, os.cpu_count() or 1)
+        self._count = len(self._files)
+        self._selection, self._terminal_key = select(image_key, observe, stored), options.terminal_key
+        task = options.task or path.resolve().name.removesuffix(".npz")
+        self.spec = with_task(stored, options.task) if stored and not observe else self._guess_spec(task)
 
-    def __len__(self) -> int:
-        return len(self._files) + len(self._left_out)
-
-    def guess_spec(self, task: str) -> EnvSpec:
+    def _guess_spec(self, task: str) -> EnvSpec:
         """What the first readable episode shows; raises FormatError where there is none."""
         first = self._first(f"{self._root}: expected a readable npz episode")
         named = [re.search(r"-(\d{1,9})\.npz$", file.path.name) for file in self._files]
@@ -203,7 +172,7 @@ class NpzReader(EpisodeReader):
             return
         joined, name = list(parts), parts[0].name
         parts.clear()
-        self._note_ends(joined[0].head, joined[-1].tail)
+        self._assembler.note_ends(begins=not joined[0].head, ends=not joined[-1].tail)
         try:
             size = sum(film.nbytes for part in joined for film in part.seen.values())
             refuse_above(LIMITS.episode_bytes, size, f"{name}: bytes of an episode in {len(joined)} files")
@@ -263,7 +232,7 @@ class NpzReader(EpisodeReader):
         }
         flags = {field: archive.read(keys[field]) for field in FLAGS if field in keys}
         unread = frozenset(archive.members) - {*observed.values(), *keys.values()}
-        return self._split(_Part(archive.name, seen, fields, unread, False, False), flags, file)
+        return self._split(_Part(archive.name, seen, fields, unread), flags, file)
 
     def _split(self, whole: _Part, flags: Mapping[str, NDArray[Any]], file: _File) -> list[Trajectory | _Part]:
         """The episodes of a file, or their parts where files before or after it hold the rest."""
@@ -289,7 +258,7 @@ class NpzReader(EpisodeReader):
             if (part.head and file.continues) or (part.tail and file.continued):
                 items.append(part)
                 continue
-            self._note_ends(not piece.begins, not piece.ends)
+            self._assembler.note_ends(begins=piece.begins, ends=piece.ends)
             items.append(self._assembled(part))
             if "done" in flags and not {"is_terminal", "discount"} & flags.keys():
                 self.notes.add(DONE, detail="done", terminations=bool(part.fields["is_terminal"].any()))
@@ -298,12 +267,6 @@ class NpzReader(EpisodeReader):
     def _assembled(self, part: _Part) -> Trajectory:
         fields = self._selection.fields(part.seen) | part.fields
         return self._assembler.trajectory(part.name, fields, unread=part.unread)
-
-    def _note_ends(self, begins_inside: bool, ends_inside: bool) -> None:
-        if begins_inside:
-            self.notes.add(BEGINS_INSIDE)
-        if ends_inside:
-            self.notes.add(ENDS_INSIDE)
 
 
 def _image_of(archive: Archive) -> str:
@@ -321,13 +284,17 @@ def _joined(parts: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
 
 
 class NpzWriter:
-    """One file an episode, each whole or not there; the names sort in the order of writing."""
+    """Writes a folder of episodes at `path`, or adds to one of the same spec; raises FormatError, OSError.
 
-    def __init__(self, folder: Path, *, compress: bool) -> None:
-        self._folder = folder
+    One file an episode, each whole or not there; the names sort in the order of writing.
+    """
+
+    def __init__(self, path: Path, spec: EnvSpec, *, compress: bool = True) -> None:
+        store_spec(path, spec)
+        self._folder = path
         self._save: Callable[..., None] = np.savez_compressed if compress else np.savez
         # a clock that was set back must not put new episodes before old ones
-        self._last = max([_microseconds(path.name) for path in folder.glob("*.npz")], default=0)
+        self._last = max([_microseconds(file.name) for file in path.glob("*.npz")], default=0)
 
     def write(self, trajectory: Trajectory) -> None:
         """Add an episode, durable on return; raises TrajectoryInvalid, OSError."""
@@ -369,3 +336,6 @@ def _microseconds(name: str) -> int:
     except ValueError:
         return 0
     return (stamp - _EPOCH) // timedelta(microseconds=1)
+
+
+open_reader, open_writer = NpzReader, NpzWriter
