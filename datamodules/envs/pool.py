@@ -5,10 +5,10 @@ import os
 import select
 import time
 import weakref
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Generic, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +17,13 @@ from datamodules.envs import wire
 from datamodules.envs.checks import checked_action
 from datamodules.envs.errors import BadOption, NotReset, WorkerFault
 from datamodules.envs.protocol import Fault, Step
-from datamodules.envs.remote import Actions, LaneRows, Remote, RemoteEnv, RemoteLanes, Rows, Seeds
-from datamodules.envs.supervised import PoolOptions, Supervised
+from datamodules.envs.remote import Remote
+from datamodules.envs.supervised import FaultLimit, PoolOptions, Supervised
 from worldmodel.spec import EnvSpec
 
 _EXIT_GRACE_S = 2.0
 # the seeds of the episodes with which workers prove at their start that they draw; no rank has this number
 START_RANK = 2**31 + 1
-Single = Supervised[int, NDArray[np.float32], Step]
 
 
 def episode_seed(run_seed: int, rank: int, index: int, episode: int) -> int:
@@ -49,7 +48,7 @@ class Patience:
         self._usual = seconds if self._usual is None else 0.9 * self._usual + 0.1 * seconds
 
 
-class WorkerPool(Generic[Seeds, Actions, Rows]):
+class WorkerPool:
     """What every pool is: supervised workers that end with it. Options are those of PoolOptions.
 
     `spec` is what all of them draw, `renderer` the GL driver, `notes` as in protocol.Env. Raises what the environment's
@@ -57,15 +56,14 @@ class WorkerPool(Generic[Seeds, Actions, Rows]):
     often.
     """
 
-    def __init__(
-        self, options: PoolOptions, launch: Callable[..., Remote[Seeds, Actions, Rows]], *, workers: int, lanes: int = 0
-    ) -> None:
-        limit, config = options.fault_limit(), options.worker_config(lanes=lanes)
+    def __init__(self, options: PoolOptions, *, workers: int, lanes: int = 0) -> None:
+        limit = FaultLimit(most=options.max_restarts, window_s=options.restart_window_s)
+        config = options.worker_config(lanes=lanes)
 
-        def start(index: int, restarts: int) -> Remote[Seeds, Actions, Rows]:
-            return launch(config=config, seed=episode_seed(options.seed, START_RANK, index, restarts))
+        def start(index: int, restarts: int) -> Remote:
+            return self._open_worker(config=config, seed=episode_seed(options.seed, START_RANK, index, restarts))
 
-        self._envs: list[Supervised[Seeds, Actions, Rows]] = []
+        self._envs: list[Supervised] = []
         self._finalizer = weakref.finalize(self, shut_down, self._envs, os.getpid())
         try:
             # all start at once, then each is waited for
@@ -79,6 +77,9 @@ class WorkerPool(Generic[Seeds, Actions, Rows]):
         self.spec: EnvSpec = self._envs[0].spec
         self.renderer: str = self._envs[0].worker.renderer
         self.notes: tuple[str, ...] = self._envs[0].worker.notes
+
+    def _open_worker(self, **facts: Any) -> Remote:
+        return Remote(**facts)
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -109,15 +110,15 @@ class WorkerPool(Generic[Seeds, Actions, Rows]):
         self.close()
 
 
-class EnvPool(WorkerPool[int, NDArray[np.float32], Step]):
+class EnvPool(WorkerPool):
     """A worker for each environment of the options."""
 
     def __init__(self, **options: Any) -> None:
         self._patience = {"reset": Patience(), "step": Patience()}
         self._poll = select.poll()
-        self._watched: dict[int, Single] = {}
+        self._watched: dict[int, Supervised] = {}
         checked = PoolOptions(**options)
-        super().__init__(checked, self._open_worker, workers=checked.count)
+        super().__init__(checked, workers=checked.count)
 
     def reset(self, seeds: dict[int, int]) -> dict[int, Step | Fault]:
         """Open an episode in each worker of {index: seed}, in parallel; what is returned is said at `step`."""
@@ -125,7 +126,7 @@ class EnvPool(WorkerPool[int, NDArray[np.float32], Step]):
             return {}
         for index, seed in seeds.items():
             self._forget(index)
-            self._envs[index].ask_reset(seed)
+            self._envs[index].ask_reset({0: seed})
         return self._gather(seeds.keys(), self._patience["reset"])
 
     def step(self, actions: Mapping[int, NDArray[np.floating]]) -> dict[int, Step | Fault]:
@@ -138,15 +139,12 @@ class EnvPool(WorkerPool[int, NDArray[np.float32], Step]):
         ready = self._checked(actions)
         for index, action in ready.items():
             self._forget(index)
-            self._envs[index].ask_step(action)
+            self._envs[index].ask_step({0: action})
         return self._gather(ready.keys(), self._patience["step"])
 
     def render(self, index: int, size: int) -> NDArray[np.uint8]:
         """Draw worker `index` as uint8 [size, size, 3]; raises BadOption, WorkerFault or WorkerLost."""
         return self._draw(index, size)
-
-    def _open_worker(self, **facts: Any) -> RemoteEnv:
-        return RemoteEnv(**facts)
 
     def _gather(self, asked: Collection[int], patience: Patience) -> dict[int, Step | Fault]:
         begin = now = time.monotonic()
@@ -182,7 +180,7 @@ class EnvPool(WorkerPool[int, NDArray[np.float32], Step]):
                 self._poll.register(env.worker.fileno, select.POLLIN)
         return rows
 
-    def _arrivals(self, until: float) -> list[tuple[Single, Step | Fault]]:
+    def _arrivals(self, until: float) -> list[tuple[Supervised, Step | Fault]]:
         """What has been answered or has failed, after waiting for it until a time at most."""
         due = min(env.deadline for env in self._watched.values())
         events = self._poll.poll(max(0.0, min(due, until) - time.monotonic()) * 1000 + 1)
@@ -193,10 +191,10 @@ class EnvPool(WorkerPool[int, NDArray[np.float32], Step]):
         arrived = []
         for fd in found:
             env = self._watched[fd]
-            row = env.answer(now)
-            if row is not None:
+            answer = env.answer(now)
+            if answer is not None:
                 self._unwatch(fd)
-                arrived.append((env, row))
+                arrived.append((env, answer if isinstance(answer, Fault) else answer[0]))
         return arrived
 
     def _forget(self, index: int) -> None:
@@ -209,7 +207,7 @@ class EnvPool(WorkerPool[int, NDArray[np.float32], Step]):
         self._poll.unregister(fd)
 
 
-def shut_down(envs: Sequence[Supervised[Any, Any, Any]], owner: int) -> None:
+def shut_down(envs: Sequence[Supervised], owner: int) -> None:
     """End the workers of a pool that process `owner` has opened."""
     # a forked copy of this process must not end its parent's workers
     if os.getpid() != owner:
@@ -221,7 +219,7 @@ def shut_down(envs: Sequence[Supervised[Any, Any, Any]], owner: int) -> None:
         env.worker.kill(grace_s=max(deadline - time.monotonic(), 0.0))
 
 
-class VectorPool(WorkerPool[dict[int, int], dict[int, NDArray[np.float32]], LaneRows]):
+class VectorPool(WorkerPool):
     """`count` lanes of a source with `make_lanes`, in one worker.
 
     A time-out, a death, an exception or a row that the spec does not allow is a Fault of every lane that was asked or
@@ -232,7 +230,7 @@ class VectorPool(WorkerPool[dict[int, int], dict[int, NDArray[np.float32]], Lane
         self._faults: dict[int, Fault] = {}
         self._open: set[int] = set()
         checked = PoolOptions(**options)
-        super().__init__(checked, self._open_worker, workers=1, lanes=checked.count)
+        super().__init__(checked, workers=1, lanes=checked.count)
         self._worker = self._envs[0]
 
     def reset(self, seeds: dict[int, int]) -> dict[int, Step | Fault]:
@@ -264,9 +262,6 @@ class VectorPool(WorkerPool[dict[int, int], dict[int, NDArray[np.float32]], Lane
     def render(self, index: int, size: int) -> NDArray[np.uint8]:
         """Draw lane `index` as uint8 [size, size, 3]; raises BadOption, WorkerFault or WorkerLost."""
         return self._draw(0, size, lane=index)
-
-    def _open_worker(self, **facts: Any) -> RemoteLanes:
-        return RemoteLanes(**facts)
 
     def _answer(self, asked: list[int]) -> dict[int, Step | Fault]:
         answer = self._worker.answer(time.monotonic())

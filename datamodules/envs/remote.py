@@ -11,10 +11,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,18 +23,10 @@ from datamodules.envs import wire
 from datamodules.envs.errors import EnvError, from_fields
 from datamodules.envs.processes import END, LEARNERS, MARK, end_marked, spawn
 from datamodules.envs.protocol import Step
-from datamodules.observation import Observation
 from worldmodel.spec import EnvSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 _CHUNK = 1 << 12
-
-
-@runtime_checkable
-class HasEnd(Protocol):
-    """Rows that say whether no more can be asked of their worker before a reset."""
-
-    is_last: bool
 
 
 @runtime_checkable
@@ -57,12 +49,6 @@ class Process(Protocol):
         """End it at once."""
 
 
-# what a request carries, and what its answer brings: one environment's, or {lane: one environment's}
-Seeds = TypeVar("Seeds")
-Actions = TypeVar("Actions")
-Rows = TypeVar("Rows", bound=HasEnd)
-
-
 class Trouble(RuntimeError):
     """What went wrong with a worker: `kind` is one of protocol.FAULT_KINDS, `trace` as in an EnvError."""
 
@@ -71,11 +57,12 @@ class Trouble(RuntimeError):
         self.kind, self.trace = kind, trace
 
 
-class Remote(Generic[Seeds, Actions, Rows]):
-    """A worker that starts in the background: its first answer goes to `accept`, those to requests to `read_row`.
+class Remote:
+    """A worker that starts in the background: its first answer goes to `accept`, those to requests to `read_rows`.
 
-    config: source, kwargs, visuals, blank_frames, frozen_frames and lanes (0: a single environment); seed: of the
-    episode that proves that it draws. pid: of the worker once it has answered, before that of its guardian.
+    config: source, kwargs, visuals, blank_frames, frozen_frames and lanes (0: a single environment, which counts as
+    lane 0); seed: of the episode that proves that it draws. pid: of the worker once it has answered, before that of
+    its guardian.
     """
 
     spec: EnvSpec
@@ -86,9 +73,9 @@ class Remote(Generic[Seeds, Actions, Rows]):
         self._end, far_end = socket.socketpair()
         self._memory_fd = _anonymous_memory()
         self._inbox = wire.Inbox()
-        self._observed: list[Observation] = []
-        self._frame = np.empty(0, np.uint8)
-        self._sequence, self._lanes = 0, config["lanes"]
+        self._shared: wire.Shared | None = None
+        self._sequence, self._lanes = 0, max(1, config["lanes"])
+        self._asked: list[int] = []
         self._mark = os.urandom(8).hex()
         with far_end:
             self._process = self._launch(far_end)
@@ -117,20 +104,26 @@ class Remote(Generic[Seeds, Actions, Rows]):
             memory = mmap.mmap(self._memory_fd, wire.memory_size(self.spec, self._lanes))
         except (ValueError, TypeError, KeyError, AttributeError, OSError, OverflowError) as error:
             raise Trouble("garbage", f"expected the ready message, got {type(error).__name__}: {error}") from error
-        self._observed, self._frame = wire.shared_views(self.spec, memory, self._lanes)
-        self._nothing = bytes(wire.body_size(self.spec, self._lanes))
+        self._shared = wire.shared_views(self.spec, memory, self._lanes)
+        self._no_action = bytes(4 * self.spec.action_dim)
 
-    def send_reset(self, seeds: Seeds, *, deadline: float) -> None:
-        """Ask for a reset; raises Trouble, of kind timeout where the request is not taken until `deadline`."""
-        raise NotImplementedError
+    def send_reset(self, seeds: Mapping[int, int], *, deadline: float) -> None:
+        """Ask for a reset of {lane: seed}; raises Trouble, of kind timeout where it is not taken until `deadline`."""
+        self._ask(wire.OP_RESET, {lane: (seed, self._no_action) for lane, seed in seeds.items()}, deadline)
 
-    def send_step(self, actions: Actions, *, deadline: float) -> None:
-        """Ask for a step with checked actions; raises Trouble as `send_reset`."""
-        raise NotImplementedError
+    def send_step(self, actions: Mapping[int, NDArray[np.float32]], *, deadline: float) -> None:
+        """Ask for a step with checked actions {lane: [A]}; raises Trouble as `send_reset`."""
+        self._ask(wire.OP_STEP, {lane: (0, action.tobytes()) for lane, action in actions.items()}, deadline)
 
-    def read_row(self, reply: wire.Reply) -> Rows:
-        """The row of an answer, a copy; raises Trouble."""
-        raise NotImplementedError
+    def read_rows(self, reply: wire.Reply) -> dict[int, Step]:
+        """The rows of an answer by lane, copies; raises Trouble."""
+        refuse_failure(reply)
+        assert self._shared is not None
+        rows = {}
+        for lane in self._asked:
+            observation = {name: values.copy() for name, values in self._shared.observed[lane].items()}
+            rows[lane] = Step(observation, *wire.ROW.unpack_from(self._shared.rows, lane * wire.ROW.size))
+        return rows
 
     def take(self) -> wire.Reply | None:
         """The answer to the last request if it has arrived; raises Trouble."""
@@ -159,14 +152,12 @@ class Remote(Generic[Seeds, Actions, Rows]):
             if not ready:
                 raise Trouble("timeout", "no answer in time")
 
-    def _seen(self, lane: int) -> Observation:
-        return {name: values.copy() for name, values in self._observed[lane].items()}
-
     def render(self, size: int, *, deadline: float, lane: int = 0) -> NDArray[np.uint8]:
         """A frame [size, size, 3] of the present state; raises Trouble."""
-        self._send(wire.OP_RENDER, lane * wire.VIEW + size, self._nothing, deadline)
+        self._ask(wire.OP_RENDER, {}, deadline, view=lane * wire.VIEW + size)
         refuse_failure(self.receive(deadline))
-        return self._frame[: size * size * 3].reshape(size, size, 3).copy()
+        assert self._shared is not None
+        return self._shared.frame[: size * size * 3].reshape(size, size, 3).copy()
 
     def hang_up(self) -> None:
         """Close the socket, which ends a healthy worker; follow with `kill`."""
@@ -183,7 +174,7 @@ class Remote(Generic[Seeds, Actions, Rows]):
                 self._ended(1.0)
         if self._process.returncode is None or self._process.returncode < 0:
             end_marked(self._mark)
-        self._observed, self._frame = [], np.empty(0, np.uint8)
+        self._shared = None
         if self._memory_fd >= 0:
             os.close(self._memory_fd)
             self._memory_fd = -1
@@ -192,10 +183,14 @@ class Remote(Generic[Seeds, Actions, Rows]):
         # the worker's guardian, a process that ends in the same way
         return spawn(partial(_spawn, far_end.fileno(), self._memory_fd, self._mark))
 
-    def _send(self, operation: int, argument: int, body: bytes, deadline: float) -> None:
+    def _ask(self, operation: int, asked: Mapping[int, tuple[int, bytes]], deadline: float, *, view: int = 0) -> None:
         # wraps like the unsigned field that carries it
         self._sequence = (self._sequence + 1) % 2**32
-        self._deliver(wire.REQUEST.pack(operation, self._sequence, argument) + body, deadline)
+        self._asked, request = list(asked), wire.REQUEST.pack(operation, self._sequence, view)
+        for lane in range(self._lanes):
+            seed, action = asked.get(lane, (0, self._no_action))
+            request += wire.LANE.pack(lane in asked, seed) + action
+        self._deliver(request, deadline)
 
     def _deliver(self, data: bytes, deadline: float) -> None:
         try:
@@ -276,61 +271,3 @@ def _spawn(socket_fd: int, memory_fd: int, mark: str) -> subprocess.Popen[bytes]
         )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-class RemoteEnv(Remote[int, NDArray[np.float32], Step]):
-    """A worker with a single environment."""
-
-    def send_reset(self, seeds: int, *, deadline: float) -> None:
-        """Ask for the episode of a seed."""
-        self._send(wire.OP_RESET, seeds, self._nothing, deadline)
-
-    def send_step(self, actions: NDArray[np.float32], *, deadline: float) -> None:
-        """Ask for a step with a checked action [A]."""
-        self._send(wire.OP_STEP, 0, actions.tobytes(), deadline)
-
-    def read_row(self, reply: wire.Reply) -> Step:
-        """The row of an answer, a copy; raises Trouble."""
-        refuse_failure(reply)
-        flags = (reply.is_first, reply.is_last, reply.is_terminal)
-        return Step(self._seen(0), reply.reward, *flags, reply.env_steps)
-
-
-class LaneRows(dict[int, Step]):
-    """The rows of one answer by lane; the worker as a whole is never at an end."""
-
-    is_last = False
-
-
-class RemoteLanes(Remote[dict[int, int], dict[int, NDArray[np.float32]], LaneRows]):
-    """A worker whose requests and answers concern any of its lanes at once."""
-
-    def send_reset(self, seeds: dict[int, int], *, deadline: float) -> None:
-        """Ask for a reset of {lane: seed}; raises Trouble as with one environment."""
-        body = self._body(seeds)
-        body["seed"][self._asked] = list(seeds.values())
-        self._send(wire.OP_RESET, 0, body.tobytes(), deadline)
-
-    def send_step(self, actions: dict[int, NDArray[np.float32]], *, deadline: float) -> None:
-        """Ask for a step with checked actions {lane: [A]}; raises Trouble as with one environment."""
-        body = self._body(actions)
-        body["action"][self._asked] = list(actions.values())
-        self._send(wire.OP_STEP, 0, body.tobytes(), deadline)
-
-    def read_row(self, reply: wire.Reply) -> LaneRows:
-        """The rows of an answer, copies; raises Trouble."""
-        refuse_failure(reply)
-        try:
-            rows = zip(sorted(self._asked), json.loads(reply.text), strict=True)
-            return LaneRows({lane: self._step(lane, *facts) for lane, facts in rows})
-        except (ValueError, TypeError) as error:
-            raise Trouble("garbage", f"expected a row for each of {len(self._asked)} lanes, got {error}") from error
-
-    def _step(self, lane: int, is_first: bool, is_last: bool, is_terminal: bool, reward: float, env_steps: int) -> Step:
-        return Step(self._seen(lane), reward, is_first, is_last, is_terminal, env_steps)
-
-    def _body(self, asked: Iterable[int]) -> NDArray[Any]:
-        self._asked = list(asked)
-        body = np.zeros(self._lanes, wire.lane_type(self.spec.action_dim))
-        body["asked"][self._asked] = True
-        return body

@@ -4,14 +4,14 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.envs.errors import BadOption, Diverged, EnvError, NotReset, WorkerFault, WorkerLost
-from datamodules.envs.protocol import Fault
-from datamodules.envs.remote import Actions, Remote, Rows, Seeds, Trouble
+from datamodules.envs.protocol import Fault, Step
+from datamodules.envs.remote import Remote, Trouble
 from datamodules.envs.wire import Reply
 from worldmodel.spec import EnvSpec
 
@@ -66,10 +66,6 @@ class PoolOptions:
         if self.count < 1:
             raise BadOption(f"count: expected >= 1, got {self.count}")
 
-    def fault_limit(self) -> FaultLimit:
-        """A fresh count of restarts."""
-        return FaultLimit(most=self.max_restarts, window_s=self.restart_window_s)
-
     def worker_config(self, *, lanes: int) -> dict[str, Any]:
         """What a worker is told; lanes: 0 for a single environment."""
         return {
@@ -82,20 +78,20 @@ class PoolOptions:
         }
 
 
-class Supervised(Generic[Seeds, Actions, Rows]):
-    """Environment `index`, with `start(restarts)` to launch a worker; no method waits for one, but `finish_start`.
+class Supervised:
+    """Environment `index`, or the lanes of one worker, which `start(restarts)` launches.
 
-    options: how long an answer may take. limit: counts the faults. asked, deadline: when the last request was made, and
-    until when it must be answered. late: a call returned without the answer. A worker that fails is replaced at once;
-    the environment answers with the Fault until it is reset, and starts in the background. One whose simulation blew up
-    goes on: its episode is over.
+    No method waits for a worker, but `finish_start`. options: how long an answer may take. limit: counts the faults.
+    asked, deadline: when the last request was made, and until when it must be answered. late: a call returned without
+    the answer. A worker that fails is replaced at once; the environment answers with the Fault until it is reset, and
+    starts in the background. One whose simulation blew up goes on: its episode is over.
     """
 
     def __init__(
         self,
         index: int,
         *,
-        start: Callable[[int], Remote[Seeds, Actions, Rows]],
+        start: Callable[[int], Remote],
         options: PoolOptions,
         limit: FaultLimit,
     ) -> None:
@@ -120,8 +116,8 @@ class Supervised(Generic[Seeds, Actions, Rows]):
         except Trouble as trouble:
             raise WorkerLost(f"worker {self.index} did not start: {trouble.kind}: {trouble}") from trouble
 
-    def ask_reset(self, seeds: Seeds) -> None:
-        """Ask for an episode, as soon as the worker has started."""
+    def ask_reset(self, seeds: dict[int, int]) -> None:
+        """Ask for an episode in each lane of {lane: seed}, as soon as the worker has started."""
         self._expect_answer(seeds)
         if self._starting:
             return
@@ -130,8 +126,8 @@ class Supervised(Generic[Seeds, Actions, Rows]):
         except Trouble as trouble:
             self._replace(trouble)
 
-    def ask_step(self, actions: Actions) -> None:
-        """Ask for a step with checked actions; raises NotReset."""
+    def ask_step(self, actions: dict[int, NDArray[np.float32]]) -> None:
+        """Ask for a step with checked actions {lane: [A]}; raises NotReset."""
         if self.fault is not None:
             return
         if not self._is_open:
@@ -143,15 +139,15 @@ class Supervised(Generic[Seeds, Actions, Rows]):
         except Trouble as trouble:
             self._replace(trouble)
 
-    def answer(self, now: float) -> Rows | Fault | None:
-        """The row or the fault that was asked for, None while there is none; raises WorkerLost."""
+    def answer(self, now: float) -> dict[int, Step] | Fault | None:
+        """The rows by lane or the fault that was asked for, None while there is none; raises WorkerLost."""
         try:
-            row = None if self.fault is not None else self._row(now)
+            rows = None if self.fault is not None else self._rows(now)
         except (Trouble, EnvError) as error:
             if not self._give_up_episode(error):
                 self._replace(error)
-            row = None
-        return self.fault or row
+            rows = None
+        return self.fault or rows
 
     def render(self, size: int, *, lane: int = 0) -> NDArray[np.uint8] | None:
         """A frame [size, size, 3] of the present state, None after a fault; raises WorkerFault while it is busy."""
@@ -166,13 +162,13 @@ class Supervised(Generic[Seeds, Actions, Rows]):
                 self._replace(trouble)
         return None
 
-    def _expect_answer(self, seeds: Seeds | None) -> None:
+    def _expect_answer(self, seeds: dict[int, int] | None) -> None:
         # supersedes a request that was broken off, by Ctrl-C for example
         self._seeds, self.asked = seeds, time.monotonic()
         self._decisions = 0 if seeds is not None else self._decisions + 1
         self.late, self.fault, self._awaited = False, None, True
 
-    def _row(self, now: float) -> Rows | None:
+    def _rows(self, now: float) -> dict[int, Step] | None:
         reply = self.worker.take()
         if reply is None:
             if now > self.deadline:
@@ -182,9 +178,9 @@ class Supervised(Generic[Seeds, Actions, Rows]):
             self._accept(reply)
             self._send_reset()
             return None
-        step = self.worker.read_row(reply)
-        self._is_open, self._awaited = not step.is_last, False
-        return step
+        rows = self.worker.read_rows(reply)
+        self._is_open, self._awaited = not all(row.is_last for row in rows.values()), False
+        return rows
 
     def _accept(self, reply: Reply) -> None:
         self.worker.accept(reply)

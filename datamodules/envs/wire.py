@@ -24,14 +24,18 @@ RENDER_LIMIT = 512
 # what to draw is lane * VIEW + side
 VIEW = 1 << 16
 
-# operation, sequence number, argument (seed, or what to draw); the action [A] float32 follows, zeros when unused,
-# or for a worker with lanes an array of `lane_type`
+# operation, sequence number, what to draw; for every lane LANE and its action [A] float32 follow, zeros when unused
 REQUEST = struct.Struct("<B3xIq")
-# magic, sequence number, status, is_first, is_last, is_terminal, reward, env_steps, length of the text that follows
-_REPLY = struct.Struct("<4sIBBBBdII")
+# whether a lane is asked, and the seed of its episode
+LANE = struct.Struct("<?q")
+# what comes with a lane's observation, in the order in which a Step has it: reward, is_first, ..., env_steps
+ROW = struct.Struct("<d???I")
+# magic, sequence number, status, length of the text that follows
+_REPLY = struct.Struct("<4sIB3xI")
 _MAGIC = b"env1"
 _TEXT_LIMIT = 1 << 20
 _LENGTH = struct.Struct("<I")
+_CACHE_LINE = 64
 
 
 class Garbage(RuntimeError):
@@ -48,19 +52,12 @@ class Reply:
 
     sequence: int
     status: int
-    is_first: bool = False
-    is_last: bool = False
-    is_terminal: bool = False
-    reward: float = 0.0
-    env_steps: int = 0
     text: str = ""
 
     def pack(self) -> bytes:
         """The bytes that an Inbox reads."""
         text = self.text.encode()[:_TEXT_LIMIT]
-        flags = (self.is_first, self.is_last, self.is_terminal)
-        head = _REPLY.pack(_MAGIC, self.sequence, self.status, *flags, self.reward, self.env_steps, len(text))
-        return head + text
+        return _REPLY.pack(_MAGIC, self.sequence, self.status, len(text)) + text
 
 
 class Inbox:
@@ -79,7 +76,7 @@ class Inbox:
         """The oldest whole reply, None while there is none; raises Garbage."""
         if len(self._data) < _REPLY.size:
             return None
-        magic, sequence, status, first, last, terminal, reward, steps, length = _REPLY.unpack_from(self._data)
+        magic, sequence, status, length = _REPLY.unpack_from(self._data)
         if magic != _MAGIC or status not in (DONE, READY, FAILED) or length > _TEXT_LIMIT:
             raise Garbage(f"reply header {magic!r} status {status} length {length}")
         end = _REPLY.size + length
@@ -87,7 +84,7 @@ class Inbox:
             return None
         text = self._data[_REPLY.size : end].decode(errors="replace") if length else ""
         self._data = self._data[end:]
-        return Reply(sequence, status, bool(first), bool(last), bool(terminal), reward, steps, text)
+        return Reply(sequence, status, text)
 
 
 def receive(end: socket.socket, count: int) -> bytes:
@@ -113,29 +110,43 @@ def receive_json(end: socket.socket) -> dict[str, Any]:
     return json.loads(receive(end, length))
 
 
-def lane_type(action_dim: int) -> np.dtype:
-    """What a request says to each lane: whether it is asked, and its seed or its action [A]."""
-    return np.dtype([("asked", "?"), ("seed", "<i8"), ("action", "<f4", (action_dim,))])
+def request_size(spec: EnvSpec, lanes: int) -> int:
+    """Bytes of every request to a worker with so many lanes."""
+    return REQUEST.size + lanes * (LANE.size + 4 * spec.action_dim)
 
 
-def body_size(spec: EnvSpec, lanes: int = 0) -> int:
-    """Bytes that follow the head of every request; lanes: 0 for a worker with a single environment."""
-    return lanes * lane_type(spec.action_dim).itemsize if lanes else 4 * spec.action_dim
+def asked_lanes(request: bytes, action_dim: int) -> dict[int, tuple[int, NDArray[np.float32]]]:
+    """The seed and the action [A], a copy, of each lane that a request concerns."""
+    asked = {}
+    for lane, begin in enumerate(range(REQUEST.size, len(request), LANE.size + 4 * action_dim)):
+        is_asked, seed = LANE.unpack_from(request, begin)
+        if is_asked:
+            asked[lane] = seed, np.frombuffer(request, "<f4", action_dim, begin + LANE.size).copy()
+    return asked
 
 
-def memory_size(spec: EnvSpec, lanes: int = 0) -> int:
-    """Bytes of shared memory for one worker (lanes as above); pages that no frame touches are never allocated."""
+def memory_size(spec: EnvSpec, lanes: int) -> int:
+    """Bytes of shared memory for one worker; pages that no frame touches are never allocated."""
     return sum(_sizes(spec, lanes)) + RENDER_LIMIT * RENDER_LIMIT * 3
 
 
-def shared_views(spec: EnvSpec, memory: mmap.mmap, lanes: int = 0) -> tuple[list[Observation], NDArray[np.uint8]]:
-    """Each lane's images and vectors, and the bytes of the render frame, as views of a worker's shared memory."""
-    flat, (images, vectors) = np.frombuffer(memory, np.uint8), _sizes(spec, lanes)
-    lanes = max(1, lanes)
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Views of a worker's shared memory: each lane's images and vectors, the bytes of ROWs and of the render frame."""
+
+    observed: list[Observation]
+    rows: memoryview
+    frame: NDArray[np.uint8]
+
+
+def shared_views(spec: EnvSpec, memory: mmap.mmap, lanes: int) -> Shared:
+    """The views of a memory of `memory_size` bytes."""
+    images, vectors, rows = np.cumsum(_sizes(spec, lanes)).tolist()
+    flat = np.frombuffer(memory, np.uint8)
     frames = flat[: lanes * image_bytes(spec)].reshape(lanes, -1)
     numbers = flat[images : images + 4 * lanes * vector_size(spec)].view(np.float32).reshape(lanes, -1)
     observed = [split_images(spec, frames[i]) | split_vectors(spec, numbers[i]) for i in range(lanes)]
-    return observed, flat[images + vectors :]
+    return Shared(observed, flat[vectors:rows].data, flat[rows:])
 
 
 def written(spec: EnvSpec, lanes: int, request: bytes) -> slice:
@@ -145,8 +156,7 @@ def written(spec: EnvSpec, lanes: int, request: bytes) -> slice:
     return slice(observed, observed + 3 * (argument % VIEW) ** 2) if operation == OP_RENDER else slice(observed)
 
 
-def _sizes(spec: EnvSpec, lanes: int) -> tuple[int, int]:
-    """Bytes of the images and of the vectors of all lanes, each in pages of its own."""
-    lanes = max(1, lanes)
-    images, vectors = lanes * image_bytes(spec), 4 * lanes * vector_size(spec)
-    return -(-images // mmap.PAGESIZE) * mmap.PAGESIZE, -(-vectors // mmap.PAGESIZE) * mmap.PAGESIZE
+def _sizes(spec: EnvSpec, lanes: int) -> list[int]:
+    """Bytes of the images, of the vectors and of the rows of all lanes, each in cache lines of its own."""
+    sizes = image_bytes(spec), 4 * vector_size(spec), ROW.size
+    return [-(-lanes * size // _CACHE_LINE) * _CACHE_LINE for size in sizes]

@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from datamodules.envs.protocol import (
     Step,
 )
 from datamodules.envs.sources import open_env, open_lanes
-from datamodules.envs.wrapper import Wrapper, source_of
+from datamodules.envs.wrapper import source_of
 from datamodules.observation import Observation
 
 
@@ -102,92 +103,89 @@ def is_blank(pixels: NDArray[np.uint8]) -> bool:
     return bool((pixels == pixels[:, :1, :1]).all())
 
 
+class OneLane:
+    """A single environment as the only lane."""
+
+    def __init__(self, env: Env) -> None:
+        self._env, self.spec = env, env.spec
+        self._seen: Observation = {}
+
+    def reset(self, seeds: dict[int, int]) -> dict[int, Step]:
+        return self._kept(self._env.reset(seeds[0]))
+
+    def step(self, actions: Mapping[int, NDArray[np.floating]]) -> dict[int, Step]:
+        return self._kept(self._env.step(actions[0]))
+
+    def _kept(self, step: Step) -> dict[int, Step]:
+        self._seen = step.observation
+        return {0: step}
+
+    def render(self, lane: int, size: int) -> NDArray[np.uint8]:
+        """What the source draws; without a camera it shows its last observation, nearest neighbour."""
+        source, images = source_of(self._env), self.spec.images
+        if isinstance(source, Renders):
+            return source.render(size)
+        if not images:
+            raise EnvError("render: expected an environment that draws or shows an image, got one of vectors only")
+        name, (_, height, width) = next(iter(images.items()))
+        rows, columns = np.arange(size) * height // size, np.arange(size) * width // size
+        colours = self.spec.colours_of(name)
+        newest = self._seen[name][-colours:].repeat(3 // colours, axis=0)
+        return newest[:, rows[:, None], columns].transpose(1, 2, 0)
+
+    def close(self) -> None:
+        self._env.close()
+
+
 class Server:
-    """Answers requests with one environment; frames go to `memory`, past one watch."""
+    """Answers requests with lanes, past a watch for each; what they show and the rows go to `memory`."""
 
-    has_lanes = False
-
-    def __init__(self, *, env: Any, memory: mmap.mmap, watches: list[FrameWatch]) -> None:
-        self._env, self._watches = env, watches
-        self._observed, self._frame = wire.shared_views(env.spec, memory, len(watches))
-        self.request_size = wire.REQUEST.size + wire.body_size(env.spec, len(watches) * self.has_lanes)
+    def __init__(self, *, lanes: Lanes, memory: mmap.mmap, watches: list[FrameWatch]) -> None:
+        self._lanes, self._watches = lanes, watches
+        self._shared: wire.Shared | None = wire.shared_views(lanes.spec, memory, len(watches))
 
     def answer(self, request: bytes) -> wire.Reply:
-        """Run one request of `request_size` bytes; any failure of the environment becomes a FAILED reply."""
-        operation, sequence, argument = wire.REQUEST.unpack_from(request)
+        """Run one request; any failure of the environment becomes a FAILED reply."""
+        operation, sequence, view = wire.REQUEST.unpack_from(request)
         try:
             if operation == wire.OP_RENDER:
-                return self._render(sequence, *divmod(argument, wire.VIEW))
-            return self._advance(sequence, request, seed=argument, opens=operation == wire.OP_RESET)
+                self._render(*divmod(view, wire.VIEW))
+            else:
+                self._advance(request, opens=operation == wire.OP_RESET)
+            return wire.Reply(sequence, wire.DONE)
         except Exception as error:  # noqa: BLE001 - whatever an environment raises must reach the parent as text
             _show(error)
             return wire.Reply(sequence, wire.FAILED, text=json.dumps(to_fields(error)))
 
     def release(self) -> None:
         """Drop the views of the shared memory, which cannot be closed while they live."""
-        self._observed, self._frame = [], np.empty(0, np.uint8)
+        self._shared = None
 
-    def _advance(self, sequence: int, request: bytes, *, seed: int, opens: bool) -> wire.Reply:
+    def _advance(self, request: bytes, *, opens: bool) -> None:
+        asked = wire.asked_lanes(request, self._lanes.spec.action_dim)
         if opens:
-            step = self._env.reset(seed)
+            rows = self._lanes.reset({lane: seed for lane, (seed, _) in asked.items()})
         else:
-            step = self._env.step(np.frombuffer(request, "<f4", offset=wire.REQUEST.size).copy())
-        self._store(0, step, opens=opens)
-        return wire.Reply(sequence, wire.DONE, *_facts(step))
+            rows = self._lanes.step({lane: action for lane, (_, action) in asked.items()})
+        for lane in asked:
+            self._store(lane, rows[lane], opens=opens)
 
     def _store(self, lane: int, step: Step, *, opens: bool) -> None:
-        check_row(step, self._env.spec, opens=opens)
-        observed = self._observed[lane]
+        assert self._shared is not None
+        check_row(step, self._lanes.spec, opens=opens)
+        observed = self._shared.observed[lane]
         self._watches[lane].see(step.observation, observed, opens=opens)
         for name, view in observed.items():
             view[...] = step.observation[name]
+        flags = (step.is_first, step.is_last, step.is_terminal)
+        wire.ROW.pack_into(self._shared.rows, lane * wire.ROW.size, step.reward, *flags, step.env_steps)
 
-    def _render(self, sequence: int, lane: int, size: int) -> wire.Reply:
-        frame = self._draw(lane, size)
+    def _render(self, lane: int, size: int) -> None:
+        assert self._shared is not None
+        frame = self._lanes.render(lane, size)
         if frame.shape != (size, size, 3) or frame.dtype != np.uint8:
             raise EnvError(f"render: expected uint8 {(size, size, 3)}, got {frame.dtype} {frame.shape}")
-        self._frame[: frame.size] = frame.ravel()
-        return wire.Reply(sequence, wire.DONE)
-
-    def _draw(self, lane: int, size: int) -> NDArray[np.uint8]:
-        source = source_of(self._env)
-        return source.render(size) if isinstance(source, Renders) else self._enlarged(lane, size)
-
-    def _enlarged(self, lane: int, size: int) -> NDArray[np.uint8]:
-        # environments without a camera show their last observation, nearest neighbour
-        images = self._env.spec.images
-        if not images:
-            raise EnvError("render: expected an environment that draws or shows an image, got one of vectors only")
-        name, (_, height, width) = next(iter(images.items()))
-        rows, columns = np.arange(size) * height // size, np.arange(size) * width // size
-        colours = self._env.spec.colours_of(name)
-        newest = self._observed[lane][name][-colours:].repeat(3 // colours, axis=0)
-        return newest[:, rows[:, None], columns].transpose(1, 2, 0)
-
-
-class LaneServer(Server):
-    """The same with lanes, a watch for each: a request has all lanes, and a reply the rows of those it concerns."""
-
-    has_lanes = True
-
-    def _advance(self, sequence: int, request: bytes, *, seed: int, opens: bool) -> wire.Reply:
-        lanes = np.frombuffer(request, wire.lane_type(self._env.spec.action_dim), offset=wire.REQUEST.size).copy()
-        asked = lanes["asked"].nonzero()[0].tolist()
-        if opens:
-            rows = self._env.reset({lane: int(lanes["seed"][lane]) for lane in asked})
-        else:
-            rows = self._env.step({lane: lanes["action"][lane] for lane in asked})
-        for lane in asked:
-            self._store(lane, rows[lane], opens=opens)
-        return wire.Reply(sequence, wire.DONE, text=json.dumps([_facts(rows[lane]) for lane in asked]))
-
-    def _draw(self, lane: int, size: int) -> NDArray[np.uint8]:
-        return self._env.render(lane, size)
-
-
-def _facts(step: Step) -> tuple[bool, bool, bool, float, int]:
-    flags = bool(step.is_first), bool(step.is_last), bool(step.is_terminal)
-    return (*flags, float(step.reward), int(step.env_steps))
+        self._shared.frame[: frame.size] = frame.ravel()
 
 
 def main(argv: list[str]) -> None:
@@ -208,28 +206,22 @@ def main(argv: list[str]) -> None:
 
 def _serve(end: socket.socket, memory_fd: int, config: dict) -> None:
     try:
-        env, watches = _open(config)
+        lanes, watches, facts = _open(config)
     except Exception as error:  # noqa: BLE001 - whatever an environment raises must reach the parent as text
         _show(error)
         end.sendall(wire.Reply(0, wire.FAILED, text=json.dumps(to_fields(error))).pack())
         return
-    source = source_of(env) if isinstance(env, Wrapper) else env
-    ready = {
-        "spec": env.spec.to_json(),
-        "renderer": source.renderer if isinstance(source, NamesRenderer) else "none",
-        "pid": os.getpid(),
-        "notes": list(source.notes) if isinstance(source, Notes) else [],
-    }
-    size = wire.memory_size(env.spec, len(watches))
+    ready = {"spec": lanes.spec.to_json(), "pid": os.getpid(), **facts}
+    size, request_size = (measure(lanes.spec, len(watches)) for measure in (wire.memory_size, wire.request_size))
     os.ftruncate(memory_fd, size)
     with mmap.mmap(memory_fd, size) as memory:
-        server = (LaneServer if config["lanes"] else Server)(env=env, memory=memory, watches=watches)
+        server = Server(lanes=lanes, memory=memory, watches=watches)
         try:
             end.sendall(wire.Reply(0, wire.READY, text=json.dumps(ready)).pack())
             while True:
-                end.sendall(server.answer(wire.receive(end, server.request_size)).pack())
+                end.sendall(server.answer(wire.receive(end, request_size)).pack())
         finally:
-            env.close()
+            lanes.close()
             server.release()
 
 
@@ -240,21 +232,24 @@ def _show(error: Exception) -> None:
         sys.stderr.flush()
 
 
-def _open(config: dict) -> tuple[Env | Lanes, list[FrameWatch]]:
-    """The environment, or the lanes, with a watch for each; their first frames have been looked at."""
+def _open(config: dict) -> tuple[Lanes, list[FrameWatch], dict[str, Any]]:
+    """The lanes with a watch for each, their first frames looked at, and what is told of their source."""
     which = {name: config[name] for name in ("source", "kwargs", "visuals")}
     numbers = {name: config[name] for name in ("blank_frames", "frozen_frames")}
-    if not config["lanes"]:
+    source: Env | Lanes
+    lanes: Lanes
+    if config["lanes"]:
+        source = lanes = open_lanes(**which, lanes=config["lanes"])
+        # a vector environment has no state that could be told by lane
+        watches = [FrameWatch(None, **numbers) for _ in range(config["lanes"])]
+    else:
         env = open_env(**which)
-        watches = [FrameWatch(source_of(env), **numbers)]
-        watches[0].first(env.reset(config["seed"]).observation)
-        return env, watches
-    lanes = open_lanes(**which, lanes=config["lanes"])
-    # a vector environment has no state that could be told by lane
-    watches = [FrameWatch(None, **numbers) for _ in range(config["lanes"])]
-    for lane, row in lanes.reset({lane: config["seed"] + lane for lane in range(config["lanes"])}).items():
+        source, lanes = source_of(env), OneLane(env)
+        watches = [FrameWatch(source, **numbers)]
+    for lane, row in lanes.reset({lane: config["seed"] + lane for lane in range(len(watches))}).items():
         watches[lane].first(row.observation)
-    return lanes, watches
+    renderer = source.renderer if isinstance(source, NamesRenderer) else "none"
+    return lanes, watches, {"renderer": renderer, "notes": list(source.notes) if isinstance(source, Notes) else []}
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class Host:
             return str(trouble)
 
 
-class _Worker(Remote[Any, Any, Any]):
+class _Worker(Remote):
     def open(self) -> bytes:
         reply = self._reply()
         if reply.status == wire.READY:

@@ -8,12 +8,12 @@ from typing import Any
 
 from datamodules.envs import wire
 from datamodules.envs.pool import EnvPool, VectorPool
-from datamodules.envs.remote import Process, Remote, RemoteEnv, RemoteLanes, Trouble
+from datamodules.envs.remote import Process, Remote, Trouble
 from datamodules.ray_envs.cluster import connect
 from datamodules.ray_envs.relay import Relay, Traffic
 
 
-class _Elsewhere(Remote[Any, Any, Any]):
+class RayWorker(Remote):
     """A worker on another machine; traffic: counts what goes there and back."""
 
     _process: Relay
@@ -39,16 +39,8 @@ class _Elsewhere(Remote[Any, Any, Any]):
         return Trouble("death", self._process.why)
 
 
-class RayEnv(_Elsewhere, RemoteEnv):
-    """A single environment elsewhere."""
-
-
-class RayLanes(_Elsewhere, RemoteLanes):
-    """Lanes elsewhere."""
-
-
-class _CountsTraffic:
-    """What both pools count for their workers."""
+class _WorkersElsewhere:
+    """What both pools do: their workers are RayWorkers, whose traffic they count."""
 
     def __init__(self, **options: Any) -> None:
         self._traffic = Traffic()
@@ -58,16 +50,13 @@ class _CountsTraffic:
         """See MeasuresTraffic."""
         return self._traffic.metrics()
 
+    def _open_worker(self, **facts: Any) -> Remote:
+        return RayWorker(traffic=self._traffic, **facts)
 
-class RayEnvPool(_CountsTraffic, EnvPool):
+
+class RayEnvPool(_WorkersElsewhere, EnvPool):
     """A worker for each environment of the options, one CPU of the cluster each."""
 
-    def _open_worker(self, **facts: Any) -> RemoteEnv:
-        return RayEnv(traffic=self._traffic, **facts)
 
-
-class RayVectorPool(_CountsTraffic, VectorPool):
+class RayVectorPool(_WorkersElsewhere, VectorPool):
     """Lanes of a source in one worker, which has one CPU of the cluster."""
-
-    def _open_worker(self, **facts: Any) -> RemoteLanes:
-        return RayLanes(traffic=self._traffic, **facts)

@@ -66,7 +66,6 @@ class Relay:
         self._thread.start()
 
     def wait(self, timeout: float) -> None:
-        """Wait for the end; raises TimeoutExpired."""
         self._thread.join(timeout)
         if self._thread.is_alive():
             raise subprocess.TimeoutExpired("relay", timeout)
@@ -104,14 +103,14 @@ class Relay:
         assert reply is not None
         if reply.status == wire.READY:
             spec = EnvSpec.from_json(json.loads(reply.text)["spec"])
-            lanes = config["lanes"]
+            lanes = max(1, config["lanes"])
             size = wire.memory_size(spec, lanes)
             os.ftruncate(self._memory_fd, size)
             memory = mmap.mmap(self._memory_fd, size)
         self.opened = True
         self._end.sendall(opening)
         while reply.status == wire.READY:
-            request = wire.receive(self._end, wire.REQUEST.size + wire.body_size(spec, lanes))
+            request = wire.receive(self._end, wire.request_size(spec, lanes))
             exchanged = self._ray.get(self._actor.exchange.remote(request))
             if isinstance(exchanged, str):
                 self.why = exchanged

@@ -1,5 +1,6 @@
 """Eight supervised workers beside one, and beside as many without supervision (action repeat 2, render=fast)."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence, Sized
@@ -10,7 +11,6 @@ import numpy as np
 
 from datamodules.envs import wire
 from datamodules.envs.pool import EnvPool, episode_seed
-from datamodules.envs.protocol import Step
 from datamodules.envs.remote import Remote
 from trainers.benchmarks.shared.timing import playing
 from trainers.build.environments import open_pool
@@ -77,34 +77,27 @@ def _processor_s(pids: Sequence[int]) -> float:
     return sum(int(ticks) for pair in fields for ticks in pair) / os.sysconf("SC_CLK_TCK")
 
 
-def _unsupervised(workers: Sequence[Remote[Any, Any, Step]]) -> Round:
+def _unsupervised(workers: Sequence[Remote]) -> Round:
     """The same messages and copies of frames, each answer read in turn with no time-out and no check."""
-    ends = [worker._end for worker in workers]
-    sequences = [worker._sequence for worker in workers]
-    size, dim = len(wire.Reply(0, wire.DONE).pack()), workers[0].spec.action_dim
-
-    def ask(index: int, operation: int, argument: int, action: np.ndarray) -> None:
-        sequences[index] = workers[index]._sequence = sequences[index] + 1
-        ends[index].sendall(wire.REQUEST.pack(operation, sequences[index], argument) + action.tobytes())
+    size = len(wire.Reply(0, wire.DONE).pack())
 
     def answer(index: int) -> bool:
         inbox = wire.Inbox()
-        inbox.add(wire.receive(ends[index], size))
+        inbox.add(wire.receive(workers[index]._end, size))
         reply = inbox.next()
         assert reply is not None
-        workers[index]._seen(0)
-        return reply.is_last
+        return workers[index].read_rows(reply)[0].is_last
 
     def reset(index: int) -> None:
-        ask(index, wire.OP_RESET, episode_seed(0, 0, index, 0), np.zeros(dim, np.float32))
+        workers[index].send_reset({0: episode_seed(0, 0, index, 0)}, deadline=math.inf)
         answer(index)
 
     for index in range(len(workers)):
         reset(index)
 
     def play(row: np.ndarray) -> Sized:
-        for index in range(len(workers)):
-            ask(index, wire.OP_STEP, 0, row[index])
+        for index, worker in enumerate(workers):
+            worker.send_step({0: row[index]}, deadline=math.inf)
         for index in [index for index in range(len(workers)) if answer(index)]:
             reset(index)
         return workers  # a decision each

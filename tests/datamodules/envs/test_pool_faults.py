@@ -14,7 +14,7 @@ from datamodules.envs import counting, wire
 from datamodules.envs.errors import WorkerFault, WorkerLost
 from datamodules.envs.pool import EnvPool, Patience
 from datamodules.envs.protocol import Fault
-from datamodules.envs.remote import RemoteEnv, Trouble, refuse_failure
+from datamodules.envs.remote import Remote, Trouble, refuse_failure
 from tests.datamodules.envs.pools import ACTION, ROOT, alive, counters
 
 
@@ -57,7 +57,7 @@ def test_a_request_that_nobody_reads_is_given_up():
         os.kill(worker.pid, signal.SIGSTOP)
         with pytest.raises(Trouble, match="taken in time") as caught:
             for _ in range(100_000):  # more than a socket holds
-                worker.send_step(ACTION, deadline=time.monotonic() + 0.2)
+                worker.send_step({0: ACTION}, deadline=time.monotonic() + 0.2)
         assert caught.value.kind == "timeout"
 
 
@@ -275,7 +275,7 @@ def make():
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"error": "x"}', "3"])
 def test_a_text_that_is_no_json_of_ours_is_garbage(text):
-    remote = object.__new__(RemoteEnv)
+    remote = object.__new__(Remote)
     for use in (remote.accept, refuse_failure):
         with pytest.raises(Trouble) as caught:
             use(wire.Reply(1, wire.FAILED, text=text))

@@ -5,7 +5,7 @@ import pytest
 
 from datamodules.envs import counting, wire
 from datamodules.envs.errors import BlankFrame, FrozenFrame
-from datamodules.envs.worker import FrameWatch, Server
+from datamodules.envs.worker import FrameWatch, OneLane, Server
 
 BLANK = {"pixels": np.zeros((3, 4, 4), np.uint8)}
 DRAWN = {"pixels": np.arange(48, dtype=np.uint8).reshape(3, 4, 4)}
@@ -42,11 +42,13 @@ def test_a_request_gives_an_environment_an_action_of_its_own():
 
     env = counting.make()
     env.__class__ = Halving
-    with mmap.mmap(-1, wire.memory_size(env.spec)) as memory:
-        server = Server(env=env, memory=memory, watches=[FrameWatch(env, blank_frames=0, frozen_frames=0)])
-        server.answer(wire.REQUEST.pack(wire.OP_RESET, 1, 5) + bytes(8))
-        row = server.answer(wire.REQUEST.pack(wire.OP_STEP, 2, 0) + np.float32([0.8, 0]).tobytes())
-        assert row.status == wire.DONE and row.reward == pytest.approx(100.4)
+    request = wire.LANE.pack(True, 5) + np.float32([0.8, 0]).tobytes()
+    with mmap.mmap(-1, wire.memory_size(env.spec, 1)) as memory:
+        watch = FrameWatch(env, blank_frames=0, frozen_frames=0)
+        server = Server(lanes=OneLane(env), memory=memory, watches=[watch])
+        server.answer(wire.REQUEST.pack(wire.OP_RESET, 1, 0) + request)
+        assert server.answer(wire.REQUEST.pack(wire.OP_STEP, 2, 0) + request).status == wire.DONE
+        assert wire.ROW.unpack_from(server._shared.rows)[0] == pytest.approx(100.4)
         server.release()
 
 
