@@ -2,13 +2,12 @@
 
 import time
 from collections.abc import Callable
-from contextlib import closing
 from typing import Any
 
 import numpy as np
 import torch
 
-from datamodules.prefetch import Feed
+from datamodules.online import OnlineData
 from trainers.benchmarks.shared.options import configuration
 from trainers.benchmarks.shared.timing import filled_replay, synthetic_spec, training_step
 from trainers.build.agent import build_agent
@@ -25,11 +24,12 @@ def measure(overrides: list[str], *, repeats: int = 30, rows: int = 20_000) -> d
     update = training_step(config, module, device)
     replay = filled_replay(spec, rows)
     seconds = np.zeros((2, 2, repeats + 3))
-    feeds = [Feed(replay, batch=data["batch"], length=data["length"]) for _ in range(2)]
-    with closing(feeds[0]), closing(feeds[1]):
-        for k in range(repeats + 3):
-            for prefetch in (0, 1):
-                seconds[prefetch, :, k] = _turn(feeds[prefetch], update, device, prefetch=bool(prefetch))
+    feeds = [OnlineData(replay, batch=data["batch"], length=data["length"], prefetch=way) for way in (False, True)]
+    for k in range(repeats + 3):
+        for way, feed in enumerate(feeds):
+            seconds[way, :, k] = _turn(feed, update, device)
+    for feed in feeds:
+        feed.teardown("fit")
     wait, work = seconds[:, 0, 3:], seconds[:, 1, 3:]
     share, total = wait.sum(1) / (wait + work).sum(1), 1e3 * np.median(wait + work, axis=1)
     return {
@@ -40,14 +40,13 @@ def measure(overrides: list[str], *, repeats: int = 30, rows: int = 20_000) -> d
     }
 
 
-def _turn(feed: Feed, update: Callable[[Batch], None], device: torch.device, *, prefetch: bool) -> tuple[float, float]:
-    """Seconds of waiting and of computing in the second of two updates: the first one prepares its batch."""
-    batch = feed.take().to(device)
-    if prefetch:
-        feed.prepare()
+def _turn(feed: OnlineData, update: Callable[[Batch], None], device: torch.device) -> tuple[float, float]:
+    """Seconds of waiting and of computing in the second of two updates: the first one may prepare its batch."""
+    batch = feed.next_batch().to(device)
+    feed.prepare()
     update(batch)
     start = time.perf_counter()
-    batch = feed.take().to(device)
+    batch = feed.next_batch().to(device)
     ready = time.perf_counter()
     update(batch)
     return ready - start, time.perf_counter() - ready
