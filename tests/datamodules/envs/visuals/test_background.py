@@ -3,10 +3,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules.envs.backdrops.clips import LONGEST, Clips, Playback
-from datamodules.envs.backdrops.waves import FRAMES, Waves
 from datamodules.envs.errors import BadOption
 from datamodules.envs.sources import open_env
+from datamodules.envs.visuals.background import CLIP_FRAMES, WAVE_PERIODS, Clips, Playback, Waves
 
 ACTION = np.full(2, 0.5, np.float32)
 
@@ -49,7 +48,7 @@ def test_a_seed_is_an_episode_and_another_seed_another_pattern():
 
 def test_waves_are_periodic_smooth_and_use_the_range():
     waves = Waves(size=(32, 48), rng=np.random.default_rng(0))
-    field = np.stack([waves.frame(t) for t in range(FRAMES[1])]).astype(int)
+    field = np.stack([waves.frame(t) for t in range(WAVE_PERIODS[1])]).astype(int)
     assert field.shape[1:] == (3, 32, 48)
     assert field.min() == 0 and field.max() == 255 and abs(field.mean() - 127.5) < 25
     # the steepest slope of a sum of waves is that of all of them together, far below one jump of the range
@@ -102,7 +101,7 @@ def test_a_folder_is_one_clip_for_each_video_and_each_folder_of_pictures(tmp_pat
     assert clips.frames(1) is clips.frames(1)
     still = Playback(Clips(str(tmp_path / "y"), size=(8, 6)), rng=np.random.default_rng(0))
     np.testing.assert_array_equal(still.frame(0), still.frame(5))
-    assert len(clips.frames(0)) == 250 <= LONGEST
+    assert len(clips.frames(0)) == 250 <= CLIP_FRAMES
 
 
 @pytest.mark.parametrize(
