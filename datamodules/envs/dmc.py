@@ -6,22 +6,20 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.envs import gl
 from datamodules.envs.checks import checked_action, require_open
-from datamodules.envs.dmc_tasks import hold, may_terminate, own_loader, random_of, step_limit
+from datamodules.envs.dmc_tasks import may_terminate, own_loader, random_of, step_limit, stepped
 from datamodules.envs.errors import BadOption, UnknownTask
 from datamodules.envs.import_path import is_import_path
 from datamodules.envs.protocol import Step
+from datamodules.envs.simulation import require_intact
 from datamodules.observation import Observation
 from worldmodel.spec import EnvSpec
-
-Look = Literal["auto", "suite", "fast", "none"]
-Observe = Literal["pixels", "state", "pixels+state"]
 
 # side of the off-screen buffer, so the largest frame that `render` can give; it costs memory only
 BUFFER = 512
@@ -38,10 +36,10 @@ def make(
     size: int | Mapping[str, int] = 64,
     action_repeat: int = 2,
     episode_steps: int | None = None,
-    observe: Observe | str = "pixels",
+    observe: str = "pixels",
     camera: int | None = None,
     cameras: Mapping[str, int | str] | None = None,
-    look: Look | str = "auto",
+    look: str = "auto",
     kwargs: Mapping[str, Any] | None = None,
     gpu: gl.GPU | None = None,
 ) -> "DmcEnv":
@@ -151,7 +149,7 @@ class DmcEnv:
         self._random = random_of(self.env)
         first = min(0, self.env.physics.model.ncam - 1)
         self._views = {name: [first if one is None else self._index(one)] for name, (one, _) in views.items()}
-        self._look: Look = "suite" if look == "suite" else "none" if look == "none" else "fast"
+        self._look = "fast" if look == "auto" else look
         self._cameras: dict[tuple[int, int], Any] = {}
         self.renderer = "none"
         if views:
@@ -189,14 +187,24 @@ class DmcEnv:
         return Step(self._observed(row.observation), 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
 
     def step(self, action: NDArray[np.floating]) -> Step:
-        """Hold an action [A] in [-1, 1] for action_repeat control steps and sum rewards; raises BadAction, NotReset."""
+        """Hold an action [A] in [-1, 1] for action_repeat control steps and sum rewards.
+
+        Raises BadAction, Diverged and NotReset.
+        """
         require_open(self._open)
         control = self._middle + self._half * checked_action(action, action_dim=self.spec.action_dim)
-        row = hold(self.env, control, self.spec.action_repeat, self.spec.episode_steps - self._control_steps)
-        self._control_steps += row.env_steps
-        self._open = not row.is_last
-        flags = (False, row.is_last, row.is_terminal)
-        return Step(self._observed(row.observation), row.reward, *flags, row.env_steps)
+        reward, taken, last = 0.0, 0, False
+        while taken < self.spec.action_repeat and not last:
+            # a copy for every call: a task may change in place what it is given
+            row = stepped(self.env, control.copy())
+            reward += float(row.reward)
+            taken += 1
+            last = row.last() or self._control_steps + taken >= self.spec.episode_steps
+        require_intact(self.env)
+        self._control_steps += taken
+        self._open = not last
+        terminal = bool(row.last() and row.discount == 0)
+        return Step(self._observed(row.observation), reward, False, last, terminal, env_steps=taken)
 
     def render(self, size: int) -> NDArray[np.uint8]:
         """Draw the present state as uint8 [size, size, 3] in the same look, for videos; raises BadOption."""
@@ -238,7 +246,6 @@ class DmcEnv:
             mujoco.mj_copyData(data, model, held)
 
     def close(self) -> None:
-        """Free the GL context and the physics."""
         self._cameras.clear()
         self.env.close()
         self.env.physics.free()

@@ -4,7 +4,6 @@ import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 
 from datamodules.envs.errors import BadOption, BadSpace, Diverged, UnknownTask
 from datamodules.envs.import_path import import_callable
-from datamodules.envs.simulation import require_intact
 
 
 def own_loader(path: str, kwargs: Mapping[str, Any]) -> Callable[[], Any]:
@@ -60,34 +58,8 @@ def may_terminate(env: Any) -> bool:
     return any(ends is not None and ends.__module__ not in inherited for ends in asked)
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What came of a control that was held: the last observation, the sum of rewards, and the control steps taken."""
-
-    observation: Mapping[str, Any]
-    reward: float
-    is_last: bool
-    is_terminal: bool
-    env_steps: int
-
-
-def hold(env: Any, control: NDArray[Any], repeat: int, left: int) -> Held:
-    """Take `repeat` control steps, fewer where the environment ends or `left`, those of its episode, run out.
-
-    Raises Diverged where the simulation has blown up.
-    """
-    reward, taken, last = 0.0, 0, False
-    while taken < repeat and not last:
-        # a copy for every call: a task may change in place what it is given
-        row = _stepped(env, control.copy())
-        taken += 1
-        reward += float(row.reward)
-        last = row.last() or taken >= left
-    require_intact(env)
-    return Held(row.observation, reward, last, bool(row.last() and row.discount == 0), taken)
-
-
-def _stepped(env: Any, control: NDArray[Any]) -> Any:
+def stepped(env: Any, control: NDArray[Any]) -> Any:
+    """One control step; raises Diverged where the simulation has blown up."""
     try:
         return env.step(control)
     except RuntimeError as error:

@@ -16,36 +16,6 @@ DRAWN_EXTENT = 0.84
 FIXED_GOAL = (0.3, -0.4)
 
 
-def make(
-    *,
-    task: str = TASK,
-    size: int = 64,
-    action_repeat: int = 1,
-    episode_steps: int = 100,
-    speed: float = 0.1,
-    random_goal: bool = True,
-) -> "PointEnv":
-    """Open the point-mass with [3, size, size] frames; `speed` is arena units (of 2) per control step.
-
-    random_goal: a new goal in every episode, else always FIXED_GOAL: two dimensions to learn instead of four.
-
-    Raises BadOption when an argument is out of range.
-    """
-    valid = {
-        f"task: expected {TASK!r}, got {task!r}": task == TASK,
-        f"size: expected 16..64, got {size}": 16 <= size <= 64,
-        f"action_repeat: expected >= 1, got {action_repeat}": action_repeat >= 1,
-        f"episode_steps: expected >= 1, got {episode_steps}": episode_steps >= 1,
-        f"speed: expected in (0, 1], got {speed}": 0.0 < speed <= 1.0,
-    }
-    for message, holds in valid.items():
-        if not holds:
-            raise BadOption(message)
-    return PointEnv(
-        size=size, action_repeat=action_repeat, episode_steps=episode_steps, speed=speed, random_goal=random_goal
-    )
-
-
 def start(seed: int, *, random_goal: bool = True) -> NDArray[np.float64]:
     """The start state of an episode, [4] = dot x, y, goal x, y in [-1, 1]."""
     generator = np.random.default_rng(seed)
@@ -56,11 +26,6 @@ def start(seed: int, *, random_goal: bool = True) -> NDArray[np.float64]:
 def reward_at(distance: float | NDArray[np.float64]) -> NDArray[np.float64]:
     """Reward in [0, 1] of one control step that ends `distance` from the goal: 1 on it, 0.5 at half a unit."""
     return np.asarray(1.0 / (1.0 + (np.asarray(distance) / 0.5) ** 2))
-
-
-def optimal_action(state: NDArray[np.float64], *, speed: float = 0.1, action_repeat: int = 1) -> NDArray[np.float32]:
-    """The best action [2] in a state [4]: each axis heads for the goal at full speed and stops on it."""
-    return np.clip((state[2:] - state[:2]) / (speed * action_repeat), -1.0, 1.0).astype(np.float32)
 
 
 def optimal_return(seed: int, *, episode_steps: int = 100, speed: float = 0.1, random_goal: bool = True) -> float:
@@ -75,9 +40,32 @@ def optimal_return(seed: int, *, episode_steps: int = 100, speed: float = 0.1, r
 
 
 class PointEnv:
-    """Point-mass with velocity control; `state` is [4] = dot x, y, goal x, y."""
+    """Point-mass with velocity control and [3, size, size] frames; `state` is [4] = dot x, y, goal x, y.
 
-    def __init__(self, *, size: int, action_repeat: int, episode_steps: int, speed: float, random_goal: bool) -> None:
+    speed: arena units (of 2) per control step. random_goal: a new goal in every episode, else always FIXED_GOAL: two
+    dimensions to learn instead of four. Raises BadOption when an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        task: str = TASK,
+        size: int = 64,
+        action_repeat: int = 1,
+        episode_steps: int = 100,
+        speed: float = 0.1,
+        random_goal: bool = True,
+    ) -> None:
+        valid = {
+            f"task: expected {TASK!r}, got {task!r}": task == TASK,
+            f"size: expected 16..64, got {size}": 16 <= size <= 64,
+            f"action_repeat: expected >= 1, got {action_repeat}": action_repeat >= 1,
+            f"episode_steps: expected >= 1, got {episode_steps}": episode_steps >= 1,
+            f"speed: expected in (0, 1], got {speed}": 0.0 < speed <= 1.0,
+        }
+        for message, holds in valid.items():
+            if not holds:
+                raise BadOption(message)
         self.spec = EnvSpec(
             task=TASK,
             images={"pixels": (3, size, size)},
@@ -92,7 +80,6 @@ class PointEnv:
         self._grid = {size: _grid(size)}
 
     def reset(self, seed: int) -> Step:
-        """Open the episode of `seed`."""
         self.state = start(seed, random_goal=self.random_goal)
         self._control_steps, self._open = 0, True
         return Step({"pixels": self._pixels()}, 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
@@ -149,3 +136,6 @@ def _draw(state: NDArray[np.float64], grid: NDArray[np.float32]) -> NDArray[np.u
     np.multiply(bells[:, 1, ::-1, None] * np.float32(255.0), bells[:, :1], out=frame[:2], casting="unsafe")
     frame[2] = 40
     return frame
+
+
+make = PointEnv
