@@ -82,7 +82,7 @@ class Recorded(WindowSource):
         self._content = _without(content, set(self.held_out))
         self.lengths = np.array([stop - start for _, start, stop in self._spans], np.int64)
         self.episodes = len(self._spans)
-        self.terminates = any(readers[i].ends_by_termination(stop) for i, _, stop in self._spans)
+        self.terminates = any(bool(readers[i].table["is_terminal"][stop - 1]) for i, _, stop in self._spans)
         self.env_steps = sum(readers[i].env_steps(start, stop) for i, start, stop in self._spans)
 
     def _current(self) -> Content:

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.storage.budget import ReplayTooLarge, check_lost_rows, segment_bytes
 from datamodules.storage.folder import ReplayFolder, read_header, require_same
 from datamodules.storage.log_format import Block, Kind
 from datamodules.storage.recorded_stream import LogSnapshot, RecordedStream
-from datamodules.storage.rows import empty_table, row_bytes
+from datamodules.storage.rows import empty_table, encode, row_bytes
 from datamodules.storage.segments import SegmentLog
 from worldmodel.spec import EnvSpec
 
@@ -125,7 +124,8 @@ class OldShards:
         for start, stop in stream.stream.live().tolist():
             if stop > begin:
                 start = max(start, begin)
-                self.pieces.append(Piece(number, start, stop, age=written - stop, opens=stream.opens(start)))
+                opens = bool(stream.table["is_first"][start])
+                self.pieces.append(Piece(number, start, stop, age=written - stop, opens=opens))
 
     def env_steps_of(self, piece: Piece) -> int:
         """Control steps of a piece."""
@@ -196,14 +196,14 @@ def _append(
     (env_steps, episodes), rows = totals, len(columns["reward"])
     if log.rows and not columns["is_first"][0]:
         # rows whose numbers follow each other are taken for rows that followed each other
-        parts = [values[:1].reshape(-1).view(np.uint8).data for values in columns.values()]
+        parts = encode(values[:1] for values in columns.values())
         log.append(Block(Kind.ROWS, log.blocks, log.rows, 1, env_steps, episodes), parts)
         log.append(Block(Kind.DROP, log.blocks, log.rows, 1, env_steps, episodes))
     for start in range(0, rows, flush_rows):
         stop = min(start + flush_rows, rows)
         env_steps += int(columns["env_steps"][start:stop].sum())
         episodes += stop == rows
-        parts = [values[start:stop].reshape(-1).view(np.uint8).data for values in columns.values()]
+        parts = encode(values[start:stop] for values in columns.values())
         log.append(Block(Kind.ROWS, log.blocks, log.rows, stop - start, env_steps, episodes), parts)
     return env_steps, episodes
 

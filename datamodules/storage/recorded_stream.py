@@ -39,7 +39,8 @@ class LogSnapshot:
 class RecordedStream:
     """One log read into a stream that numbers its rows anew, without the gaps.
 
-    state: of the log in a checkpoint, up to which it is read; without one it is read to its end.
+    table: every column but that of images, by row. state: of the log in a checkpoint, up to which it is read; without
+    one it is read to its end.
     Raises ReplayMismatch where the log is not that of the state.
     """
 
@@ -53,7 +54,7 @@ class RecordedStream:
         frames = MappedFrames(frame_bytes=image_bytes(spec), capacity=1)
         self.stream = Stream(spec, table, frames, flush_rows=1, log=None)
         frames.hold(log.maps)
-        self._table, self._path, self._state = table, log.path, state
+        self.table, self._path, self._state = table, log.path, state
         self._numbers: list[tuple[int, int]] = []  # (first row in the log, first row here) of every block
         self._next_row = 0  # in the log
         log.reader.read(self._take)
@@ -88,24 +89,16 @@ class RecordedStream:
         log_row, row = self._numbers[i - 1]
         return min(row + number - log_row, after)
 
-    def opens(self, start: int) -> bool:
-        """Whether row `start` begins an episode."""
-        return bool(self._table["is_first"][start])
-
-    def ends_by_termination(self, stop: int) -> bool:
-        """Whether the row before `stop` is terminal."""
-        return bool(self._table["is_terminal"][stop - 1])
-
     def env_steps(self, start: int, stop: int) -> int:
         """Control steps of the rows [start, stop)."""
-        return int(self._table["env_steps"][start:stop].sum())
+        return int(self.table["env_steps"][start:stop].sum())
 
     def columns(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
         """Rows [start, stop), copied, in the order of their columns in a block."""
         frames = np.empty((stop - start, image_bytes(self.stream.spec)), np.uint8)
         if frames.size:
             self.stream.frames.copy(start, frames)
-        return {FRAMES: frames, **{key: values[start:stop].copy() for key, values in self._table.items()}}
+        return {FRAMES: frames, **{key: values[start:stop].copy() for key, values in self.table.items()}}
 
     def trajectory(self, start: int, stop: int) -> Trajectory:
         """Rows [start, stop), copied."""
@@ -113,12 +106,12 @@ class RecordedStream:
         observation = {name: np.ascontiguousarray(image) for name, image in split_images(spec, rows[FRAMES]).items()}
         observation |= {name: rows[VECTOR + name] for name in spec.vectors}
         fields = {key: rows[key] for key in ("action", "reward", "env_steps")}
-        if not self._table["is_first"][start]:
+        if not self.table["is_first"][start]:
             for values in fields.values():
                 values[0] = 0
         return Trajectory(
             observation=observation,
-            terminal=bool(self._table["is_terminal"][stop - 1]),
+            terminal=bool(self.table["is_terminal"][stop - 1]),
             name=f"{self._path} rows {start} to {stop - 1}",
             **fields,
         )

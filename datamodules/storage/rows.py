@@ -1,6 +1,7 @@
 """What one row of replay is: its columns, their order in a block, and which rows are refused."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -43,16 +44,13 @@ def row_bytes(spec: EnvSpec) -> int:
     return sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in columns(spec).values())
 
 
-def _require(key: str, *, expected: object, got: object) -> None:
-    if expected != got:
-        raise ReplayRowInvalid(f"{key}: expected {expected}, got {got}")
-
-
 def check_row(spec: EnvSpec, step: Step, action: NDArray[Any]) -> None:
     """Raise ReplayRowInvalid for a row of another shape, with a non-finite value, or with impossible flags."""
     if wrong := misfit(spec, step.observation):
         raise ReplayRowInvalid(wrong)
-    _require("action", expected=(np.float32, (spec.action_dim,)), got=(action.dtype.type, action.shape))
+    expected, got = (np.float32, (spec.action_dim,)), (action.dtype.type, action.shape)
+    if expected != got:
+        raise ReplayRowInvalid(f"action: expected {expected}, got {got}")
     if not math.isfinite(step.reward) or not np.isfinite(action).all():
         raise ReplayRowInvalid(f"reward and action: expected finite values, got {step.reward} and {action}")
     if step.is_first and action.any():
@@ -66,6 +64,11 @@ def check_row(spec: EnvSpec, step: Step, action: NDArray[Any]) -> None:
 def empty_table(spec: EnvSpec, rows: int) -> dict[str, NDArray[Any]]:
     """Every column but that of images, [rows, ...]; the system gives the memory only when rows arrive."""
     return {key: np.empty((rows, *shape), dtype) for key, (dtype, shape) in columns(spec).items() if key != FRAMES}
+
+
+def encode(fields: Iterable[NDArray[Any]]) -> list[memoryview]:
+    """The payload of a block of columns [n, ...] in their order; what is contiguous is not copied."""
+    return [np.ascontiguousarray(values).reshape(-1).view(np.uint8).data for values in fields]
 
 
 def decode(spec: EnvSpec, block: Block) -> dict[str, NDArray[Any]]:

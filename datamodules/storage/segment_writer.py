@@ -8,7 +8,7 @@ import numpy as np
 from datamodules.observation import join_images, misfit
 from datamodules.storage.folder import ReplayFolder
 from datamodules.storage.log_format import Block, Kind
-from datamodules.storage.rows import FRAMES, VECTOR, ReplayMismatch, columns
+from datamodules.storage.rows import FRAMES, VECTOR, ReplayMismatch, columns, encode
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
 from worldmodel.spec import EnvSpec
 
@@ -82,7 +82,7 @@ class SegmentWriter:
         fields[FRAMES] = join_images(self.spec, observation, (stop - start,))
         fields |= {VECTOR + name: observation[name] for name in self.spec.vectors}
         # a view of the trajectory where it is contiguous: frames go to the file without a copy
-        parts = [np.ascontiguousarray(fields[name]).reshape(-1).view(np.uint8).data for name in columns(self.spec)]
+        parts = encode(fields[name] for name in columns(self.spec))
         self._env_steps += int(fields["env_steps"].sum())
         self.episodes += last
         self._log.append(Block(Kind.ROWS, self._log.blocks, self._log.rows, stop - start, *self._totals()), parts)

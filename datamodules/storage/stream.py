@@ -13,7 +13,7 @@ from datamodules.envs.protocol import Step
 from datamodules.observation import image_bytes, join_images, split_images
 from datamodules.storage.frames import Frames
 from datamodules.storage.log_format import Block, Kind
-from datamodules.storage.rows import FRAMES, VECTOR, ReplayMismatch, ReplayRowInvalid, check_row, decode
+from datamodules.storage.rows import FRAMES, VECTOR, ReplayMismatch, ReplayRowInvalid, check_row, decode, encode
 from datamodules.storage.segments import SegmentLog
 from datamodules.windows import Content, Spans
 from worldmodel.interfaces import Batch
@@ -114,9 +114,8 @@ class Stream:
         self.frames.copy(start, pixels)
         slots = np.arange(start, stop) % self.ring
         fields = [pixels, *(values[slots] for values in self._table.values())]
-        parts = [np.ascontiguousarray(values).reshape(-1).view(np.uint8).data for values in fields]
         block = Block(Kind.ROWS, self.log.blocks, start, stop - start, env_steps, episodes)
-        self.frames.located(start, *self.log.append(block, parts))
+        self.frames.located(start, *self.log.append(block, encode(fields)))
 
     def _release(self) -> None:
         """Let go of segments that neither the ring nor a recent state needs."""
