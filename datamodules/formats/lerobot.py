@@ -23,6 +23,7 @@ from datamodules.formats.guard import find_files, inside, open_inside, require_a
 from datamodules.formats.images import Film, decode_picture, fit, stack
 from datamodules.formats.lerobot_info import (
     OWN,
+    Camera,
     cameras_of,
     convention_of,
     length_of,
@@ -87,7 +88,7 @@ class LeRobotReader(EpisodeReader):
         if names:
             cameras, self._vectors = named_parts(info, names)
         else:
-            cameras, self._vectors = [("pixels", each) for each in cameras_of(info, camera)], {}
+            cameras, self._vectors = cameras_of(info, camera), {}
         convention = convention_of(path, info, options)
         if terminal not in ("", "none", *info.features):
             raise FormatError(f"terminal_key: expected one of {', '.join(sorted(info.features))}, got {terminal!r}")
@@ -99,26 +100,20 @@ class LeRobotReader(EpisodeReader):
         self._terminal = next((key for key in endings if key in info.features), None)
         files, left_out = find_files(inside(path, Path("meta")), (".parquet",))
         super().__init__(left_out, self._assembler.notes)
-        self._cameras = [each for _, each in cameras]
+        self._cameras = [_shown(each, stored, size) for each in cameras]
         self._placed = [episode for file in files if file.parts[0] == "episodes" for episode in self._listed(file)]
         self._count = len(self._placed)
-        channels = [min(stored.images[name][0], 3) if stored and name in stored.images else 3 for name, _ in cameras]
-        self._shapes = [
-            (count, size or each.size[0], size or each.size[1])
-            for count, each in zip(channels, self._cameras, strict=True)
-        ]
-        self._names = [name for name, _ in cameras]
         self.spec = self._find_spec(stored, options.task)
         self._table: Rows | None = None
         self._films: dict[str, tuple[Path, Film]] = {}
 
     def _find_spec(self, stored: EnvSpec | None, task: str) -> EnvSpec:
-        images, dims = dict(zip(self._names, self._shapes, strict=True)), self._info.action_dim
+        images, dims = {camera.name: camera.shape for camera in self._cameras}, self._info.action_dim
         if not self._named:
-            sizes = {shape[1:] for shape in self._shapes}
+            sizes = {camera.shape[1:] for camera in self._cameras}
             if len(sizes) > 1:
                 raise FormatError(f"camera: expected cameras of one size, got {sorted(sizes)}: see ?size=")
-            images = {"pixels": (sum(shape[0] for shape in self._shapes), *sizes.pop())}
+            images = {"pixels": (sum(camera.shape[0] for camera in self._cameras), *sizes.pop())}
         vectors = {name: self._sizes[key] for name, key in self._vectors.items()}
         if stored is None:
             longest = max((episode.length for episode in self._placed), default=1) - (not self._repeat)
@@ -156,15 +151,15 @@ class LeRobotReader(EpisodeReader):
 
     def _read(self, episode: _Episode) -> Trajectory:
         name, rows = f"episode {episode.index}", episode.length
-        require_array(f"{name} images", (rows + 1, sum(map(math.prod, self._shapes))), 1)
+        require_array(f"{name} images", (rows + 1, sum(math.prod(camera.shape) for camera in self._cameras)), 1)
         columns, pictures = self._columns(episode)
         films = []
-        for camera, shape in zip(self._cameras, self._shapes, strict=True):
+        for camera in self._cameras:
             frames = self._film_frames(episode, camera.key) if camera.in_film else iter(pictures[camera.key])
-            films.append(stack(frames, rows, shape, name=f"{name} {camera.key}", resize=self._resize))
+            films.append(stack(frames, rows, camera.shape, name=f"{name} {camera.key}", resize=self._resize))
         fields: dict[str, Any] = {"pixels": films, "action": columns["action"]}
         if self._named:
-            seen = dict(zip(self._names, films, strict=True))
+            seen = dict(zip([camera.name for camera in self._cameras], films, strict=True))
             fields["observation"] = seen | {name: columns[key] for name, key in self._vectors.items()}
         if "next.reward" in columns:
             fields["reward"] = columns["next.reward"]
@@ -193,7 +188,7 @@ class LeRobotReader(EpisodeReader):
     def _columns(self, episode: _Episode) -> tuple[dict[str, NDArray[Any]], dict[str, list[NDArray[np.uint8]]]]:
         """The numbers of an episode's rows by column, and by camera the frames that lie in the table."""
         path = place(self._info.data_path, chunk=episode.data[0], file=episode.data[1])
-        cameras = {c.key: s[1:] for c, s in zip(self._cameras, self._shapes, strict=True) if not c.in_film}
+        cameras = {camera.key: camera.shape[1:] for camera in self._cameras if not camera.in_film}
         if self._table is None or self._table.path != path:
             self._close_table()
             # pictures are large: a few rows at a time
@@ -240,10 +235,17 @@ class LeRobotReader(EpisodeReader):
             self._films.pop(camera)[1].close()
 
     def close(self) -> None:
-        """Close the table and the films in use."""
         self._close_table()
         for camera in list(self._films):
             self._close_film(camera)
+
+
+def _shown(camera: Camera, stored: EnvSpec | None, size: int) -> Camera:
+    """A camera with the channels that our writer was given, and frames of the size that is asked for, if any."""
+    channels, height, width = camera.shape
+    if stored is not None and camera.name in stored.images:
+        channels = min(stored.images[camera.name][0], 3)
+    return replace(camera, shape=(channels, size or height, size or width))
 
 
 def _episode(path: Path, films: Sequence[str], line: tuple[Any, ...]) -> _Episode:

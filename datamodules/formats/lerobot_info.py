@@ -21,11 +21,15 @@ VECTOR_SIZE = 1024
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """key: of its feature; in_film: it lies in films, else as pictures in the table; size: height, width."""
+    """name: of what is observed; key: of its feature; in_film: it lies in films, else as pictures in the table.
 
+    shape: channels, height, width of the frames.
+    """
+
+    name: str
     key: str
     in_film: bool
-    size: tuple[int, int]
+    shape: tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +82,15 @@ def cameras_of(info: Info, names: str) -> list[Camera]:
     for key in keys:
         if key not in known:
             raise FormatError(f"camera: expected one of {', '.join(known) or 'none at all'}, got {key!r}: ?camera=...")
-    return [_camera(info, key) for key in keys]
+    return [_camera(info, "pixels", key) for key in keys]
 
 
-def named_parts(info: Info, names: Sequence[str]) -> tuple[list[tuple[str, Camera]], dict[str, str]]:
+def named_parts(info: Info, names: Sequence[str]) -> tuple[list[Camera], dict[str, str]]:
     """Cameras, and the keys of vectors, by names with or without what such keys begin with; raises FormatError."""
     known = {key.removeprefix("observation.images."): key for key in info.cameras()}
-    cameras = [(n, _camera(info, known.get(n, n))) for n in names if n in {*known, *known.values()}]
+    cameras = [_camera(info, n, known.get(n, n)) for n in names if n in {*known, *known.values()}]
     others = {key.removeprefix("observation."): key for key in info.vectors()}
-    seen = {name for name, _ in cameras}
+    seen = {camera.name for camera in cameras}
     vectors = {n: others.get(n, n) for n in names if n in {*others, *others.values()} - seen}
     if not cameras or len(cameras) + len(vectors) < len(names):
         expected = ", ".join([*known.values(), *others.values()])
@@ -94,8 +98,8 @@ def named_parts(info: Info, names: Sequence[str]) -> tuple[list[tuple[str, Camer
     return cameras, vectors
 
 
-def _camera(info: Info, key: str) -> Camera:
-    return Camera(key, info.features[key]["dtype"] == "video", _size(key, info.features[key]))
+def _camera(info: Info, name: str, key: str) -> Camera:
+    return Camera(name, key, info.features[key]["dtype"] == "video", (3, *_size(key, info.features[key])))
 
 
 def _size(key: str, feature: Mapping[str, Any]) -> tuple[int, int]:

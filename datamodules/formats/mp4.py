@@ -21,7 +21,7 @@ from datamodules.formats.assemble import BY_ARRIVAL, FLAGS, Assembler, RowOption
 from datamodules.formats.episode_reader import EpisodeReader
 from datamodules.formats.guard import find_files, open_inside, read_inside, require_array
 from datamodules.formats.images import Film, encode_film, require_codec, require_fps, stack
-from datamodules.formats.observed import require_one_image, require_spec, store_spec, stored_spec, with_task
+from datamodules.formats.observed import require_spec, store_spec, stored_spec, with_task
 from datamodules.formats.protocol import FormatError, reading
 from datamodules.storage.durable import write_atomic
 from datamodules.trajectory import Trajectory
@@ -117,7 +117,9 @@ class Mp4Writer:
     def __init__(self, path: Path, spec: EnvSpec, *, codec: str = "lossless", fps: float = 30.0) -> None:
         require_codec(codec)
         require_fps(fps)
-        require_one_image(spec, path, "npz, hdf5, minari and segments hold more")
+        if len(spec.images) != 1 or spec.vectors:
+            remedy = "npz, hdf5, minari and segments hold more"
+            raise FormatError(f"{path}: expected one image and nothing else, got {spec.observed}: {remedy}")
         if spec.pixels[0] not in (1, 3):
             raise FormatError(f"{path}: expected frames of 1 or 3 channels, got {spec.pixels[0]}")
         store_spec(path, spec)

@@ -79,12 +79,6 @@ def channels_last(values: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(values.transpose(0, 2, 3, 1)) if values.ndim == 4 else values
 
 
-def require_one_image(spec: EnvSpec, path: object, remedy: str) -> None:
-    """Raise FormatError for what a format of one film cannot hold."""
-    if len(spec.images) != 1 or spec.vectors:
-        raise FormatError(f"{path}: expected one image and nothing else, got {spec.observed}: {remedy}")
-
-
 def with_task(spec: EnvSpec, task: str) -> EnvSpec:
     """A writer's spec under the name that was asked for, if one was."""
     return replace(spec, task=task or spec.task)
