@@ -250,7 +250,6 @@ class GymEnv:
         return as_colour(first_image(self._images), size)
 
     def close(self) -> None:
-        """Close the environment."""
         self.env.close()
 
     def _observed(self, observation: Any) -> Observation:

@@ -20,26 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.envs import gl
+from datamodules.envs import gl, gym
 from datamodules.envs.actions import actions_of
 from datamodules.envs.checks import checked_action, checked_reward, require_open
 from datamodules.envs.errors import BadObservation, BadOption, Diverged, UnknownTask
-from datamodules.envs.gym import (
-    SEEDS,
-    check_options,
-    drawing,
-    drawn,
-    first_image,
-    gl_for,
-    import_gymnasium,
-    may_draw,
-    notes_on,
-    registered_spec,
-    require_arguments,
-    resized,
-    spec_of,
-    typed_errors,
-)
 from datamodules.envs.images import as_colour
 from datamodules.envs.import_path import import_callable
 from datamodules.envs.protocol import Step
@@ -73,19 +57,19 @@ def make_lanes(
     vectorization: "sync" steps single environments, with `autoreset`; "native" is the one that the id brings along,
     whose autoreset mode is its own. The rest as in gym.make. Raises UnknownTask, BadOption, BadSpace, MissingPackage.
     """
-    check_options(size=size, action_repeat=action_repeat, episode_steps=episode_steps, pixels=pixels)
+    gym.check_options(size=size, action_repeat=action_repeat, episode_steps=episode_steps, pixels=pixels)
     if vectorization not in ("sync", "native"):
         raise BadOption(f"vectorization: expected sync or native (source=gym runs processes), got {vectorization!r}")
     if autoreset not in (NEXT_STEP, SAME_STEP, DISABLED):
         raise BadOption(f"autoreset: expected {NEXT_STEP}, {SAME_STEP} or {DISABLED}, got {autoreset!r}")
-    draws = may_draw(observe, pixels)
-    gymnasium, options = import_gymnasium(gpu=gpu, draws=draws), dict(kwargs or {})
-    with typed_errors(gymnasium, task), gl_for(observe):
-        spec = registered_spec(gymnasium, task)
+    draws = gym.may_draw(observe, pixels)
+    gymnasium, options = gym.import_gymnasium(gpu=gpu, draws=draws), dict(kwargs or {})
+    with gym.typed_errors(gymnasium, task), gym.gl_for(observe):
+        spec = gym.registered_spec(gymnasium, task)
         if spec is None:
             creator = import_callable(task)
-            options = {"num_envs": lanes, **drawing(creator, draws, options)}
-            require_arguments(creator, task, options)
+            options = {"num_envs": lanes, **gym.drawing(creator, draws, options)}
+            gym.require_arguments(creator, task, options)
             env = creator(**options)
         elif vectorization == "sync":
             extra = {"vector_kwargs": {"autoreset_mode": autoreset}, "disable_env_checker": True}
@@ -98,10 +82,10 @@ def make_lanes(
     chosen: dict[str, Any] = {"observe": observe, "pixels": pixels, "image_key": image_key}
     observer = choose_observer(env.single_observation_space, env.render_mode, **chosen)
     sizes: dict[str, Any] = {"size": size, "action_repeat": action_repeat, "episode_steps": episode_steps}
-    seen = spec_of(env, observer, env.single_action_space, task=task, **sizes)
+    seen = gym.spec_of(env, observer, env.single_action_space, task=task, **sizes)
     by_lane = isinstance(env.unwrapped, gymnasium.vector.SyncVectorEnv | gymnasium.vector.AsyncVectorEnv)
     singles = env.envs if isinstance(env.unwrapped, gymnasium.vector.SyncVectorEnv) else []
-    notes = [notes_on(single, observer, options) for single in singles]
+    notes = [gym.notes_on(single, observer, options) for single in singles]
     said = notes[0] if notes else observer.notes
     return VectorLanes(env, observer, seen, by_lane=by_lane, singles=singles, notes=said)
 
@@ -120,8 +104,8 @@ def _make_vec(
     if creator is None:
         raise BadOption(f"vectorization: {spec.id} brings no vector environment along, use sync")
     creator = creator if callable(creator) else gymnasium.envs.registration.load_env_creator(creator)
-    options = drawing(creator, draws, {**spec.kwargs, **kwargs})
-    require_arguments(creator, spec.id, options if entry == "entry_point" else {"num_envs": lanes, **options})
+    options = gym.drawing(creator, draws, {**spec.kwargs, **kwargs})
+    gym.require_arguments(creator, spec.id, options if entry == "entry_point" else {"num_envs": lanes, **options})
     limit = {} if episode_steps is None else {"max_episode_steps": episode_steps}
     mode = "sync" if entry == "entry_point" else entry
     return gymnasium.make_vec(spec.id, num_envs=lanes, vectorization_mode=mode, **{**limit, **extra, **options})
@@ -202,14 +186,13 @@ class VectorLanes:
 
     def render(self, lane: int, size: int) -> NDArray[np.uint8]:
         """A lane's last image, the first of several, before it was resized, as uint8 [size, size, 3], for videos."""
-        return as_colour(first_image(self._seen[lane][0]), size)
+        return as_colour(gym.first_image(self._seen[lane][0]), size)
 
     def close(self) -> None:
-        """Close the environment."""
         self.env.close()
 
     def _reset_env(self, seeds: dict[int, int], *, everything: bool) -> Any:
-        seed: Any = [seeds.get(lane, 0) % SEEDS for lane in range(self.count)]
+        seed: Any = [seeds.get(lane, 0) % gym.SEEDS for lane in range(self.count)]
         if not self._by_lane:
             seed = shared_seed(seeds, self.count)
         lanes = list(range(self.count) if everything else seeds)
@@ -285,16 +268,16 @@ class VectorLanes:
         }
 
     def _drawn(self, frames: Any, lane: int) -> NDArray[np.uint8]:
-        return drawn(frames[lane]).copy()
+        return gym.drawn(frames[lane]).copy()
 
     def _observed(self, lane: int) -> Observation:
         images, vectors = self._seen[lane]
-        return resized(self.spec, images) | vectors
+        return gym.resized(self.spec, images) | vectors
 
 
 def shared_seed(seeds: Mapping[int, int], lanes: int) -> int:
     """One seed for {lane: seed}: the environment gives it to its first lane, and those that follow to the others."""
-    return int(np.random.SeedSequence([*seeds.keys(), *seeds.values()]).generate_state(1)[0]) % (SEEDS - lanes)
+    return int(np.random.SeedSequence([*seeds.keys(), *seeds.values()]).generate_state(1)[0]) % (gym.SEEDS - lanes)
 
 
 def autoreset_mode(env: Any) -> str:

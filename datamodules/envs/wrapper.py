@@ -18,16 +18,13 @@ class Wrapper:
         self.env, self.spec = env, env.spec
 
     def reset(self, seed: int) -> Step:
-        """Open the episode of `seed`."""
         self._begin(seed)
         return self._shown(self.env.reset(seed))
 
     def step(self, action: NDArray[np.floating]) -> Step:
-        """Advance the wrapped environment with an action [A]."""
         return self._shown(self.env.step(action))
 
     def close(self) -> None:
-        """Close the wrapped environment."""
         self.env.close()
 
     def _begin(self, seed: int) -> None:

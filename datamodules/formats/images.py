@@ -200,6 +200,5 @@ class Film:
             return frame.to_ndarray(format="rgb24")
 
     def close(self) -> None:
-        """Free the decoder and the file."""
         self._container.close()
         self._file.close()

@@ -128,7 +128,6 @@ class MinariReader(EpisodeReader):
         return unread
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
 

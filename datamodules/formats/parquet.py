@@ -64,7 +64,6 @@ class Table:
             require_pages(self._file, chunk, name, values_max=ROW_VALUES * max(1, min(chunk.rows, ROWS)))
 
     def close(self) -> None:
-        """Free the file."""
         self._parquet.close()
         self._file.close()
 
@@ -109,7 +108,6 @@ class Rows:
             raise FormatError(f"{self.path}: expected more rows, got the end of the table after {self._begin - 1}")
 
     def close(self) -> None:
-        """Free the file."""
         self._table.close()
 
 

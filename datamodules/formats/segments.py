@@ -48,5 +48,4 @@ class SegmentsReader:
         return self._recorded.trajectories()
 
     def close(self) -> None:
-        """Unmap the files."""
         self._recorded.close()

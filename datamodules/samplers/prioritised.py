@@ -62,11 +62,9 @@ class Prioritised:
         return np.stack([np.full_like(first, self._draws), stream, first], 1)
 
     def feedback(self, windows: Tensor, error: Tensor) -> None:
-        """Keep the errors until they count."""
         self._held.append((windows.numpy().copy(), error.detach().float().cpu().numpy().copy()))
 
     def cursor(self) -> dict[str, Any]:
-        """The state of the random numbers and the number of draws."""
         return {"rng": self._rng.bit_generator.state, "draws": self._draws}
 
     def rewind(self, cursor: dict[str, Any]) -> None:

@@ -35,19 +35,15 @@ class Uniform:
         """Nothing: what was learned from a window does not count."""
 
     def cursor(self) -> dict[str, Any]:
-        """The state of the random numbers."""
         return {"rng": self._rng.bit_generator.state}
 
     def rewind(self, cursor: dict[str, Any]) -> None:
-        """Return to an earlier state of the random numbers."""
         self._rng.bit_generator.state = cursor["rng"]
 
     def state_dict(self) -> dict[str, Any]:
-        """The cursor is all there is."""
         return self.cursor()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from an earlier state."""
         self.rewind(state)
 
 

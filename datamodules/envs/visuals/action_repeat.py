@@ -25,7 +25,6 @@ class ActionRepeat(Wrapper):
         self.spec = replace(env.spec, action_repeat=env.spec.action_repeat * count)
 
     def step(self, action: NDArray[np.floating]) -> Step:
-        """Advance with an action [A]."""
         # a copy for every call: an environment may change in place what it is given
         row = self.env.step(action.copy())
         for _ in range(self._count - 1):
