@@ -34,8 +34,10 @@ def usage(arguments: Sequence[str] = (), package: str = PACKAGE) -> str:
         return _command(arguments[0], package).help()
     width = max(map(len, known))
     lines = [f"  {name:<{width}}  {_first_line(path)}" for name, path in known.items()]
-    text = "Measures one thing; `python -m trainers.benchmark NAME --help` names its keys."
-    return Command(name="benchmark NAME [key=value ...]", summary=text, notes="\n".join(lines)).help()
+    program = _program(package)
+    text = f"Measures one thing; `python -m {program['package']}.{program['name']} NAME --help` names its keys."
+    program["name"] += " NAME [key=value ...]"
+    return Command(**program, summary=text, notes="\n".join(lines)).help()
 
 
 def main(arguments: Sequence[str], package: str = PACKAGE) -> dict[str, Any]:
@@ -64,11 +66,18 @@ def _measure(name: str, package: str) -> Callable[..., dict[str, Any]]:
     return found
 
 
+def _program(package: str) -> dict[str, str]:
+    """Package and name of the module that is called to run what is in `package`."""
+    parent, _, name = package.rpartition(".")
+    return {"package": parent, "name": "benchmark" if package == PACKAGE else name}
+
+
 def _command(name: str, package: str) -> Command:
-    measure = _measure(name, package)
+    measure, program = _measure(name, package), _program(package)
     meaning = "of the configuration (see python -m trainers.fit --help), where an agent or a task is measured"
     return Command(
-        name=f"benchmark {name}",
+        name=f"{program['name']} {name}",
+        package=program["package"],
         summary=_first_line(benchmarks(package)[name]),
         keys={key: Key("", str(default)) for key, default in _defaults(measure).items()},
         overrides=meaning if _has_configuration(measure) else "",

@@ -324,6 +324,11 @@ class Assembler:
         if not ends:
             self.notes.add(ENDS_INSIDE)
 
+    def note_done(self, keys: Mapping[str, str], terminal: NDArray[np.bool_]) -> None:
+        """Note an episode of rows [T] whose terminations only an array that marks ends tells; keys: by field."""
+        if "done" in keys and not {"is_terminal", "discount"} & keys.keys():
+            self.notes.add(DONE, detail=keys["done"], terminations=bool(terminal.any()))
+
     def _observation(self, name: str, fields: Mapping[str, Any]) -> Observation:
         if "observation" not in fields:
             return {"pixels": self._frames(name, fields["pixels"])}

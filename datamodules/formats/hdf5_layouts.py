@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from datamodules.formats import h5
 from datamodules.formats.assemble import (
-    DONE,
     FIELDS,
     FLAGS,
     Assembler,
@@ -162,8 +161,7 @@ class Table:
                 fields[field] = h5.read_at(self.file, key_of[field], label, piece.rows)
         trajectory = self.assembler.trajectory(label, fields, unread=unread)
         self.assembler.note_ends(begins=piece.begins, ends=piece.ends)
-        if "done" in key_of and not {"is_terminal", "discount"} & key_of.keys():
-            self.assembler.notes.add(DONE, detail=key_of["done"], terminations=bool(terminal.any()))
+        self.assembler.note_done(key_of, terminal)
         return trajectory
 
 

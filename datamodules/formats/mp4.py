@@ -81,9 +81,14 @@ class Mp4Reader(EpisodeReader):
         keys = find_fields(table, terminal_key=self._terminal_key)
         fields: dict[str, Any] = {field: table[key] for field, key in keys.items()}
         flags = {key: fields.pop(key) for key in FLAGS if key in fields}
-        _, terminal = split(name, flags, rows)
+        (episode, *others), terminal = split(name, flags, rows)
         fields |= {"pixels": pixels, "is_terminal": terminal}
-        return self._assembler.trajectory(name, fields, unread=set(table) - set(keys.values()))
+        trajectory = self._assembler.trajectory(name, fields, unread=set(table) - set(keys.values()))
+        if others:
+            raise FormatError(f"{name}: expected one episode in a film, got another from row {others[0].rows.start} on")
+        self._assembler.note_ends(begins=episode.begins, ends=episode.ends)
+        self._assembler.note_done(keys, terminal)
+        return trajectory
 
     def _table(self, path: Path) -> dict[str, NDArray[Any]]:
         relative = path.with_suffix(".csv")

@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 from datamodules.formats.archive import Archive
 from datamodules.formats.assemble import (
     BY_ARRIVAL,
-    DONE,
     FIELDS,
     FLAGS,
     Assembler,
@@ -87,12 +86,13 @@ def _in_chains(paths: Iterable[Path]) -> list[_File]:
 class _Part:
     """Rows of an episode whose other rows are in the file before (head) or after (tail).
 
-    seen: what is observed by name. fields: the other arrays by the names in FIELDS.
+    seen: what is observed by name. fields: the other arrays by the names in FIELDS. keys: what these are stored as.
     """
 
     name: str
     seen: dict[str, NDArray[Any]]
     fields: dict[str, NDArray[Any]]
+    keys: Mapping[str, str]
     unread: frozenset[str]
     head: bool = False
     tail: bool = False
@@ -232,7 +232,7 @@ class NpzReader(EpisodeReader):
         }
         flags = {field: archive.read(keys[field]) for field in FLAGS if field in keys}
         unread = frozenset(archive.members) - {*observed.values(), *keys.values()}
-        return self._split(_Part(archive.name, seen, fields, unread), flags, file)
+        return self._split(_Part(archive.name, seen, fields, keys, unread), flags, file)
 
     def _split(self, whole: _Part, flags: Mapping[str, NDArray[Any]], file: _File) -> list[Trajectory | _Part]:
         """The episodes of a file, or their parts where files before or after it hold the rest."""
@@ -251,6 +251,7 @@ class NpzReader(EpisodeReader):
                 name if len(pieces) == 1 else f"{name} row {piece.rows.start}",
                 {key: values[piece.rows] for key, values in whole.seen.items()},
                 {key: values[piece.rows] for key, values in (whole.fields | {"is_terminal": terminal}).items()},
+                whole.keys,
                 whole.unread,
                 head=not piece.begins and piece.rows.start == 0,
                 tail=not piece.ends and piece.rows.stop == rows,
@@ -260,8 +261,7 @@ class NpzReader(EpisodeReader):
                 continue
             self._assembler.note_ends(begins=piece.begins, ends=piece.ends)
             items.append(self._assembled(part))
-            if "done" in flags and not {"is_terminal", "discount"} & flags.keys():
-                self.notes.add(DONE, detail="done", terminations=bool(part.fields["is_terminal"].any()))
+            self._assembler.note_done(whole.keys, part.fields["is_terminal"])
         return items
 
     def _assembled(self, part: _Part) -> Trajectory:

@@ -44,7 +44,7 @@ class Command:
     """A command's arguments.
 
     Args:
-        name: of the module in trainers/.
+        name: of the module in `package`, and the word that chooses among its programs, if it has several.
         summary: what it does, a sentence or two.
         keys: its own ones by name.
         first: the key that one word without `key=` means, such as a run folder.
@@ -53,6 +53,7 @@ class Command:
         switches: words that begin with `--`, each with its meaning.
         notes: what follows in the help: examples, more on the results.
         hint: what to say to a word that is neither a key nor a switch.
+        package: of the module.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Command:
     switches: Mapping[str, str] = field(default_factory=dict)
     notes: str = ""
     hint: str = ""
+    package: str = "trainers"
 
     def parse(self, arguments: Sequence[str]) -> Arguments:
         """Sort the words of a command line.
@@ -106,7 +108,7 @@ class Command:
         rows = [(self._form(key), option.help) for key, option in self.keys.items()] + list(self.switches.items())
         rows += [("group.key=value", self.overrides)] if self.overrides else []
         width = max((len(left) for left, _ in rows), default=0)
-        lines = [" ".join([f"python -m trainers.{self.name}", *words]), "", *wrap(self.summary, 110)]
+        lines = [" ".join([f"python -m {self.package}.{self.name}", *words]), "", *wrap(self.summary, 110)]
         lines += ["", *(f"  {left:<{width}}  {right}" for left, right in rows)] if rows else []
         lines += ["", self.notes] if self.notes else []
         return "\n".join([*lines, "", "The last line of standard output is one JSON object with the results."])

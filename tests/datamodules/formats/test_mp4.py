@@ -97,3 +97,24 @@ def test_a_bad_table_is_left_out_by_name(tmp_path):
     assert reasons.keys() == {*BAD, "unfinished"} and len(reader) == len(BAD) + 2
     for name, (_, reason) in BAD.items():
         assert re.search(reason, reasons[name]), (name, reasons[name])
+
+
+def test_what_is_read_as_termination_is_told(tmp_path):
+    reader = open_reader(foreign(tmp_path / "set", "action_0,reward,dones\n0,0,0\n0,1,0\n0,2,1\n", 3))
+    (got,) = reader.trajectories()
+    assert got.terminal
+    (note,) = reader.notes.texts()
+    assert note.startswith("dones is read as termination (1 of 1 episodes)")
+
+
+def test_a_film_holds_one_episode(tmp_path):
+    uri = foreign(tmp_path / "set", "action_0,reward,is_first\n0,0,1\n0,1,0\n0,2,1\n", 3)
+    with pytest.raises(FormatError, match="expected one episode in a film, got another from row 2 on"):
+        open_reader(uri)
+
+
+def test_an_episode_that_begins_or_ends_outside_the_film_is_told(tmp_path):
+    reader = open_reader(foreign(tmp_path / "set", "action_0,reward,is_first,is_last\n0,0,0,0\n0,1,0,0\n0,2,0,0\n", 3))
+    assert len(list(reader.trajectories())) == 1
+    notes = " ".join(reader.notes.texts())
+    assert "1 episodes begin without is_first" in notes and "1 episodes end without is_last" in notes

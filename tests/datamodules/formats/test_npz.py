@@ -271,3 +271,12 @@ def test_a_circle_of_chunks_ends(tmp_path):
     for here, there in (("a", "b"), ("b", "a"), ("c", "c")):
         save(tmp_path, arrays, f"2025-{here}-{there}-6.npz")
     assert len(read(f"npz:{tmp_path}")[0]) == 3
+
+
+@pytest.mark.parametrize("key", ["done", "dones"])
+def test_what_is_read_as_termination_is_told_by_its_own_name(tmp_path, key):
+    arrays = {"image": np.zeros((3, 8, 8, 3), np.uint8), "action": np.zeros((3, 1)), "reward": np.zeros(3)}
+    np.savez(tmp_path / "a.npz", **arrays, **{key: np.array([0, 0, 1])})
+    reader = open_reader(f"npz:{tmp_path}")
+    assert [got.terminal for got in reader.trajectories()] == [True]
+    assert any(note.startswith(f"{key} is read as termination (1 of 1 episodes)") for note in reader.notes.texts())

@@ -89,7 +89,16 @@ def test_a_benchmark_has_help_of_its_own(monkeypatch, capsys):
 
     monkeypatch.setattr(sys, "argv", ["benchmark", "swing_up", "--help"])
     assert run(benchmark.main, usage=benchmark.usage) == 0
-    assert "episodes=1" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert told.startswith("python -m trainers.benchmark swing_up ") and "episodes=1" in told
+
+
+def test_help_names_the_program_that_runs_it():
+    from trainers import benchmark
+
+    assert benchmark.usage(package="tests.rigs").startswith("python -m tests.rigs NAME ")
+    assert benchmark.usage().startswith("python -m trainers.benchmark NAME ")
+    assert benchmark.usage(["controller"], package="tests.rigs").startswith("python -m tests.rigs controller ")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -13,9 +13,7 @@ from worldmodel.limits import require_one_of
 PEERS = {"planet": planet, "r2dreamer": r2dreamer, "tdmpc2": tdmpc2}
 
 
-def measure(
-    overrides: list[str], *, peer: str = "planet", checkout: str = "", repeats: int = 10
-) -> dict[str, Any]:
+def measure(overrides: list[str], *, peer: str = "planet", checkout: str = "", repeats: int = 10) -> dict[str, Any]:
     """Ours has as many weights and rows, in the precision of `trainer.precision`; the peer's is float32."""
     require_one_of(PEERS, peer=peer)
     ours = configured_update([f"experiment={PEERS[peer].EXPERIMENT}", *overrides], action_dim=6)
