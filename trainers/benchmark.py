@@ -34,10 +34,10 @@ def usage(arguments: Sequence[str] = (), package: str = PACKAGE) -> str:
         return _command(arguments[0], package).help()
     width = max(map(len, known))
     lines = [f"  {name:<{width}}  {_first_line(path)}" for name, path in known.items()]
-    program = _program(package)
-    text = f"Measures one thing; `python -m {program['package']}.{program['name']} NAME --help` names its keys."
-    program["name"] += " NAME [key=value ...]"
-    return Command(**program, summary=text, notes="\n".join(lines)).help()
+    parent, name = _program(package)
+    text = f"Measures one thing; `python -m {parent}.{name} NAME --help` names its keys."
+    notes = "\n".join(lines)
+    return Command(package=parent, name=f"{name} NAME [key=value ...]", summary=text, notes=notes).help()
 
 
 def main(arguments: Sequence[str], package: str = PACKAGE) -> dict[str, Any]:
@@ -62,22 +62,22 @@ def main(arguments: Sequence[str], package: str = PACKAGE) -> dict[str, Any]:
 
 def _measure(name: str, package: str) -> Callable[..., dict[str, Any]]:
     inner = ".measure" if benchmarks(package)[name].name == "measure.py" else ""
-    found: Callable[..., dict[str, Any]] = importlib.import_module(f"{package}.{name}{inner}").measure
-    return found
+    measure: Callable[..., dict[str, Any]] = importlib.import_module(f"{package}.{name}{inner}").measure
+    return measure
 
 
-def _program(package: str) -> dict[str, str]:
+def _program(package: str) -> tuple[str, str]:
     """Package and name of the module that is called to run what is in `package`."""
     parent, _, name = package.rpartition(".")
-    return {"package": parent, "name": "benchmark" if package == PACKAGE else name}
+    return parent, "benchmark" if package == PACKAGE else name
 
 
 def _command(name: str, package: str) -> Command:
-    measure, program = _measure(name, package), _program(package)
+    measure, (parent, program) = _measure(name, package), _program(package)
     meaning = "of the configuration (see python -m trainers.fit --help), where an agent or a task is measured"
     return Command(
-        name=f"{program['name']} {name}",
-        package=program["package"],
+        name=f"{program} {name}",
+        package=parent,
         summary=_first_line(benchmarks(package)[name]),
         keys={key: Key("", str(default)) for key, default in _defaults(measure).items()},
         overrides=meaning if _has_configuration(measure) else "",
