@@ -10,7 +10,7 @@ from jaxtyping import TypeCheckError
 from datamodules.envs.actions import BoxActions
 from datamodules.formats import uri
 from trainers.benchmarks.known_dynamics.readout import OwnReward
-from trainers.run_folder import checkpoint
+from trainers.run_folder import paths
 from worldmodel import distributions
 
 
@@ -19,7 +19,7 @@ from worldmodel import distributions
     [
         lambda: uri.parse(3),
         lambda: BoxActions("low", "high"),
-        lambda: checkpoint.step_name("3"),
+        lambda: paths.step_name("3"),
         lambda: OwnReward().value(3),
         lambda: distributions.unimix(torch.zeros(3), "half"),
     ],

@@ -10,12 +10,13 @@ from datamodules.alignment import Alignment, check_alignment
 from datamodules.envs import toy
 from datamodules.rollout import SmoothRandom
 from datamodules.trajectory import Trajectory
+from tests.datamodules.envs.test_toy import optimal_action
 
 Choose = Callable[[toy.PointEnv, np.random.Generator, SmoothRandom], np.ndarray]
 POLICIES: dict[str, Choose] = {
     "smooth": lambda env, rng, noise: noise({}, np.zeros(1, bool), np.ones(1, bool))[0],
     "noisy expert": lambda env, rng, noise: np.clip(
-        0.5 * toy.optimal_action(env.state) + rng.normal(0, 0.3, 2), -1, 1
+        0.5 * optimal_action(env.state) + rng.normal(0, 0.3, 2), -1, 1
     ).astype(np.float32),
 }
 
