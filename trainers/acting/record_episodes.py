@@ -26,7 +26,7 @@ from trainers.command.configuration import load_config, override_saved, read_yam
 from trainers.command.preflight import check
 from trainers.machine.device import usable_device
 from trainers.process.clock import Clock
-from trainers.run_folder.find import find_checkpoint, require_task_fits
+from trainers.run_folder.find import find_checkpoint, require_task_fits, run_of
 from worldmodel.interfaces import Acts
 
 RECORDING_RANK = 2**31 + 1  # no rank that trains or evaluates has it: its episodes are nobody else's
@@ -57,7 +57,7 @@ def record(
         pool = stack.enter_context(open_pool(config, width))
         agent: Acts | None = None
         if checkpoint is not None:  # what does not fit is refused before anything is created
-            require_task_fits(checkpoint.resolve().parent.parent, pool.spec, key="model")
+            require_task_fits(run_of(checkpoint), pool.spec, key="model")
             agent = build_trained(config, pool.spec, checkpoint).to(usable_device(device))
         writer = stack.enter_context(closing(open_writer(out, pool.spec)))
         acts = {} if agent is None else {"act_with": config["agent"]["act_with"]}

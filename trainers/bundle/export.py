@@ -25,7 +25,7 @@ from trainers.command.preflight import check
 from trainers.deployment.surprise import calibrated_limit
 from trainers.reporting.tables import show_facts
 from trainers.run_folder.checkpoint import DurableCheckpointIO
-from trainers.run_folder.find import data_uri, find_checkpoint, is_run, read_spec
+from trainers.run_folder.find import data_uri, find_checkpoint, is_run, read_spec, run_of
 from trainers.run_folder.records import versions
 from worldmodel.agents.student_in_task import StudentInTask
 from worldmodel.spec import EnvSpec
@@ -112,8 +112,7 @@ def _in_task(config: Mapping[str, Any], task: str | None) -> tuple[dict[str, Any
     if task is not None and task not in (*names, *map(str, range(len(names)))):
         raise BadConfig(f"task: expected one of {', '.join(names)}, or its number, got {task!r}")
     number = options["task"] if task is None else names.index(task) if task in names else int(task)
-    teacher = Path(config["distillation"]["checkpoint"][number])
-    teacher = teacher.parents[1] if (teacher / "manifest.json").exists() else teacher
+    teacher = run_of(Path(config["distillation"]["checkpoint"][number]))
     chosen = {**config, "agent": {**options, "task": number}}
     return chosen, specs[number], teacher if is_run(teacher) else None
 

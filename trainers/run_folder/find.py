@@ -11,11 +11,14 @@ from worldmodel.spec import EnvSpec
 RECORDS = ("config.yaml", "metrics.csv", "results.json")  # one of them makes a folder a run's
 
 
+def run_of(path: Path) -> Path:
+    """The run folder of a checkpoint; any other path as it is."""
+    return path.resolve().parent.parent if (path / "manifest.json").exists() else path
+
+
 def find_run(path: Path, *, key: str) -> Path:
     """The run folder that a path means: itself, or the one of a checkpoint; raises BadConfig for `key`."""
-    path = path.expanduser()
-    if (path / "manifest.json").exists():
-        path = path.resolve().parent.parent
+    path = run_of(path.expanduser())
     if is_run(path):
         return path
     inside = [run.parent for depth in ("*", "*/*") for run in path.glob(f"{depth}/config.yaml")]
@@ -73,8 +76,8 @@ def find_checkpoint(path: Path, *, key: str) -> tuple[Path, Path]:
     from trainers.run_folder.checkpoint import newest  # torch takes seconds to load
 
     path = path.expanduser()
-    if (path / "manifest.json").exists():
-        return path.resolve().parent.parent, path
+    if (root := run_of(path)) != path:
+        return root, path
     root = find_run(path, key=key)
     checkpoint = newest(root / "checkpoints") if (root / "checkpoints").is_dir() else None
     if checkpoint is None:

@@ -35,11 +35,17 @@ class Barlow(Objective):
     def forward(self, latent: Float[Tensor, "R D"], embed: Float[Tensor, "R E"]) -> Float[Tensor, ""]:
         """The sum over the correlation's entries; embeddings are held still."""
         # stop-grad: the frames' side is what the latent is to keep
-        ours, theirs = _standard(self.project(latent).float()), _standard(embed.detach().float())
-        correlation = ours.T @ theirs / len(latent)
-        diagonal = correlation.diagonal()
-        across = correlation.square().sum() - diagonal.square().sum()
-        return (1 - diagonal).square().sum() + self.redundancy * across
+        return cross_correlation_loss(self.project(latent), embed.detach(), redundancy=self.redundancy)
+
+
+def cross_correlation_loss(
+    ours: Float[Tensor, "R E"], theirs: Float[Tensor, "R E"], *, redundancy: float
+) -> Float[Tensor, ""]:
+    """Squared distance of two views' cross-correlation from the identity, off the diagonal times `redundancy`."""
+    correlation = _standard(ours.float()).T @ _standard(theirs.float()) / len(ours)
+    diagonal = correlation.diagonal()
+    across = correlation.square().sum() - diagonal.square().sum()
+    return (1 - diagonal).square().sum() + redundancy * across
 
 
 def _standard(x: Tensor) -> Tensor:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 from omegaconf import OmegaConf
-from torch import Tensor, nn
+from torch import nn
 
 from trainers.benchmarks.peers.checkout import import_from
+from worldmodel.objectives.barlow import cross_correlation_loss
 
 EXPERIMENT = "r2dreamer_shapes"
 
@@ -38,7 +39,8 @@ def build(checkout: Path, *, action_dim: int, batch: int, length: int) -> tuple[
         stoch, deter, posterior = rssm.observe(embedded, actions, rssm.initial(batch), first)
         dynamics, representation = rssm.kl_loss(posterior, rssm.prior(deter)[1], float(options.kl_free))
         feature = rssm.get_feat(stoch, deter)
-        barlow = _barlow(projector(feature.flatten(0, 1)), embedded.flatten(0, 1).detach(), options.r2dreamer.lambd)
+        views = projector(feature.flatten(0, 1)), embedded.flatten(0, 1).detach()
+        barlow = cross_correlation_loss(*views, redundancy=options.r2dreamer.lambd)
         reward = -reward_head(feature).log_prob(rewards).mean()
         ends = -continuation(feature).log_prob(going_on).mean()
         kl = scales.dyn * dynamics.mean() + scales.rep * representation.mean()
@@ -48,10 +50,3 @@ def build(checkout: Path, *, action_dim: int, batch: int, length: int) -> tuple[
         optimizer.zero_grad(set_to_none=True)
 
     return update, sum(weight.numel() for weight in weights)
-
-
-def _barlow(ours: Tensor, theirs: Tensor, redundancy: float) -> Tensor:
-    """Squared distance of the cross-correlation [E, E] from the identity, weighted off the diagonal."""
-    ours, theirs = ((rows - rows.mean(0)) / rows.std(0) for rows in (ours, theirs))
-    error = (ours.T @ theirs / len(ours) - torch.eye(ours.shape[1])).square()
-    return (1 - redundancy) * error.diagonal().sum() + redundancy * error.sum()
