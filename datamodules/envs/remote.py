@@ -106,14 +106,19 @@ class Remote:
             raise Trouble("garbage", f"expected the ready message, got {type(error).__name__}: {error}") from error
         self._shared = wire.shared_views(self.spec, memory, self._lanes)
         self._no_action = bytes(4 * self.spec.action_dim)
+        self._not_asked = wire.LANE.pack(False, 0) + self._no_action
 
     def send_reset(self, seeds: Mapping[int, int], *, deadline: float) -> None:
         """Ask for a reset of {lane: seed}; raises Trouble, of kind timeout where it is not taken until `deadline`."""
-        self._ask(wire.OP_RESET, {lane: (seed, self._no_action) for lane, seed in seeds.items()}, deadline)
+        self._ask(
+            wire.OP_RESET,
+            {lane: wire.LANE.pack(True, seed) + self._no_action for lane, seed in seeds.items()},
+            deadline,
+        )
 
     def send_step(self, actions: Mapping[int, NDArray[np.float32]], *, deadline: float) -> None:
         """Ask for a step with checked actions {lane: [A]}; raises Trouble as `send_reset`."""
-        self._ask(wire.OP_STEP, {lane: (0, action.tobytes()) for lane, action in actions.items()}, deadline)
+        self._ask(wire.OP_STEP, {lane: wire.LANE.pack(True, 0) + a.tobytes() for lane, a in actions.items()}, deadline)
 
     def read_rows(self, reply: wire.Reply) -> dict[int, Step]:
         """The rows of an answer by lane, copies; raises Trouble."""
@@ -183,14 +188,11 @@ class Remote:
         # the worker's guardian, a process that ends in the same way
         return spawn(partial(_spawn, far_end.fileno(), self._memory_fd, self._mark))
 
-    def _ask(self, operation: int, asked: Mapping[int, tuple[int, bytes]], deadline: float, *, view: int = 0) -> None:
+    def _ask(self, operation: int, asked: Mapping[int, bytes], deadline: float, *, view: int = 0) -> None:
         # wraps like the unsigned field that carries it
         self._sequence = (self._sequence + 1) % 2**32
         self._asked, request = list(asked), wire.REQUEST.pack(operation, self._sequence, view)
-        for lane in range(self._lanes):
-            seed, action = asked.get(lane, (0, self._no_action))
-            request += wire.LANE.pack(lane in asked, seed) + action
-        self._deliver(request, deadline)
+        self._deliver(request + b"".join(asked.get(lane, self._not_asked) for lane in range(self._lanes)), deadline)
 
     def _deliver(self, data: bytes, deadline: float) -> None:
         try:
