@@ -37,7 +37,7 @@ def guard(parent: int, *, private: Sequence[int] = ()) -> None:
     """
     if sys.platform != "linux":
         return
-    signal.pthread_sigmask(signal.SIG_BLOCK, [END])
+    signal.pthread_sigmask(signal.SIG_BLOCK, [END, signal.SIGCHLD])
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -51,22 +51,18 @@ def guard(parent: int, *, private: Sequence[int] = ()) -> None:
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != guardian:
         os._exit(0)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [END])
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [END, signal.SIGCHLD])
 
 
 def _outlive(child: int, private: Sequence[int]) -> NoReturn:
     for descriptor in private:
         os.close(descriptor)
-    signal.signal(END, lambda *_: os.kill(child, signal.SIGKILL))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [END])
-    ended = status = 0
-    while ended != child:  # orphans that end are taken on the way
-        result = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
-        assert result is not None
-        ended = result.si_pid
-        if ended == child:
-            signal.signal(END, lambda *_: None)  # before its process id is free: END would meet nobody, or another
-        status = os.waitpid(ended, 0)[1]
+    status = None
+    while status is None:
+        # both stay blocked: a handler of Python's runs within itself where signals come faster than it returns
+        if signal.sigwait([END, signal.SIGCHLD]) == END:
+            os.kill(child, signal.SIGKILL)  # its process id is its own until it is waited for below
+        status = _status_of(child)
     with contextlib.suppress(ChildProcessError):  # until there is none
         while True:
             for orphan in _children():
@@ -80,6 +76,14 @@ def _outlive(child: int, private: Sequence[int]) -> NoReturn:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [-code])
         os.kill(os.getpid(), -code)
     os._exit(code)
+
+
+def _status_of(child: int) -> int | None:
+    """Wait status of `child`, None while it runs; orphans that have ended are taken on the way."""
+    while True:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid in (0, child):
+            return status if pid else None
 
 
 def _children() -> list[int]:

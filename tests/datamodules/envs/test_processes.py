@@ -35,6 +35,19 @@ def test_a_guardian_that_is_told_to_end_a_worker_that_has_ended_takes_its_progra
         assert not Path(f"/proc/{program}").exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans are told by Linux alone")
+def test_a_guardian_runs_no_handler_that_a_flood_of_signals_could_nest():
+    waiting = ENDING.replace("os._exit(0)", "program.wait()")
+    with subprocess.Popen([sys.executable, "-c", waiting], cwd=ROOT, stdout=subprocess.PIPE) as guardian:
+        program = int(guardian.stdout.readline())
+        status = Path(f"/proc/{guardian.pid}/status").read_text()
+        caught = int(status.split("SigCgt:")[1].split()[0], 16)
+        guardian.send_signal(END)
+        assert guardian.wait(20) == -signal.SIGKILL  # as its worker, and nothing of it is left
+    assert not caught & 1 << (END - 1)
+    assert not Path(f"/proc/{program}").exists()
+
+
 @pytest.mark.parametrize("error", [OSError, RuntimeError, SystemExit])
 def test_what_a_start_raises_reaches_the_thread_that_asked(error):
     def start():
