@@ -44,6 +44,13 @@ class Product:
         y = torch.mm(x, self._of) if self._bias is None else torch.addmm(self._bias, x, self._of)
         return _activate_(y, self._activation)
 
+    def into(self, x: Float[Tensor, "R I"], out: Float[Tensor, "R O"]) -> None:
+        """Write it to out, which may be a part of wider rows."""
+        if self._bias is None or self._activation != "none" or (self._packed is not None and len(x) >= self._least):
+            out.copy_(self(x))
+        else:
+            torch.addmm(self._bias, x, self._of, out=out)
+
     def added(self, x: Float[Tensor, "R I"], other: Float[Tensor, "R O"]) -> Float[Tensor, "R O"]:
         """x Wᵀ + b + other, whose memory may be used."""
         assert self._activation == "none", self._activation

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.interfaces import Observation
+from worldmodel.nets import as_product
+
+FEW = 12  # frames of 64x64 that are normalised at once: 2.6 instead of 5.3 ms for the 288 of an update in bf16
 
 
 class PixelNorm(nn.Module):
@@ -41,7 +44,26 @@ class PixelNorm(nn.Module):
 
     def forward(self, frames: UInt8[Tensor, "*R c h w"]) -> Float[Tensor, "*R c h w"]:
         """Normalised frames."""
-        return torch.addcmul(-self.mean / self.std, frames, 1 / (255 * self.std))
+        offset, scale = self._line()
+        return torch.addcmul(offset, frames, scale)
+
+    def as_product(self, frames: UInt8[Tensor, "*R c h w"]) -> Float[Tensor, "*R c h w"]:
+        """Normalised frames in the precision of products.
+
+        On a CPU a few at a time: what is made on the way stays in the processor's cache.
+        """
+        if frames.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+            return as_product(self(frames))
+        rows = frames.flatten(0, -4)
+        normalised = torch.empty(rows.shape, dtype=torch.get_autocast_dtype("cpu"))
+        offset, scale = self._line()
+        between = torch.empty(FEW, *rows.shape[1:])
+        for few, out in zip(rows.split(FEW), normalised.split(FEW), strict=True):
+            out.copy_(between[: len(few)].copy_(few).mul_(scale).add_(offset))
+        return normalised.view(frames.shape)
+
+    def _line(self) -> tuple[Tensor, Tensor]:
+        return -self.mean / self.std, 1 / (255 * self.std)
 
     def denormalise(self, frames: Float[Tensor, "*R c h w"]) -> Float[Tensor, "*R c h w"]:
         """Frames in [0, 1]."""
@@ -108,6 +130,11 @@ class ObservationNorm(_ByName):
     def forward(self, observation: Observation) -> dict[str, Tensor]:
         """Every observation normalised, float32."""
         return {name: part(observation[name]) for name, part in self.items()}
+
+    def as_product(self, observation: Observation) -> dict[str, Tensor]:
+        """Every observation normalised, images in the precision of products: for encoders."""
+        images = {name: part.as_product for name, part in self.items() if isinstance(part, PixelNorm)}
+        return {name: images.get(name, part)(observation[name]) for name, part in self.items()}
 
     def denormalise(self, observation: Observation) -> dict[str, Tensor]:
         """Images in [0, 1], vectors in the environment's own units."""

@@ -45,6 +45,23 @@ def test_normalised_again_is_what_it_was() -> None:
         torch.testing.assert_close(again[name], x[name], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("rows", [(1,), (2, 3), (25,)])
+def test_encoders_get_frames_in_the_precision_of_products(rows: tuple[int, ...]) -> None:
+    norm = ObservationNorm({"camera": PixelNorm((3, 4, 4)), "keys": VectorNorm(2)})
+    seen = {
+        "camera": torch.randint(0, 256, (*rows, 3, 4, 4), dtype=torch.uint8),
+        "keys": torch.randn(*rows, 2),
+    }
+    norm.fit({name: x.flatten(0, len(rows) - 1) for name, x in seen.items()})
+    exact = norm(seen)
+    plain = norm.as_product(seen)
+    assert all(torch.equal(plain[name], exact[name]) for name in seen)
+    with torch.autocast("cpu", torch.bfloat16):
+        fewer_bits = norm.as_product(seen)
+    torch.testing.assert_close(fewer_bits["camera"], exact["camera"].bfloat16())
+    assert torch.equal(fewer_bits["keys"], exact["keys"])
+
+
 def test_embeddings_lie_side_by_side_in_the_order_of_the_names() -> None:
     encoder = ObservationEncoder({"a": Part(), "b": Part()})
     rows = {"b": torch.full((2, 4, 3), 2.0), "a": torch.full((2, 4, 3), 1.0)}

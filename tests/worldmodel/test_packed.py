@@ -46,6 +46,18 @@ def test_adds_to_another_product(rows, dtype):
     torch.testing.assert_close(found.float(), other + F.linear(x, weight, bias), rtol=0, atol=TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("rows", [1, PACKED_ROWS + 1])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("activation", ["none", "relu"])
+def test_is_written_into_wider_rows(rows, dtype, activation):
+    x, weight, bias = parts(rows)
+    for offset in (bias, None):
+        wide, product = torch.full((rows, 21), 7.0).to(dtype), Product(weight, offset, dtype, activation)
+        product.into(x.to(dtype), wide[:, 2:19])
+        torch.testing.assert_close(wide[:, 2:19], product(x.to(dtype)))
+        assert (wide[:, :2] == 7).all() and (wide[:, 19:] == 7).all()
+
+
 def test_weights_may_be_part_of_others():
     x, weight, _ = parts(PACKED_ROWS)
     found = Product(weight[3:9, 2:12], None, torch.float32)(x[:, 2:12])

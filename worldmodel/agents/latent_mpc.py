@@ -4,7 +4,7 @@ The encoder and the filter serve learning and acting alike: acting is `observe` 
 """
 
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from worldmodel.actors import Policy
+from worldmodel.agents.while_unchanged import WhileUnchanged
 from worldmodel.capabilities import FitsAtOnce, FitsPosterior, ReportsBelief, ReportsLatent, WeightedLosses
 from worldmodel.errors import BadValue
 from worldmodel.heads import Head
@@ -111,6 +112,7 @@ class LatentMPC(Model):
         self.weights = dict(ChainMap(dict(weights), *map(dict, parts), LOSS_WEIGHTS))
         require_one_of(PRECISIONS, **{"agent.plan_precision": plan_precision})
         self.plan_precision = PRECISIONS[plan_precision]
+        self._world: WhileUnchanged[LatentSimulator] = WhileUnchanged()
 
     def simulator(self) -> LatentSimulator:
         """The learned world, as planners and policies see it."""
@@ -173,7 +175,7 @@ class LatentMPC(Model):
 
     def embed(self, batch: Batch) -> Float[Tensor, "B T E"]:
         """The embedding of every row."""
-        return self.encoder(self.norm(batch.observation))
+        return self.encoder(self.norm.as_product(batch.observation))
 
     def observe(self, batch: Batch, *, sample: bool = True) -> Belief:
         """Filter whole windows, each from a blank carry."""
@@ -285,13 +287,22 @@ class LatentMPC(Model):
         return action, torch.where(fresh[:, None, None], plan, warm), torch.where(fresh, predicted, value)
 
     def _decide(self, latent: Tensor, warm: Tensor, generator: Noise) -> tuple[Tensor, Tensor, Tensor]:
-        simulator = self.simulator()
+        # between rounds of learning weights stand still: packing them anew would be 6% of a decision
+        simulator = self._world.get(self._weights(), self.simulator)
         if self.act_with == "actor" and self.policy is not None:
             known = self.policy.planning_value is not None
             value = simulator.value(latent) if known else latent.new_full((len(latent),), torch.nan)
             return self.policy.actor.mode(latent), warm, value
         plan = self.planner.plan(simulator, latent, warm=warm, generator=generator)
         return plan.action, plan.mean, plan.value
+
+    def _weights(self) -> Iterator[Tensor]:
+        """All that the learned world is read from."""
+        parts: list[Any] = [self.dynamics, self.reward, self.continuation, self.policy]
+        for part in parts:
+            if part is not None:
+                yield from part.parameters()
+                yield from part.buffers()
 
 
 def shifted(plan: Float[Tensor, "B H A"]) -> Float[Tensor, "B H A"]:

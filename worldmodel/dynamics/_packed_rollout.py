@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from worldmodel._packed import Product, in_place
@@ -16,52 +16,66 @@ class GaussianRollout:
     def __init__(self, model: RecurrentState, dtype: torch.dtype) -> None:
         self.stochastic, self.dtype = model.stochastic, dtype
         cell, D, S = model.cell, model.deterministic, model.stochastic
-        self._inputs = in_place(model.inputs, dtype)
-        weights = cell.gates.weight.split([cell.gates.in_features - D, D], 1)
-        self._of_x, self._of_h = (Product(weight, None, dtype) for weight in weights)
-        (self._gates_norm,) = in_place([_folded(cell.norm, D)], dtype)
+        first, *layers = model.inputs
+        assert isinstance(first, nn.Linear), first
+        self._of_z, self._of_action = _products(first.weight, [S, first.in_features - S], dtype)
+        self._inputs = in_place(layers, dtype)
+        in_order = _reset_update_candidate(D, cell.gates.weight.device)
+        self._of_x, self._of_h = _products(cell.gates.weight[in_order], [cell.gates.in_features - D, D], dtype)
+        (self._gates_norm,) = in_place([_folded(cell.norm, in_order)], dtype)
         *hidden, last = model.prior
         assert isinstance(last, nn.Linear), last
         self._prior = in_place(hidden, dtype)
-        self._prior.append(Product(last.weight[:S], last.bias[:S], dtype))
+        self._mean = Product(last.weight[:S], last.bias[:S], dtype)
 
     def __call__(
         self, latent: Float[Tensor, "B D"], actions: Float[Tensor, "H R A"], out: Float[Tensor, "slots R D"]
     ) -> Iterator[Tensor]:
-        """As `Rollout` says; what depends on the latents alone is computed once for each."""
-        H, R, A = actions.shape
+        """As `Rollout` says; what depends on the latents or the actions alone is computed once."""
+        H, R, _ = actions.shape
         S, D = self.stochastic, latent.shape[1] - self.stochastic
         h, z = latent.to(self.dtype).split([D, S], -1)
         gates, z = spread(self._of_h(h), R), spread(z, R)
         state = State(spread(latent[:, :D], R))
-        inputs = latent.new_empty(H, R, S + A, dtype=self.dtype)
-        inputs[..., S:] = actions
+        of_actions = self._of_action(actions.flatten(0, 1).to(self.dtype)).unflatten(0, (H, R))
         for k in range(H):
-            slot = out[k % len(out)]
-            x = inputs[k]
-            x[:, :S] = z
+            x = self._of_z.added(z, of_actions[k])
             for layer in self._inputs:
                 x = layer(x)
-            gates = self._of_x.added(x, self._of_h(h) if k else gates)
-            reset, candidate, update = self._gates_norm(gates).split(D, -1)
-            h, mean = slot.split([D, S], -1)
-            state.mix(reset.sigmoid_().mul_(candidate).sigmoid_(), update.sigmoid_(), out=h)
-            z = h
+            gates = self._gates_norm(self._of_x.added(x, self._of_h(h) if k else gates))
+            reset, update = gates[:, : 2 * D].sigmoid_().chunk(2, -1)
+            candidate = gates[:, 2 * D :].mul_(reset).sigmoid_()
+            slot = out[k % len(out)]
+            h, z = slot.split([D, S], -1)
+            state.mix(candidate, update, out=h)
+            x = h
             for layer in self._prior:
-                z = layer(z)
-            mean.copy_(z)
+                x = layer(x)
+            self._mean.into(x, z)
             yield slot
 
 
-def _folded(norm: nn.LayerNorm, D: int) -> nn.LayerNorm:
-    """The norm of (reset, candidate, update) with what follows it in the cell: 2 candidate, update - 1."""
-    folded = nn.LayerNorm(3 * D, norm.eps, device=norm.weight.device)
-    scale = norm.weight.new_ones(3 * D)
-    scale[D : 2 * D] = 2
+def _products(weight: Float[Tensor, "O I"], sizes: list[int], dtype: torch.dtype) -> Iterator[Product]:
+    """The products with the shares that parts of a layer's input have in it."""
+    return (Product(part, None, dtype) for part in weight.split(sizes, 1))
+
+
+def _reset_update_candidate(D: int, device: torch.device) -> Int[Tensor, "gates"]:
+    """Rows of a cell's gates (reset, candidate, update) with both sigmoids side by side: one operation for them."""
+    reset, candidate, update = torch.arange(3 * D, device=device).chunk(3)
+    return torch.cat([reset, update, candidate])
+
+
+def _folded(norm: nn.LayerNorm, in_order: Int[Tensor, "gates"]) -> nn.LayerNorm:
+    """The norm of (reset, update, candidate) with what follows it in the cell: update - 1, 2 candidate."""
+    folded = nn.LayerNorm(len(in_order), norm.eps, device=norm.weight.device)
     with torch.no_grad():
-        folded.weight.copy_(scale * norm.weight)
-        folded.bias.copy_(scale * norm.bias)
-        folded.bias[2 * D :] -= 1
+        folded.weight.copy_(norm.weight[in_order])
+        folded.bias.copy_(norm.bias[in_order])
+        _, update, candidate = folded.bias.chunk(3)
+        update -= 1
+        candidate *= 2
+        folded.weight.chunk(3)[2].mul_(2)
     return folded
 
 

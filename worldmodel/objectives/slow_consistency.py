@@ -37,7 +37,7 @@ class SlowConsistency(LatentConsistency):
         """The slow model's latents of every row, no samples."""
         dynamics: Dynamics = self.dynamics.module  # type: ignore[assignment]
         batch = seen.batch
-        embed = self.encoder.module(model.norm(batch.observation))
+        embed = self.encoder.module(model.norm.as_product(batch.observation))
         blank = torch.zeros(len(embed), dynamics.carry_dim, device=embed.device)
         return dynamics.observe(embed, batch.action, batch.is_first, blank, sample=False).latent
 

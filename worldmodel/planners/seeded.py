@@ -8,11 +8,13 @@ import math
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from worldmodel.limits import require_number
 from worldmodel.planners.cem import CEM
 from worldmodel.planners.search import Problem
-from worldmodel.planners.shooting import Proposal, Scored, finite, moments
+from worldmodel.planners.shooting import Proposal, Scored, finite, moments, scored
 from worldmodel.transfer import send
 
 
@@ -40,15 +42,16 @@ class SeededCEM(CEM):
         ranks = torch.arange(1, self.elites + 1, dtype=torch.float64)
         self._weights = (math.log(self.elites + 0.5) - ranks.log()).float()
 
-    def first(self, problem: Problem, policy: Scored | None) -> Proposal:
+    def first(self, problem: Problem, policy: Float[Tensor, "B P H A"] | None) -> tuple[Proposal, Scored | None]:
         """The weighted moments of the policy's best sequences; the warm start is the mean where there is one."""
-        plain = super().first(problem, policy)
+        plain, _ = super().first(problem, policy)
         if policy is None:
-            return plain
-        top = policy.best(self.elites)
+            return plain, None
+        sequences = scored(problem, policy)
+        top = sequences.best(self.elites)
         seeds, known = self.of_elites(plain, top), finite(top.scores[:, :1, None])
         std = torch.where(known, self.widen * seeds.std.clamp_min(self.least_std), plain.std)
-        return Proposal(problem.warm_or(seeds.mean).clamp(-1, 1), std)
+        return Proposal(problem.warm_or(seeds.mean).clamp(-1, 1), std), sequences
 
     def of_elites(self, proposal: Proposal, top: Scored) -> Proposal:
         """Mean and std, weighted by rank; where none is finite, the proposal as it was."""

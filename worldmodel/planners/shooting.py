@@ -73,12 +73,17 @@ class Shooting(Search):
     def refit(self, proposal: Proposal, pool: Scored) -> Proposal:
         """A new proposal from scored candidates: the line in which shooting planners differ."""
 
-    def first(self, problem: Problem, policy: Scored | None) -> Proposal:
-        """Around the warm start, where there is none around the mean of the policy's sequences, else around zeros."""
+    def first(self, problem: Problem, policy: Float[Tensor, "B P H A"] | None) -> tuple[Proposal, Scored | None]:
+        """Around the warm start, where there is none around the mean of the policy's sequences, else around zeros.
+
+        Returns:
+            The proposal, and the policy's sequences scored where it took that: else the first iteration scores them
+            with its own samples, at once.
+        """
         size = (len(problem.latent), self.horizon, problem.simulator.action_dim)
-        fresh = problem.latent.new_zeros(size) if policy is None else policy.actions.mean(1)
+        fresh = problem.latent.new_zeros(size) if policy is None else policy.mean(1)
         mean = problem.warm_or(fresh).clamp(-1, 1)
-        return Proposal(mean, torch.full_like(mean, self.init_std))
+        return Proposal(mean, torch.full_like(mean, self.init_std)), None
 
     def counts(self, iterations: int) -> Sequence[int]:
         """Samples of every iteration."""
@@ -97,22 +102,23 @@ class Shooting(Search):
     @torch.no_grad()
     def search(self, problem: Problem) -> Found:
         """Algorithm 21."""
-        policy = pool = self._policy(problem)
-        proposal = self.first(problem, policy)
+        sequences = problem.policy(self.policy_candidates, self.horizon)
+        proposal, policy = self.first(problem, sequences)
+        pool = policy
         best = Scored(proposal.mean[:, None], proposal.mean.new_full((len(proposal.mean), 1), -torch.inf))
         for count in problem.rounds(self.counts(problem.iterations)):
-            fresh = scored(problem, self.sample(proposal, count, problem.generator))
-            pool = fresh if pool is None else fresh.joined(pool)
+            samples = self.sample(proposal, count, problem.generator)
+            if sequences is not None and policy is None:  # once: they are the same in every iteration
+                pool = scored(problem, torch.cat([samples, sequences], 1))
+                policy = Scored(pool.actions[:, count:], pool.scores[:, count:])
+            else:
+                fresh = scored(problem, samples)
+                pool = fresh if pool is None else fresh.joined(pool)
             if self.execute_best:
                 best = best.joined(pool.best(self.remembered)).best(self.remembered)
             proposal = self.refit(proposal, pool)
             pool = self._keep(pool, policy)
         return Found(*self._execute(problem, proposal, best), std=proposal.std)
-
-    def _policy(self, problem: Problem) -> Scored | None:
-        """The policy's sequences, scored once: they are the same in every iteration."""
-        actions = problem.policy(self.policy_candidates, self.horizon)
-        return None if actions is None else scored(problem, actions)
 
     def _keep(self, pool: Scored, policy: Scored | None) -> Scored | None:
         return pool.best(self.kept) if self.kept else policy

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from worldmodel.planners.cem import CEM
 from worldmodel.planners.cem_best import BestCEM
+from worldmodel.planners.seeded import SeededCEM
 from worldmodel.planners.shooting import Proposal, Scored
-from worldmodel.simulators.latent import score
+from worldmodel.simulators.latent import score, score_by_steps
 
 H, A = 12, 3
 
@@ -150,3 +151,23 @@ def test_the_best_of_mean_last_plan_modes_and_candidates_is_executed() -> None:
             for kind in (BestCEM, CEM)
         )
         assert ours >= theirs
+
+
+@pytest.mark.parametrize(("planner", "scored"), [(CEM, [11, 8, 8, 1]), (SeededCEM, [3, 8, 8, 8, 1])])
+def test_the_policy_s_sequences_are_scored_once(planner: type[CEM], scored: list[int]) -> None:
+    """With the first samples where the first proposal does not need their scores, and counted in every refit."""
+    counts: list[int] = []
+
+    class Counting(Quadratic):
+        def propose(self, latent: Tensor, generator: object) -> Tensor:
+            return self.target[latent[:, 0].long()]
+
+        def returns(self, latent: Tensor, actions: Tensor) -> Tensor:
+            counts.append(actions.shape[1])
+            return score_by_steps(self, latent, actions)
+
+    target = torch.rand(H, A) * 1.6 - 0.8
+    search = planner(horizon=H, candidates=8, elites=1, iterations=3, policy_candidates=3)
+    found = plan(Counting(target), search, B=1)
+    assert counts == scored
+    torch.testing.assert_close(found.mean[0], target)

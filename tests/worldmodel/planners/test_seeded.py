@@ -68,14 +68,14 @@ def test_seeds_of_no_finite_score_leave_the_first_gaussian_as_it_was() -> None:
     problem = Problem(
         simulator=Quadratic(target()),
         latent=torch.zeros(1, 2),
-        handicap=torch.zeros(1, 1),
+        handicap=torch.full((1, 1), -math.inf),
         warm=None,
         generator=None,
         iterations=1,
         timer=Deadline(None, torch.device("cpu")),
     )
-    nothing = Scored(torch.rand(1, 6, H, A), torch.full((1, 6), -math.inf))
-    assert torch.equal(planner.first(problem, nothing).std, torch.full((1, H, A), 0.7))
+    proposal, _ = planner.first(problem, torch.rand(1, 6, H, A))
+    assert torch.equal(proposal.std, torch.full((1, H, A), 0.7))
 
 
 def test_a_policy_that_is_sure_leaves_room_to_search() -> None:
