@@ -8,12 +8,14 @@ kept in an environment variable, so that environment workers and other ranks fin
 import importlib
 import importlib.util
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from worldmodel.errors import UserError
 
 VARIABLE = "WORLDMODEL_PARTS"
+ROOT = Path(__file__).absolute().parents[1]
 TREES = ("worldmodel", "datamodules", "configs", "trainers")
 
 
@@ -25,7 +27,8 @@ def activate(folders: Sequence[str | Path]) -> None:
     """Look for parts in these folders too, from now on, in this process and in those that it starts.
 
     Args:
-        folders: each mirrors this project's tree; earlier ones go first.
+        folders: each mirrors this project's tree; earlier ones go first. Parts of folders that were named before give
+            way to these; where none are named, what this process has found stays.
 
     Raises:
         PartsMissing: names the folder in which there are none.
@@ -34,12 +37,35 @@ def activate(folders: Sequence[str | Path]) -> None:
     for path in paths:
         if not any((path / tree).is_dir() for tree in TREES):
             raise PartsMissing(f"parts: expected a folder with {', '.join(TREES)} in it, got {path}")
+    if paths and _found_in not in ([], paths):
+        _forget_parts()
+    if paths:
+        _found_in[:] = paths
     os.environ[VARIABLE] = os.pathsep.join(map(str, paths))
 
 
 def active() -> list[Path]:
     """The folders of parts, empty where there are none."""
     return [Path(text) for text in os.environ.get(VARIABLE, "").split(os.pathsep) if text]
+
+
+_found_in: list[Path] = []  # the last folders that were named
+
+
+def _forget_parts() -> None:
+    """Let nothing be found any more that was: a module of the same name in another folder would be hidden by it."""
+    for name, module in [*sys.modules.items()]:
+        file = getattr(module, "__file__", None)
+        if file is None or name.partition(".")[0] not in TREES:
+            continue
+        if Path(file).is_relative_to(ROOT):
+            if paths := getattr(module, "__path__", None):
+                paths[1:] = []
+        else:
+            del sys.modules[name]
+            parent, _, child = name.rpartition(".")
+            if parent in sys.modules:
+                vars(sys.modules[parent]).pop(child, None)
 
 
 def extend(package: str) -> list[str]:

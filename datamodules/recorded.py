@@ -146,9 +146,7 @@ def _ranks(folder: Path) -> list[Path]:
 
 def _one_spec(folders: Sequence[Path], specs: Sequence[EnvSpec]) -> EnvSpec:
     for folder, spec in zip(folders, specs, strict=True):
-        if (spec.observed, spec.action_dim) != (specs[0].observed, specs[0].action_dim):
-            raise ReplayMismatch(
-                f"{folder}: expected {specs[0].observed} observed and {specs[0].action_dim} actions as in "
-                f"{folders[0]}, got {spec.observed} and {spec.action_dim}"
-            )
+        shown, expected = (f"{each.observed} observed and {each.actions}" for each in (spec, specs[0]))
+        if shown != expected:
+            raise ReplayMismatch(f"{folder}: expected {expected} as in {folders[0]}, got {shown}")
     return specs[0]

@@ -267,7 +267,8 @@ class Rollout(Protocol):
     def __call__(
         self, latent: Float[Tensor, "B D"], actions: Float[Tensor, "H R A"], out: Float[Tensor, "slots R D"]
     ) -> Iterator[Tensor]:
-        """Step through the actions of R = B n rows, n for each latent; state k is yielded, and lies in out[k % G].
+        """Step through the actions of R = B n rows, n for each latent; state k is yielded, and lies in
+        out[k % len(out)].
 
         out has the precision of the products.
         """

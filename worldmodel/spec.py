@@ -74,6 +74,11 @@ class EnvSpec:
         sizes |= {name: str(count) for name, count in self.vectors.items()}
         return sizes["pixels"] if list(sizes) == ["pixels"] else ", ".join(f"{n} {size}" for n, size in sizes.items())
 
+    @property
+    def actions(self) -> str:
+        """What is decided in words, "6 actions" or "4 discrete actions"."""
+        return f"{self.action_dim} {'discrete ' * self.discrete}actions"
+
     def agrees(self, other: "EnvSpec") -> bool:
         """Whether both say the same, the order of names included; what one does not know is left out."""
         unknown = [key for key in _OPTIONAL if getattr(self, key) is None or getattr(other, key) is None]

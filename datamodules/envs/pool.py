@@ -18,17 +18,11 @@ from datamodules.envs.checks import checked_action
 from datamodules.envs.errors import BadOption, NotReset, WorkerFault
 from datamodules.envs.protocol import Fault, Step
 from datamodules.envs.remote import Remote
+from datamodules.envs.seeds import SeedRank, episode_seed
 from datamodules.envs.supervised import FaultLimit, PoolOptions, Supervised
 from worldmodel.spec import EnvSpec
 
 _EXIT_GRACE_S = 2.0
-# the seeds of the episodes with which workers prove at their start that they draw; no rank has this number
-START_RANK = 2**31 + 1
-
-
-def episode_seed(run_seed: int, rank: int, index: int, episode: int) -> int:
-    """The seed in [0, 2**32) of one episode, a pure function, so a resumed run continues the same stream."""
-    return int(np.random.SeedSequence([run_seed, rank, index, episode]).generate_state(1)[0])
 
 
 class Patience:
@@ -61,7 +55,7 @@ class WorkerPool:
         config = options.worker_config(lanes=lanes)
 
         def start(index: int, restarts: int) -> Remote:
-            return self._open_worker(config=config, seed=episode_seed(options.seed, START_RANK, index, restarts))
+            return self._open_worker(config=config, seed=episode_seed(options.seed, SeedRank.START, index, restarts))
 
         self._envs: list[Supervised] = []
         self._finalizer = weakref.finalize(self, shut_down, self._envs, os.getpid())

@@ -8,12 +8,11 @@ from datamodules.envs.counting import decode
 from PIL import Image
 
 from datamodules.alignment import Alignment
-from datamodules.envs.pool import episode_seed
+from datamodules.envs.seeds import SeedRank, episode_seed
 from datamodules.formats.uri import open_reader
 from datamodules.importer import import_once
 from tests.rigs import PARTS
 from trainers import collect_data, evaluate, fit, inspect_data
-from trainers.acting.record_episodes import RECORDING_RANK
 from trainers.command.configuration import BadConfig, load_config
 from trainers.command.preflight import check
 
@@ -62,7 +61,7 @@ def test_an_agent_records_too(finished, tmp_path):
 
 def test_an_episode_that_a_fault_cuts_short_is_kept_and_counted(tmp_path):
     """The environment dies in the second of three episodes, whose seed is known before."""
-    seed = episode_seed(0, RECORDING_RANK, 0, 1)
+    seed = episode_seed(0, SeedRank.RECORDING, 0, 1)
     out = f"npz:{tmp_path / 'data'}"
     task = {"fault": "kill", "fault_at": 4, "fault_seed": seed, "episode_steps": 10, "terminal": "true"}
     source = [

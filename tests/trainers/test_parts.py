@@ -11,7 +11,7 @@ from datamodules.parts import PartsMissing
 from trainers import evaluate, fit
 from trainers.build.check_parts import fit_options
 from trainers.command.configuration import groups, load_config
-from trainers.command.registry import BadOption, UnknownComponent
+from trainers.command.registry import BadOption, UnknownComponent, component_names, make
 from trainers.run_folder.read_metrics import read_metrics
 
 OUTSIDE = Path(__file__).parent / "outside"
@@ -65,6 +65,24 @@ def test_a_run_of_parts_from_outside_is_continued_and_evaluated(runs, tmp_path):
 def test_a_planner_from_outside_searches_for_others(runs, tmp_path, overrides):
     run = runs.fit(*TINY, PARTS, *overrides, "planner.candidates=8", f"run_dir={tmp_path / 'run'}")
     assert run.wait() == 0, run.err.read_text()
+
+
+def test_folders_named_later_take_the_place_of_earlier_ones(tmp_path):
+    for name in ("one", "two"):
+        folder = tmp_path / name / "worldmodel" / "planners"
+        folder.mkdir(parents=True)
+        (folder / "same_name.py").write_text(f"def make(): return {name!r}\n")
+        (folder / f"only_{name}.py").write_text("def make(): return 0\n")
+
+    def found(*folders):
+        parts.activate(folders)
+        known = {n for n in component_names("worldmodel.planners") if n.startswith("only")}
+        return make("worldmodel.planners", {"name": "same_name"}), known
+
+    assert found(tmp_path / "one") == ("one", {"only_one"})
+    assert found(tmp_path / "two") == ("two", {"only_two"})
+    assert found(tmp_path / "two", tmp_path / "one") == ("two", {"only_one", "only_two"})
+    assert found() == ("two", {"only_one", "only_two"}), "a configuration without parts leaves what is in use"
 
 
 def test_a_format_from_outside_is_learned_from(runs, tmp_path):

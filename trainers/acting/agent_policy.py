@@ -48,7 +48,8 @@ class AgentPolicy:
     def __call__(
         self, observation: Observation, is_first: NDArray[np.bool_], ready: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
-        """Actions [n, A] for what n environments show, by name [n, ...]; those not ready [n] are forgotten."""
+        """Actions [n, A] for what n environments show, by name [n, ...]; of rows not ready [n] the carry
+        stays as it was, and the action means nothing."""
         start = time.perf_counter()
         carry, device = self._carry, self._carry.belief.device
         with self._clock.measure("plan"), torch.inference_mode():

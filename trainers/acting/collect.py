@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from datamodules.envs.pool import episode_seed
 from datamodules.envs.protocol import FAULT_KINDS, Fault, MeasuresTraffic, Pool, Step
+from datamodules.envs.seeds import episode_seed
 from datamodules.envs.supervised import FaultLimit
 from datamodules.replay import Replay
 from datamodules.rollout import Episode, Policy, SmoothRandom, play

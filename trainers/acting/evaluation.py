@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from datamodules.envs.errors import EnvError
-from datamodules.envs.pool import episode_seed
 from datamodules.envs.protocol import Pool, Step
+from datamodules.envs.seeds import SeedRank, episode_seed
 from datamodules.rollout import Episode, play
 from datamodules.trajectory import Trajectory
 from trainers.acting.agent_policy import AgentPolicy
@@ -20,8 +20,6 @@ from trainers.process.distributed import gather_over_ranks, rank_count, rank_num
 from trainers.process.interrupt import Interrupted
 from trainers.run_folder.statistics import evaluation_metrics
 from worldmodel.interfaces import Acts
-
-EVALUATION_RANK = 2**31  # no training rank has it: evaluation starts are never trained on
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +121,7 @@ class Evaluator:
         turns: list[_Turn] = []
         for start in range(rank * width, episodes, ranks * width):
             numbers = range(start, min(start + width, episodes))
-            noise, seeds = ([episode_seed(self._seed, EVALUATION_RANK, use, n) for n in numbers] for use in (1, 0))
+            noise, seeds = ([episode_seed(self._seed, SeedRank.EVALUATION, use, n) for n in numbers] for use in (1, 0))
             policy = AgentPolicy(agent, generators=[torch.Generator().manual_seed(seed) for seed in noise], clock=clock)
             film = rank == 0 and all(one.filmed is None for one in turns)
             rows: list[tuple[Step, NDArray[np.float32]]] = []

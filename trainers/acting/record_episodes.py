@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from datamodules.envs.errors import WorkerFault
-from datamodules.envs.pool import episode_seed
 from datamodules.envs.protocol import Fault, Pool, Step
+from datamodules.envs.seeds import SeedRank, episode_seed
 from datamodules.formats.protocol import Writer
 from datamodules.formats.uri import absolute, open_writer, require_new
 from datamodules.rollout import Episode, Policy, SmoothRandom, play
@@ -29,7 +29,6 @@ from trainers.process.clock import Clock
 from trainers.run_folder.find import find_checkpoint, require_task_fits, run_of
 from worldmodel.interfaces import Acts
 
-RECORDING_RANK = 2**31 + 1  # no rank that trains or evaluates has it: its episodes are nobody else's
 SECONDS_A_LINE = 5.0
 
 
@@ -64,8 +63,10 @@ def record(
         recorder = Recorder(writer, out)
         for played in range(0, count, width):
             places = range(min(width, count - played))
-            seeds = {i: episode_seed(first_seed, RECORDING_RANK, 0, played + i) for i in places}
-            act = _policy(pool, agent, [episode_seed(first_seed, RECORDING_RANK, 1, played + i) for i in places], clock)
+            seeds = {i: episode_seed(first_seed, SeedRank.RECORDING, 0, played + i) for i in places}
+            act = _policy(
+                pool, agent, [episode_seed(first_seed, SeedRank.RECORDING, 1, played + i) for i in places], clock
+            )
             recorder.take(play(pool, act, seeds, on_row=recorder.row), total=count)
         if recorder.last_fault is not None and not recorder.counts()["env_steps"]:
             fault = recorder.last_fault

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from datamodules.envs import wire
-from datamodules.envs.pool import EnvPool, episode_seed
+from datamodules.envs.pool import EnvPool
 from datamodules.envs.remote import Remote
+from datamodules.envs.seeds import episode_seed
 from trainers.benchmarks.shared.timing import playing
 from trainers.build.environments import open_pool
 from trainers.command.configuration import load_config

@@ -87,7 +87,7 @@ def require_same_frames(
     acted: EnvSpec, trained: EnvSpec, *, key: str = "evaluation.visuals", told: str = "as in training"
 ) -> None:
     """Raise BadValue for `key` unless an agent that is trained in one environment can act in the other."""
-    for fact in ("observed", "action_dim", "action_repeat"):
+    for fact in ("observed", "action_dim", "discrete", "action_repeat"):
         got, expected = getattr(acted, fact), getattr(trained, fact)
         if got != expected:
             raise BadValue(f"{key}: expected {fact} {expected} {told}, got {got}")

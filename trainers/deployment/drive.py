@@ -10,9 +10,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from datamodules.envs.errors import UnknownTask
-from datamodules.envs.pool import episode_seed
 from datamodules.envs.protocol import Pool
-from trainers.acting.evaluation import EVALUATION_RANK
+from datamodules.envs.seeds import SeedRank, episode_seed
 from trainers.build.environments import open_pool
 from trainers.bundle.bundle import read_bundle
 from trainers.bundle.control_spec import ControlSpec, DeviceDiffers
@@ -75,7 +74,7 @@ def drive(*, bundle: str, env: str, overrides: Sequence[str], **own: str | None)
         with driver:
             timing = {"period_s": 1 / hz, "budget_s": max(budget_s, TAKEN / hz)}
             played = [
-                _episode(driver, pool, control, seed=episode_seed(seed, EVALUATION_RANK, 0, i), reply=i, **timing,
+                _episode(driver, pool, control, seed=episode_seed(seed, SeedRank.EVALUATION, 0, i), reply=i, **timing,
                          delay=delay, camera=camera, recording=recording)
                 for i in range(episodes)
             ]  # fmt: skip

@@ -50,6 +50,7 @@ class RemoteController:
         self._reply: tuple[int, NDArray[Any], dict[str, Any]] | None = None
         self._asked, self._closed, self._faults, self.stopped = 0, False, 0, False
         self._again, self._released = True, False
+        self._trouble = ""  # why there is no reply, for as long as there is none
         self._connection: ClientConnection | None = self._connect()
         self.reset()
         threading.Thread(target=self._talk, daemon=True).start()
@@ -124,7 +125,7 @@ class RemoteController:
             prediction_error=_number(said.get("prediction_error")),
             disagreement=_number(said.get("disagreement")),
             alarm=bool(said.get("alarm", False)),
-            message=message or str(said.get("message", "")),
+            message=message or str(said.get("message", "")) or self._trouble,
         )
         self._number += 1
         self.telemetry.add(status)
@@ -168,7 +169,6 @@ class RemoteController:
                 return
             try:
                 if self._connection is None:
-                    self._again = True
                     self._connection = self._connect()
                 self._connection.send(request[1])
                 answer = self._connection.recv(timeout=max(1.0, 10 * self.period_s))
@@ -178,8 +178,10 @@ class RemoteController:
                 actions = np.asarray(message["actions"])
                 with self._change:
                     self._reply = (request[0], actions, dict(message.get("status", {})))
+                    self._trouble = ""
                     self._change.notify_all()
-            except Exception:  # noqa: BLE001 - whatever a server says, the next reply may be a good one
+            except Exception as error:  # noqa: BLE001 - whatever a server says, the next reply may be a good one
+                self._trouble = f"server: {type(error).__name__}: {error}"
                 if self._connection is not None:
                     threading.Thread(target=self._connection.close, daemon=True).start()
                 self._connection = None

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from datamodules.envs.pool import episode_seed
 from datamodules.envs.protocol import Pool, Step
+from datamodules.envs.seeds import SeedRank, episode_seed
 from datamodules.observation import Observation
 from datamodules.rollout import Episode, play
 from datamodules.trajectory import Trajectory
@@ -17,8 +17,6 @@ from worldmodel.distillation.planner_teacher import PlannerTeacher
 from worldmodel.interfaces import Acts
 from worldmodel.records import choose
 from worldmodel.transfer import send
-
-DISTILLATION_RANK = 2**31 + 2  # no rank that trains, evaluates or records has it: its episodes are nobody else's
 
 
 class SharedPolicy:
@@ -46,7 +44,7 @@ class SharedPolicy:
     def __call__(
         self, observation: Observation, is_first: NDArray[np.bool_], ready: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
-        """Actions [n, A]; rows that are not ready [n] are forgotten."""
+        """Actions [n, A]; of rows that are not ready [n] the carries stay, and the action means nothing."""
         device = self._carry.belief.device
         seen = {name: send(torch.from_numpy(rows), device) for name, rows in observation.items()}
         first, waits = (send(torch.from_numpy(rows), device) for rows in (is_first, ready))
@@ -92,8 +90,8 @@ def played(
     while done < env_steps:
         count = min(envs, -(-(env_steps - done) // longest))
         numbers = range(number, number + count)
-        seeds = {i: episode_seed(seed, DISTILLATION_RANK, 0, n) for i, n in enumerate(numbers)}
-        noise = [episode_seed(seed, DISTILLATION_RANK, 1, n) for n in numbers]
+        seeds = {i: episode_seed(seed, SeedRank.DISTILLATION, 0, n) for i, n in enumerate(numbers)}
+        noise = [episode_seed(seed, SeedRank.DISTILLATION, 1, n) for n in numbers]
         policy = SharedPolicy(teacher, student, teacher_share=teacher_share, seeds=noise)
         rows: dict[int, list[tuple[Step, NDArray[np.float32]]]] = {i: [] for i in range(count)}
 
@@ -121,7 +119,7 @@ def replayed(
     """
     count, longest = len(episodes), max(map(len, episodes))
     generators = [
-        torch.Generator().manual_seed(episode_seed(seed, DISTILLATION_RANK, 2, first + i)) for i in range(count)
+        torch.Generator().manual_seed(episode_seed(seed, SeedRank.DISTILLATION, 2, first + i)) for i in range(count)
     ]
     carry, labels = teacher.initial_carry(count), []
     device = carry.belief.device

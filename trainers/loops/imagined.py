@@ -13,11 +13,9 @@ from trainers.run_folder.checkpoint import DurableCheckpointIO
 from trainers.run_folder.find import find_checkpoint
 from trainers.training.module import WorldModelModule
 from trainers.training.training_run import TrainingRun
-from worldmodel.agents.latent_mpc import LatentMPC
+from worldmodel.agents.latent_mpc import POLICY, LatentMPC
 from worldmodel.interfaces import Batch, Loss
 from worldmodel.spec import EnvSpec
-
-MODEL = ("norm.", "encoder.", "decoder.", "dynamics.", "reward.", "objective.", "continuation.")
 
 
 class PolicyModule(WorldModelModule):
@@ -26,7 +24,7 @@ class PolicyModule(WorldModelModule):
     def __init__(self, agent: LatentMPC, **options: Any) -> None:
         super().__init__(agent, **options)
         for name, weight in agent.named_parameters():
-            weight.requires_grad_(weight.requires_grad and not name.startswith(MODEL))
+            weight.requires_grad_(weight.requires_grad and name.startswith(POLICY))
 
     def parameter_groups(self) -> dict[str, list[torch.nn.Parameter]]:
         """Without the model's."""
@@ -53,10 +51,12 @@ def load_model(agent: LatentMPC, state_dict: dict[str, Tensor]) -> None:
     """The model's weights of a training checkpoint into an agent, whose policy stays as it is; a ValueError names what
     does not fit."""
     weights = {name.removeprefix("agent."): weight for name, weight in state_dict.items()}
-    weights = {name: weight for name, weight in weights.items() if name.startswith(MODEL)}
-    mine = {name: weight for name, weight in agent.state_dict().items() if name.startswith(MODEL)}
-    require_fit(mine, weights)
-    agent.load_state_dict(weights, strict=False)
+    of_model, mine = (
+        {name: weight for name, weight in each.items() if not name.startswith(POLICY)}
+        for each in (weights, agent.state_dict())
+    )
+    require_fit(mine, of_model)
+    agent.load_state_dict(of_model, strict=False)
 
 
 def make(*, run: TrainingRun) -> OfflineLoop:

@@ -140,13 +140,12 @@ def known_optimum(run: Run) -> tuple[str, float | None]:
         return "possible", float(run.spec["episode_steps"])
     if source != "toy":
         return "", None
-    from datamodules.envs.pool import episode_seed
+    from datamodules.envs.seeds import SeedRank, episode_seed
     from datamodules.envs.toy import optimal_return
-    from trainers.acting.evaluation import EVALUATION_RANK  # torch takes seconds to load
 
     facts = {key: options[key] for key in ("episode_steps", "speed", "random_goal") if key in options}
     count = len(run.results.get("returns") or [None] * 10)
-    seeds = [episode_seed(int(run.config.get("seed") or 0), EVALUATION_RANK, 0, i) for i in range(count)]
+    seeds = [episode_seed(int(run.config.get("seed") or 0), SeedRank.EVALUATION, 0, i) for i in range(count)]
     return "optimum", float(np.mean([optimal_return(seed, **facts) for seed in seeds]))
 
 

@@ -97,10 +97,8 @@ def require_task_fits(root: Path, spec: EnvSpec, *, key: str) -> None:
         if was.count("x") == gives.count("x") == 2 and was.split("x")[0] == gives.split("x")[0]:
             was, gives = (observed.split("x", 1)[1] for observed in (was, gives))
         raise BadConfig(f"{key}: the model was trained on {was} frames, the task gives {gives}")
-    if trained.action_dim != spec.action_dim:
-        raise BadConfig(
-            f"{key}: the model was trained with {trained.action_dim} actions, the task takes {spec.action_dim}"
-        )
+    if trained.actions != spec.actions:
+        raise BadConfig(f"{key}: the model was trained with {trained.actions}, the task takes {spec.actions}")
 
 
 def read_spec(root: Path, *, key: str) -> EnvSpec:

@@ -28,6 +28,7 @@ from worldmodel.interfaces import (
     Loss,
     Noise,
     Observation,
+    Plan,
     Planner,
 )
 from worldmodel.limits import require_one_of, require_whole
@@ -45,6 +46,7 @@ LOSS_WEIGHTS = {
 }
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+POLICY = "policy."  # with which names of weights begin that are not the model's
 
 
 class LatentMPC(Model):
@@ -274,6 +276,14 @@ class LatentMPC(Model):
         belief = self.dynamics.observe(embed, last[:, None], blank, carry.belief, sample=False)
         return belief, torch.where(blank[..., None], torch.nan, carry.plan)
 
+    def plan(self, latent: Float[Tensor, "B D"], warm: Float[Tensor, "B H A"], generator: Noise) -> Plan:
+        """The planner's plan in the learned world, as `interfaces.Planner` has it.
+
+        Between rounds of learning weights stand still, and so does the world: packing them anew would be 6% of a plan.
+        """
+        world = self._world.get(self._weights(), self.simulator)
+        return self.planner.plan(world, latent, warm=warm, generator=generator)
+
     def _continue(self, latent: Tensor, warm: Tensor, fresh: Tensor, generator: Noise) -> tuple[Tensor, Tensor, Tensor]:
         """New plans for the rows that are due one; the others execute what is left of theirs."""
         value = latent.new_full((len(latent),), torch.nan)
@@ -287,13 +297,11 @@ class LatentMPC(Model):
         return action, torch.where(fresh[:, None, None], plan, warm), torch.where(fresh, predicted, value)
 
     def _decide(self, latent: Tensor, warm: Tensor, generator: Noise) -> tuple[Tensor, Tensor, Tensor]:
-        # between rounds of learning weights stand still: packing them anew would be 6% of a decision
-        simulator = self._world.get(self._weights(), self.simulator)
         if self.act_with == "actor" and self.policy is not None:
-            known = self.policy.planning_value is not None
-            value = simulator.value(latent) if known else latent.new_full((len(latent),), torch.nan)
+            judge = self.policy.planning_value
+            value = latent.new_full((len(latent),), torch.nan) if judge is None else judge(latent)
             return self.policy.actor.mode(latent), warm, value
-        plan = self.planner.plan(simulator, latent, warm=warm, generator=generator)
+        plan = self.plan(latent, warm, generator)
         return plan.action, plan.mean, plan.value
 
     def _weights(self) -> Iterator[Tensor]:

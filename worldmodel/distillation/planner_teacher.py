@@ -40,7 +40,7 @@ class PlannerTeacher:
         """
         belief, warm = self.agent.perceive(observation, is_first, carry)
         latent = belief.latent[:, 0]
-        plan = self.agent.planner.plan(self.agent.simulator(), latent, warm=warm, generator=generator)
+        plan = self.agent.plan(latent, warm, generator)
         after = replace(carry, belief=belief.carry, action=plan.action, plan=shifted(plan.mean))
         return PlannerTarget.of(plan, least_std=self.least_std), after
 

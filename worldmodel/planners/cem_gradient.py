@@ -22,7 +22,8 @@ class GradientCEM(CEM):
     Before a deadline CEM's iterations come first; gradient steps have the time that is left.
 
     Args:
-        steps: K, rows predicted open-loop.
+        refined: candidates that are improved by gradients, beside the mean.
+        steps: of gradient ascent for each of them.
         learning_rate: of Adam on the actions before their tanh.
 
     Raises:

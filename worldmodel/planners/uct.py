@@ -49,7 +49,7 @@ class UCT(Search):
         exploration: C of eq. 5.2.7, 1/2 is UCB1 for returns in [0, 1].
         normalise: scale returns to [0, 1] by the range seen from nodes of the same depth: returns from others are
             sums of more or fewer rewards.
-        policy_candidates: P, sequences of the learned policy that take part, 0 for none.
+        policy_candidates: 0 leaves the learned policy out; any other number lets it act beyond the tree.
 
     Raises:
         BadValue: for an option out of its range.

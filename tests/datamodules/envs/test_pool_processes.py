@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from datamodules.envs import counting
-from datamodules.envs.pool import EnvPool, episode_seed
+from datamodules.envs.pool import EnvPool
+from datamodules.envs.seeds import SeedRank, episode_seed
 from tests.datamodules.envs.pools import ACTION, ROOT, alive, counters, wait_until
 
 LEARNER = """
@@ -84,6 +85,7 @@ def test_episode_seeds_are_a_pure_function_without_repeats():
     ]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**32 for seed in seeds)
+    assert len({episode_seed(0, rank, 0, 0) for rank in SeedRank}) == len(SeedRank) == 4
     assert episode_seed(1, 2, 3, 4) == episode_seed(1, 2, 3, 4) != episode_seed(1, 2, 4, 3)
 
 

@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from datamodules.envs.errors import WorkerLost
-from datamodules.envs.pool import EnvPool, episode_seed
+from datamodules.envs.pool import EnvPool
 from datamodules.envs.protocol import Fault
+from datamodules.envs.seeds import episode_seed
 from datamodules.envs.supervised import FaultLimit
 from datamodules.replay import Replay
 from datamodules.rollout import Episode

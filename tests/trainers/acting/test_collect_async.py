@@ -7,7 +7,8 @@ from functools import partial
 import pytest
 import torch
 
-from datamodules.envs.pool import EnvPool, episode_seed
+from datamodules.envs.pool import EnvPool
+from datamodules.envs.seeds import episode_seed
 from datamodules.replay import Replay
 from tests.conftest import small_agent
 from trainers.acting.collect import Collector

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.envs.pool import EnvPool, episode_seed
+from datamodules.envs.pool import EnvPool
+from datamodules.envs.seeds import episode_seed
 from trainers import evaluate
 from trainers.build import environments
 from trainers.run_folder.checkpoint import newest
@@ -110,8 +111,10 @@ def test_refused(refused, finished, tmp_path):
         assert "\n" not in line and all(part in line for part in parts), (arguments, line)
 
 
-def test_checkpoint_of_another_action_size(refused, finished, monkeypatch):
-    spec = EnvSpec("x", images={"pixels": (3, 16, 16)}, action_dim=6, action_repeat=1, episode_steps=20)
+@pytest.mark.parametrize(("count", "discrete", "takes"), [(6, False, "6 actions"), (2, True, "2 discrete actions")])
+def test_checkpoint_of_other_actions(refused, finished, monkeypatch, count, discrete, takes):
+    sizes = {"action_dim": count, "discrete": discrete, "action_repeat": 1, "episode_steps": 20}
+    spec = EnvSpec("x", images={"pixels": (3, 16, 16)}, **sizes)
 
     class Pool(EnvPool):
         def __init__(self):
@@ -122,4 +125,4 @@ def test_checkpoint_of_another_action_size(refused, finished, monkeypatch):
 
     monkeypatch.setattr(environments, "open_pool", lambda config, count, **_: Pool())
     line = refused(evaluate.main, f"checkpoint={finished}")
-    assert line == "BadConfig: checkpoint: the model was trained with 2 actions, the task takes 6"
+    assert line == f"BadConfig: checkpoint: the model was trained with 2 actions, the task takes {takes}"

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from datamodules.envs import counting
-from datamodules.envs.pool import EnvPool, episode_seed
+from datamodules.envs.pool import EnvPool
+from datamodules.envs.seeds import SeedRank, episode_seed
 from tests.conftest import small_agent
-from trainers.acting.evaluation import EVALUATION_RANK, EvaluationFailed, Evaluator
+from trainers.acting.evaluation import EvaluationFailed, Evaluator
 from trainers.acting.pictures import write_pictures
 
 STEPS = 4
@@ -14,7 +15,7 @@ STEPS = 4
 
 def evaluated(bad_episode, *, envs, episodes, fault_at=0):
     """An evaluation in which episode `bad_episode` fails, or each of them."""
-    seed = None if bad_episode is None else episode_seed(0, EVALUATION_RANK, 0, bad_episode)
+    seed = None if bad_episode is None else episode_seed(0, SeedRank.EVALUATION, 0, bad_episode)
     options = {"fault": "raise", "fault_at": fault_at, "fault_seed": seed, "episode_steps": STEPS}
     with EnvPool(source="counting", kwargs=options, count=envs, max_restarts=9) as pool:
         return Evaluator(lambda _: pool, envs=envs, seed=0).run(small_agent(), episodes=episodes), pool.spec
@@ -24,7 +25,7 @@ def evaluated(bad_episode, *, envs, episodes, fault_at=0):
 def test_the_film_is_of_the_first_whole_episode(fault_at):
     evaluation, _ = evaluated(0, envs=1, episodes=2, fault_at=fault_at)
     assert evaluation.faults == 1 and len(evaluation.returns) == 1
-    seed = episode_seed(0, EVALUATION_RANK, 0, 1)
+    seed = episode_seed(0, SeedRank.EVALUATION, 0, 1)
     assert [counting.decode(frame) for frame in evaluation.filmed.pixels] == [(t, seed % 256) for t in range(STEPS + 1)]
     assert evaluation.filmed.action.shape == (STEPS + 1, 2)
     assert evaluation.filmed.reward.sum() == pytest.approx(evaluation.returns[0])

@@ -143,14 +143,17 @@ def test_an_api_key(folder):
 
 def test_the_robot_s_side_survives_a_server_that_goes_away(folder):
     control = read_bundle(folder).control
-    with serving(folder) as port, RemoteController(f"ws://127.0.0.1:{port}", control, hz=2.0) as robot:
+    with serving(folder) as port:
+        robot = RemoteController(f"ws://127.0.0.1:{port}", control, hz=2.0)
         assert [robot.step(frame(t))[1].source for t in range(3)] == ["policy"] * 3
         actions = robot._chunk
-    gone = [robot.step(frame(t)) for t in range(9)]
+    with robot:
+        gone = [robot.step(frame(t)) for t in range(9)]
     sources = [status.source for _, status in gone]
     assert sources[:2] == ["shifted_plan"] * 2 and sources[2:5] == ["safe", "safe", "stopped"]
     np.testing.assert_array_equal(gone[0][0], actions[1])
     assert all(np.isfinite(action).all() for action, _ in gone)
+    assert gone[-1][1].message.startswith("server: "), "what is wrong is said, not only that something is"
 
 
 def test_a_stop_of_the_server_ends_with_the_robot_s_release(folder):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.envs.pool import episode_seed
+from datamodules.envs.seeds import episode_seed
 from datamodules.replay import Replay
 from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
 from trainers.run_folder.read_metrics import read_metrics

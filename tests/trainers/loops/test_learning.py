@@ -12,9 +12,8 @@ import pytest
 import yaml
 
 from datamodules.envs import toy
-from datamodules.envs.pool import episode_seed
+from datamodules.envs.seeds import SeedRank, episode_seed
 from trainers import export
-from trainers.acting.evaluation import EVALUATION_RANK
 from trainers.bundle.bundle import Bundle, read_bundle
 from trainers.deployment.controller import Controller
 
@@ -33,7 +32,7 @@ def test_the_toy_task_reaches_nine_tenths_of_its_optimum(run: Path) -> None:
     results = json.loads((run / "results.json").read_text())
     config = yaml.safe_load((run / "config.yaml").read_text())["task"]["env"]
     facts = {"episode_steps": config["episode_steps"], "random_goal": config["random_goal"]}
-    seeds = [episode_seed(results["seed"], EVALUATION_RANK, 0, i) for i in range(len(results["returns"]))]
+    seeds = [episode_seed(results["seed"], SeedRank.EVALUATION, 0, i) for i in range(len(results["returns"]))]
     best = [toy.optimal_return(seed, **facts) for seed in seeds]
     assert len(best) >= 10
     assert np.sum(results["returns"]) >= 0.9 * np.sum(best), (results["returns"], best)

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from datamodules.envs.pool import episode_seed
+from datamodules.envs.seeds import SeedRank, episode_seed
 from datamodules.envs.toy import optimal_return
 from tests.trainers.reporting.run_folders import write_run
 from trainers.reporting.page import write_report
@@ -157,7 +157,10 @@ def test_random_and_the_optimum_are_in_the_curve(tmp_path):
     CSVMetrics(run_dir=run_dir).log_metrics({"train/random_return": 17.0, "env_steps": 0})
     text = _text(run_dir)[0]
     best = np.mean(
-        [optimal_return(episode_seed(3, 2**31, 0, i), episode_steps=50, random_goal=False) for i in range(10)]
+        [
+            optimal_return(episode_seed(3, SeedRank.EVALUATION, 0, i), episode_steps=50, random_goal=False)
+            for i in range(10)
+        ]
     )
     assert "what random actions earn here, 17" in text and f"the optimum, {best:.0f}." in text
     assert ">random<" in text and ">optimum<" in text

@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from datamodules.envs.pool import episode_seed
+from datamodules.envs.seeds import SeedRank, episode_seed
 from datamodules.recorded import Recorded
 from datamodules.rollout import play
 from datamodules.trajectory import Trajectory
 from trainers.acting.agent_policy import AgentPolicy
-from trainers.acting.evaluation import EVALUATION_RANK
 from trainers.acting.return_gap import return_gap
 from trainers.acting.windows import window_batch
 from trainers.build.agent import build_trained_agent
@@ -58,7 +57,9 @@ def _measured(run: Run) -> dict[str, float]:
 def _play(run: Run, agent: LatentMPC) -> tuple[list[Trajectory], dict[str, float]]:
     """The evaluation's episodes, and what was predicted of them."""
     seed, rows = run.config["seed"], [[] for _ in range(EPISODES)]  # type: ignore[var-annotated]
-    seeds, noise = ([episode_seed(seed, EVALUATION_RANK, use, number) for number in range(EPISODES)] for use in (0, 1))
+    seeds, noise = (
+        [episode_seed(seed, SeedRank.EVALUATION, use, number) for number in range(EPISODES)] for use in (0, 1)
+    )
     policy = AgentPolicy(agent, generators=[torch.Generator().manual_seed(n) for n in noise], clock=Clock())
     with open_evaluation_pool(run.config, EPISODES) as pool:
         episodes = play(

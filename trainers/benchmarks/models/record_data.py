@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.envs.pool import episode_seed
+from datamodules.envs.seeds import SeedRank, episode_seed
 from datamodules.formats.uri import open_writer
 from datamodules.observation import Observation
 from datamodules.rollout import Policy, SmoothRandom, play
-from trainers.acting.record_episodes import RECORDING_RANK, Recorder
+from trainers.acting.record_episodes import Recorder
 from trainers.benchmarks.known_dynamics.cartpole import Cartpole
 from trainers.benchmarks.known_dynamics.control import control
 from trainers.build.environments import open_pool
@@ -50,7 +50,7 @@ def collect(config: dict[str, Any], folder: Path, *, episodes: int, seed: int = 
     with open_pool(config, 1) as pool, closing(open_writer(f"segments:{parts}", pool.spec)) as writer:
         recorder = Recorder(writer, str(folder))
         for number in range(episodes):
-            start = episode_seed(seed, RECORDING_RANK, 0, number)
+            start = episode_seed(seed, SeedRank.RECORDING, 0, number)
             policy = _policy(pool.spec, KINDS[number % len(KINDS)], start)
             recorder.take(play(pool, policy, {0: start}, on_row=recorder.row), total=episodes)
         counts = recorder.counts()

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from datamodules.envs.pool import episode_seed
 from datamodules.envs.protocol import Envs, Fault, Step
+from datamodules.envs.seeds import episode_seed
 from datamodules.observation import empty, image_bytes
 from datamodules.replay import Replay
 from trainers.training.module import WorldModelModule

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from datamodules.envs.pool import episode_seed
 from datamodules.envs.protocol import Fault, Pool
+from datamodules.envs.seeds import episode_seed
 from datamodules.observation import empty
 from datamodules.replay import Replay
 from trainers.acting.agent_policy import AgentPolicy
