@@ -170,6 +170,13 @@ class Terminates(Protocol):
 
 
 @runtime_checkable
+class SaysIfValued(Protocol):
+    """A simulator that says whether its `value` estimates what follows, or is 0 but for a price of risk."""
+
+    valued: bool
+
+
+@runtime_checkable
 class HasDynamics(Protocol):
     """A simulator that is made of dynamics and heads."""
 

@@ -91,6 +91,10 @@ class Endings:
     discount: float | Float[Tensor, "H R"]
     weight: Float[Tensor, "H R"] | None
 
+    def mean_of_starts(self, rows: Float[Tensor, "R"]) -> Float[Tensor, ""]:
+        """The mean over rollouts, without those whose start is terminal itself."""
+        return rows.mean() if self.weight is None else (self.weight[0] * rows).mean()
+
     def mean(self, rows: Float[Tensor, "H R"]) -> Float[Tensor, ""]:
         """The mean over decisions, each as often as it comes to be made."""
         return rows.mean() if self.weight is None else (self.weight * rows).mean()

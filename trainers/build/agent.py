@@ -55,7 +55,7 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
         plan_precision=options.get("plan_precision", "float32"),  # runs of the past have none
         random_shift=options["random_shift"],
         weights={name: weight for name, weight in options["weights"].items() if weight is not None},
-        continuation=_build_continuation(options, spec, dynamics.latent_dim),  # last: others draw the same numbers
+        continuation=_build_continuation(config, spec, dynamics.latent_dim),  # last: others draw the same numbers
     )
 
 
@@ -115,15 +115,16 @@ def _build_head(config: Config, latent_dim: int, *, scale: float) -> Any:
     return registry.make("worldmodel.heads", options, key="agent.heads", latent_dim=latent_dim, scale=scale)
 
 
-def _build_continuation(options: Config, spec: EnvSpec, latent_dim: int) -> ContinuationHead | None:
+def _build_continuation(config: Config, spec: EnvSpec, latent_dim: int) -> ContinuationHead | None:
     """The head where it is asked for; by itself where episodes can end, or where that is not known."""
+    options, even = config["agent"], bool(config.get("data", {}).get("across_episodes", False))
     chosen = options.get("continuation", False)  # runs of the past have none
     if chosen not in (True, False, "auto"):
         raise BadValue(f"agent.continuation: expected auto, true or false, got {chosen!r}")
     if not (spec.terminates is not False if chosen == "auto" else chosen):
         return None
     sizes = {name: size for name, size in options["heads"].items() if name in ("hidden", "layers")}
-    return ContinuationHead(latent_dim=latent_dim, **sizes)
+    return ContinuationHead(latent_dim=latent_dim, even=even, **sizes)
 
 
 def _build_policy(config: Config, spec: EnvSpec, latent_dim: int) -> PolicyLearner | None:

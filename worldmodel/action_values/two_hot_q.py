@@ -1,5 +1,7 @@
 """Q values as distributions over bins, learned by the cross-entropy to two of them."""
 
+import math
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -20,16 +22,18 @@ class TwoHotQ(DiscreteQ):
 
     def forward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R groups choices"]:
         """The means over bins."""
-        return self.code.decode(self._shares(latent)) * self.scale
+        return self.code.decode(self._logits(latent).softmax(-1)) * self.scale
 
     def loss(
         self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"], target: Float[Tensor, "*R"]
     ) -> Float[Tensor, "*R"]:
         """The cross-entropy to the target's two bins, in nats."""
-        mixture = (self._shares(latent) * self.actions.weights(action).unsqueeze(-1)).sum(-2).mean(-2)
-        return -(self.code.encode(target / self.scale) * mixture.clamp_min(1e-8).log()).sum(-1)
+        # in logarithms throughout: bins that have become improbable are those with most to learn
+        weights = self.actions.weights(action).unsqueeze(-1)
+        mixture = (self._logits(latent).log_softmax(-1) + weights.log()).flatten(-3, -2).logsumexp(-2)
+        return -(self.code.encode(target / self.scale) * (mixture - math.log(self.actions.groups))).sum(-1)
 
-    def _shares(self, latent: Tensor) -> Tensor:
-        """Probabilities [*R groups choices bins]."""
+    def _logits(self, latent: Tensor) -> Tensor:
+        """Of probabilities [*R groups choices bins]."""
         shape = (self.actions.groups, self.actions.choices, -1)
-        return self.net(latent).float().unflatten(-1, shape).softmax(-1)
+        return self.net(latent).float().unflatten(-1, shape)

@@ -67,8 +67,13 @@ class ActorCritic(nn.Module, ABC):
         """What an action earns beside its reward for having had this log density; no gradient."""
 
     @abstractmethod
-    def actor_loss(self, latent: Float[Tensor, "R D"]) -> tuple[Float[Tensor, ""], Metrics]:
-        """Minimised, the actor is better in these latents; Q is not moved."""
+    def actor_loss(self, latent: Float[Tensor, "R D"], weight: Float[Tensor, "R"]) -> tuple[Float[Tensor, ""], Metrics]:
+        """Minimised, the actor is better in these latents; Q is not moved.
+
+        Args:
+            latent: of recorded and imagined rows.
+            weight: how likely each is to be met, as in the loss of Q.
+        """
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """Weights of actor and values, by the name of their learning rate."""
@@ -105,6 +110,11 @@ class ActorCritic(nn.Module, ABC):
             value = self.q(latent, action).mean(0)
         track_spread(self.spread, value.detach())
         return value, log_prob
+
+
+def weighted_mean(rows: Float[Tensor, "R"], weight: Float[Tensor, "R"]) -> Float[Tensor, ""]:
+    """The mean of rows that count by weights from 0 to 1."""
+    return (weight * rows).sum() / weight.sum().clamp_min(1)
 
 
 class PolicyValue(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.actor_critics import ActorCritic, Metrics
+from worldmodel.actor_critics import ActorCritic, Metrics, weighted_mean
 from worldmodel.limits import require_number
 from worldmodel.policies import PolicySpec
 
@@ -40,11 +40,11 @@ class MaxQ(ActorCritic):
     def bonus(self, log_prob: Float[Tensor, "*R"]) -> Float[Tensor, "*R"]:
         return torch.zeros_like(log_prob)
 
-    def actor_loss(self, latent: Float[Tensor, "R D"]) -> tuple[Float[Tensor, ""], Metrics]:
+    def actor_loss(self, latent: Float[Tensor, "R D"], weight: Float[Tensor, "R"]) -> tuple[Float[Tensor, ""], Metrics]:
         """-Q in units of its spread, and the entropy."""
         value, log_prob = self._through_q(latent)
-        loss = -value.mean() / self.spread + self.entropy * log_prob.mean()
-        return loss, {"policy/entropy": -log_prob.detach().mean()}
+        loss = weighted_mean(self.entropy * log_prob - value / self.spread, weight)
+        return loss, {"policy/entropy": -weighted_mean(log_prob.detach(), weight)}
 
 
 make = MaxQ

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.actor_critics import ActorCritic, Metrics
+from worldmodel.actor_critics import ActorCritic, Metrics, weighted_mean
 from worldmodel.limits import require_number
 from worldmodel.policies import PolicySpec
 
@@ -48,13 +48,14 @@ class Soft(ActorCritic):
         """-α log π."""
         return -self.log_temperature.detach().exp() * log_prob
 
-    def actor_loss(self, latent: Float[Tensor, "R D"]) -> tuple[Float[Tensor, ""], Metrics]:
+    def actor_loss(self, latent: Float[Tensor, "R D"], weight: Float[Tensor, "R"]) -> tuple[Float[Tensor, ""], Metrics]:
         """α log π - Q in units of Q's spread, and the temperature's own loss."""
         value, log_prob = self._through_q(latent)
         temperature = self.log_temperature.exp()
-        actor = (temperature.detach() * log_prob - value).mean() / self.spread
-        own = -self.log_temperature * (log_prob.detach().mean() + self.target_entropy)
-        metrics = {"policy/entropy": -log_prob.detach().mean(), "policy/temperature": temperature.detach()}
+        actor = weighted_mean(temperature.detach() * log_prob - value, weight) / self.spread
+        entropy = -weighted_mean(log_prob.detach(), weight)
+        own = self.log_temperature * (entropy - self.target_entropy)
+        metrics = {"policy/entropy": entropy, "policy/temperature": temperature.detach()}
         return actor + own, metrics
 
     def groups(self) -> dict[str, list[nn.Parameter]]:

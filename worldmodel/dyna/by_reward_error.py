@@ -37,7 +37,9 @@ class ByRewardError(RolloutLength):
         """Measure, and count how many decisions are trusted one after the other, at least 1."""
         steps = min(self.longest, rows.batch.reward.shape[1] - 1)
         error = open_loop_reward_error(simulator, rows, steps=steps, windows=self.windows)
-        self.error[:steps].lerp_(torch.where(error.isfinite(), error, 1.0), self.rate)
+        measured = torch.where(error.isfinite(), error, 1.0)
+        seen, known = ~error.isnan(), self.error[:steps]
+        known.copy_(torch.where(seen, known.lerp(measured, self.rate), known))
         trusted = (self.error[:steps] <= self.limit).long().cumprod(0).sum()
         return max(1, int(trusted))
 
@@ -46,7 +48,10 @@ class ByRewardError(RolloutLength):
 def open_loop_reward_error(
     simulator: LatentSimulator, rows: LatentRows, *, steps: int, windows: int
 ) -> Float[Tensor, "K"]:
-    """Mean square error of rewards 1 to `steps` = K decisions ahead over their variance, in the first windows."""
+    """Mean square error of rewards 1 to `steps` = K decisions ahead over their variance, in the first windows.
+
+    NaN for numbers of decisions that no two rows of an episode are apart, inf where predictions are no numbers.
+    """
     batch, belief = rows.batch, rows.belief
     predicted = unroll(simulator.dynamics, belief.latent[:windows], batch.action[:windows], steps=steps)
     recorded = later_rows(batch.reward[:windows], steps=steps)
@@ -54,8 +59,8 @@ def open_loop_reward_error(
     counts = same_episode(batch.is_first[:windows], steps=steps)
     if belief.valid is not None:
         counts = counts & belief.valid[:windows, : missed.shape[1], None]
-    weight = counts.to(missed.dtype)
-    return (missed * weight).sum((0, 1)) / weight.sum((0, 1)).clamp_min(1) / batch.reward.var().clamp_min(1e-6)
+    missed = torch.where(counts, missed.nan_to_num(torch.inf, torch.inf), 0.0)
+    return missed.sum((0, 1)) / counts.sum((0, 1)) / batch.reward.var().clamp_min(1e-6)
 
 
 make = ByRewardError

@@ -91,7 +91,7 @@ class MemberSteps(nn.Module):
         # ranks, not a permutation of R: the last member's share is filled up with rows that are thrown away
         order = torch.randperm(share * self.members, device=state.device)
         rows = order % R
-        mean, std = self.moments(state[rows].unflatten(0, (-1, share)), control[rows].unflatten(0, (-1, share)))
+        mean, std = self.moments(*(x[rows].unflatten(0, (self.members, share)) for x in (state, control)))
         place = order.argsort()[:R]
         mean, std = mean.flatten(0, 1)[place], std.flatten(0, 1)[place]
         return (mean + std * torch.randn_like(std)).view_as(latent)

@@ -19,11 +19,13 @@ class ContinuationHead(Head):
         latent_dim: D, numbers of a latent.
         hidden: width of the hidden layers.
         layers: number of hidden layers.
+        even: whether every row of an episode lies in as many windows, as where windows run over ends of episodes.
     """
 
-    def __init__(self, *, latent_dim: int, hidden: int = 200, layers: int = 2) -> None:
+    def __init__(self, *, latent_dim: int, hidden: int = 200, layers: int = 2, even: bool = False) -> None:
         require_whole(hidden=hidden, layers=layers)
         super().__init__()
+        self.even = even
         self.net = zero_last(mlp(latent_dim, hidden, layers, 1))
         last = self.net[-1]
         assert isinstance(last, nn.Linear), last
@@ -38,14 +40,17 @@ class ContinuationHead(Head):
     ) -> Float[Tensor, "*R"]:
         """`loss` of the rows of windows, in which a terminal row counts as often as others.
 
-        A row within an episode lies in as many windows as a window has rows, its last row in one of them.
+        A row within a long episode lies in as many windows as a window has rows, its last row in one of them. In
+        episodes not much longer than windows, rows near their starts are rare as well, and ends seem more likely.
 
         Args:
             latent: of the rows.
             is_terminal: whether an episode ended there by termination.
-            rows: of a window.
+            rows: of a window; of predictions, how many a window has, one of which is of its last row.
         """
-        return torch.where(is_terminal, float(rows), 1.0) * self.loss(latent, (~is_terminal).float())
+        return torch.where(is_terminal, 1.0 if self.even else float(rows), 1.0) * self.loss(
+            latent, (~is_terminal).float()
+        )
 
     def loss(self, latent: Float[Tensor, "*R D"], target: Float[Tensor, "*R"]) -> Float[Tensor, "*R"]:
         """The cross-entropy in nats; the target is 0 where the row is terminal, else 1."""

@@ -11,6 +11,7 @@ from worldmodel.capabilities import HasDynamics
 from worldmodel.distributions import Moments
 from worldmodel.interfaces import Dynamics, Noise, Simulator
 from worldmodel.local_models.linear_gaussian import LinearGaussianPolicy
+from worldmodel.simulators.survival import continuation, survival
 from worldmodel.simulators.wrapped import WrappedSimulator
 
 
@@ -105,8 +106,16 @@ def roll_out(
 
 
 def returns(world: ControlSpace, paths: Paths, *, control_cost: float = 0.0) -> Float[Tensor, "B N"]:
-    """Discounted return of every trajectory, without what follows its last state, minus the price of ½ |u|²."""
-    rewards = world.reward(paths.states[:, :, 1:]) - 0.5 * control_cost * paths.controls.square().sum(-1)
+    """Discounted return of every trajectory, without what follows its last state, minus the price of ½ |u|².
+
+    Rewards count as often as the episode is under way when they arrive, as in the cost that controllers minimise.
+    """
+    arrivals = paths.states[:, :, 1:]
+    rewards, continues = world.reward(arrivals), continuation(world, arrivals)
+    if continues is not None:
+        under_way, _ = survival(continues.flatten(0, 1).mT)
+        rewards = rewards * under_way.mT.view_as(rewards)
+    rewards = rewards - 0.5 * control_cost * paths.controls.square().sum(-1)
     weights = world.discount ** torch.arange(rewards.shape[-1], dtype=rewards.dtype, device=rewards.device)
     return (rewards * weights).sum(-1)
 

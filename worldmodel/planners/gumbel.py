@@ -17,7 +17,7 @@ from worldmodel.distributions import uniform
 from worldmodel.interfaces import Noise, Simulator
 from worldmodel.limits import require_number, require_whole
 from worldmodel.planners.search import Problem, Search
-from worldmodel.simulators.survival import continuation, may_end
+from worldmodel.simulators.survival import continuation, may_end, may_value
 
 
 @dataclass(slots=True)
@@ -28,6 +28,7 @@ class Tree:
         missing: discounted steps between the ends of the paths through an edge and the horizon.
         steps: of a node from the root [B M].
         continues: probability that the episode goes on after a node [B M]; None where none ends.
+        valued: whether values say what follows, see `may_value`.
     """
 
     latent: Tensor
@@ -40,6 +41,7 @@ class Tree:
     missing: Tensor
     steps: Tensor
     continues: Tensor | None
+    valued: bool
 
     def mean_reward(self) -> Tensor:
         """Of the nodes [B], 0 for the trees whose nodes have values of their own.
@@ -49,7 +51,8 @@ class Tree:
         """
         counts = (self.steps > 0) & (self.reward > _WORST)
         mean = torch.where(counts, self.reward, 0.0).sum(1) / counts.sum(1).clamp_min(1)
-        return torch.where((self.value == 0).all(1), mean, 0.0)
+        nothing_follows = (self.value == 0).all(1) | (not self.valued)
+        return torch.where(nothing_follows, mean, 0.0)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -110,6 +113,7 @@ class GumbelMCTS(Search):
             missing=latent.new_zeros(B, M, K),
             steps=latent.new_zeros(B, M),
             continues=latent.new_ones(B, M) if may_end(simulator) else None,
+            valued=may_value(simulator),
         )
         tree.latent[:, 0], tree.value[:, 0] = latent, _sound(simulator.value(latent))
         tree.actions[:, 0] = self._sample(simulator, latent, problem.generator)

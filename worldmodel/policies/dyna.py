@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from worldmodel.actor_critics import ActorCritic, PolicyValue
+from worldmodel.actor_critics import ActorCritic, PolicyValue, weighted_mean
 from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.dyna import RolloutLength
 from worldmodel.dyna.branches import branch, draw
@@ -75,8 +75,8 @@ class GeneralDyna(PolicyLearner):
         imagined, alive = branch(simulator, start, first=self._act, then=self._act, steps=steps)
         every, weight = joined([real, imagined]), torch.cat([torch.ones_like(real.reward), alive])
         error = self.learner.q.loss(every.latent, every.action, self.target(self.learner, simulator, every))
-        value_loss = (weight * error).sum() / weight.sum().clamp_min(1)
-        actor_loss, metrics = self.learner.actor_loss(every.latent)
+        value_loss = weighted_mean(error, weight)
+        actor_loss, metrics = self.learner.actor_loss(every.latent, weight)
         named = {
             **metrics,
             "loss/value": value_loss.detach(),

@@ -11,7 +11,7 @@ from torch import Tensor
 from worldmodel.capabilities import Members
 from worldmodel.errors import BadValue
 from worldmodel.interfaces import Noise, Readout
-from worldmodel.simulators.survival import continuation, may_end
+from worldmodel.simulators.survival import continuation, may_end, may_value
 from worldmodel.transfer import send
 from worldmodel.uncertainty.members import disagreement
 
@@ -54,6 +54,7 @@ class EnsembleSimulator:
         self.simulator, self.ensemble, self.particles = simulator, ensemble, particles
         self.resample, self.kappa, self.bonus = resample, kappa, bonus
         self.action_dim, self.discount, self._ends = simulator.action_dim, simulator.discount, may_end(simulator)
+        self.valued = may_value(simulator)
         self._last_reward = -1 - (particles if self._ends else 0)
         generator = torch.Generator().manual_seed(seed)
         self._order = torch.rand(_STEPS, particles, generator=generator).argsort(1)

@@ -40,6 +40,7 @@ class LatentSimulator:
         precision: torch.dtype = torch.float32,
     ) -> None:
         self.terminates, self._continuation = continuation is not None, continuation
+        self.valued = value is not None
         self.dynamics, self._reward, self._value, self._actor = dynamics, reward, value, actor
         self.action_dim, self.discount, self.precision = action_dim, discount, precision
         self._scorer: Scorer | None = None
@@ -125,7 +126,8 @@ def score_by_steps(
         before, after = survival(continues)
         rewards, value = before * rewards, after * value
     weights = simulator.discount ** torch.arange(H, device=latent.device, dtype=rewards.dtype)
-    total = weights @ rewards + simulator.discount**H * value
+    # no product: those have fewer bits under autocast
+    total = (weights[:, None] * rewards).sum(0) + simulator.discount**H * value
     return rearrange(total, "(B N) -> B N", B=B)
 
 

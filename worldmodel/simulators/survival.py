@@ -4,13 +4,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.capabilities import Terminates
+from worldmodel.capabilities import SaysIfValued, Terminates
 from worldmodel.interfaces import Noise, Readout, Simulator
 
 
 def may_end(simulator: Readout) -> bool:
     """Whether episodes of a simulated world can end by termination."""
     return isinstance(simulator, Terminates) and simulator.terminates
+
+
+def may_value(simulator: Readout) -> bool:
+    """Whether a simulated world's values say what follows: of a world that does not tell, they are taken to."""
+    return simulator.valued if isinstance(simulator, SaysIfValued) else True
 
 
 def continuation(simulator: Readout, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"] | None:
@@ -44,6 +49,7 @@ class SurvivalSimulator:
         assert isinstance(simulator, Terminates), simulator
         self.simulator, self._ends = simulator, simulator
         self.action_dim, self.discount = simulator.action_dim, simulator.discount
+        self.valued = may_value(simulator)
 
     def start(self, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B S"]:
         """A latent from which the episode goes on."""

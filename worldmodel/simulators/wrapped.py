@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.interfaces import Noise, Simulator
-from worldmodel.simulators.survival import continuation, may_end
+from worldmodel.simulators.survival import continuation, may_end, may_value
 
 
 class WrappedSimulator:
@@ -13,7 +13,7 @@ class WrappedSimulator:
     def __init__(self, simulator: Simulator) -> None:
         self.simulator = simulator
         self.action_dim, self.discount = simulator.action_dim, simulator.discount
-        self.terminates = may_end(simulator)
+        self.terminates, self.valued = may_end(simulator), may_value(simulator)
 
     def step(self, latent: Float[Tensor, "R D"], action: Float[Tensor, "R A"]) -> Float[Tensor, "R D"]:
         return self.simulator.step(latent, action)

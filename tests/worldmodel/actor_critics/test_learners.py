@@ -37,7 +37,7 @@ def test_each_loss_moves_its_own_weights(kind) -> None:
     groups = learner.groups()
     trained = {id(w) for w in learner.parameters() if w.requires_grad}
     assert trained == {id(w) for group in groups.values() for w in group}
-    loss, _ = learner.actor_loss(latent)
+    loss, _ = learner.actor_loss(latent, torch.ones(20))
     loss.backward()
     assert all(w.grad is None for w in groups["value"]) and all(w.grad is not None for w in groups["actor"])
     learner.zero_grad()
@@ -58,9 +58,24 @@ def test_the_actor_finds_what_q_rates_highest(kind) -> None:
     optimiser = torch.optim.Adam(learner.actor.parameters(), lr=0.01)
     for _ in range(200):
         optimiser.zero_grad()
-        learner.actor_loss(torch.randn(64, D))[0].backward()
+        learner.actor_loss(torch.randn(64, D), torch.ones(64))[0].backward()
         optimiser.step()
     torch.testing.assert_close(learner.actor.mode(torch.randn(8, D)), best.expand(8, A), atol=0.12, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_that_are_never_met_teach_the_actor_nothing(kind) -> None:
+    learner, latent, weight = randomised(kind(spec=SPEC)), torch.randn(8, D), torch.ones(8)
+    weight[5:], latent[5:] = 0, 100.0
+    torch.manual_seed(0)
+    learner.actor_loss(latent, weight)[0].backward()
+    found = [w.grad.clone() for w in learner.actor.parameters()]
+    learner.zero_grad()
+    latent[5:] = -3.0
+    torch.manual_seed(0)
+    learner.actor_loss(latent, weight)[0].backward()
+    for w, before in zip(learner.actor.parameters(), found, strict=True):
+        torch.testing.assert_close(w.grad, before, rtol=5e-2, atol=1e-6)  # but for the spread of values
 
 
 def test_values_of_the_soft_learner_hold_the_entropy() -> None:
@@ -81,7 +96,7 @@ def test_values_of_the_soft_learner_hold_the_entropy() -> None:
 @pytest.mark.parametrize(("target", "sign"), [(-50.0, -1), (50.0, 1)])
 def test_the_temperature_rises_while_the_entropy_is_too_low(target: float, sign: int) -> None:
     soft = Soft(spec=SPEC, target_entropy=target)
-    soft.actor_loss(torch.randn(10, D))[0].backward()
+    soft.actor_loss(torch.randn(10, D), torch.ones(10))[0].backward()
     assert math.copysign(1, -soft.log_temperature.grad.item()) == sign
     assert Soft(spec=SPEC).target_entropy == -A
 

@@ -90,6 +90,15 @@ def test_rows_that_may_not_teach_are_not_measured() -> None:
     torch.testing.assert_close(open_loop_reward_error(simulator(1.0), given, steps=2, windows=B), torch.zeros(2))
 
 
+def test_what_was_never_measured_is_never_trusted() -> None:
+    """In episodes of three rows no two are three decisions apart; of no valid row there is nothing to measure."""
+    for simulated, valid, trusted in ((1.0, None, 2), (0.0, torch.zeros(B, T, dtype=torch.bool), 1)):
+        given, length = rows(valid), ByRewardError(longest=5, limit=0.3, rate=0.1)
+        given.batch.is_first[:, ::3] = valid is None
+        assert [length.next(simulator(simulated), given) for _ in range(60)][-1] == trusted
+        assert (length.error[trusted if valid is None else 0 :] == 1).all()
+
+
 @pytest.mark.parametrize("options", [{"longest": 0}, {"limit": 0.0}, {"rate": 2.0}])
 def test_options_out_of_range(options) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(options))}: expected"):

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from worldmodel.heads.continuation import ContinuationHead
+from worldmodel.unrolling import later_rows
 
 
 def test_it_begins_with_ends_that_are_rare_everywhere() -> None:
@@ -20,6 +21,24 @@ def test_the_loss_is_the_cross_entropy_of_what_it_says() -> None:
     torch.testing.assert_close(head.loss(latent, (~ended).float()), expected, rtol=1e-4, atol=1e-5)
     weight = torch.where(ended, 7.0, 1.0)
     torch.testing.assert_close(head.rows_loss(latent, ended, rows=7), weight * expected, rtol=1e-4, atol=1e-5)
+
+
+def test_where_windows_run_over_ends_a_terminal_row_is_as_frequent_as_any() -> None:
+    head, ended = ContinuationHead(latent_dim=3, hidden=8, even=True), torch.rand(50) < 0.5
+    latent = torch.randn(50, 3)
+    torch.testing.assert_close(head.rows_loss(latent, ended, rows=7), head.loss(latent, (~ended).float()))
+
+
+def test_over_all_predictions_of_an_episode_the_best_constant_is_the_true_hazard() -> None:
+    rows, length, steps = 12, 600, 3
+    windows = (torch.arange(length) == length - 1).unfold(0, rows, 1)
+    ended = later_rows(windows, steps=steps)
+    weight = torch.where(ended, float(ended[0].numel()), 1.0)
+    head = ContinuationHead(latent_dim=1, hidden=4)
+    with torch.no_grad():
+        loss = head.rows_loss(torch.zeros(*ended.shape, 1), ended, rows=ended[0].numel())
+        torch.testing.assert_close(loss, weight * head.loss(torch.zeros(*ended.shape, 1), (~ended).float()))
+    assert (weight * ended).sum() / weight.sum() == pytest.approx(1 / length, rel=0.05)
 
 
 def test_over_all_windows_of_an_episode_the_best_constant_is_the_true_hazard() -> None:

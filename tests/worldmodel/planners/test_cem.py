@@ -150,7 +150,7 @@ def test_the_best_of_mean_last_plan_modes_and_candidates_is_executed() -> None:
             kind(**small).plan(Quadratic(target), start, generator=torch.Generator().manual_seed(seed)).value
             for kind in (BestCEM, CEM)
         )
-        assert ours >= theirs
+        assert ours >= theirs - 1e-4
 
 
 @pytest.mark.parametrize(("planner", "scored"), [(CEM, [11, 8, 8, 1]), (SeededCEM, [3, 8, 8, 8, 1])])

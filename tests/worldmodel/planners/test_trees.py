@@ -225,3 +225,19 @@ def test_a_constant_reward_changes_no_visit_and_adds_its_sum_to_the_value(planne
     }
     of_one = 1 / (1 - 0.9) if valued else (1 - 0.9**6) / (1 - 0.9)
     torch.testing.assert_close(values[5.0] - values[0.0], torch.full_like(values[0.0], 5 * of_one))
+
+
+def test_a_price_of_risk_is_no_value_of_what_follows() -> None:
+    """Paths that end at different depths stay comparable: what a world adds to all values changes them by as much."""
+
+    class Priced(Slope):
+        def value(self, latent: Tensor) -> Tensor:
+            return torch.full_like(latent[..., 0], 1e-6)
+
+    root, search = torch.zeros(4, 1, dtype=torch.float64), GumbelMCTS(horizon=6, iterations=60)
+    plain, priced = (
+        search.plan(kind(5.0, valued=False), root, generator=torch.Generator().manual_seed(1))
+        for kind in (Slope, Priced)
+    )
+    torch.testing.assert_close(priced.value, plain.value, atol=1e-4, rtol=0)
+    torch.testing.assert_close(priced.mean, plain.mean)

@@ -53,6 +53,12 @@ def test_one_update_moves_every_weight_and_nothing_of_the_model(options) -> None
 
 
 @pytest.mark.parametrize("policy", ["dyna", "dyna_q"])
+@pytest.mark.parametrize("dynamics", ["ensemble", "laplace", "variational"])
+def test_no_imagined_row_is_a_number_too(policy: str, dynamics: str) -> None:
+    assert agent_with(policy, dynamics, ratio=0.0).losses(random_batch()).total.isfinite()
+
+
+@pytest.mark.parametrize("policy", ["dyna", "dyna_q"])
 @pytest.mark.parametrize("dynamics", ["rssm_categorical", "deterministic", "ensemble"])
 def test_any_dynamics_and_planner_work_with_it(policy: str, dynamics: str) -> None:
     agent = agent_with(policy, dynamics)
@@ -80,7 +86,7 @@ def test_recorded_and_imagined_rows_are_mixed_as_told(monkeypatch: pytest.Monkey
         agent.policy.length.made += 1  # branches of three decisions: a third as many
         batch = random_batch()
         learn = agent.policy.learner.actor_loss
-        watched = lambda latent, learn=learn: (counts.append(len(latent)), learn(latent))[1]  # noqa: E731
+        watched = lambda *rows, learn=learn: (counts.append(len(rows[0])), learn(*rows))[1]  # noqa: E731
         monkeypatch.setattr(agent.policy.learner, "actor_loss", watched)
         agent.policy_losses(batch, agent.observe(batch))
     assert counts == [18, 36, 72]  # 3 windows of 7 rows have 18 steps

@@ -106,6 +106,14 @@ def train(
 
 
 @every_learner
+def test_nothing_is_learned_from_rollouts_that_begin_where_an_episode_ended(name: str) -> None:
+    policy, given = learner(name), rows()
+    given.belief.latent[..., 0] = 3.0  # goes on with 1e-26
+    policy.losses(world(policy, mortal=True), given).total.backward()
+    assert sum(weight.grad.abs().sum() for weight in policy.actor.parameters()) < 1e-20
+
+
+@every_learner
 def test_it_finds_the_goal_from_everywhere(name: str) -> None:
     torch.manual_seed(0)
     policy = learner(name)
@@ -211,3 +219,42 @@ def test_summed_rewards_come_with_the_norms_of_what_flows_back() -> None:
 def test_options_out_of_range_are_refused(name: str, options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         learner(name, **options)
+
+
+class Bent(SquashedNormalActor):
+    """The std depends on where the action before has led: entropies of later states are worth something."""
+
+    def __init__(self) -> None:
+        super().__init__(latent_dim=1, action_dim=1, hidden=2, layers=1)
+        del self.net
+        self.mean, self.slope = nn.Parameter(torch.tensor(0.3)), nn.Parameter(torch.tensor(0.8))
+
+    def moments(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        return self.mean.expand_as(latent), (self.slope * latent - 1).exp()
+
+
+class Led(nn.Module):
+    """s' = a."""
+
+    def predict(self, latent: Tensor, action: Tensor) -> Tensor:
+        return action
+
+    imagine = predict
+
+
+def test_both_estimators_are_of_one_entropy() -> None:
+    spec = PolicySpec(
+        latent_dim=1,
+        action_dim=1,
+        discount=0.9,
+        build_actor=lambda _: Bent(),
+        build_value=lambda inputs: ScalarHead(latent_dim=inputs, scale=1.0, hidden=4),
+    )
+    policy = MixedGradients(spec=spec, horizon=2, entropy=1.0)
+    head, weights = ScalarHead(latent_dim=1, scale=1.0, hidden=4), [policy.actor.mean, policy.actor.slope]
+    parts = {"dynamics": Led(), "reward": head, "value": None, "actor": policy.actor}
+    simulator, start = LatentSimulator(**parts, action_dim=1, discount=0.9), torch.full((200_000, 1), 0.5)
+    for objective in (policy._pathwise(simulator, start)[0], policy._score(simulator, start)):
+        gradient = torch.stack(torch.autograd.grad(objective, weights))
+        # by Gauss-Hermite quadrature and finite differences
+        torch.testing.assert_close(gradient, torch.tensor([-0.27825, 0.14900]), atol=0.01, rtol=0)

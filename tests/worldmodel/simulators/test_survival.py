@@ -5,9 +5,11 @@ import torch
 from torch import Tensor
 
 from tests.worldmodel.planners.test_contract import PLANNERS, World
+from worldmodel.heads import Head
+from worldmodel.local_models.control_space import ControlSpace, Paths, returns
 from worldmodel.simulators.confidence import ConfidenceSimulator
 from worldmodel.simulators.ensemble import EnsembleSimulator
-from worldmodel.simulators.latent import score, score_by_steps
+from worldmodel.simulators.latent import LatentSimulator, score, score_by_steps
 from worldmodel.simulators.survival import SurvivalSimulator, continuation, may_end, survival
 
 
@@ -107,3 +109,45 @@ def test_every_planner_stays_before_the_edge_and_goes_over_it_where_nothing_ends
         ends[terminates] = furthest[:, 0]
     assert (ends[True] < 1.05).all(), ends
     assert ends[False][1] > 1.05, ends
+
+
+def test_sampled_trajectories_are_worth_what_planners_say() -> None:
+    """Local controllers are judged by what they are improved by: rewards count while the episode is under way."""
+    world = ControlSpace(Cliff())
+    controls = torch.randn(2, 3, 6, 2, generator=torch.Generator().manual_seed(0))
+    start = torch.tensor([[0.0], [0.9]])
+    states = [start[:, None].expand(-1, 3, -1)]
+    for t in range(6):
+        states.append(world.step(states[-1].flatten(0, 1), controls[:, :, t].flatten(0, 1)).unflatten(0, (2, 3)))
+    expected = score_by_steps(world, start, controls)
+    expected = expected - world.discount**6 * _last_value(world, torch.stack(states[1:], 2))
+    torch.testing.assert_close(returns(world, Paths(torch.stack(states, 2), controls)), expected)
+
+
+def _last_value(world: ControlSpace, arrivals: Tensor) -> Tensor:
+    return world.value(arrivals[:, :, -1]) * world.continues(arrivals).prod(-1)
+
+
+def test_returns_are_summed_in_float32_whatever_products_are_made_in() -> None:
+    class Sum(torch.nn.Module):
+        def predict(self, latent: Tensor, action: Tensor) -> Tensor:
+            return latent + 0.02 * action
+
+    class First(Head):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = torch.nn.Sequential()
+
+        def read(self, outputs: Tensor) -> Tensor:
+            return outputs[..., 0]
+
+        def loss(self, latent: Tensor, target: Tensor) -> Tensor:
+            return torch.zeros_like(target)
+
+    parts = {"dynamics": Sum(), "reward": First(), "value": None, "actor": None, "action_dim": 1, "discount": 0.99}
+    start, actions = torch.ones(1, 1), torch.rand(1, 64, 12, 1)
+    with torch.no_grad():
+        few, many = (
+            LatentSimulator(**parts, precision=bits).returns(start, actions) for bits in (torch.bfloat16, torch.float32)
+        )
+    torch.testing.assert_close(few, many)

@@ -32,7 +32,7 @@ class Walker(ActorCritic):
         state = latent.argmax(-1).float()
         return state + self.offsets.view(-1, *[1] * state.ndim)
 
-    def actor_loss(self, latent):
+    def actor_loss(self, latent, weight):
         raise NotImplementedError
 
     def groups(self):
