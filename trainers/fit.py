@@ -1,5 +1,6 @@
 """Train an agent from pixels: `python -m trainers.fit task=walker_walk`."""
 
+import json
 import os
 import signal
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.command.arguments import Command
-from trainers.command.configuration import BadConfig, override_saved, read_yaml, run_title, task_names
+from trainers.command.configuration import BadConfig, differences, override_saved, read_yaml, run_title, task_names
 from trainers.command.entry import is_first_rank, run
 from trainers.command.new_run import from_anywhere, new_configuration, new_run_folder, paths_at_home
 from trainers.command.preflight import check
@@ -17,6 +18,7 @@ from trainers.process.launched import launched_ranks, requeue
 from trainers.run_folder.find import newest_run
 from trainers.run_folder.paths import RunPaths
 
+UNSEEN = ("trainer", "logger", "checkpoint")  # groups that change nothing of what was learned or measured
 RUN_DIR = "WORLDMODEL_RUN_DIR"  # how ranks that Lightning launches learn the folder that rank 0 chose
 
 COMMAND = Command(
@@ -118,9 +120,42 @@ def _resumed(root: Path, arguments: Sequence[str]) -> tuple[dict[str, Any], Path
             f"resume: expected a run of trainers.fit, got a student; trainers.distill resume={root} continues it"
         )
     others = [text for text in arguments if not text.startswith(("resume=", "run_dir="))]
+    for chosen in (text.partition("=")[2] for text in arguments if text.startswith("run_dir=")):
+        if Path(chosen).expanduser().resolve() != root.resolve():
+            raise BadConfig(
+                f"run_dir: expected none beside resume={root}, which goes on in its own folder, got {chosen}"
+            )
     config = override_saved(saved, others) | {"resume": str(root)}
     _require_same_kind(saved, config)
+    _require_same_run(root, saved, config)
     return config, root
+
+
+def _require_same_run(root: Path, saved: dict[str, Any], config: dict[str, Any]) -> None:
+    """What a run was begun with stays, and one with nothing left to do takes nothing that would be written down."""
+    changes = [change for change in differences(saved, config) if change[0] not in ("resume", "run_dir", "parts")]
+    for key, before, now in changes:
+        if key == "seed" or key.startswith("task.env."):
+            raise BadConfig(
+                f"{key}: expected {before} as in the run to resume, got {now}; without resume= a run begins"
+            )
+    key, counter = ("data.updates", "updates") if "updates" in config["data"] else ("task.env_steps", "env_steps")
+    group, _, name = key.partition(".")
+    done = _finished(root).get(counter, 0)
+    if done >= config[group][name] and any(change[0].partition(".")[0] not in UNSEEN for change in changes):
+        raise BadConfig(
+            f"{key}: expected more than the {done} that are done, got {config[group][name]}: nothing is left that "
+            f"{', '.join(change[0] for change in changes)} would change; python -m trainers.evaluate acts with others"
+        )
+
+
+def _finished(root: Path) -> dict[str, Any]:
+    """The results of a run that came to its end, else nothing."""
+    try:
+        results = json.loads((root / "results.json").read_text())
+        return dict(results) if results["status"] == "finished" else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _require_same_kind(saved: dict[str, Any], config: dict[str, Any]) -> None:

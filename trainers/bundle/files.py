@@ -78,6 +78,11 @@ def read_files(folder: Path) -> tuple[dict[str, bytes], str]:
     """
     if not folder.is_dir():
         raise BundleDamaged(f"bundle: expected a folder that trainers.export wrote, got {folder}")
+    if not (folder / MANIFEST).exists() and (folder / "config.yaml").exists():
+        raise BundleDamaged(
+            f"bundle: expected a folder that trainers.export wrote, got the run {folder}: "
+            f"python -m trainers.export checkpoint={folder} out=FOLDER makes one of it"
+        )
     try:
         content, expected = _read_manifest(folder)
         present = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}

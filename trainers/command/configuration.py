@@ -161,7 +161,11 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 
 def _apply(config: DictConfig, override: Override) -> None:
     key, value = override.key_or_group, override.value()
-    if override.is_delete() or override.is_sweep_override() or key == "experiment":
+    if key == "experiment":
+        raise BadConfig(
+            f"{override.input_line}: expected no experiment beside the configuration of a run; leave it out"
+        )
+    if override.is_delete() or override.is_sweep_override():
         raise BadConfig(f"{override.input_line}: expected key=value or group=name, since the run has its configuration")
     if key == "render" and "look" in config.task.env:
         config.task.env.look = value  # the saved look is what was drawn, no longer a reference to this key

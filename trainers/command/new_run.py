@@ -31,6 +31,8 @@ def new_run_folder(run_dir: str | None, *, title: str) -> Path:
     # the second alone is not unique: runs of several seeds are started together
     unique = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}"
     root = Path(run_dir or Path("runs") / title / unique).expanduser()
+    if not root.is_dir() and root.exists():
+        raise BadConfig(f"run_dir: expected a folder, or none yet, got the file {root}")
     if (root / "config.yaml").exists():
         raise BadConfig(f"run_dir: {root} holds a run already; resume={root} continues it")
     return root

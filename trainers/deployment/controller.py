@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from datamodules.observation import Observation
 from trainers.bundle.bundle import Acting, Bundle, read_bundle
 from trainers.command.configuration import BadConfig
 from trainers.deployment.action_gate import Action, ActionGate
@@ -197,6 +198,7 @@ class Controller:
         """From the best to the last resort; each is only computed where the one before was not taken."""
         if self.stopped:
             self._estimator.look_away()
+            self._look(decision, observation, stamp, sequence)
             return
         latent = self._locate(decision, observation, stamp, sequence)
         if latent is None:
@@ -216,13 +218,15 @@ class Controller:
         self, decision: _Decision, observation: Any, stamp: float | None, sequence: int | None
     ) -> Latent | None:
         """The latent to act from; None where the robot is lost."""
+        rows = self._look(decision, observation, stamp, sequence)
         try:
-            self._estimator.see(self._observations.check(observation, stamp, sequence))
-            self._missing = 0
-        except (Refused, NotFinite) as error:
-            decision.observation, _, _ = str(error).partition(":")
-            decision.message = str(error)
-            self._missing += 1
+            if rows is not None:
+                self._estimator.see(rows)
+                self._missing = 0
+        except NotFinite as error:
+            self._refused(decision, error)
+            rows = None
+        self._missing += rows is None
         try:
             if self._missing:
                 self._estimator.miss()
@@ -234,6 +238,21 @@ class Controller:
             return None
         finally:
             decision.filter_ms = 1e3 * (time.monotonic() - decision.start)
+
+    def _look(
+        self, decision: _Decision, observation: Any, stamp: float | None, sequence: int | None
+    ) -> Observation | None:
+        """The observation where it is one to act on, else what is wrong with it: of a robot that stopped as well."""
+        try:
+            return self._observations.check(observation, stamp, sequence)
+        except Refused as error:
+            self._refused(decision, error)
+            return None
+
+    @staticmethod
+    def _refused(decision: _Decision, error: Exception) -> None:
+        decision.observation, _, _ = str(error).partition(":")
+        decision.message = str(error)
 
     def _ask(self, planner: Planning, latent: Latent, decision: _Decision) -> Planned | None:
         age = decision.number - self._plan_number

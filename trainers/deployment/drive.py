@@ -64,7 +64,7 @@ def drive(*, bundle: str, env: str, overrides: Sequence[str], **own: str | None)
     budget_s = SHARE / hz if own["budget_ms"] is None else finite_number("budget_ms", own["budget_ms"], least=0.1) / 1e3
     recorder = nullcontext() if own["rerun"] is None else RerunRecording(own["rerun"])
     with recorder as recording, _said_of_env(), open_pool(config, 1) as pool:
-        _require_fits(control, pool.spec)
+        require_fits(control, pool.spec)
         driver: Any
         if own["server"]:
             driver = _remote(own["server"], control, hz, read_api_key(own["api_key_file"]))
@@ -187,7 +187,8 @@ def _like_training(spec: EnvSpec, env: str) -> list[str]:
     return found + look
 
 
-def _require_fits(control: ControlSpec, spec: EnvSpec) -> None:
+def require_fits(control: ControlSpec, spec: EnvSpec) -> None:
+    """Raise DeviceDiffers where an environment shows, or takes, something else than the bundle's robot."""
     trained = control.env
     for key, mine, other in (
         ("observation", trained.observed, spec.observed),
@@ -196,6 +197,10 @@ def _require_fits(control: ControlSpec, spec: EnvSpec) -> None:
     ):
         if mine != other:
             raise DeviceDiffers(f"env.{key}: the bundle has {mine}, the environment {other}")
+    for key in ("action_low", "action_high"):
+        mine, other = getattr(trained, key), getattr(spec, key)
+        if None not in (mine, other) and mine != other:
+            raise DeviceDiffers(f"env.{key}: the bundle has {list(mine)}, the environment {list(other)}")
 
 
 def _remote(server: str, control: ControlSpec, hz: float, api_key: str | None) -> Any:

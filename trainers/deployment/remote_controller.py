@@ -104,6 +104,7 @@ class RemoteController:
             action, _ = self._gate.safe()
             self._faults += 1
             self.stopped = self.stopped or self._faults >= self.control.limits.faults
+            message = message or ("none: no observation came" if observation is None else "")
             source = "stopped" if self.stopped else "safe"
         else:
             action = offer

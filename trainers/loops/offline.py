@@ -230,11 +230,12 @@ def _held_out(recorded: Recorded) -> HeldOut | None:
 def _summary(recorded: Recorded, uri: str, imported: Mapping[str, Any], *, length: int) -> str:
     """One line for the start of a run: what is learned from, and what is not."""
     short, left_out = imported["short"], imported.get("skipped", 0)
+    problem = next(iter(imported.get("problems", ())), "")
     parts = [
         f"recorded: {recorded.rows:,} rows of {recorded.episodes:,} episodes from {uri}",
         f"{len(recorded.held_out)} held out",
         f"{short} shorter than {length} rows and left out" if short else "",
-        f"{left_out} unreadable and left out" if left_out else "",
+        f"{left_out} unreadable and left out: {problem}" if left_out else "",
         f"{recorded.damaged_blocks} damaged blocks with {recorded.lost_rows} rows left out"
         if recorded.damaged_blocks
         else "",

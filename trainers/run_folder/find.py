@@ -13,7 +13,8 @@ RECORDS = ("config.yaml", "metrics.csv", "results.json")  # one of them makes a 
 
 def run_of(path: Path) -> Path:
     """The run folder of a checkpoint; any other path as it is."""
-    return path.resolve().parent.parent if (path / "manifest.json").exists() else path
+    inside = path.resolve().parent
+    return inside.parent if inside.name == "checkpoints" and (path / "manifest.json").exists() else path
 
 
 def find_run(path: Path, *, key: str) -> Path:
@@ -24,6 +25,8 @@ def find_run(path: Path, *, key: str) -> Path:
     inside = [run.parent for depth in ("*", "*/*") for run in path.glob(f"{depth}/config.yaml")]
     newest = max(inside, key=lambda run: run.stat().st_mtime, default=None)
     hint = f"; {len(inside)} runs are in it, the newest is {newest}" if newest else ""
+    if (path / "control.json").is_file():
+        hint = ": a bundle, which trainers.drive and trainers.serve take; its run is where it was exported from"
     raise BadConfig(f"{key}: expected a run folder, got {path}{hint}")
 
 

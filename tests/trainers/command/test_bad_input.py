@@ -272,6 +272,29 @@ def test_a_run_goes_on_with_its_own_kind_of_data(refused, finished):
     assert line.startswith("BadConfig: data: expected online as in the run to resume, got offline")
 
 
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("seed=7", "seed: expected "),
+        ("task.env.random_goal=true", "task.env.random_goal: expected "),
+        ("planner=icem", "task.env_steps: expected more than the "),
+        ("evaluation.final_episodes=7", "evaluation.final_episodes would change"),
+        ("task.env_steps=1", "task.env_steps: expected more than the "),
+        ("run_dir=elsewhere", "run_dir: expected none beside resume="),
+        ("experiment=smoke", "experiment=smoke: expected no experiment beside the configuration of a run"),
+    ],
+)
+def test_a_finished_run_is_not_told_what_it_has_not_been(refused, finished, override, named):
+    before = {name: (finished / name).read_bytes() for name in ("config.yaml", "results.json")}
+    assert named in refused(fit.main, f"resume={finished}", override)
+    assert {name: (finished / name).read_bytes() for name in before} == before
+
+
+def test_a_file_is_no_folder_of_a_run(refused, tmp_path):
+    (tmp_path / "file").touch()
+    assert "expected a folder, or none yet, got the file" in refused(fit.main, *SHORT, f"run_dir={tmp_path / 'file'}")
+
+
 def test_a_shell_within_an_allocation_is_no_task_of_it(runs, tmp_path):
     run = runs.fit("experiment=smoke", *SHORT, f"run_dir={tmp_path / 'run'}", SLURM_NTASKS="4", SLURM_JOB_ID="1")
     assert run.wait() == 0, run.err.read_text()

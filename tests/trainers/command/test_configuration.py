@@ -178,7 +178,7 @@ def test_overrides_of_a_saved_run():
     [
         ("planner.horizn=4", "did you mean planner.horizon"),
         ("planner=planett", "did you mean planet"),
-        ("experiment=toy", "the run has its configuration"),
+        ("experiment=toy", "expected no experiment beside the configuration of a run"),
         ("~planner", "the run has its configuration"),
         ("planner.horizon=1,2", "the run has its configuration"),
         ("task=walker_wlak", "walker_walk"),

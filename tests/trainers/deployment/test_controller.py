@@ -205,6 +205,17 @@ def test_a_stop_holds_what_it_held_through_a_new_episode(tmp_path):
     assert status.source == "plan" and (np.abs(action - held) <= 0.01 + 1e-6).all()
 
 
+def test_a_stopped_robot_is_told_what_is_wrong_with_what_it_sees(tmp_path):
+    controller, _ = stopped(tiny_bundle(tmp_path / "b", limits={"plan_age": 0, "missing": 0, "faults": 2}))
+    for _ in range(2):
+        _, status = controller.step(frame().astype(np.float32))
+        assert (status.source, status.observation) == ("stopped", "shape") and "uint8" in status.message
+    _, status = controller.step(None)
+    assert (status.source, status.observation) == ("stopped", "none") and status.message
+    _, status = controller.step(frame())
+    assert (status.source, status.observation, status.message) == ("stopped", "ok", ""), "it can be released now"
+
+
 def test_a_chunk_goes_on_only_from_a_plan_and_no_faster_than_allowed(tmp_path):
     folder = tiny_bundle(tmp_path / "b", max_change=(0.01, 0.02), limits={"plan_age": 0, "missing": 0, "faults": 2})
     controller = Controller(folder, planner=Planner(lambda t, *_: plan(0)))

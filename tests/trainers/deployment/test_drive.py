@@ -2,6 +2,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -9,8 +10,11 @@ from datamodules.envs.errors import UnknownTask
 from tests.rigs.tiny_bundle import tiny_bundle
 from trainers import drive, evaluate, export
 from trainers.bundle import files
+from trainers.bundle.bundle import read_bundle
 from trainers.bundle.control_spec import DeviceDiffers
+from trainers.bundle.files import BundleDamaged
 from trainers.command.configuration import BadConfig
+from trainers.deployment.drive import require_fits
 from worldmodel.spec import EnvSpec
 
 TOY = ("env=toy_point", "task.env.episode_steps=20", "task.env.random_goal=false")
@@ -76,6 +80,22 @@ def test_frames_are_seen_as_in_training(tmp_path):
     assert driven["decisions"] >= 20 and driven["frames_missing"] == 0
     with pytest.raises(DeviceDiffers, match=r"env\.observation: the bundle has pixels 2x16x16|env\.observation"):
         drive.main([f"bundle={folder}", *TOY, "task.visuals={}"])
+
+
+def test_other_bounds_of_actions_are_another_robot(tmp_path):
+    spec = EnvSpec("x", images={"pixels": (3, 16, 16)}, action_dim=2, action_repeat=1, episode_steps=20)
+    wide, narrow = (replace(spec, action_low=(-n, -n), action_high=(n, n)) for n in (2.0, 1.0))
+    control = read_bundle(tiny_bundle(tmp_path / "b", what="policy", spec=wide)).control
+    require_fits(control, wide)
+    require_fits(control, spec)  # whose bounds are not known
+    with pytest.raises(DeviceDiffers, match=r"env\.action_low: the bundle has \[-2\.0, -2\.0\], .*\[-1\.0, -1\.0\]"):
+        require_fits(control, narrow)
+
+
+def test_a_run_is_no_bundle(tmp_path):
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(BundleDamaged, match=r"got the run .*trainers\.export checkpoint="):
+        drive.main([f"bundle={tmp_path}", *TOY])
 
 
 @pytest.mark.parametrize(

@@ -215,10 +215,10 @@ def test_other_parts_than_the_checkpoint_has(refused, finished, tmp_path):
         "policy=none": ("BadConfig: policy: expected backprop as in the run to resume, got None",),
         "data.envs=2": ("data.envs", "expected 1", "got 2"),
         "task.env.size=32": ("task.env.size: expected 16 as in the run to resume, got 32",),
-        "experiment=toy": ("experiment=toy: expected key=value",),
+        "experiment=toy": ("experiment=toy: expected no experiment",),
         "data.bacth=3": ("did you mean data.batch",),
     }.items():
-        line = refused(fit.main, f"resume={folder}", override).splitlines()[-1]
+        line = refused(fit.main, f"resume={folder}", "task.env_steps=200", override).splitlines()[-1]
         assert all(name in line for name in names), line
         assert {path.name: path.read_bytes() for path in sorted(folder.glob("*.*"))} == before, override
     assert differences(checkpoint(folder), checkpoint(finished)) == []
@@ -228,7 +228,7 @@ def test_every_resume_keeps_the_earlier_configuration(runs, finished, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
     texts = [(folder / "config.yaml").read_text()]
-    for key in ("evaluation.episodes=3", "evaluation.episodes=4"):
+    for key in ("checkpoint.keep=3", "checkpoint.keep=4"):
         assert runs.fit(f"resume={folder}", key).wait() == 0
         texts.append((folder / "config.yaml").read_text())
     assert [(folder / f"config_{n}.yaml").read_text() for n in (0, 1)] == texts[:2] and len(set(texts)) == 3
