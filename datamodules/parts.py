@@ -18,6 +18,8 @@ VARIABLE = "WORLDMODEL_PARTS"
 ROOT = Path(__file__).absolute().parents[1]
 TREES = ("worldmodel", "datamodules", "configs", "trainers")
 
+_found_in: list[Path] = []  # the last folders that were named in this process
+
 
 class PartsMissing(UserError):
     """A folder of parts that is not there, or has none in it."""
@@ -37,9 +39,9 @@ def activate(folders: Sequence[str | Path]) -> None:
     for path in paths:
         if not any((path / tree).is_dir() for tree in TREES):
             raise PartsMissing(f"parts: expected a folder with {', '.join(TREES)} in it, got {path}")
-    if paths and _found_in not in ([], paths):
-        _forget_parts()
     if paths:
+        if _found_in not in ([], paths):
+            _forget_parts()
         _found_in[:] = paths
     os.environ[VARIABLE] = os.pathsep.join(map(str, paths))
 
@@ -47,9 +49,6 @@ def activate(folders: Sequence[str | Path]) -> None:
 def active() -> list[Path]:
     """The folders of parts, empty where there are none."""
     return [Path(text) for text in os.environ.get(VARIABLE, "").split(os.pathsep) if text]
-
-
-_found_in: list[Path] = []  # the last folders that were named
 
 
 def _forget_parts() -> None:

@@ -1,6 +1,5 @@
 """Train an agent from pixels: `python -m trainers.fit task=walker_walk`."""
 
-import json
 import os
 import signal
 import sys
@@ -133,6 +132,8 @@ def _resumed(root: Path, arguments: Sequence[str]) -> tuple[dict[str, Any], Path
 
 def _require_same_run(root: Path, saved: dict[str, Any], config: dict[str, Any]) -> None:
     """What a run was begun with stays, and one with nothing left to do takes nothing that would be written down."""
+    from trainers.run_folder.read import read_results  # numpy, which help is answered without
+
     changes = [change for change in differences(saved, config) if change[0] not in ("resume", "run_dir", "parts")]
     for key, before, now in changes:
         if key == "seed" or key.startswith("task.env."):
@@ -141,21 +142,13 @@ def _require_same_run(root: Path, saved: dict[str, Any], config: dict[str, Any])
             )
     key, counter = ("data.updates", "updates") if "updates" in config["data"] else ("task.env_steps", "env_steps")
     group, _, name = key.partition(".")
-    done = _finished(root).get(counter, 0)
+    results = read_results(root)
+    done = results.get(counter, 0) if results.get("status") == "finished" else 0
     if done >= config[group][name] and any(change[0].partition(".")[0] not in UNSEEN for change in changes):
         raise BadConfig(
             f"{key}: expected more than the {done} that are done, got {config[group][name]}: nothing is left that "
             f"{', '.join(change[0] for change in changes)} would change; python -m trainers.evaluate acts with others"
         )
-
-
-def _finished(root: Path) -> dict[str, Any]:
-    """The results of a run that came to its end, else nothing."""
-    try:
-        results = json.loads((root / "results.json").read_text())
-        return dict(results) if results["status"] == "finished" else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
 
 
 def _require_same_kind(saved: dict[str, Any], config: dict[str, Any]) -> None:

@@ -91,13 +91,17 @@ class Endings:
     discount: float | Float[Tensor, "H R"]
     weight: Float[Tensor, "H R"] | None
 
-    def mean_of_starts(self, rows: Float[Tensor, "R"]) -> Float[Tensor, ""]:
-        """The mean over rollouts, without those whose start is terminal itself."""
-        return rows.mean() if self.weight is None else (self.weight[0] * rows).mean()
+    def of_rollouts(self, rows: Float[Tensor, "*H R"]) -> Float[Tensor, "*H R"]:
+        """Rows that count as often as their rollout begins at all: not where the start is terminal itself."""
+        return rows if self.weight is None else self.weight[0] * rows
+
+    def of_decisions(self, rows: Float[Tensor, "H R"]) -> Float[Tensor, "H R"]:
+        """Rows that count as often as their decision comes to be made."""
+        return rows if self.weight is None else self.weight * rows
 
     def mean(self, rows: Float[Tensor, "H R"]) -> Float[Tensor, ""]:
         """The mean over decisions, each as often as it comes to be made."""
-        return rows.mean() if self.weight is None else (self.weight * rows).mean()
+        return self.of_decisions(rows).mean()
 
 
 def endings(simulator: Readout, states: Float[Tensor, "_ R D"]) -> Endings:

@@ -117,14 +117,14 @@ def _build_head(config: Config, latent_dim: int, *, scale: float) -> Any:
 
 def _build_continuation(config: Config, spec: EnvSpec, latent_dim: int) -> ContinuationHead | None:
     """The head where it is asked for; by itself where episodes can end, or where that is not known."""
-    options, even = config["agent"], bool(config.get("data", {}).get("across_episodes", False))
+    options, data = config["agent"], config.get("data", {})  # bundles have none, and learn nothing
     chosen = options.get("continuation", False)  # runs of the past have none
     if chosen not in (True, False, "auto"):
         raise BadValue(f"agent.continuation: expected auto, true or false, got {chosen!r}")
     if not (spec.terminates is not False if chosen == "auto" else chosen):
         return None
     sizes = {name: size for name, size in options["heads"].items() if name in ("hidden", "layers")}
-    return ContinuationHead(latent_dim=latent_dim, even=even, **sizes)
+    return ContinuationHead(latent_dim=latent_dim, even=bool(data.get("across_episodes", False)), **sizes)
 
 
 def _build_policy(config: Config, spec: EnvSpec, latent_dim: int) -> PolicyLearner | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from datamodules.storage.durable import sync, write_new
+from trainers.run_folder.find import is_run
 from trainers.run_folder.manifest import Sums, manifest_of, read_checked, read_manifest
 from worldmodel.errors import UserError
 
@@ -78,7 +79,7 @@ def read_files(folder: Path) -> tuple[dict[str, bytes], str]:
     """
     if not folder.is_dir():
         raise BundleDamaged(f"bundle: expected a folder that trainers.export wrote, got {folder}")
-    if not (folder / MANIFEST).exists() and (folder / "config.yaml").exists():
+    if not (folder / MANIFEST).exists() and is_run(folder):
         raise BundleDamaged(
             f"bundle: expected a folder that trainers.export wrote, got the run {folder}: "
             f"python -m trainers.export checkpoint={folder} out=FOLDER makes one of it"

@@ -12,6 +12,7 @@ from trainers.bundle.control_spec import ControlSpec
 
 Rows = dict[str, NDArray[Any]]
 MOST_SIDE = 8192  # pixels of a camera frame's side
+NOTHING_CAME = "none: no observation came"
 CLOCK_S = 0.05  # that a capture may lie ahead: stamps are of another thread's or process's clock reading
 
 
@@ -49,7 +50,7 @@ class ObservationGate:
             Refused: says why the observation counts as missing.
         """
         if observation is None:
-            raise Refused("none: no observation came")
+            raise Refused(NOTHING_CAME)
         self._check_order(stamp, sequence)
         env = self._control.env
         names = [*env.images, *env.vectors]

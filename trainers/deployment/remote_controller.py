@@ -14,7 +14,7 @@ from websockets.sync.client import ClientConnection, connect
 from trainers.bundle.control_spec import ControlSpec
 from trainers.deployment.action_gate import Action, ActionGate
 from trainers.deployment.lateness import Lateness
-from trainers.deployment.observation_gate import refused_age
+from trainers.deployment.observation_gate import NOTHING_CAME, refused_age
 from trainers.deployment.openpi_codec import BadMessage, pack, unpack
 from trainers.deployment.status import Status
 from trainers.deployment.telemetry import Telemetry
@@ -104,7 +104,7 @@ class RemoteController:
             action, _ = self._gate.safe()
             self._faults += 1
             self.stopped = self.stopped or self._faults >= self.control.limits.faults
-            message = message or ("none: no observation came" if observation is None else "")
+            message = message or (NOTHING_CAME if observation is None else "")
             source = "stopped" if self.stopped else "safe"
         else:
             action = offer

@@ -73,7 +73,7 @@ class BackpropRewards(PolicyLearner):
             "policy/imagined_return": returns.detach().mean(),
             **steps.report(),
         }
-        return Loss(-ends.mean_of_starts(returns), metrics)
+        return Loss(-ends.of_rollouts(returns).mean(), metrics)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         return {"actor": [*self.actor.parameters()]}

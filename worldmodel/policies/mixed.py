@@ -91,7 +91,7 @@ class MixedGradients(ActorAndValue):
         states, ends = imagined.states, endings(simulator, imagined.states)
         values = self.slow_value.module(states[1:])
         returns = lambda_return(imagined.rewards, values, discount=ends.discount, mix=self.mix)
-        J = ends.mean_of_starts(returns[0]) / self.spread - self.entropy * ends.mean(imagined.kept)
+        J = ends.of_rollouts(returns[0]).mean() / self.spread - self.entropy * ends.mean(imagined.kept)
         returns = returns.detach()
         return J, ends.mean(self.value.loss(states[:-1].detach(), returns)), returns
 
@@ -104,10 +104,9 @@ class MixedGradients(ActorAndValue):
         with torch.no_grad():
             values = self.slow_value.module(states)
             returns = lambda_return(imagined.rewards, values[1:], **options)
-        start_weight = 1.0 if ends.weight is None else ends.weight[0]
-        J = score_function(start_weight * log_probs, returns, values[:-1], **options)
+        J = score_function(ends.of_rollouts(log_probs), returns, values[:-1], **options)
         # an action moves the entropies of the states that it leads to as well
-        counted = (entropies if ends.weight is None else ends.weight * entropies).detach()
+        counted = ends.of_decisions(entropies).detach()
         later = counted.flip(0).cumsum(0).flip(0) - counted
         return J / self.spread + self.entropy * (ends.mean(entropies) + (later * log_probs).mean())
 

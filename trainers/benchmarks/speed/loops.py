@@ -170,7 +170,7 @@ def _acting(parts: Machinery) -> Iterator[Loop]:
 
     def plan() -> None:
         with torch.inference_mode():
-            agent.planner.plan(agent.simulator(), latent, warm=warm, generator=[generator])
+            agent.plan(latent, warm, [generator])
 
     yield Loop("plan", plan, agent.eval)
     yield Loop("decision", lambda: policy(frame, first, ready), agent.eval)
