@@ -47,7 +47,8 @@ def mean_within_episodes(
 ) -> Float[Tensor, ""]:
     """The mean of valid rows' losses, of those predictions that do not run over the end of an episode."""
     weight = within.to(losses.dtype)
-    return belief.mean(losses * weight * (weight.numel() / weight.sum().clamp_min(1)))
+    # the share that stays within is that of valid rows: others may end sooner or later
+    return belief.mean(losses * weight) / belief.mean(weight).clamp_min(1e-12)
 
 
 def open_loop_losses(

@@ -8,6 +8,7 @@ import torch
 from tests.conftest import A, random_batch, small_agent, small_dynamics, window
 from worldmodel.distributions import Moments, gaussian_kl
 from worldmodel.heads.continuation import ContinuationHead
+from worldmodel.interfaces import Belief
 from worldmodel.objectives import Seen
 from worldmodel.objectives.overshooting import Overshooting
 from worldmodel.unrolling import (
@@ -133,3 +134,14 @@ def test_means_of_windows_inside_an_episode_are_as_they_were() -> None:
     agent, batch = small_agent("deterministic", policy=False), random_batch(B=2, T=8)
     belief, losses = agent.observe(batch), torch.rand(2, 5, 3)
     assert mean_within_episodes(belief, losses, same_episode(batch.is_first, steps=3)) == belief.mean(losses)
+
+
+def test_rows_that_do_not_count_have_no_part_in_the_share_that_stays_within_an_episode() -> None:
+    valid, is_first = torch.ones(2, 8, dtype=torch.bool), torch.zeros(2, 8, dtype=torch.bool)
+    valid[0, :2], is_first[1, [0, 5]] = False, True
+    belief, losses = Belief(torch.zeros(2, 8, 1), torch.zeros(2, 0), {}, valid), torch.rand(2, 6, 2)
+    within = same_episode(is_first, steps=2)
+    torch.testing.assert_close(mean_within_episodes(belief, torch.ones(2, 6, 2), within), torch.tensor(1.0))
+    counted = within & valid[:, :6, None]
+    torch.testing.assert_close(mean_within_episodes(belief, losses, within), losses[counted].mean())
+    assert mean_within_episodes(belief, losses, torch.zeros_like(within)) == 0
