@@ -128,6 +128,10 @@ class Belief:
         weight = self.valid.to(rows.dtype)
         return (rows * weight).sum(1) / weight.sum(1).clamp_min(1)
 
+    def counted(self, rows: int) -> int | Int64[Tensor, "B"]:
+        """How many of a window's first `rows` are valid."""
+        return rows if self.valid is None else self.valid[:, :rows].sum(1)
+
     def continued(self, is_first: Bool[Tensor, "B T"]) -> Bool[Tensor, "B _"]:
         """Whether a row continues the episode of the row before it, and that one is valid: of rows 1, 2, ..."""
         inside = ~is_first[:, 1:]

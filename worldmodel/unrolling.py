@@ -68,7 +68,8 @@ def open_loop_losses(
     }
     if model.continuation is not None:
         ends = later_rows(batch.is_terminal, steps=steps)
-        losses["unrolled_continuation"] = model.continuation.rows_loss(predicted, ends, rows=ends[0].numel())
+        counted = steps * belief.counted(ends.shape[1])
+        losses["unrolled_continuation"] = model.continuation.rows_loss(predicted, ends, rows=counted)
     within = same_episode(batch.is_first, steps=steps)
     return {name: mean_within_episodes(belief, loss, within) for name, loss in losses.items()}
 

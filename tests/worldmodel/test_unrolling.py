@@ -101,6 +101,7 @@ def test_where_episodes_end_is_learned_of_predicted_latents_too(objective: str) 
     predicted = unroll(agent.dynamics, belief.latent, batch.action, steps=2)
     ended = later_rows(batch.is_terminal, steps=2)
     assert ended.sum() == 1
+    assert belief.valid is not None and belief.valid[1, :6].all()
     expected = belief.mean(torch.where(ended, 6.0 * 2, 1.0) * head.loss(predicted, (~ended).float()))
     torch.testing.assert_close(found["unrolled_continuation"], expected)
     metrics = agent.losses(batch).metrics

@@ -195,7 +195,8 @@ class LatentMPC(Model):
         reward = self.reward.loss(belief.latent, batch.reward) * arrived
         terms = {"reward": reward, **self.dynamics.losses(belief, batch)}
         if self.continuation is not None:
-            terms["continuation"] = self.continuation.rows_loss(belief.latent, batch.is_terminal, rows=T)
+            counted = belief.counted(T)
+            terms["continuation"] = self.continuation.rows_loss(belief.latent, batch.is_terminal, rows=counted)
         if isinstance(self.reward, FitsPosterior) and self.training:
             counts = arrived if belief.valid is None else arrived * belief.valid
             self.reward.condition(belief.latent, batch.reward, counts)

@@ -1,7 +1,7 @@
 """Whether an episode goes on after a latent, as a logistic regression."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -36,7 +36,7 @@ class ContinuationHead(Head):
         return outputs.squeeze(-1).float().sigmoid()
 
     def rows_loss(
-        self, latent: Float[Tensor, "*R D"], is_terminal: Bool[Tensor, "*R"], *, rows: int
+        self, latent: Float[Tensor, "*R D"], is_terminal: Bool[Tensor, "*R"], *, rows: int | Int64[Tensor, "B"]
     ) -> Float[Tensor, "*R"]:
         """`loss` of the rows of windows, in which a terminal row counts as often as others.
 
@@ -46,11 +46,11 @@ class ContinuationHead(Head):
         Args:
             latent: of the rows.
             is_terminal: whether an episode ended there by termination.
-            rows: of a window; of predictions, how many a window has, one of which is of its last row.
+            rows: of a window that count, or of each of them, [B] with B the rows' first axis; of predictions, how many
+                a window has, one of which is of its last row.
         """
-        return torch.where(is_terminal, 1.0 if self.even else float(rows), 1.0) * self.loss(
-            latent, (~is_terminal).float()
-        )
+        weight = rows.float().view(-1, *[1] * (is_terminal.ndim - 1)) if isinstance(rows, Tensor) else float(rows)
+        return torch.where(is_terminal, 1.0 if self.even else weight, 1.0) * self.loss(latent, (~is_terminal).float())
 
     def loss(self, latent: Float[Tensor, "*R D"], target: Float[Tensor, "*R"]) -> Float[Tensor, "*R"]:
         """The cross-entropy in nats; the target is 0 where the row is terminal, else 1."""

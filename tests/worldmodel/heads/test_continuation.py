@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from worldmodel.heads.continuation import ContinuationHead
+from worldmodel.interfaces import Belief
 from worldmodel.unrolling import later_rows
 
 
@@ -39,6 +40,25 @@ def test_over_all_predictions_of_an_episode_the_best_constant_is_the_true_hazard
         loss = head.rows_loss(torch.zeros(*ended.shape, 1), ended, rows=ended[0].numel())
         torch.testing.assert_close(loss, weight * head.loss(torch.zeros(*ended.shape, 1), (~ended).float()))
     assert (weight * ended).sum() / weight.sum() == pytest.approx(1 / length, rel=0.05)
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_windows_whose_first_rows_do_not_count_do_not_make_ends_more_likely(steps: int) -> None:
+    """All windows of an episode, of latents that read three frames; of their rows, or of predictions from these."""
+    rows, length, stack = 8, 2000, 3
+    windows = (torch.arange(length) == length - 1).unfold(0, rows, 1)
+    valid = torch.ones_like(windows)
+    valid[1:, : stack - 1] = False
+    belief = Belief(torch.zeros(*windows.shape, 1), torch.zeros(len(windows), 0), {}, valid)
+    ended, starts = (later_rows(windows, steps=steps), rows - steps) if steps else (windows, rows)
+    head = ContinuationHead(latent_dim=1, hidden=4)
+    with torch.no_grad():
+        latent = torch.zeros(*ended.shape, 1)
+        loss = head.rows_loss(latent, ended, rows=max(steps, 1) * belief.counted(starts))
+        weight = loss / head.loss(latent, (~ended).float())
+    # of which a constant minimises the sum where it is the terminal row's share
+    hazard = belief.mean(weight * ended) / belief.mean(weight)
+    assert hazard.item() == pytest.approx(1 / length, rel=0.01)
 
 
 def test_over_all_windows_of_an_episode_the_best_constant_is_the_true_hazard() -> None:
