@@ -39,7 +39,9 @@ class StateMLP(ObservedState):
     def fit(self, state: Float[Tensor, "R S"], action: Float[Tensor, "R A"], following: Float[Tensor, "R S"]) -> None:
         """Measure the scales of states and of their changes."""
         self.mean.copy_(state.mean(0))
-        self.std.copy_(state.std(0).clamp_min(1e-6))
+        std = state.std(0)
+        # what never changed keeps its own unit: by 1e-6 of one, its first change would be all there is
+        self.std.copy_(torch.where(std > 1e-6 * state.abs().amax(0), std, 1.0))
         self.change_std.copy_((following - state).std(0).clamp_min(1e-6))
 
     def step(self, state: Float[Tensor, "*R S"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R S"]:

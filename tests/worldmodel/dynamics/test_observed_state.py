@@ -104,6 +104,19 @@ def test_transitions_are_rows_that_follow_one_another_in_an_episode() -> None:
     assert torch.allclose(expected, belief.latent[:, 1:5], atol=1e-6)
 
 
+def test_a_number_that_never_changed_in_the_data_may_change_later() -> None:
+    model, state, action = StateMLP(embed_dim=3, action_dim=1), torch.randn(200, 3), torch.rand(200, 1)
+    state[:, 1:] = torch.tensor([0.0, 12.3])
+    following = state + torch.cat([torch.rand(200, 1), torch.zeros(200, 2)], 1)
+    model.fit(state, action, following)
+    torch.nn.init.normal_(model.net[-1].weight, std=0.1)
+    with torch.no_grad():
+        as_ever = model.step(state, action)
+        touched = model.step(state + torch.tensor([0.0, 1.0, 1.0]), action)
+    assert (as_ever - state).abs().max() < 3 and (touched - state)[:, 0].abs().max() < 3
+    torch.testing.assert_close(model.std[0], state[:, 0].std())
+
+
 def test_the_loss_is_the_mean_over_transitions() -> None:
     model = StateMLP(embed_dim=2, action_dim=1)
     batch, is_first = transitions(6), torch.zeros(6, 2, dtype=torch.bool)
