@@ -72,7 +72,9 @@ class ObservedState(nn.Module, ABC):
         """`fit` on the transitions of windows; the first call, on the base policy's data, sets the unit of errors."""
         state, action, following = _transitions(embed, batch)
         if not self.unit.any():
-            self.unit.copy_((following - state).std(0).clamp_min(1e-6))
+            std = (following - state).std(0)
+            # what never changed keeps its own unit: by 1e-6 of one, its first change would be all of the error
+            self.unit.copy_(torch.where(std > 1e-6 * state.abs().amax(0), std, 1.0))
         self.fit(state, action, following)
 
     @torch.no_grad()

@@ -117,6 +117,18 @@ def test_a_number_that_never_changed_in_the_data_may_change_later() -> None:
     torch.testing.assert_close(model.std[0], state[:, 0].std())
 
 
+def test_the_error_of_what_never_changed_under_the_base_policy_is_in_its_own_unit() -> None:
+    agent, batch = agent_of(ILQR(horizon=2)), transitions(50)
+    rows = torch.full_like(batch.observation["s"], 0.5)
+    rows[:, 0, 0] = torch.randn(50)
+    rows[:, 1, 0] = 0.9 * rows[:, 0, 0] + 0.1 * batch.action[:, 1, 0]
+    agent.fit_at_once(replace(batch, observation={"s": rows}))
+    assert agent.dynamics.one_step_error(rows, batch) < 1e-9
+    later = rows.clone()
+    later[:, 1, 1] += 2.0  # in one of two numbers
+    assert float(agent.dynamics.one_step_error(later, batch)) == pytest.approx(2**0.5)
+
+
 def test_the_loss_is_the_mean_over_transitions() -> None:
     model = StateMLP(embed_dim=2, action_dim=1)
     batch, is_first = transitions(6), torch.zeros(6, 2, dtype=torch.bool)
