@@ -79,7 +79,7 @@ class UnrollStarts(Protocol):
 class ReportsBelief(Protocol):
     """Dynamics that say more of a window than their losses."""
 
-    def report(self, belief: Belief, action: Float[Tensor, "B T A"]) -> Mapping[str, Float[Tensor, ""]]:
+    def report(self, belief: Belief, batch: Batch) -> Mapping[str, Float[Tensor, ""]]:
         """Scalars to log by their whole name, such as `model/entropy`."""
 
 

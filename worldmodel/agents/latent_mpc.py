@@ -208,7 +208,7 @@ class LatentMPC(Model):
         total = torch.stack([self.weights.get(name, 1.0) * mean for name, mean in means.items()]).sum()
         metrics = {f"loss/{name}": mean.detach() for name, mean in means.items()}
         if isinstance(self.dynamics, ReportsBelief):
-            metrics |= self.dynamics.report(belief, batch.action)
+            metrics |= self.dynamics.report(belief, batch)
         if isinstance(self.reward, ReportsLatent):
             metrics |= {f"reward/{name}": number for name, number in self.reward.report(belief.latent).items()}
         # of the reward alone: most of a window's KL is what its frames show anew, which more learning does not lower

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from worldmodel.capabilities import WeightedLosses
 from worldmodel.distributions import Moments, Statistics
 from worldmodel.errors import naming
-from worldmodel.interfaces import Belief
+from worldmodel.interfaces import Batch, Belief
 from worldmodel.limits import require_one_of, require_whole
 from worldmodel.uncertainty.members import disagreement
 
@@ -105,13 +105,12 @@ class MemberSteps(nn.Module):
         return self._entropy(self.of_all(latent, action)[1])
 
     @torch.no_grad()
-    def report(self, belief: Belief, action: Float[Tensor, "B T A"]) -> dict[str, Float[Tensor, ""]]:
-        """Both uncertainties of a window's steps, apart: `model/entropy` and `model/disagreement`."""
-        mean, std = self.of_all(belief.latent[:, :-1], action[:, 1:])
-        return {
-            "model/entropy": self._entropy(std).mean(),
-            "model/disagreement": disagreement(mean, self.noisy_dims).mean(),
-        }
+    def report(self, belief: Belief, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """Both uncertainties of the steps within episodes, apart: `model/entropy` and `model/disagreement`."""
+        mean, std = self.of_all(belief.latent[:, :-1], batch.action[:, 1:])
+        steps = {"model/entropy": self._entropy(std), "model/disagreement": disagreement(mean, self.noisy_dims)}
+        weight = belief.continued(batch.is_first).to(std.dtype)  # no step leads from an episode to the next
+        return {name: (rows * weight).sum() / weight.sum().clamp_min(1) for name, rows in steps.items()}
 
     def of_all(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Moments:
         """Every member on every row, [M *R D]."""

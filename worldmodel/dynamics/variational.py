@@ -75,9 +75,9 @@ class VariationalDynamics(MemberSteps):
         return {**losses, "kl": losses["kl"] + share}
 
     @torch.no_grad()
-    def report(self, belief: Belief, action: Float[Tensor, "B T A"]) -> dict[str, Float[Tensor, ""]]:
+    def report(self, belief: Belief, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Both uncertainties, and the weights' KL in nats, `model/weights_kl`."""
-        return {**super().report(belief, action), "model/weights_kl": self.net.kl()}
+        return {**super().report(belief, batch), "model/weights_kl": self.net.kl()}
 
 
 make = VariationalDynamics

@@ -99,3 +99,17 @@ def test_a_batch_s_report_keeps_noise_and_ignorance_apart() -> None:
     assert split["model/disagreement"] > noisy["model/disagreement"] + 0.05
     torch.testing.assert_close(split["model/entropy"], noisy["model/entropy"], rtol=0.05, atol=0.05)
     assert "model/entropy" not in small_agent("rssm_gaussian").losses(batch).metrics
+
+
+@pytest.mark.parametrize("name", ["gaussian", "rssm_gaussian"])
+def test_a_batch_s_report_is_of_steps_within_episodes(name: str) -> None:
+    model = EnsembleDynamics(embed_dim=E, action_dim=A, filter={"name": name}, members=3, hidden=16)
+    embed, action, is_first = torch.randn(2, 8, E), torch.randn(2, 8, A), torch.zeros(2, 8, dtype=torch.bool)
+    is_first[0, [0, 3]], is_first[1, 4] = True, True
+    belief = model.observe(embed, action, is_first, torch.zeros(2, model.carry_dim), sample=False)
+    report = model.report(belief, window(action, is_first))
+    for key, of in (("model/entropy", model.entropy), ("model/disagreement", model.disagreement)):
+        steps = of(belief.latent[:, :-1], action[:, 1:])
+        counted = steps[belief.continued(is_first)]
+        torch.testing.assert_close(report[key], counted.mean())
+        assert (counted.mean() - steps.mean()).abs() > 1e-5

@@ -59,7 +59,7 @@ def test_every_row_s_kl_has_its_share_of_the_weights() -> None:
             model.count_rows(counted)
         share = model.losses(belief, window(action, is_first))["kl"] - own
         torch.testing.assert_close(share, (0.5 * model.net.kl() / rows).expand(2, 6))
-    assert model.report(belief, action)["model/weights_kl"] == model.net.kl()
+    assert model.report(belief, window(action, is_first))["model/weights_kl"] == model.net.kl()
 
 
 def test_learning_samples_weights_and_acting_draws_nothing() -> None:
