@@ -9,7 +9,7 @@ from torch import Tensor
 from datamodules.trajectory import Trajectory
 from trainers.acting.windows import Window, window_batch
 from worldmodel.agents.latent_mpc import LatentMPC
-from worldmodel.interfaces import Batch, Observation
+from worldmodel.interfaces import Batch, Belief, Observation
 from worldmodel.openloop import open_loop
 
 CONTEXT = 5  # rows that the model watches before it predicts on its own
@@ -21,8 +21,8 @@ class HeldOut:
     """Fixed windows of held-out episodes, evenly spread, and a model's errors on them.
 
     Errors of images are shares of the variance of the frames that the model was normalised by, as in its loss; those
-    of rewards are shares of the windows' variance. 0 is perfect, 1 about as good as predicting the mean. Every episode
-    has two rows or more.
+    of rewards are shares of the windows' variance. 0 is perfect, 1 about as good as predicting the mean. Rows whose
+    latents lack frames that they read do not count, as in learning. Every episode has two rows or more.
     """
 
     def __init__(self, episodes: Sequence[Trajectory]) -> None:
@@ -43,12 +43,14 @@ class HeldOut:
         decoded; where there are several images or vectors, their mean. `continuation`, nats, where episodes can end."""
         device = next(agent.parameters()).device
         batch = self.batch.to(device)
-        latent = agent.observe(batch, sample=False).latent
-        arrived = ~batch.is_first
+        belief = agent.observe(batch, sample=False)
+        latent, arrived = belief.latent, ~batch.is_first
         rewards = batch.reward[arrived]
-        error = {"reward": (agent.reward(latent)[arrived] - rewards).square().mean() / rewards.var()}
+        counted = arrived if belief.valid is None else arrived & belief.valid
+        missed = agent.reward(latent)[counted] - batch.reward[counted]
+        error = {"reward": missed.square().mean() / rewards.var()}
         if agent.continuation is not None:
-            error["continuation"] = agent.continuation.loss(latent, (~batch.is_terminal).float()).mean()
+            error["continuation"] = belief.mean(agent.continuation.loss(latent, (~batch.is_terminal).float()))
         blind = open_loop(agent, batch, context=self.context)
         for step in self.steps:
             row = self.context + step - 1
@@ -58,19 +60,21 @@ class HeldOut:
             decoded = agent.decoder(latent.flatten(0, 1))
             seen = {name: rows.float().unflatten(0, latent.shape[:2]) for name, rows in decoded.items()}
             vectors = agent.decoder.vectors
-            error |= self._decoded("image", agent, seen, blind.observation, [n for n in seen if n not in vectors])
-            error |= self._decoded("vector", agent, seen, blind.observation, vectors)
+            images = [name for name in seen if name not in vectors]
+            error |= self._decoded("image", agent, belief, seen, blind.observation, images)
+            error |= self._decoded("vector", agent, belief, seen, blind.observation, vectors)
         return {f"held_out/{name}": float(value) for name, value in error.items() if value.isfinite()}
 
     def _decoded(
-        self, kind: str, agent: LatentMPC, seen: Observation, blind: Observation, names: Sequence[str]
+        self, kind: str, agent: LatentMPC, belief: Belief, seen: Observation, blind: Observation, names: Sequence[str]
     ) -> dict[str, Tensor]:
         """Errors of the observations `names`, which are all of one kind, in units of their normalisers."""
         errors: dict[str, list[Tensor]] = {}
         real = agent.norm({name: rows.to(seen[name].device) for name, rows in self.batch.observation.items()})
         imagined = agent.norm.renormalise(blind)
         for name in names:
-            of = {kind: seen[name] - real[name]}
+            errors.setdefault(kind, []).append(belief.mean((seen[name] - real[name]).square()))
+            of = {}
             for step in self.steps:
                 row = self.context + step - 1
                 of[f"{kind}_{step}"] = imagined[name][:, row] - real[name][:, row]

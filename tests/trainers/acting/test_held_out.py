@@ -69,6 +69,20 @@ def test_a_measurement_repeats():
     assert held_out.picture(3).reward.shape == (3, CONTEXT + max(STEPS))
 
 
+def test_rows_whose_latents_lack_frames_do_not_count():
+    """Windows from the midst of an episode show three frames from their third row on."""
+    held_out, agent = HeldOut([episode(60)]), small_agent("deterministic").eval()
+    torch.nn.init.normal_(agent.reward.net[-1].weight, std=0.3)
+    belief, real = agent.observe(held_out.batch, sample=False), agent.norm(held_out.batch.observation)["pixels"]
+    counted = torch.ones_like(held_out.batch.is_first)
+    counted[1:, :2] = False
+    seen = agent.decoder(belief.latent[counted])["pixels"]
+    error, reward, arrived = held_out.measure(agent), held_out.batch.reward, ~held_out.batch.is_first
+    assert np.isclose(error["held_out/image"], (seen - real[counted]).square().mean().item(), rtol=1e-5)
+    missed = (agent.reward(belief.latent) - reward)[counted & arrived].square().mean() / reward[arrived].var()
+    assert np.isclose(error["held_out/reward"], missed.item(), rtol=1e-5)
+
+
 def test_without_a_decoder_rewards_alone_are_measured(tmp_path):
     agent, held_out = small_agent(objective="info_nce").eval(), HeldOut([episode(40)])
     error = held_out.measure(agent)
