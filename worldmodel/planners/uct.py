@@ -27,14 +27,24 @@ MAX_ACTIONS = 512
 class _Tree:
     """Nodes of B trees: children [B M K], -1 where not grown; visits and accumulated returns of every edge [B M K].
 
+    broken: visits on whose path the model broke down, which add nothing to the returns [B M K].
     low, high: range of the returns seen from each depth [B H].
     """
 
     children: Tensor
     visits: Tensor
+    broken: Tensor
     returns: Tensor
     low: Tensor
     high: Tensor
+
+    def mean(self, rows: Tensor, node: Tensor, depth: int) -> Tensor:
+        """Mean returns of a node's edges [B K]; a path on which the model broke down has the worst seen by now."""
+        low = self.low[:, depth, None]
+        worst = torch.where(low.isfinite(), low, 0.0)
+        # not the worst when it broke: what breaks first would have returns that nothing else could be compared with
+        returns = self.returns[rows, node] + worst * self.broken[rows, node]
+        return returns / self.visits[rows, node].clamp_min(1)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -118,8 +128,7 @@ class UCT(Search):
 
     def _select(self, tree: _Tree, rows: Tensor, node: Tensor, depth: int, draw: Tensor) -> Tensor:
         """argmax Q/N + 2C √(2 ln N_parent / N); unvisited actions first, in random order."""
-        visits, returns = tree.visits[rows, node], tree.returns[rows, node]
-        mean = returns / visits.clamp_min(1)
+        visits, mean = tree.visits[rows, node], tree.mean(rows, node, depth)
         if self.normalise:
             low, high = tree.low[:, depth, None], tree.high[:, depth, None]
             mean = (mean - low) / (high - low).clamp_min(1e-8)
@@ -156,13 +165,11 @@ class UCT(Search):
             steps.append(following)
         for depth, ((node, edge, inside), total) in enumerate(zip(edges, reversed(steps), strict=True)):
             sound, low, high = total.isfinite(), tree.low[:, depth], tree.high[:, depth]
-            tree.low[:, depth] = low = torch.where(sound & inside, torch.minimum(low, total), low)
+            tree.low[:, depth] = torch.where(sound & inside, torch.minimum(low, total), low)
             tree.high[:, depth] = torch.where(sound & inside, torch.maximum(high, total), high)
-            # a path on which the model breaks down counts as the worst that was seen
-            worst = torch.where(low.isfinite(), low, 0.0)
-            booked = torch.where(sound, total, worst)
             tree.visits[rows, node, edge] += inside
-            tree.returns[rows, node, edge] += torch.where(inside, booked, 0.0)
+            tree.broken[rows, node, edge] += inside & ~sound
+            tree.returns[rows, node, edge] += torch.where(inside & sound, total, 0.0)
 
     def _decide(self, tree: _Tree, choices: Tensor) -> tuple[Tensor, Tensor]:
         rows = torch.arange(len(tree.low), device=choices.device)
@@ -173,7 +180,7 @@ class UCT(Search):
             edge = visits.argmax(1)
             inside = inside & (visits.amax(1) > 0)
             if depth == 0:
-                root = tree.returns[rows, node, edge] / visits.amax(1).clamp_min(1)
+                root = tree.mean(rows, node, depth)[rows, edge]
                 value = torch.where(inside & tree.low[:, 0].isfinite(), root, -torch.inf)
             mean.append(torch.where(inside[:, None], choices[edge], 0.0))
             child = tree.children[rows, node, edge]
@@ -187,6 +194,7 @@ def _empty(batch: int, nodes: int, actions: int, horizon: int, like: Tensor) -> 
     return _Tree(
         children=torch.full(shape, -1, dtype=torch.long, device=like.device),
         visits=like.new_zeros(shape),
+        broken=like.new_zeros(shape),
         returns=like.new_zeros(shape),
         low=like.new_full((batch, horizon), torch.inf),
         high=like.new_full((batch, horizon), -torch.inf),

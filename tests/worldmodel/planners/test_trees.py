@@ -241,3 +241,37 @@ def test_a_price_of_risk_is_no_value_of_what_follows() -> None:
     )
     torch.testing.assert_close(priced.value, plain.value, atol=1e-4, rtol=0)
     torch.testing.assert_close(priced.mean, plain.mean)
+
+
+class Cliff:
+    """The reward is the action and a constant; beyond the edge the model breaks down."""
+
+    action_dim, discount = 1, 1.0
+
+    def __init__(self, constant: float, *, edge: float) -> None:
+        self.constant, self.edge = constant, edge
+
+    def step(self, latent: Tensor, action: Tensor) -> Tensor:
+        return torch.where(action > self.edge, torch.nan, action)
+
+    def reward(self, latent: Tensor) -> Tensor:
+        return latent[..., 0] + self.constant
+
+    def value(self, latent: Tensor) -> Tensor:
+        return latent.new_zeros(latent.shape[:-1])
+
+    def propose(self, latent: Tensor, generator: torch.Generator | None) -> None:
+        return None
+
+
+@pytest.mark.parametrize("horizon", [1, 4])
+def test_what_breaks_first_is_no_better_than_what_is_known_later(horizon: int) -> None:
+    """A world without a constant and one that takes 200 a step are searched alike, and no value exceeds what can be."""
+    planner, plans = UCT(horizon=horizon, iterations=64), []
+    for constant in (0.0, -200.0):
+        world = Cliff(constant, edge=0.5)
+        plans.append(planner.plan(world, torch.zeros(200, 1), generator=torch.Generator().manual_seed(0)))
+        assert (plans[-1].value <= horizon * constant).all()
+        assert (plans[-1].action <= 0).all()
+    if horizon == 1:
+        assert all((plan.action == 0).all() for plan in plans)
