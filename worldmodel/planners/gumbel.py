@@ -25,6 +25,7 @@ class Tree:
     """Nodes of B trees: latents [B M D], rewards and values [B M], actions [B M K A]; edges [B M K].
 
     Args:
+        broken: visits on whose path the model broke down, which add nothing to the returns.
         missing: discounted steps between the ends of the paths through an edge and the horizon.
         steps: of a node from the root [B M].
         continues: probability that the episode goes on after a node [B M]; None where none ends.
@@ -37,6 +38,7 @@ class Tree:
     actions: Tensor
     children: Tensor
     visits: Tensor
+    broken: Tensor
     returns: Tensor
     missing: Tensor
     steps: Tensor
@@ -109,6 +111,7 @@ class GumbelMCTS(Search):
             actions=latent.new_zeros(B, M, K, A),
             children=torch.full((B, M, K), -1, dtype=torch.long, device=latent.device),
             visits=latent.new_zeros(B, M, K),
+            broken=latent.new_zeros(B, M, K),
             returns=latent.new_zeros(B, M, K),
             missing=latent.new_zeros(B, M, K),
             steps=latent.new_zeros(B, M),
@@ -188,12 +191,15 @@ class GumbelMCTS(Search):
         return (policy - visits / (1 + visits.sum(1, keepdim=True))).argmax(1)
 
     def _preference(self, tree: Tree, rows: Tensor, node: Tensor, discount: float) -> Float[Tensor, "B samples"]:
-        visits = tree.visits[rows, node]
-        reward = tree.mean_reward()
-        q = (tree.returns[rows, node] + reward[:, None] * tree.missing[rows, node]) / visits.clamp_min(1)
+        visits, broken = tree.visits[rows, node], tree.broken[rows, node]
+        sound, reward = visits - broken, tree.mean_reward()
+        q = (tree.returns[rows, node] + reward[:, None] * tree.missing[rows, node]) / sound.clamp_min(1)
         value = tree.value[rows, node] + reward * self._left(tree.steps[rows, node], discount)
-        completed = completed_values(q, visits, torch.zeros_like(q), value)
-        return preference(completed, visits, visit_scale=self.visit_scale, value_scale=self.value_scale)
+        completed = completed_values(q, sound, torch.zeros_like(q), value)
+        worth = preference(completed, visits, visit_scale=self.visit_scale, value_scale=self.value_scale)
+        # a breakdown is worth a range less than the worst: as a return of -1e9 it would make all others look alike
+        least = -(self.visit_scale + visits.amax(-1, keepdim=True)) * self.value_scale
+        return torch.lerp(worth, least.expand_as(worth), broken / visits.clamp_min(1))
 
     def _left(self, steps: Float[Tensor, "B"], discount: float) -> Float[Tensor, "B"]:
         """Discounted steps from that many after the root to the horizon, Σ γ^k."""
@@ -209,17 +215,21 @@ class GumbelMCTS(Search):
         leaf: Tensor,
     ) -> None:
         total, missing = tree.value[rows, leaf], self._left(tree.steps[rows, leaf], simulator.discount)
+        fails = torch.zeros_like(rows, dtype=torch.bool)
         for node, edge, on_path in reversed(path):
             child = tree.children[rows, node, edge].clamp_min(0)
             discount: float | Tensor = simulator.discount
             if tree.continues is not None:
                 discount = discount * tree.continues[rows, child]
+                fails = fails & (tree.continues[rows, child] > 0)  # nothing follows an end
             longer = tree.reward[rows, child] + discount * total
             total = torch.where(on_path, longer.clamp(_WORST, -_WORST), total)
             missing = torch.where(on_path, discount * missing, missing)
+            fails = on_path & (fails | (tree.reward[rows, child] <= _WORST))
             tree.visits[rows, node, edge] += on_path
-            tree.missing[rows, node, edge] += torch.where(on_path, missing, 0.0)
-            tree.returns[rows, node, edge] += torch.where(on_path, total, 0.0)
+            tree.broken[rows, node, edge] += fails
+            tree.missing[rows, node, edge] += torch.where(on_path & ~fails, missing, 0.0)
+            tree.returns[rows, node, edge] += torch.where(on_path & ~fails, total, 0.0)
 
     def _decide(self, tree: Tree, rows: Tensor, gumbel: Tensor, discount: float) -> tuple[Tensor, Tensor]:
         node = torch.zeros_like(rows)
@@ -227,8 +237,8 @@ class GumbelMCTS(Search):
         scores = gumbel + self._preference(tree, rows, node, discount)
         edge = torch.where(visits == visits.amax(1, keepdim=True), scores, -torch.inf).argmax(1)
         value = tree.returns[rows, node, edge] + tree.mean_reward() * tree.missing[rows, node, edge]
-        value = value / tree.visits[rows, node, edge].clamp_min(1)
-        value = torch.where((visits.amax(1) > 0) & (value > _WORST / 2), value, -torch.inf)
+        sound = tree.visits[rows, node, edge] - tree.broken[rows, node, edge]
+        value = torch.where(sound > 0, value / sound.clamp_min(1), -torch.inf)
         inside, mean = torch.ones_like(rows, dtype=torch.bool), []
         for _ in range(self.horizon):
             mean.append(torch.where(inside[:, None], tree.actions[rows, node, edge], 0.0))
@@ -240,7 +250,7 @@ class GumbelMCTS(Search):
         return torch.stack(mean, 1), value
 
 
-# the return of a path on which the model breaks down: finite, and below what any model means
+# the reward of a step on which the model breaks down: finite, and below what any model means
 _WORST = -1e9
 
 

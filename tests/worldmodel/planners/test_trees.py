@@ -275,3 +275,14 @@ def test_what_breaks_first_is_no_better_than_what_is_known_later(horizon: int) -
         assert (plans[-1].action <= 0).all()
     if horizon == 1:
         assert all((plan.action == 0).all() for plan in plans)
+
+
+@pytest.mark.parametrize("edge", [0.6, -0.5])
+def test_a_search_sees_differences_beside_actions_on_which_the_model_breaks_down(edge: float) -> None:
+    planner = GumbelMCTS(horizon=1, iterations=64, considered=16)
+    tree = grown(planner, Cliff(0.0, edge=edge), torch.zeros(50, 1), seed=0)
+    plan = planner.plan(Cliff(0.0, edge=edge), torch.zeros(50, 1), generator=torch.Generator().manual_seed(0))
+    actions = tree.actions[:, 0, :, 0]
+    best = torch.where(actions > edge, -torch.inf, actions).amax(1)
+    torch.testing.assert_close(plan.action[:, 0], best)
+    torch.testing.assert_close(plan.value, best)
