@@ -110,13 +110,13 @@ def sample(episodes: Sequence[LabelledEpisode], *, windows: int, length: int, rn
     Args:
         episodes: what to draw from.
         windows: how many.
-        length: rows of a window; shorter episodes are drawn whole, padded at their end without labels.
+        length: rows of a window, which may hang over both ends of an episode by padding without labels.
         rng: of the draws.
     """
-    rows = np.array([len(episode) for episode in episodes])
-    picks = rng.choice(len(episodes), windows, p=rows / rows.sum())
-    # windows may hang over either end by what is then padding, else an episode's first and last rows come too rarely
-    starts = [int(np.clip(rng.integers(1 - length // 2, rows[i]), 0, max(rows[i] - length, 0))) for i in picks]
+    # every window that has a row of the episode is equally likely: each row is in `length` of them
+    starts_of = np.array([len(episode) + length - 1 for episode in episodes])
+    picks = rng.choice(len(episodes), windows, p=starts_of / starts_of.sum())
+    starts = [int(rng.integers(starts_of[i])) - length + 1 for i in picks]
     return batch_of([(episodes[i], start) for i, start in zip(picks, starts, strict=True)], length=length)
 
 
@@ -128,8 +128,11 @@ def evenly(episodes: Sequence[LabelledEpisode], *, windows: int, length: int) ->
 
 
 def batch_of(windows: Sequence[tuple[LabelledEpisode, int]], *, length: int) -> LabelledRows:
-    """Windows (episode, first row) as rows [B length], with zeros and no labels beyond an episode's end."""
-    cuts = [(episode, slice(start, start + length)) for episode, start in windows]
+    """Windows (episode, first row) as rows [B length], with zeros and no labels beyond an episode's end.
+
+    A first row below 0 takes from the window's rows, which begin with the episode.
+    """
+    cuts = [(episode, slice(max(start, 0), start + length)) for episode, start in windows]
 
     def stacked(columns: Sequence[NDArray[Any]], fill: float = 0) -> torch.Tensor:
         out = np.full((len(columns), length, *columns[0].shape[1:]), fill, columns[0].dtype)
@@ -139,7 +142,7 @@ def batch_of(windows: Sequence[tuple[LabelledEpisode, int]], *, length: int) -> 
         return torch.from_numpy(out)
 
     is_first = torch.zeros(len(windows), length, dtype=torch.bool)
-    is_first[:, 0] = torch.tensor([start == 0 for _, start in windows])
+    is_first[:, 0] = torch.tensor([start <= 0 for _, start in windows])
     seen = {name: stacked([e.observation[name] for e, _ in windows]) for name in windows[0][0].observation}
     mean, std = stacked([e.mean for e, _ in windows], np.nan), stacked([e.std for e, _ in windows], np.nan)
     return LabelledRows(seen, stacked([e.action for e, _ in windows]), is_first, PlannerTarget(mean, std))

@@ -73,6 +73,15 @@ def test_windows_hold_rows_with_their_own_labels_and_none_beyond_an_end():
     assert seen == {*range(8), *range(20, 23)}
 
 
+def test_every_row_of_every_episode_is_drawn_as_often():
+    episodes = [episode(rows, number) for number, rows in ((0, 40), (5, 9), (7, 4))]
+    rows = sample(episodes, windows=40_000, length=6, rng=np.random.default_rng(0))
+    shown = rows.observation["pixels"][:, :, 0, 0, 0][rows.target.mean.isfinite().all(-1)].numpy()
+    _, counts = np.unique(shown, return_counts=True)
+    assert len(counts) == 39 + 8 + 3  # an episode's last row has no label
+    np.testing.assert_allclose(counts / counts.mean(), 1, atol=0.1)
+
+
 def test_held_out_windows_are_spread_evenly_and_the_same_every_time():
     episodes = [episode(13, 0), episode(13, 2)]
     batch = evenly(episodes, windows=100, length=4)
