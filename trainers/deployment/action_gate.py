@@ -70,12 +70,12 @@ class ActionGate:
 
     def _bounded(self, wanted: NDArray[np.float64]) -> tuple[NDArray[np.float32], bool]:
         """Within the limits, and whether the rate limit moved it."""
-        slowed = False
+        slowed, rounded = False, wanted.astype(np.float32)
         if self._change is not None and self._last is not None:
-            near = np.clip(wanted, self._last - self._change, self._last + self._change)
-            slowed = bool((near != wanted).any())
-            wanted = near
-        native = np.clip(wanted.astype(np.float32), self.low, self.high)
+            low, high = self._last - self._change, self._last + self._change
+            slowed = bool(((wanted < low) | (wanted > high)).any())
+            rounded = np.clip(rounded, *_inward(low, high))  # the cast must not go further than allowed either
+        native = np.clip(rounded, self.low, self.high)
         self._last = native.astype(np.float64)
         return native, slowed
 

@@ -121,6 +121,18 @@ def test_the_rate_limit_holds_from_action_to_action():
         last = action
 
 
+def test_no_cast_goes_further_than_the_rate_limit():
+    """Around 1000 float32 has steps of 6e-5: a limit of 4e-5 allows none of them."""
+    spec = dataclasses.replace(SPEC, action_low=(1000.0, 0.0), action_high=(1001.0, 6.28))
+    gate, change = ActionGate(ControlSpec(env=spec, hz=20.0, max_change=(4e-5, 0.05))), np.array([4e-5, 0.05])
+    rng, rows = np.random.default_rng(0), []
+    for _ in range(500):
+        rows.append(gate.admit(rng.uniform(-1, 1, 2).astype(np.float32))[0].astype(np.float64))
+    moved = np.abs(np.diff(rows, axis=0))
+    assert (moved <= change).all()
+    assert moved[:, 1].max() > 0.05 - 1e-6
+
+
 def test_the_safe_action_is_declared_or_the_last_one():
     np.testing.assert_allclose(ActionGate(CONTROL).safe()[0], (np.array(LOW) + HIGH) / 2, rtol=1e-6)
     gate = ActionGate(CONTROL)
