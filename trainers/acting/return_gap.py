@@ -17,7 +17,8 @@ def return_gap(
     Episodes that a fault cut short say nothing; after one that terminated nothing comes.
 
     Args:
-        predicted: one array per call of the policy, with an entry for each environment; NaN where nothing was planned.
+        predicted: one array per call of the policy, with an entry for each environment; NaN where nothing was planned,
+            and -inf where what was predicted is no number: that is left out as well.
         episodes: what was played.
         discount: per decision, of both.
         horizon: decisions that a prediction is about. None for one that a value continues past the episode's end: then
@@ -32,7 +33,7 @@ def return_gap(
         if episode.fault is not None:
             continue
         predictions = np.array([float(predicted[call][episode.index]) for call in episode.calls])
-        planned, rewards = np.flatnonzero(~np.isnan(predictions)), np.asarray(episode.rewards)
+        planned, rewards = np.flatnonzero(np.isfinite(predictions)), np.asarray(episode.rewards)
         spans: list[tuple[Any, Any, float]]
         if episode.terminal:
             longest = len(rewards) if horizon is None else horizon

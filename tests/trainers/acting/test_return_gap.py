@@ -52,3 +52,11 @@ def test_the_last_plan_continues_what_came_where_plans_are_rare() -> None:
     predicted = [np.asarray([value], np.float32) for value in (9.0, np.nan, 6.0, np.nan)]
     gap = return_gap(predicted, [episode([1.0, 2.0, 4.0, 8.0])], discount=1.0, horizon=None)
     assert gap == {"plan/predicted_return": 9.0, "plan/realised_return": 1 + 2 + 6.0}
+
+
+@pytest.mark.parametrize("horizon", [None, 1])
+def test_a_prediction_that_is_no_number_is_left_out(horizon: int | None) -> None:
+    predicted = [np.asarray([value], np.float32) for value in (3.0, -np.inf, 2.0, -np.inf)]
+    gap = return_gap(predicted, [episode([1.0, 2.0, 4.0, 8.0])], discount=1.0, horizon=horizon)
+    came = 1 + 2 + 2.0 if horizon is None else (1 + 4) / 2
+    assert gap == {"plan/predicted_return": 3.0 if horizon is None else 2.5, "plan/realised_return": came}
