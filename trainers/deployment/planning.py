@@ -1,5 +1,6 @@
 """One plan by a deadline: iterations and candidates fitted to this machine at the start, the best so far in time."""
 
+import copy
 import dataclasses
 import time
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from trainers.deployment.goal import GoalSimulator
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.interfaces import Planner, Simulator
+from worldmodel.planners.searches import SearchElsewhere
 
 WARM_UP = 5  # plans before the first decision, whose times count
 LEAST_CANDIDATES = 16
@@ -71,7 +73,7 @@ class DeadlinePlanner:
         self._agent, self._budget_s = agent, budget_s
         self._planner: Planner = agent.planner
         self._simulator = agent.simulator()  # once: it keeps the weights in the form that rollouts read
-        self.iterations = int(getattr(self._planner, "iterations", 1))
+        self.iterations = int(getattr(self._search, "iterations", 1))
         self.reserve_s = 0.0
 
     @torch.no_grad()
@@ -81,7 +83,7 @@ class DeadlinePlanner:
         seconds = self._time(iterations=self.iterations, count=WARM_UP)
         while seconds > self._budget_s and self._reduce(seconds):
             seconds = self._time(iterations=self.iterations, count=WARM_UP)
-        candidates = getattr(self._planner, "candidates", None)
+        candidates = getattr(self._search, "candidates", None)
         return {"iterations": self.iterations, "candidates": candidates, "plan_ms": round(1e3 * seconds, 3)}
 
     @torch.no_grad()
@@ -107,6 +109,11 @@ class DeadlinePlanner:
     def close(self) -> None:
         """Nothing was started."""
 
+    @property
+    def _search(self) -> Planner:
+        """The planner that searches: of one that searches in a world of its own the one within."""
+        return self._planner.search if isinstance(self._planner, SearchElsewhere) else self._planner
+
     def _time(self, *, iterations: int, count: int) -> float:
         """The median time of `count` plans after a first one, in seconds."""
         latent = torch.zeros(1, self._agent.dynamics.latent_dim)
@@ -131,9 +138,10 @@ class DeadlinePlanner:
             share = self._budget_s / seconds
             self.iterations = max(1, min(self.iterations - 1, int(self.iterations * share)))
             return True
-        if not dataclasses.is_dataclass(self._planner):
+        search = self._search
+        if not dataclasses.is_dataclass(search):
             return False
-        fields = {f.name: getattr(self._planner, f.name) for f in dataclasses.fields(self._planner)}
+        fields = {f.name: getattr(search, f.name) for f in dataclasses.fields(search)}
         most = fields.get("candidates", 0)
         if most <= LEAST_CANDIDATES:
             return False
@@ -142,5 +150,10 @@ class DeadlinePlanner:
             smaller["elites"] = max(1, min(fields["elites"] // 2, smaller["candidates"]))
         if fields.get("policy_candidates"):
             smaller["policy_candidates"] = max(1, fields["policy_candidates"] // 2)
-        self._planner = dataclasses.replace(self._planner, **smaller)  # type: ignore[type-var]
+        search = dataclasses.replace(search, **smaller)  # type: ignore[type-var]
+        if isinstance(self._planner, SearchElsewhere):
+            self._planner = copy.copy(self._planner)  # the agent's own stays as it is
+            self._planner.search = search
+        else:
+            self._planner = search
         return True

@@ -13,6 +13,7 @@ from trainers.bundle.bundle import read_bundle
 from trainers.deployment.planner_messages import Sizes, pack_answer, pack_request, unpack_answer, unpack_request
 from trainers.deployment.planner_watchdog import PlannerFailed, PlannerProcess, _takes_more
 from trainers.deployment.planning import DeadlinePlanner, Planned, Request
+from worldmodel.planners.searches import SearchElsewhere
 
 SIZES = Sizes(latent=3, horizon=4, action=2)
 
@@ -93,6 +94,27 @@ def test_it_tunes_itself_to_the_budget(setting):
     tuned = tight.tune()
     assert tuned["iterations"] == 1 and tuned["candidates"] == 16
     assert np.isfinite(tight.ask(request(agent), until=time.monotonic()).mean).all()
+
+
+class Elsewhere(SearchElsewhere):
+    """As `planner=ensemble`, in the world that is there."""
+
+    def world(self, simulator, latent):
+        return simulator, latent
+
+
+def test_a_planner_within_another_is_tuned_as_alone(setting, monkeypatch):
+    _, _, agent, _ = setting
+    alone = DeadlinePlanner(agent, budget_s=10.0)
+    monkeypatch.setattr(agent, "planner", Elsewhere(agent.planner))
+    within = DeadlinePlanner(agent, budget_s=10.0)
+    assert agent.planner.search.iterations > 1
+    assert within.tune()["iterations"] == agent.planner.search.iterations
+    plans = [one.ask(request(agent), until=time.monotonic() + 20).mean for one in (alone, within)]
+    np.testing.assert_array_equal(*plans)
+    tuned = DeadlinePlanner(agent, budget_s=1e-6).tune()
+    assert tuned["iterations"] == 1 and tuned["candidates"] == 16
+    assert agent.planner.search.candidates > 16
 
 
 def test_a_plan_that_was_never_looked_at_is_none(setting):
