@@ -38,7 +38,8 @@ class _Path:
 class ILQR(Search):
     """Regulator steps along a path until it no longer improves; states are the model's latents.
 
-    Rewards are functions of the arriving latent; their Hessians are made negative semidefinite.
+    Rewards are functions of the arriving latent; their Hessians are made negative semidefinite. Where the model breaks
+    down along the first path, the search begins at zeros.
 
     Args:
         damping: first Levenberg-Marquardt term, on the states; it adapts per environment.
@@ -69,6 +70,10 @@ class ILQR(Search):
                 simulator = SurvivalSimulator(simulator)
                 start = simulator.start(start)
             path = self._rollout(simulator, start, self._first(problem))
+            # from a path on which the model breaks down no derivative leads away; elsewhere looking would wait
+            if start.device.type != "cpu" or not path.total.isfinite().all():
+                still = self._rollout(simulator, start, torch.zeros_like(path.actions))
+                path = choose(path.total.isfinite(), path, still)
             damping = start.new_full((len(start),), self.damping)
             for _ in problem.rounds(range(problem.iterations)):
                 path, damping, improved = self._improve(simulator, path, damping)

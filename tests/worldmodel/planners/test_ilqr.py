@@ -206,3 +206,19 @@ def test_hessians_of_a_model_that_lies_are_made_semidefinite_too() -> None:
     values, vectors = torch.linalg.eigh(symmetric)
     assert torch.equal(psd(draw), (vectors * values.clamp_min(0)[..., None, :]) @ vectors.mT)  # to the last bit
     torch.testing.assert_close(psd(1e20 * draw), 1e20 * psd(draw), rtol=1e-3, atol=1e16)
+
+
+def test_a_first_path_on_which_the_model_breaks_down_is_left_for_zeros() -> None:
+    class Edge(LinearQuadratic):
+        def step(self, latent: Tensor, action: Tensor) -> Tensor:
+            return torch.where((action > 0.9).any(-1, keepdim=True), torch.nan, super().step(latent, action))
+
+    world, planner = Edge(), ILQR(horizon=H)
+    warm = torch.full((3, H, A), 0.95, dtype=torch.float64)
+    warm[1] = 0.1
+    plan = planner.plan(world, world.start(), warm=warm)
+    for row, begins in enumerate((torch.zeros_like(warm), warm, torch.zeros_like(warm))):
+        alone = planner.plan(world, world.start(), warm=begins)
+        torch.testing.assert_close(plan.mean[row], alone.mean[row])
+        torch.testing.assert_close(plan.value[row], alone.value[row])
+    assert plan.value.isfinite().all()
