@@ -134,5 +134,6 @@ def surely_worse(
         after, before: returns of trajectories.
         expected: gain of their mean; what is negative was meant.
     """
-    error = (after.var(1, correction=0) + before.var(1, correction=0)).div(after.shape[1]).sqrt()
+    known = min(1, after.shape[1] - 1)  # of one trajectory no variance is known
+    error = (after.var(1, correction=known) + before.var(1, correction=known)).div(after.shape[1]).sqrt()
     return ~(after.mean(1) - before.mean(1) >= expected.clamp_max(0) - 2 * error)

@@ -164,3 +164,11 @@ def test_steps_are_refuted_by_more_than_noise_and_by_more_than_was_meant() -> No
     assert found.tolist() == [False, False, True, False, True]
     paths = [Paths(torch.full((5, 3, 2, 1), value), torch.full((5, 3, 1, 1), value)) for value in (0.0, 1.0)]
     assert choose(found, *paths).controls[:, 0, 0, 0].tolist() == [1.0, 1.0, 0.0, 1.0, 0.0]
+
+
+def test_the_standard_error_of_a_step_is_that_of_a_mean_of_samples() -> None:
+    """Of two pairs of samples, -1 and 1, it is √(2 / 2 + 2 / 2): a fall of 2.5 is within two of them, one of 3 not."""
+    before = torch.tensor([[-1.0, 1.0]]).repeat(2, 1)
+    after = before + torch.tensor([[-2.5], [-3.0]])
+    assert surely_worse(after, before, expected=torch.zeros(2)).tolist() == [False, True]
+    assert surely_worse(after[:, :1], before[:, :1], expected=torch.zeros(2)).all()
