@@ -39,6 +39,7 @@ class StateEstimator:
         """Begin an episode."""
         self._carry: Tensor = self._agent.initial_carry(1).belief
         self._latent: Tensor | None = None
+        self._seen = False  # whether the latent is of a row that was seen, not predicted
         idle = torch.zeros(1, self._agent.action_dim)
         self._commands: deque[Tensor] = deque([idle] * (self._delay + 1), maxlen=self._delay + 1)
         self.look_away()
@@ -58,12 +59,12 @@ class StateEstimator:
         if not (latent.isfinite().all() and belief.carry.isfinite().all()):
             raise NotFinite("filter: the latent is not finite")
         self.look_away()
-        if self._latent is not None:
+        if self._latent is not None and self._seen:  # else errors of several steps would count as those of one
             dynamics = self._agent.dynamics
             self.prediction_error = float((dynamics.predict(self._latent, led) - latent).square().mean().sqrt())
             if isinstance(dynamics, Disagrees):
                 self.disagreement = float(dynamics.disagreement(self._latent, led).sqrt())
-        self._latent, self._carry = latent, belief.carry
+        self._latent, self._carry, self._seen = latent, belief.carry, True
 
     @torch.no_grad()
     def miss(self) -> None:
@@ -74,7 +75,7 @@ class StateEstimator:
         latent = self._agent.dynamics.predict(self._latent, self._commands[0])
         if not latent.isfinite().all():
             raise NotFinite("filter: the prediction is not finite")
-        self._latent = latent
+        self._latent, self._seen = latent, False
         if self._remembers_latent:
             self._carry = latent
 

@@ -67,6 +67,10 @@ def test_a_missing_frame_is_predicted(agent):
         expected = agent.dynamics.predict(before, torch.from_numpy(action(0))[None])
     np.testing.assert_allclose(estimator.ahead(), expected[0], atol=1e-6)
     assert np.isnan(estimator.prediction_error)
+    estimator.see(rows(2))
+    assert np.isnan(estimator.prediction_error)  # of two steps it would be
+    estimator.see(rows(3))
+    assert estimator.prediction_error > 0
 
 
 def test_a_latent_that_is_not_finite_is_not_kept(agent):
