@@ -69,7 +69,7 @@ def rows_of(
         low, high = mean_ci95(own) or (None, None)
         mean = float(np.mean(own))
         row = {"task": teacher.name, "policy": policy, "acts_with": acts_with, "return": mean, "ci95_low": low}
-        row |= {"ci95_high": high, "share": mean / best if best else None, "decision_ms": ms}
+        row |= {"ci95_high": high, "share": mean / best if best > 0 else None, "decision_ms": ms}
         rows.append({**row, "parameters": parameters(agent)})
     return rows
 
