@@ -28,8 +28,7 @@ def solve_box_qp(
         high: greatest x.
 
     Returns:
-        The minimum x, and the dimensions that are free there: not at a bound with the gradient pointing outward. A
-        problem whose H is singular or not finite stays at 0.
+        The minimum x, and the dimensions that are free there: not at a bound with the gradient pointing outward.
     """
     everything = torch.ones_like(gradient, dtype=torch.bool)
     x = torch.clamp(solve_free(hessian, -gradient[..., None], everything)[..., 0], low, high)

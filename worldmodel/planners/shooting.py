@@ -47,9 +47,10 @@ class Shooting(Search):
     Args:
         candidates: samples per iteration.
         init_std: of the first Gaussian, for actions in [-1, 1].
-        policy_candidates: sequences of the simulator's policy that join every iteration, 0 for the plain method.
-            What a planner executes is `refit`'s mean, or the best candidate ever where `execute_best`; `kept` of
-            the best candidates of an iteration compete again in the next.
+        policy_candidates: sequences of the simulator's policy that compete in every iteration, 0 for the plain method.
+            Where a planner keeps the best `kept` candidates of an iteration for the next, they compete in the first
+            and by what is kept of them. What is executed is `refit`'s mean, or the best candidate ever where
+            `execute_best`.
 
     Raises:
         BadValue: for an option out of its range.
