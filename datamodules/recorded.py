@@ -18,7 +18,7 @@ from datamodules.storage.stream import StreamTable
 from datamodules.trajectory import Trajectory
 from datamodules.window_source import WindowSource
 from datamodules.windows import Content, Sampler, require_same_sampler
-from worldmodel.spec import EnvSpec
+from worldmodel.spec import INTERFACE, EnvSpec
 
 
 class Recorded(WindowSource):
@@ -47,10 +47,10 @@ class Recorded(WindowSource):
         folders = [folder] if isinstance(folder, Path | str) else list(folder)
         self.folders = [rank for path in folders for rank in _ranks(Path(path))]
         headers = [read_header(rank) for rank in self.folders]
-        self.spec = _one_spec(self.folders, [EnvSpec.from_json(header["spec"]) for header, _ in headers])
+        self.spec = _one_spec(self.folders, [header.spec for header, _ in headers])
         resident = stays_cached(sum(map(folder_bytes, self.folders)))
         logs = [
-            LogSnapshot(path, manifest_expected=header["format"] > 1, resident=resident)
+            LogSnapshot(path, manifest_expected=header.format > 1, resident=resident)
             for rank, (header, _) in zip(self.folders, headers, strict=True)
             for path in sorted(rank.glob("stream_*"))
         ]
@@ -146,7 +146,6 @@ def _ranks(folder: Path) -> list[Path]:
 
 def _one_spec(folders: Sequence[Path], specs: Sequence[EnvSpec]) -> EnvSpec:
     for folder, spec in zip(folders, specs, strict=True):
-        shown, expected = (f"{each.observed} observed and {each.actions}" for each in (spec, specs[0]))
-        if shown != expected:
-            raise ReplayMismatch(f"{folder}: expected {expected} as in {folders[0]}, got {shown}")
+        for fact, expected, got in specs[0].differences(spec, INTERFACE):
+            raise ReplayMismatch(f"{folder}: expected {fact} {expected} as in {folders[0]}, got {got}")
     return specs[0]

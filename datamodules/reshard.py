@@ -4,7 +4,6 @@ The files of before are only read, and a rank writes into its own folder alone. 
 and wherever one is killed the files of before are as they were.
 """
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from datamodules.storage.budget import ReplayTooLarge, check_lost_rows, segment_bytes
-from datamodules.storage.folder import ReplayFolder, read_header, require_same
+from datamodules.storage.folder import ReplayFolder, read_header, require_same_spec
 from datamodules.storage.log_format import Block, Kind
 from datamodules.storage.recorded_stream import LogSnapshot, RecordedStream
 from datamodules.storage.rows import empty_table, encode, row_bytes
@@ -102,10 +101,10 @@ class OldShards:
         self._streams, self.pieces = list[RecordedStream](), list[Piece]()
         for folder, state in zip(folders, states, strict=True):
             header, _ = read_header(folder)
-            require_same(header["spec"], json.loads(json.dumps(spec.to_json())))
+            require_same_spec(header.spec, spec)
             ring = state["capacity"] // len(state["streams"])
             for i, stream_state in enumerate(state["streams"]):
-                log = LogSnapshot(folder / f"stream_{i:02d}", manifest_expected=header["format"] > 1, resident=False)
+                log = LogSnapshot(folder / f"stream_{i:02d}", manifest_expected=header.format > 1, resident=False)
                 table = empty_table(spec, log.bytes // row_bytes(spec) + 1)
                 self._add(RecordedStream(spec, table, log, stream_state), oldest=stream_state["rows"] - ring)
         stored = [stream for state in states for stream in state["streams"]]

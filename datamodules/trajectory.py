@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.envs.protocol import Step
-from datamodules.observation import Observation
+from datamodules.observation import Observation, misfit
 from worldmodel.errors import UserError
+from worldmodel.spec import EnvSpec
 
 
 class TrajectoryInvalid(UserError, ValueError):
@@ -70,6 +71,15 @@ class Trajectory:
             raise TrajectoryInvalid(f"{self.name} action: expected within [-1, 1], got {np.abs(self.action).max():g}")
         if self.action[0].any() or (self.env_steps < 0).any():
             raise TrajectoryInvalid(f"{self.name}: expected a zero action in row 0 and env_steps of at least 0")
+
+    def require(self, spec: EnvSpec) -> None:
+        """Raise TrajectoryInvalid where a checked episode is of another environment than `spec`."""
+        if self.action.shape[1] != spec.action_dim:
+            raise TrajectoryInvalid(
+                f"{self.name} action: expected {spec.action_dim} numbers in each row, got {self.action.shape[1]}"
+            )
+        if wrong := misfit(spec, {key: rows[0] for key, rows in self.observation.items()}):
+            raise TrajectoryInvalid(f"{self.name} {wrong}")
 
     def rows(self) -> Iterator[tuple[Step, NDArray[np.float32]]]:
         """Every row as replay takes it."""

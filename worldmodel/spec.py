@@ -1,12 +1,27 @@
 """What an environment is, as a record that travels: no torch here, so environment workers can import it."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, NamedTuple
 
+from worldmodel.errors import BadValue
+
+# what two environments are compared by: what networks are built from; beside it what a step of the model is, or what
+# a robot's numbers mean. Where nothing is said every field counts
+INTERFACE = ("observed", "actions")
+DYNAMICS = (*INTERFACE, "action_repeat")
+UNITS = (*INTERFACE, "action_low", "action_high")
 # facts that may not be known
 _OPTIONAL = ("action_low", "action_high", "terminates")
+
+
+class Difference(NamedTuple):
+    """A fact in which two environments differ: its name in EnvSpec, and what it is of each."""
+
+    fact: str
+    expected: Any
+    got: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +91,25 @@ class EnvSpec:
 
     @property
     def actions(self) -> str:
-        """What is decided in words, "6 actions" or "4 discrete actions"."""
-        return f"{self.action_dim} {'discrete ' * self.discrete}actions"
+        """What is decided in words, "6 continuous" or "4 discrete"."""
+        return f"{self.action_dim} {'discrete' if self.discrete else 'continuous'}"
 
-    def agrees(self, other: "EnvSpec") -> bool:
-        """Whether both say the same, the order of names included; what one does not know is left out."""
-        unknown = [key for key in _OPTIONAL if getattr(self, key) is None or getattr(other, key) is None]
-        mine, others = ({**asdict(spec), **dict.fromkeys(unknown)} for spec in (self, other))
-        return json.dumps(mine) == json.dumps(others)
+    def differences(self, other: "EnvSpec", facts: Collection[str] = ()) -> Iterator[Difference]:
+        """The facts in which an environment is not the one that is expected; the only such comparison there is.
+
+        Args:
+            other: the environment that was found.
+            facts: names of fields and properties that count, such as INTERFACE; none for every field.
+
+        Yields:
+            What differs, the order of names included; what one of them does not know is left out.
+        """
+        for fact in facts or [one.name for one in fields(self)]:
+            mine, others = getattr(self, fact), getattr(other, fact)
+            unknown = fact in _OPTIONAL and None in (mine, others)
+            # as JSON, since a tuple comes back from a file as a list
+            if not unknown and json.dumps(mine) != json.dumps(others):
+                yield Difference(fact, mine, others)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dict; `from_json` restores it."""
@@ -97,3 +123,20 @@ class EnvSpec:
         bounds = {key: given[key] for key in ("action_low", "action_high") if given.get(key) is not None}
         given |= {key: tuple(map(float, bound)) for key, bound in bounds.items()}
         return cls(**given, images={name: tuple(shape) for name, shape in images.items()})
+
+
+def require_same(expected: EnvSpec, got: EnvSpec, facts: Collection[str], *, key: str, told: str) -> None:
+    """Check that an agent can act, or learn, in another environment than its own.
+
+    Args:
+        expected: the agent's environment.
+        got: the other one.
+        facts: that count, such as INTERFACE.
+        key: of the setting that chose the other one, for the message.
+        told: why these facts are expected, for the message.
+
+    Raises:
+        BadValue: names the first fact in which they differ.
+    """
+    for fact, mine, others in expected.differences(got, facts):
+        raise BadValue(f"{key}: expected {fact} {mine} {told}, got {others}")

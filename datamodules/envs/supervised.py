@@ -184,8 +184,8 @@ class Supervised:
 
     def _accept(self, reply: Reply) -> None:
         self.worker.accept(reply)
-        if self._spec is not None and self.worker.spec != self._spec:
-            raise Trouble("spec", f"expected {self._spec} after a restart, got {self.worker.spec}")
+        for fact, expected, got in self._spec.differences(self.worker.spec) if self._spec is not None else ():
+            raise Trouble("spec", f"{fact}: expected {expected} after a restart, got {got}")
         self._spec, self._starting = self.worker.spec, False
 
     def _send_reset(self) -> None:

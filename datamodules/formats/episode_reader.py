@@ -1,8 +1,8 @@
 """What the readers of all formats have in common: one episode after the other, and what cannot be read is left out."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from datamodules.formats.observed import require_spec
 from datamodules.formats.protocol import FormatError, Notes, Problem, in_short
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
 from worldmodel.spec import EnvSpec
@@ -10,7 +10,7 @@ from worldmodel.spec import EnvSpec
 FAILURES = (FormatError, TrajectoryInvalid, OSError, MemoryError)
 
 
-class EpisodeReader:
+class EpisodeReader(ABC):
     """Reads episodes one by one; see Reader. A format says in `_episodes` which there are, and sets `spec`.
 
     Args:
@@ -27,9 +27,9 @@ class EpisodeReader:
     def __len__(self) -> int:
         return self._count + len(self._left_out)
 
+    @abstractmethod
     def _episodes(self) -> Iterable[tuple[str, Callable[[], Trajectory]]]:
         """The name of every episode, and what reads it."""
-        raise NotImplementedError
 
     def trajectories(self) -> Iterator[Trajectory]:
         """Every readable episode, in a fixed order; afterwards `problems` names the others."""
@@ -38,7 +38,7 @@ class EpisodeReader:
         for name, read in self._episodes():
             try:
                 trajectory = read()
-                require_spec(self.spec, trajectory)
+                trajectory.require(self.spec)
             except FAILURES as error:
                 self._leave_out(name, error)
             else:
@@ -57,5 +57,5 @@ class EpisodeReader:
                 reasons.append(str(error))
         raise FormatError(f"{expected}, got none: {in_short(reasons)}")
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027, most formats keep nothing open
         """Nothing is open between two episodes."""

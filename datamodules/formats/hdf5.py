@@ -8,9 +8,10 @@ from typing import Any
 from datamodules.formats import h5
 from datamodules.formats.assemble import BY_LAYOUT, Assembler, RowOptions
 from datamodules.formats.episode_reader import FAILURES, EpisodeReader
+from datamodules.formats.episode_writer import EpisodeWriter
 from datamodules.formats.guard import files_at
 from datamodules.formats.hdf5_layouts import Episode, Groups, Table, demos_of, stored_spec, write_episode, write_spec
-from datamodules.formats.observed import require_spec, select, with_task
+from datamodules.formats.observed import require_same_spec, select, with_task
 from datamodules.formats.protocol import FormatError, Notes, Problem, in_short
 from datamodules.storage.durable import sync
 from datamodules.trajectory import Trajectory
@@ -88,7 +89,7 @@ class Hdf5Reader(EpisodeReader):
         return kind(file, name, selection, self._options.terminal_key, self._assemblers[kind])
 
 
-class Hdf5Writer:
+class Hdf5Writer(EpisodeWriter):
     """Writes a file of robomimic's layout, or adds to ours of the same spec; it is closed and whole between episodes.
 
     HDF5 keeps no journal: a crash during `write` may cost what is in the file. Raises FormatError, OSError.
@@ -97,7 +98,8 @@ class Hdf5Writer:
     def __init__(self, path: Path, spec: EnvSpec) -> None:
         import h5py
 
-        self._path, self._spec, self._count = path, spec, 0
+        super().__init__(spec)
+        self._path, self._count = path, 0
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             with h5py.File(path, "w") as file:
@@ -106,23 +108,18 @@ class Hdf5Writer:
             return
         with h5.open_file(path.resolve().parent, Path(path.resolve().name)) as file:
             stored = stored_spec(file, path.name)
-            if stored is None or not stored.agrees(spec):
-                raise FormatError(f"{path}: expected a file of our own with spec {spec}, got {stored}")
+            if stored is None:
+                raise FormatError(f"{path}: expected a file that this program wrote, got one without its spec")
+            require_same_spec(stored, spec, str(path))
             self._count = len(demos_of(file, path.name))
 
-    def write(self, trajectory: Trajectory) -> None:
-        """Add an episode, durable on return; raises TrajectoryInvalid, FormatError, OSError."""
+    def _write(self, trajectory: Trajectory) -> None:
         import h5py
 
-        trajectory.check()
-        require_spec(self._spec, trajectory)
         with h5py.File(self._path, "a") as file:
             write_episode(file, self._count, trajectory)
         sync(self._path)
         self._count += 1
-
-    def close(self) -> None:
-        """The file is closed between episodes."""
 
 
 open_reader, open_writer = Hdf5Reader, Hdf5Writer

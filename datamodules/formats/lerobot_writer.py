@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.formats import images
+from datamodules.formats.episode_writer import EpisodeWriter, require_empty
 from datamodules.formats.guard import write_json
 from datamodules.formats.lerobot_info import DATA_PATH, INFO, OWN, STATS, VIDEO_PATH, place
-from datamodules.formats.observed import is_plain, require_spec
+from datamodules.formats.observed import is_plain
 from datamodules.formats.protocol import FormatError
 from datamodules.storage.durable import beside, publish
 from datamodules.trajectory import Trajectory
@@ -32,7 +33,7 @@ _NUMBERS = {
 }
 
 
-class LeRobotWriter:
+class LeRobotWriter(EpisodeWriter):
     """Writes a new data set at `root`, each episode as a table, a film and a line of metadata of its own; see Writer.
 
     The metadata come last: files that they do not name belong to an episode that was not finished.
@@ -43,6 +44,7 @@ class LeRobotWriter:
         import pyarrow as pa
         from pyarrow import parquet
 
+        super().__init__(spec)
         images.require_fps(fps)
         self._pa, self._parquet = pa, parquet
         for shape in spec.images.values():
@@ -56,9 +58,8 @@ class LeRobotWriter:
         self._in_film = codec != "png"
         if self._in_film:
             images.require_codec(codec)
-        if root.exists() and any(root.iterdir()):
-            raise FormatError(f"{root}: expected an empty folder or none, got one with files")
-        self._root, self._spec, self._codec, self._fps = root, spec, codec, fps
+        require_empty(root)
+        self._root, self._codec, self._fps = root, codec, fps
         self._episodes = self._frames = 0
         # numbers of the columns that hold lists
         self._sizes = {"action": spec.action_dim, **{key: spec.vectors[name] for name, key in self._vectors.items()}}
@@ -70,10 +71,7 @@ class LeRobotWriter:
         self._write_tasks()
         write_json(root / INFO, self._info())
 
-    def write(self, trajectory: Trajectory) -> None:
-        """Add an episode, durable on return; raises TrajectoryInvalid, FormatError, OSError."""
-        trajectory.check()
-        require_spec(self._spec, trajectory)
+    def _write(self, trajectory: Trajectory) -> None:
         place_of: dict[str, Any] = {"chunk": self._episodes // CHUNK_FILES, "file": self._episodes % CHUNK_FILES}
         if self._in_film:
             for name, key in self._cameras.items():
@@ -206,9 +204,6 @@ class LeRobotWriter:
     def _folder_of(self, path: Path) -> Path:
         (self._root / path).parent.mkdir(parents=True, exist_ok=True)
         return self._root / path
-
-    def close(self) -> None:
-        """Every episode is already on disk."""
 
 
 class Moments:

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from datamodules.formats import h5
 from datamodules.formats.assemble import BY_DEPARTURE, Assembler, Convention, RowOptions
 from datamodules.formats.episode_reader import EpisodeReader
+from datamodules.formats.episode_writer import EpisodeWriter, require_empty
 from datamodules.formats.guard import inside, read_json, refuse_above, spec_from, write_json
 from datamodules.formats.images import encode_picture
-from datamodules.formats.observed import is_plain, require_spec, select, with_task
+from datamodules.formats.observed import is_plain, select, with_task
 from datamodules.formats.protocol import FormatError, reading
 from datamodules.storage.durable import sync
 from datamodules.trajectory import Trajectory
@@ -131,7 +132,7 @@ class MinariReader(EpisodeReader):
         self._file.close()
 
 
-class MinariWriter:
+class MinariWriter(EpisodeWriter):
     """Writes a new data set at `path`; see Writer. Raises FormatError, OSError.
 
     Between two calls of `write` the file is closed and whole. HDF5 keeps no journal: a crash during a call may cost
@@ -141,21 +142,18 @@ class MinariWriter:
     def __init__(self, path: Path, spec: EnvSpec) -> None:
         import h5py
 
+        super().__init__(spec)
         folder = path / "data"
+        require_empty(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self._h5py, self._folder, self._spec = h5py, folder, spec
+        self._h5py, self._folder = h5py, folder
         self._episodes = self._steps = 0
         self._cameras = {name: _stored_as(shape) for name, shape in spec.images.items()}
-        if any(folder.iterdir()):
-            raise FormatError(f"{folder}: expected an empty folder or none, got one with files")
         with h5py.File(folder / FILE, "w"):
             pass
         self._publish()
 
-    def write(self, trajectory: Trajectory) -> None:
-        """Add an episode, durable on return; raises TrajectoryInvalid, FormatError, OSError."""
-        trajectory.check()
-        require_spec(self._spec, trajectory)
+    def _write(self, trajectory: Trajectory) -> None:
         rows = len(trajectory)
         if rows == 1 and trajectory.terminal:
             raise FormatError(f"{trajectory.name}: expected a step for the termination, got a single row")
@@ -221,9 +219,6 @@ class MinariWriter:
             return boxes["pixels"]
         boxes |= {name: _box("float32", [size], -np.inf, np.inf) for name, size in self._spec.vectors.items()}
         return {"type": "Dict", "subspaces": boxes}
-
-    def close(self) -> None:
-        """The file is closed between episodes."""
 
 
 def _stored_as(image: tuple[int, int, int]) -> tuple[list[int], bool]:

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from datamodules.formats.assemble import BY_ARRIVAL, FLAGS, Assembler, RowOptions, find_fields, split
 from datamodules.formats.episode_reader import EpisodeReader
+from datamodules.formats.episode_writer import EpisodeWriter
 from datamodules.formats.guard import find_files, open_inside, read_inside, require_array
 from datamodules.formats.images import Film, encode_film, require_codec, require_fps, stack
-from datamodules.formats.observed import require_spec, store_spec, stored_spec, with_task
+from datamodules.formats.observed import store_spec, stored_spec, with_task
 from datamodules.formats.protocol import FormatError, reading
 from datamodules.storage.durable import write_atomic
 from datamodules.trajectory import Trajectory
@@ -113,13 +114,14 @@ def parse_table(text: str, name: str) -> dict[str, NDArray[Any]]:
     return {"action": np.stack([columns.pop(column) for column in actions], 1), **columns}
 
 
-class Mp4Writer:
+class Mp4Writer(EpisodeWriter):
     """Writes the folder `path`, or adds to one of the same spec; see Writer.
 
     The table comes last: an episode without one is unfinished. codec: lossless or h264. Raises FormatError, OSError.
     """
 
     def __init__(self, path: Path, spec: EnvSpec, *, codec: str = "lossless", fps: float = 30.0) -> None:
+        super().__init__(spec)
         require_codec(codec)
         require_fps(fps)
         if len(spec.images) != 1 or spec.vectors:
@@ -128,22 +130,16 @@ class Mp4Writer:
         if spec.pixels[0] not in (1, 3):
             raise FormatError(f"{path}: expected frames of 1 or 3 channels, got {spec.pixels[0]}")
         store_spec(path, spec)
-        self._root, self._spec, self._codec, self._fps = path, spec, codec, fps
+        self._root, self._codec, self._fps = path, codec, fps
         # a film without a table keeps its number
         numbers = [re.fullmatch(r"episode_(\d{1,9})", film.stem) for film in path.glob("*.mp4")]
         self._episodes = max([int(number[1]) + 1 for number in numbers if number], default=0)
 
-    def write(self, trajectory: Trajectory) -> None:
-        """Add an episode; raises TrajectoryInvalid, OSError."""
-        trajectory.check()
-        require_spec(self._spec, trajectory)
+    def _write(self, trajectory: Trajectory) -> None:
         stem = self._root / f"episode_{self._episodes:06d}"
         encode_film(stem.with_suffix(".mp4"), trajectory.pixels, fps=self._fps, codec=self._codec)
         write_atomic(stem.with_suffix(".csv"), _table_of(trajectory).encode())
         self._episodes += 1
-
-    def close(self) -> None:
-        """Nothing is held back."""
 
 
 def _table_of(trajectory: Trajectory) -> str:

@@ -35,8 +35,9 @@ from datamodules.formats.assemble import (
     split,
 )
 from datamodules.formats.episode_reader import FAILURES, EpisodeReader
+from datamodules.formats.episode_writer import EpisodeWriter
 from datamodules.formats.guard import LIMITS, files_at, refuse_above
-from datamodules.formats.observed import channels_last, require_spec, select, store_spec, stored_spec, with_task
+from datamodules.formats.observed import channels_last, select, store_spec, stored_spec, with_task
 from datamodules.formats.protocol import FormatError
 from datamodules.observation import Observation
 from datamodules.storage.durable import write_atomic
@@ -178,7 +179,7 @@ class NpzReader(EpisodeReader):
             refuse_above(LIMITS.episode_bytes, size, f"{name}: bytes of an episode in {len(joined)} files")
             seen, fields = _joined([part.seen for part in joined]), _joined([part.fields for part in joined])
             trajectory = self._assembled(replace(joined[0], seen=seen, fields=fields))
-            require_spec(self.spec, trajectory)
+            trajectory.require(self.spec)
         except (*FAILURES, ValueError, KeyError) as error:
             self._leave_out(name, error)
         else:
@@ -210,7 +211,7 @@ class NpzReader(EpisodeReader):
             items = unpacked.result()
             for item in items:
                 if isinstance(item, Trajectory):
-                    require_spec(self.spec, item)
+                    item.require(self.spec)
         except FAILURES as error:
             self._leave_out(str(file.path), error)
             return
@@ -283,22 +284,21 @@ def _joined(parts: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
-class NpzWriter:
+class NpzWriter(EpisodeWriter):
     """Writes a folder of episodes at `path`, or adds to one of the same spec; raises FormatError, OSError.
 
     One file an episode, each whole or not there; the names sort in the order of writing.
     """
 
     def __init__(self, path: Path, spec: EnvSpec, *, compress: bool = True) -> None:
+        super().__init__(spec)
         store_spec(path, spec)
         self._folder = path
         self._save: Callable[..., None] = np.savez_compressed if compress else np.savez
         # a clock that was set back must not put new episodes before old ones
         self._last = max([_microseconds(file.name) for file in path.glob("*.npz")], default=0)
 
-    def write(self, trajectory: Trajectory) -> None:
-        """Add an episode, durable on return; raises TrajectoryInvalid, OSError."""
-        trajectory.check()
+    def _write(self, trajectory: Trajectory) -> None:
         rows = len(trajectory)
         ends = np.arange(rows) == rows - 1
         terminal = ends & trajectory.terminal
@@ -317,9 +317,6 @@ class NpzWriter:
         self._last = max(time.time_ns() // 1000, self._last + 1)
         stamp = (_EPOCH + timedelta(microseconds=self._last)).strftime(_STAMP)
         write_atomic(self._folder / f"{stamp}-{uuid.uuid4().hex}-{rows}.npz", buffer.getvalue())
-
-    def close(self) -> None:
-        """Every episode is already on disk."""
 
 
 def _stored(observation: Observation) -> Observation:

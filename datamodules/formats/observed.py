@@ -1,4 +1,4 @@
-"""Which observations a data set holds, under which names, and whether an episode has those of its data set."""
+"""Which observations a data set holds, under which names, and the spec that a writer leaves beside them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from datamodules.formats.guard import read_json, spec_from, write_json
 from datamodules.formats.protocol import FormatError
-from datamodules.observation import shapes_of
-from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
 
 # beside the episodes: what their format has no place for
@@ -29,17 +27,14 @@ def store_spec(root: Path, spec: EnvSpec) -> None:
     stored = stored_spec(root)
     if stored is None:
         write_json(root / META, {"spec": spec.to_json()})
-    elif not stored.agrees(spec):
-        raise FormatError(f"{root}: expected the spec of the episodes there, {stored}, got {spec}")
+    else:
+        require_same_spec(stored, spec, str(root))
 
 
-def require_spec(spec: EnvSpec, trajectory: Trajectory) -> None:
-    """Raise FormatError for an episode of another shape than the data set's first."""
-    images, vectors = shapes_of(trajectory.observation)
-    shown = replace(spec, images=images, vectors=vectors, action_dim=trajectory.action.shape[1])
-    if (shown.images, shown.vectors, shown.action_dim) != (spec.images, spec.vectors, spec.action_dim):
-        expected, got = ((each.observed, each.action_dim) for each in (spec, shown))
-        raise FormatError(f"{trajectory.name}: expected observations and actions of {expected}, got {got}")
+def require_same_spec(stored: EnvSpec, spec: EnvSpec, name: str) -> None:
+    """Raise FormatError where the data set `name` holds episodes of another environment than is to be written."""
+    for fact, expected, got in stored.differences(spec):
+        raise FormatError(f"{name} {fact}: expected {expected} as of the episodes there, got {got}")
 
 
 @dataclass(frozen=True, slots=True)

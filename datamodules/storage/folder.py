@@ -3,7 +3,9 @@
 import fcntl
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,23 @@ from worldmodel.spec import EnvSpec
 
 FORMAT = 2  # 1: neither manifests nor a CRC in the header
 HEADER = "replay.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a folder says of itself.
+
+    Args:
+        spec: of its rows.
+        format: of its files.
+        streams: how many logs it has.
+        capacity: rows of the replay that made it; None where they were not bounded.
+    """
+
+    spec: EnvSpec
+    format: int
+    streams: int
+    capacity: int | None
 
 
 class ReplayFolder:
@@ -30,8 +49,8 @@ class ReplayFolder:
         self._logs: list[SegmentLog] = []
         path.mkdir(parents=True, exist_ok=True)
         self._lock: int | None = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        # through JSON, so that tuples compare as what they become
-        self._mine = json.loads(json.dumps({"format": FORMAT, "spec": spec.to_json(), "streams": streams}))
+        self._spec, self._streams = spec, streams
+        self._mine = {"format": FORMAT, "spec": spec.to_json(), "streams": streams}
         try:
             self._take_lock()
             self._format = self._claim(capacity)
@@ -50,21 +69,24 @@ class ReplayFolder:
         """Compare the header with what this process writes, or write it; returns the format that was found."""
         content = {**self._mine, "capacity": capacity}
         try:
-            stored = retry((self.path / HEADER).read_bytes)
-            header = _parse(stored)
-            require_same(header, {**self._mine, "format": header["format"]})
-            return int(header["format"])
+            header = _parse(retry((self.path / HEADER).read_bytes))
+            self._require_same(header)
+            return header.format
         except FileNotFoundError:
             self.broken_headers = int(any(self.path.glob("stream_*")))
         except ChecksumMismatch:
             self.broken_headers = 1
         spare = _spare(self.path)
         if spare is not None:
-            require_same(spare, self._mine)
+            self._require_same(spare)
         if (self.path / HEADER).exists():
             (self.path / HEADER).replace(self.path / f"{HEADER}.damaged")
         write_atomic(self.path / HEADER, encode_json(content))
         return FORMAT
+
+    def _require_same(self, header: Header) -> None:
+        require_same_spec(header.spec, self._spec)
+        require_same({"streams": header.streams}, {"streams": self._streams})
 
     def log(self, i: int, *, segment_bytes: int) -> SegmentLog:
         """The log of stream `i`, still to be recovered; `close` closes it."""
@@ -81,7 +103,10 @@ class ReplayFolder:
         """All logs have manifests now: a folder of an older format becomes one of this format. Raises OSError."""
         if self._format < FORMAT:
             content = _parse((self.path / HEADER).read_bytes())
-            write_atomic(self.path / HEADER, encode_json({**content, "format": FORMAT}))
+            write_atomic(
+                self.path / HEADER,
+                encode_json({**self._mine, "spec": content.spec.to_json(), "capacity": content.capacity}),
+            )
             self._format = FORMAT
 
     def close(self) -> None:
@@ -93,8 +118,8 @@ class ReplayFolder:
             self._lock = None
 
 
-def read_header(folder: Path) -> tuple[dict[str, Any], bool]:
-    """What a folder holds ("spec", "format", "streams"), and whether its header is broken, so that a copy had to do.
+def read_header(folder: Path) -> tuple[Header, bool]:
+    """What a folder holds, and whether its header is broken, so that a copy had to do.
 
     Raises ReplayMismatch where no intact copy is left, and OSError.
     """
@@ -108,40 +133,48 @@ def read_header(folder: Path) -> tuple[dict[str, Any], bool]:
         raise ReplayMismatch(f"{folder / HEADER}: expected {expected}, got {error}") from error
 
 
-def _spare(folder: Path) -> dict[str, Any] | None:
+def _spare(folder: Path) -> Header | None:
     """The copy of the header that the first intact manifest holds."""
     for log in sorted(folder.glob("stream_*")):
         data = load_manifest(log)
         with suppress(ChecksumMismatch):
             header = {} if data is None else parse_manifest(data)[1]
             if "spec" in header:
-                return header
+                return _header(header)
     return None
 
 
-def _parse(data: bytes) -> dict[str, Any]:
+def _parse(data: bytes) -> Header:
     """A header of any known format; raises ChecksumMismatch, ReplayMismatch."""
     try:
         loose = json.loads(data)
         header = loose if loose.get("format") == 1 and "crc32" not in loose else decode_json(data)
-        # facts that an older version did not know have their defaults
-        spec = json.loads(json.dumps(EnvSpec.from_json(header["spec"]).to_json()))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ChecksumMismatch(str(error)) from error
-    if header.get("format") not in range(1, FORMAT + 1):
-        raise ReplayMismatch(f"format: expected at most {FORMAT}, got {header.get('format')}: a newer version's folder")
-    return {**header, "spec": spec}
+    return _header(header)
 
 
-def require_same(stored: dict[str, Any], expected: dict[str, Any]) -> None:
+def _header(fields: Mapping[str, Any]) -> Header:
+    """A header's fields with a spec of today's form; raises ChecksumMismatch, ReplayMismatch."""
+    written = fields.get("format")
+    if not isinstance(written, int) or written not in range(1, FORMAT + 1):
+        raise ReplayMismatch(f"format: expected at most {FORMAT}, got {written}: a newer version's folder")
+    try:
+        return Header(EnvSpec.from_json(fields["spec"]), written, fields["streams"], fields.get("capacity"))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ChecksumMismatch(str(error)) from error
+
+
+def require_same_spec(stored: EnvSpec, spec: EnvSpec) -> None:
+    """Raise ReplayMismatch where a folder holds rows of another environment than `spec`."""
+    for fact, expected, got in spec.differences(stored):
+        raise ReplayMismatch(f"{fact}: expected {expected}, got {got}")
+
+
+def require_same(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """Raise ReplayMismatch naming the first key of `expected` that `stored` has otherwise."""
     for key, value in expected.items():
-        if key in ("action_low", "action_high", "terminates") and None in (stored.get(key), value):
-            continue  # folders of the past do not know them
-        # these count as a whole: what is in them, nothing else, and their order
-        if isinstance(value, dict) and key not in ("visuals", "images", "vectors"):
-            require_same(stored.get(key, {}), value)
-        elif key == "streams" and stored.get(key) != value:
-            raise ReplayMismatch(f"data.envs: expected {stored.get(key)} as stored there, got {value}")
-        elif json.dumps(stored.get(key)) != json.dumps(value):
+        if stored.get(key) != value:
+            if key == "streams":
+                raise ReplayMismatch(f"data.envs: expected {stored.get(key)} as stored there, got {value}")
             raise ReplayMismatch(f"{key}: expected {value}, got {stored.get(key)}")

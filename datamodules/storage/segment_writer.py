@@ -5,11 +5,11 @@ from types import TracebackType
 
 import numpy as np
 
-from datamodules.observation import join_images, misfit
+from datamodules.observation import join_images
 from datamodules.storage.folder import ReplayFolder
 from datamodules.storage.log_format import Block, Kind
 from datamodules.storage.rows import FRAMES, VECTOR, ReplayMismatch, columns, encode
-from datamodules.trajectory import Trajectory, TrajectoryInvalid
+from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
 
 BLOCK_ROWS = 128  # what one damaged bit costs
@@ -55,7 +55,7 @@ class SegmentWriter:
     def write(self, trajectory: Trajectory) -> None:
         """Append an episode; raises TrajectoryInvalid (nothing is written then) and OSError."""
         trajectory.check()
-        self._require_fit(trajectory)
+        trajectory.require(self.spec)
         if self._failed:
             raise OSError(f"{self._folder.path}: an earlier write failed, open the folder again to go on")
         self._failed = True
@@ -63,13 +63,6 @@ class SegmentWriter:
             self._append(trajectory, start, min(start + BLOCK_ROWS, len(trajectory)))
         self._failed = False
         self.rows += len(trajectory)
-
-    def _require_fit(self, trajectory: Trajectory) -> None:
-        if trajectory.action.shape[1:] != (self.spec.action_dim,):
-            expected, got = (self.spec.action_dim,), trajectory.action.shape[1:]
-            raise TrajectoryInvalid(f"{trajectory.name} action: expected {expected} in each row, got {got}")
-        if wrong := misfit(self.spec, {key: rows[0] for key, rows in trajectory.observation.items()}):
-            raise TrajectoryInvalid(f"{trajectory.name} {wrong}")
 
     def _append(self, trajectory: Trajectory, start: int, stop: int) -> None:
         last = stop == len(trajectory)

@@ -216,7 +216,7 @@ def test_refuses_what_does_not_fit(tmp_path, written):
         Recorded(folder).sample(2, 301)
     other = replace(SPEC, images={"pixels": (3, 8, 8)})
     SegmentWriter(tmp_path / "other", other).close()
-    with pytest.raises(ReplayMismatch, match="expected 3x4x4 observed"):
+    with pytest.raises(ReplayMismatch, match="expected observed 3x4x4 as in"):
         Recorded([folder, tmp_path / "other"])
     with SegmentWriter(tmp_path / "new", SPEC) as writer, pytest.raises(TrajectoryInvalid, match="pixels"):
         writer.write(trajectory(5, 0, spec=other))

@@ -16,7 +16,7 @@ from datamodules.storage import durable
 from datamodules.storage.budget import ReplayDamaged
 from datamodules.storage.durable import ReplayWriteFailed
 from datamodules.storage.folder import FORMAT, HEADER
-from datamodules.storage.log_format import encode_json, intact_blocks
+from datamodules.storage.log_format import decode_json, encode_json, intact_blocks
 from datamodules.storage.rows import ReplayMismatch
 from tests.datamodules.counting_rows import SPEC, Counter, check, served
 
@@ -119,6 +119,21 @@ def test_a_folder_of_format_1_is_read_and_becomes_one_of_this_format(stored, tmp
     (folder / "stream_00/manifest.json").unlink()
     replay = Replay(spec=SPEC, capacity=ROWS, folder=folder)
     assert replay.damaged_blocks == 1  # in this format it has to be there
+    replay.close()
+
+
+def test_the_copy_of_a_header_may_be_of_an_earlier_version(stored, tmp_path):
+    """A manifest keeps the header as it was written, when one image was all that a spec knew."""
+    folder = tmp_path / "replay"
+    shutil.copytree(stored[0], folder)
+    for path in folder.glob("stream_*/manifest.json"):
+        content = decode_json(path.read_bytes())
+        spec = {key: value for key, value in content["header"]["spec"].items() if key not in ("images", "vectors")}
+        spec["pixels"] = content["header"]["spec"]["images"]["pixels"]
+        path.write_bytes(encode_json({**content, "header": {**content["header"], "spec": spec}}))
+    (folder / HEADER).write_text("damaged")
+    replay = Replay(spec=SPEC, capacity=ROWS, folder=folder)
+    assert (replay.damaged_blocks, served(replay)) == (1, set(range(ROWS)))
     replay.close()
 
 

@@ -159,10 +159,10 @@ def test_departures_stop_a_run_until_somebody_insists(recorded, tmp_path, monkey
 def test_a_model_of_other_frames_leaves_nothing_behind(refused, finished, tmp_path):
     words = ("policy=planner", f"model={finished}", "task.env.size=24", f"out=npz:{tmp_path / 'data'}")
     line = refused(collect_data.main, *words).splitlines()[-1]
-    assert "model: the model was trained on 16x16 frames, the task gives 24x24" in line
+    assert "model: expected observed 3x16x16 as in training, got 3x24x24" in line
     assert not (tmp_path / "data").exists()
     line = refused(evaluate.main, f"checkpoint={finished}", "task.env.size=24").splitlines()[-1]
-    assert "checkpoint: the model was trained on 16x16 frames, the task gives 24x24" in line
+    assert "checkpoint: expected observed 3x16x16 as in training, got 3x24x24" in line
 
 
 @pytest.mark.parametrize(

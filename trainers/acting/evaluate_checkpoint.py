@@ -12,7 +12,7 @@ from trainers.acting.drawn_episode import drawn_episode
 from trainers.acting.evaluation import Evaluation, Evaluator
 from trainers.acting.pictures import write_pictures
 from trainers.acting.plan_over_ranks import only_scores, own_device, plan_over_ranks, planning_ranks
-from trainers.build.environments import open_evaluation_pool, require_same_frames
+from trainers.build.environments import open_evaluation_pool
 from trainers.build.trained import with_weights
 from trainers.command.configuration import BadConfig, override_saved, read_yaml, whole_number
 from trainers.command.entry import silence_advice
@@ -23,7 +23,7 @@ from trainers.run_folder.checkpoint import DurableCheckpointIO
 from trainers.run_folder.find import find_checkpoint, read_spec, require_task_fits
 from trainers.run_folder.records import versions, write_json
 from trainers.run_folder.statistics import iqm, mean_ci95
-from worldmodel.spec import EnvSpec
+from worldmodel.spec import DYNAMICS, EnvSpec, require_same
 
 # keys of a run's own evaluations, and this command's for the same
 INSTEAD = {"evaluation.episodes": "episodes", "evaluation.final_episodes": "episodes", "evaluation.envs": "envs"}
@@ -64,7 +64,8 @@ def evaluate(
     folder, name = _output(root, out)
     with open_evaluation_pool(config, width) as pool:
         if config["evaluation"].get("visuals") is not None:
-            require_same_frames(pool.spec, read_spec(root, key="evaluation.visuals"))
+            trained = read_spec(root, key="evaluation.visuals")
+            require_same(trained, pool.spec, DYNAMICS, key="evaluation.visuals", told="as in training")
         require_task_fits(root, pool.spec, key="checkpoint")
         agent = with_weights(config, pool.spec, weights).to(where)
         with plan_over_ranks(agent, device=where):

@@ -12,8 +12,7 @@ from datamodules.envs.pool import EnvPool, VectorPool
 from datamodules.envs.protocol import Pool
 from datamodules.envs.sources import has_lanes, takes
 from datamodules.envs.supervised import FaultLimit
-from worldmodel.errors import BadValue
-from worldmodel.spec import EnvSpec
+from worldmodel.spec import DYNAMICS, EnvSpec, require_same
 
 Config = Mapping[str, Any]
 
@@ -80,14 +79,4 @@ def require_evaluation(config: Config, spec: EnvSpec, *, gpu: GPU | None = None)
     """Open and close an environment of `evaluation.visuals`, if that is given; what cannot be evaluated is refused."""
     if config["evaluation"].get("visuals") is not None:
         with open_evaluation_pool(config, 1, gpu=gpu) as pool:
-            require_same_frames(pool.spec, spec)
-
-
-def require_same_frames(
-    acted: EnvSpec, trained: EnvSpec, *, key: str = "evaluation.visuals", told: str = "as in training"
-) -> None:
-    """Raise BadValue for `key` unless an agent that is trained in one environment can act in the other."""
-    for fact in ("observed", "action_dim", "discrete", "action_repeat"):
-        got, expected = getattr(acted, fact), getattr(trained, fact)
-        if got != expected:
-            raise BadValue(f"{key}: expected {fact} {expected} {told}, got {got}")
+            require_same(spec, pool.spec, DYNAMICS, key="evaluation.visuals", told="as in training")

@@ -13,7 +13,7 @@ from torch import Tensor
 from datamodules.formats.protocol import FormatError
 from datamodules.formats.uri import open_reader
 from trainers.command.configuration import BadConfig
-from worldmodel.spec import EnvSpec
+from worldmodel.spec import INTERFACE, EnvSpec, require_same
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,7 @@ def recorded_rows(uri: str | None, spec: EnvSpec, *, count: int) -> tuple[list[R
 def _recorded(uri: str, spec: EnvSpec) -> Iterator[Row]:
     try:
         with closing(open_reader(uri)) as reader:
-            if reader.spec.observed != spec.observed or reader.spec.action_dim != spec.action_dim:
-                got = f"{reader.spec.observed} with {reader.spec.action_dim} actions"
-                raise BadConfig(f"data: expected {spec.observed} with {spec.action_dim} actions, got {got}")
+            require_same(spec, reader.spec, INTERFACE, key="data", told="as in training")
             for episode in reader.trajectories():
                 for t in range(len(episode)):
                     parts = {

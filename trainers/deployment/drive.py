@@ -27,7 +27,7 @@ from trainers.deployment.telemetry import Telemetry
 from trainers.reporting.tables import show_facts
 from trainers.run_folder.records import versions, write_json
 from trainers.run_folder.statistics import mean_ci95
-from worldmodel.spec import EnvSpec
+from worldmodel.spec import UNITS, EnvSpec
 
 REPORT = "report.html"
 TAKEN = 0.9  # of a period after which the robot takes no action for its frame
@@ -189,18 +189,8 @@ def _like_training(spec: EnvSpec, env: str) -> list[str]:
 
 def require_fits(control: ControlSpec, spec: EnvSpec) -> None:
     """Raise DeviceDiffers where an environment shows, or takes, something else than the bundle's robot."""
-    trained = control.env
-    for key, mine, other in (
-        ("observation", trained.observed, spec.observed),
-        ("action_dim", trained.action_dim, spec.action_dim),
-        ("discrete", trained.discrete, spec.discrete),
-    ):
-        if mine != other:
-            raise DeviceDiffers(f"env.{key}: the bundle has {mine}, the environment {other}")
-    for key in ("action_low", "action_high"):
-        mine, other = getattr(trained, key), getattr(spec, key)
-        if None not in (mine, other) and mine != other:
-            raise DeviceDiffers(f"env.{key}: the bundle has {list(mine)}, the environment {list(other)}")
+    for fact, mine, other in control.env.differences(spec, UNITS):
+        raise DeviceDiffers(f"env.{fact}: the bundle has {mine}, the environment {other}")
 
 
 def _remote(server: str, control: ControlSpec, hz: float, api_key: str | None) -> Any:

@@ -15,7 +15,7 @@ from trainers.acting.held_out import HeldOut
 from trainers.acting.pictures import write_open_loop
 from trainers.build.agent import build_agent
 from trainers.build.data import across_episodes, build_data, build_sampler, require_length
-from trainers.build.environments import open_pool, require_same_frames
+from trainers.build.environments import open_pool
 from trainers.build.module import build_module
 from trainers.command.configuration import BadConfig
 from trainers.process.distributed import gather_over_ranks
@@ -25,7 +25,7 @@ from trainers.training.loop import TrainingLoop, fit_normalisers
 from trainers.training.module import WorldModelModule
 from trainers.training.training_run import TrainingRun
 from worldmodel.interfaces import Batch
-from worldmodel.spec import EnvSpec
+from worldmodel.spec import DYNAMICS, EnvSpec, require_same
 
 HELD_OUT_EPISODES = 32  # at most so many are measured on, evenly spread over all that are held out
 PICTURED = 4
@@ -196,7 +196,7 @@ def build_offline_loop(
     evaluator = None
     if data["evaluate"] and config["task"]["source"] is not None:
         with open_pool(config, 1, gpu=run.gpu) as pool:  # what cannot be acted in is refused before anything is learned
-            require_same_frames(pool.spec, recorded.spec, key="task", told="as recorded, or task=none")
+            require_same(recorded.spec, pool.spec, DYNAMICS, key="task", told="as recorded, or task=none")
         evaluator = run.evaluator(recorded.spec)
     options: dict[str, Any] = {"imported": imported, "spec": spec, "evaluator": evaluator}
     batches = build_data(config, recorded, world_size=run.trainer.world_size)

@@ -6,7 +6,7 @@ from pathlib import Path
 from trainers.command.configuration import BadConfig, read_yaml
 from trainers.run_folder.conversion import convert_spec
 from trainers.run_folder.paths import RunPaths, in_use
-from worldmodel.spec import EnvSpec
+from worldmodel.spec import INTERFACE, EnvSpec, require_same
 
 RECORDS = ("config.yaml", "metrics.csv", "results.json")  # one of them makes a folder a run's
 
@@ -89,19 +89,12 @@ def find_checkpoint(path: Path, *, key: str) -> tuple[Path, Path]:
 
 
 def require_task_fits(root: Path, spec: EnvSpec, *, key: str) -> None:
-    """Raise BadConfig for `key` where a task gives other frames, or takes other actions, than the run learned with."""
+    """Raise BadValue for `key` where a task shows something else, or takes other actions, than the run learned with."""
     try:
         trained = read_spec(root, key=key)
     except BadConfig:
         return  # then the weights' shapes tell
-    if trained.observed != spec.observed:
-        was, gives = trained.observed, spec.observed
-        # channels only where they are what differs
-        if was.count("x") == gives.count("x") == 2 and was.split("x")[0] == gives.split("x")[0]:
-            was, gives = (observed.split("x", 1)[1] for observed in (was, gives))
-        raise BadConfig(f"{key}: the model was trained on {was} frames, the task gives {gives}")
-    if trained.actions != spec.actions:
-        raise BadConfig(f"{key}: the model was trained with {trained.actions}, the task takes {spec.actions}")
+    require_same(trained, spec, INTERFACE, key=key, told="as in training")
 
 
 def read_spec(root: Path, *, key: str) -> EnvSpec:

@@ -68,7 +68,7 @@ def test_round_trip_is_exact(tmp_path):
             writer.write(trajectory)
         writer.close()
     assert_holds(open_reader(f"{tmp_path}/deep/out.hdf5"), expected)
-    with pytest.raises(FormatError, match="of our own"):
+    with pytest.raises(FormatError, match="look: expected fast as of the episodes there, got suite"):
         open_writer(f"hdf5:{tmp_path}/deep/out.hdf5", replace(SPEC, look="suite"))
 
 

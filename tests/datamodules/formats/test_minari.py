@@ -12,6 +12,7 @@ from PIL import Image
 
 from datamodules.formats.protocol import FormatError
 from datamodules.formats.uri import open_reader, open_writer
+from datamodules.trajectory import TrajectoryInvalid
 from tests.datamodules.formats.episodes import SPEC, assert_holds, episode, some_episodes
 
 BOX = {"type": "Box", "dtype": "float32", "shape": [2], "low": [-2.0, 0.0], "high": [2.0, 4.0]}
@@ -52,7 +53,7 @@ def test_round_trip_is_exact(tmp_path, spec):
     assert_holds(open_reader(f"minari:{tmp_path}/out/data"), expected, spec=spec)
     with pytest.raises(FormatError, match="single row"):
         writer.write(episode(1, spec=spec, terminal=True))
-    with pytest.raises(FormatError, match="observations and actions"):
+    with pytest.raises(TrajectoryInvalid, match="action: expected 2 numbers in each row, got 3"):
         writer.write(episode(3, spec=replace(spec, action_dim=3)))
     with pytest.raises(FormatError, match="empty folder"):
         open_writer(f"minari:{tmp_path}/out", spec)

@@ -52,7 +52,7 @@ def test_round_trip_is_exact(tmp_path, compress):
             writer.write(trajectory)
         writer.close()
     assert_holds(open_reader(f"npz:{tmp_path}/out?threads=3"), expected)
-    with pytest.raises(FormatError, match="expected the spec"):
+    with pytest.raises(FormatError, match="look: expected fast as of the episodes there, got suite"):
         open_writer(f"npz:{tmp_path}/out", replace(SPEC, look="suite"))
 
 
@@ -148,9 +148,9 @@ BAD = {
     "16 bits": ("pixels: expected uint8", vd4rl() | {"image": np.zeros((6, 8, 8, 3), np.uint16)}),
     "no channels": ("pixels: expected uint8", vd4rl() | {"image": np.zeros((6, 8, 8), np.uint8)}),
     "unclear channels": ("fewer channels", vd4rl() | {"image": np.zeros((6, 8, 8, 8), np.uint8)}),
-    "another size": ("expected observations and actions", vd4rl() | {"image": np.zeros((6, 9, 9, 3), np.uint8)}),
+    "another size": ("pixels: expected uint8", vd4rl() | {"image": np.zeros((6, 9, 9, 3), np.uint8)}),
     "short action": ("action: expected 6 rows", vd4rl() | {"action": np.zeros((5, 2))}),
-    "another action": ("expected observations and actions", vd4rl() | {"action": np.zeros((6, 3))}),
+    "another action": ("action: expected 2 numbers", vd4rl() | {"action": np.zeros((6, 3))}),
     "indices for actions": ("action: expected numbers", vd4rl() | {"action": np.arange(6)}),
     "NaN action": ("finite", vd4rl() | {"action": np.full((6, 2), np.nan)}),
     "infinite reward": ("finite", vd4rl() | {"reward": np.full(6, np.inf)}),

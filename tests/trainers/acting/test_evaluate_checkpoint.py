@@ -103,7 +103,11 @@ def test_refused(refused, finished, tmp_path):
         (f"checkpoint={finished}", "episode=3"): ("episode", "episode"),
         (f"checkpoint={finished}", "policy=none"): ("checkpoint", "surplus"),
         (f"checkpoint={finished}", "policy=none", "agent.act_with=actor"): ("act_with", "actor"),
-        (f"checkpoint={finished}", "task.env.size=32"): ("checkpoint", "trained on 16x16", "gives 32x32"),
+        (f"checkpoint={finished}", "task.env.size=32"): (
+            "checkpoint",
+            "expected observed 3x16x16 as in training",
+            "got 3x32x32",
+        ),
         (f"checkpoint={finished}", "episodes"): ("expected one", "'episodes'"),
     }
     for arguments, parts in cases.items():
@@ -111,7 +115,7 @@ def test_refused(refused, finished, tmp_path):
         assert "\n" not in line and all(part in line for part in parts), (arguments, line)
 
 
-@pytest.mark.parametrize(("count", "discrete", "takes"), [(6, False, "6 actions"), (2, True, "2 discrete actions")])
+@pytest.mark.parametrize(("count", "discrete", "takes"), [(6, False, "6 continuous"), (2, True, "2 discrete")])
 def test_checkpoint_of_other_actions(refused, finished, monkeypatch, count, discrete, takes):
     sizes = {"action_dim": count, "discrete": discrete, "action_repeat": 1, "episode_steps": 20}
     spec = EnvSpec("x", images={"pixels": (3, 16, 16)}, **sizes)
@@ -125,4 +129,4 @@ def test_checkpoint_of_other_actions(refused, finished, monkeypatch, count, disc
 
     monkeypatch.setattr(environments, "open_pool", lambda config, count, **_: Pool())
     line = refused(evaluate.main, f"checkpoint={finished}")
-    assert line == f"BadConfig: checkpoint: the model was trained with 2 actions, the task takes {takes}"
+    assert line == f"BadValue: checkpoint: expected actions 2 continuous as in training, got {takes}"
