@@ -70,9 +70,9 @@ class Exploration:
         """As a configuration's `agent` says, for episodes of an environment."""
         return cls(
             std=agent["explore_std"],
-            pink=agent.get("explore_pink", 0.0),
-            silent=agent.get("explore_silent", 0.0),
-            random=agent.get("explore_random", 0.0),
+            pink=agent["explore_pink"],
+            silent=agent["explore_silent"],
+            random=agent["explore_random"],
             decisions=spec.episode_decisions,
         )
 

@@ -51,8 +51,8 @@ def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
         discount=options["discount"],
         unroll=options["unroll"],
         act_with=options["act_with"],
-        replan=options.get("replan", 1),
-        plan_precision=options.get("plan_precision", "float32"),  # runs of the past have none
+        replan=options["replan"],
+        plan_precision=options["plan_precision"],
         random_shift=options["random_shift"],
         weights={name: weight for name, weight in options["weights"].items() if weight is not None},
         continuation=_build_continuation(config, spec, dynamics.latent_dim),  # last: others draw the same numbers
@@ -91,7 +91,7 @@ def build_each(options: Config, kind: str, spec: EnvSpec, **facts: Any) -> dict[
     package, named = f"worldmodel.{kind}s", options.get(f"{kind}s", {})
     if unknown := set(named) - {*spec.images, *spec.vectors}:
         raise registry.DoesNotFit(f"agent.{kind}s: expected names of {spec.observed}, got {', '.join(unknown)}")
-    vector = options.get(f"vector_{kind}", "vector")  # runs of the past have none
+    vector = options.get(f"vector_{kind}", "vector")  # a section without vectors has none
     make: Callable[..., Any] = partial(registry.make, package, **facts)
     images = {
         name: make(named.get(name, options[kind]), key=f"agent.{kind}", pixels=shape)
@@ -111,14 +111,15 @@ def build_norm(options: Config, spec: EnvSpec) -> ObservationNorm:
 
 
 def _build_head(config: Config, latent_dim: int, *, scale: float) -> Any:
-    options = {"name": "scalar", **config["agent"]["heads"]}  # runs of the past have no name here
-    return registry.make("worldmodel.heads", options, key="agent.heads", latent_dim=latent_dim, scale=scale)
+    return registry.make(
+        "worldmodel.heads", config["agent"]["heads"], key="agent.heads", latent_dim=latent_dim, scale=scale
+    )
 
 
 def _build_continuation(config: Config, spec: EnvSpec, latent_dim: int) -> ContinuationHead | None:
     """The head where it is asked for; by itself where episodes can end, or where that is not known."""
     options, data = config["agent"], config.get("data", {})  # bundles have none, and learn nothing
-    chosen = options.get("continuation", False)  # runs of the past have none
+    chosen = options["continuation"]
     if chosen not in (True, False, "auto"):
         raise BadValue(f"agent.continuation: expected auto, true or false, got {chosen!r}")
     if not (spec.terminates is not False if chosen == "auto" else chosen):

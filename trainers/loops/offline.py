@@ -9,7 +9,6 @@ from datamodules.formats.uri import parse
 from datamodules.importer import import_once
 from datamodules.online import OnlineData
 from datamodules.recorded import Recorded
-from datamodules.storage.budget import DAMAGE_LIMIT
 from trainers.acting.collect import damage
 from trainers.acting.held_out import HeldOut
 from trainers.acting.pictures import write_open_loop
@@ -208,7 +207,7 @@ def _open(run: TrainingRun, uri: str) -> tuple[Recorded, dict[str, Any]]:
     data, length = run.config["data"], run.config["data"]["length"]
     folder, imported = _segments(run, uri)
     sampler = build_sampler(run.config, rank=run.rank, generation=run.generation)
-    shares = {"holdout": data["validation_share"], "damage_limit": data.get("damage_limit", DAMAGE_LIMIT)}
+    shares = {"holdout": data["validation_share"], "damage_limit": data["damage_limit"]}
     across = across_episodes(run.config)
     recorded = Recorded(folder, sampler=sampler, across_episodes=across, **shares)
     run.stack.callback(recorded.close)
@@ -246,11 +245,11 @@ def _summary(recorded: Recorded, uri: str, imported: Mapping[str, Any], *, lengt
 def _segments(run: TrainingRun, uri: str) -> tuple[Path, dict[str, Any]]:
     data, parsed = run.config["data"], parse(uri)
     if parsed.scheme == "segments":  # this project's own pairing needs no check
-        if data["alignment"] is not None or data.get("actions") is not None or parsed.options:
+        if data["alignment"] is not None or data["actions"] is not None or parsed.options:
             raise BadConfig(f"data.alignment: expected none for segments, which have actions by arrival, got {uri}")
         return parsed.path, {}
     cache = Path(data["cache"] or "cache")
-    given = {key: data.get(key) for key in ("alignment", "actions")}
+    given = {key: data[key] for key in ("alignment", "actions")}
     return import_once(uri, cache, **given, say=run.progress.print)
 
 

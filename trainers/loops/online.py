@@ -82,7 +82,7 @@ class OnlineLoop(TrainingLoop):
         """Rounds of the base policy, by which the frames are measured; raises Interrupted."""
         self.run.progress.update(phase="seed")
         data = self.run.config["data"]
-        seeds = self.collector.seed_episodes(data["seed_episodes"], std=data.get("base_std", 0.8))
+        seeds = self.collector.seed_episodes(data["seed_episodes"], std=data["base_std"])
         for episode in seeds:
             self._report([episode], {})
         self._require_windows(self.data.length)

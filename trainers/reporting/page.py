@@ -300,8 +300,7 @@ def _versions(run: Run) -> list[tuple[str, str]]:
 
 def _images(run: Run) -> dict[str, Any]:
     images = run.spec.get("images")
-    pixels = run.spec.get("pixels")
-    return dict(images) if isinstance(images, Mapping) else {"pixels": pixels} if "state" not in run.spec else {}
+    return dict(images) if isinstance(images, Mapping) else {}
 
 
 def _observation(run: Run) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers.command.configuration import BadConfig
-from trainers.run_folder.read import is_number, leaves, read_config, read_json
+from trainers.run_folder.read import is_number, leaves, read_config, read_json, read_results
 from trainers.run_folder.read_metrics import read_metrics
 from trainers.sweeping.record import FILE, RunRecord, read_sweep
 
@@ -163,9 +163,9 @@ def _read(folder: Path, root: Path, config: Mapping[str, Any]) -> RunResult:
 
 def _facts(folder: Path) -> dict[str, Any]:
     """What a run folder says of itself, without its configuration, which takes long to read."""
-    results, spec, versions = (read_json(folder / f"{name}.json") for name in ("results", "spec", "versions"))
+    results, spec, versions = read_results(folder), read_json(folder / "spec.json"), read_json(folder / "versions.json")
     repeat = spec.get("action_repeat")
-    mean = results.get("return_mean", results.get("student_return"))  # students of the past have the second alone
+    mean = results.get("return_mean")
     return {
         "task": str(results.get("task") or spec.get("task") or ""),
         "state": "finished" if results.get("status") == "finished" else "unfinished",

@@ -1,4 +1,4 @@
-"""Runs and checkpoints of earlier versions, brought to today's form; the only place that knows what they were."""
+"""Records of runs and checkpoints of earlier versions in today's form; the only place that knows what they were."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -29,6 +29,12 @@ _ADDED: dict[tuple[str, str], tuple[object, tuple[str, ...] | None]] = {
     ("trainer", "rank_timeout_s"): (600, None),
     ("data", "pool"): ("local", ("online",)),
     ("data", "across_episodes"): (False, None),
+    ("data", "base_std"): (0.8, ("online",)),
+    ("data", "actions"): (None, ("offline", "imagined")),
+    ("data", "damage_limit"): (0.05, ("online", "offline", "imagined")),
+    ("agent", "replan"): (1, ("latent_mpc",)),
+    ("agent", "plan_precision"): ("float32", ("latent_mpc",)),
+    ("agent", "continuation"): (False, ("latent_mpc",)),  # they learned without
     ("agent", "explore_pink"): (0.0, ("latent_mpc",)),
     ("agent", "explore_silent"): (0.0, ("latent_mpc",)),
     ("agent", "explore_random"): (0.0, ("latent_mpc",)),
@@ -83,6 +89,9 @@ def convert_checkpoint(checkpoint: Mapping[str, Any], *, path: object) -> dict[s
             converted["state_dict"] = _renamed(weights, _WEIGHTS)
     if version < 3 and "state_dict" in converted:
         converted["state_dict"] = _renamed(converted["state_dict"], _WEIGHTS_2)
+    loop = converted.get("callbacks", {}).get("loop", {})
+    if "ranks" in loop and "generation" not in loop:  # their number could not change
+        converted["callbacks"] = {**converted["callbacks"], "loop": {"generation": 0, **loop}}
     skipped = converted.get("module", {}).get("skipped", ())
     if len(skipped) == 2:  # all and in a row; since then the most in a row too
         converted["module"] = {**converted["module"], "skipped": [*skipped, skipped[1]]}
@@ -90,8 +99,25 @@ def convert_checkpoint(checkpoint: Mapping[str, Any], *, path: object) -> dict[s
 
 
 def convert_spec(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a spec.json, in which the renderer stood beside the environment's facts."""
-    return {name: fact for name, fact in fields.items() if name != "renderer"}
+    """The fields of a spec.json, in which one image had no name and the renderer stood beside the facts."""
+    images = {"images": {"pixels": fields["pixels"]}} if "pixels" in fields else {}
+    return images | {name: fact for name, fact in fields.items() if name not in ("renderer", "pixels")}
+
+
+def convert_versions(versions: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a versions.json, with the renderer that stood in the spec.json of then."""
+    return {**({"renderer": spec["renderer"]} if "renderer" in spec else {}), **versions}
+
+
+def convert_results(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a results.json, in which a student's return had no name but its own."""
+    own = {"return_mean": results["student_return"]} if "student_return" in results else {}
+    return {**own, **results}
+
+
+def convert_sweep(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a sweep.json, which did not say how its runs were started."""
+    return {"options": {}, **record}
 
 
 def _from_1(config: dict[str, Any]) -> None:

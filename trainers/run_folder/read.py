@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from trainers.run_folder.conversion import convert_results, convert_spec, convert_versions
 from trainers.run_folder.read_metrics import read_metrics
 
 
@@ -64,20 +65,21 @@ class Run:
 
 def read_run(run_dir: Path) -> Run:
     """Read a run folder: metrics.csv, config.yaml, results.json, versions.json and spec.json, each optional."""
+    spec, versions = (read_json(run_dir / f"{name}.json") for name in ("spec", "versions"))
     return Run(
         run_dir=run_dir,
         metrics=read_metrics(run_dir / "metrics.csv"),
         config=read_config(run_dir),
         config_text=_text(run_dir / "config.yaml"),
         results=read_results(run_dir),
-        versions=read_json(run_dir / "versions.json"),
-        spec=read_json(run_dir / "spec.json"),
+        versions=convert_versions(versions, spec),
+        spec=convert_spec(spec),
     )
 
 
 def read_results(run_dir: Path) -> dict[str, Any]:
     """The results that a run wrote at its end, or where it was stopped; {} where there are none."""
-    return read_json(run_dir / "results.json")
+    return convert_results(read_json(run_dir / "results.json"))
 
 
 def is_number(value: object) -> TypeGuard[float]:

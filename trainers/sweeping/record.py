@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.command.configuration import BadConfig
+from trainers.run_folder.conversion import convert_sweep
 from trainers.run_folder.paths import RunFolderInUse, RunFolderReadOnly, hold
 from trainers.run_folder.read import read_json
 from trainers.run_folder.records import write_json
@@ -48,7 +49,7 @@ class SweepRecord:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.runs: dict[str, RunRecord] = read_sweep(root)
-        self.options: dict[str, Any] = read_json(root / FILE).get("options", {})  # sweeps of the past have none
+        self.options: dict[str, Any] = convert_sweep(read_json(root / FILE))["options"]
 
     def add(self, planned: PlannedRun) -> None:
         """Take in a run unless it is there already; nothing is written before `update`."""

@@ -210,7 +210,7 @@ def _ranks_before(checkpoint: Path | None, *, ranks: int) -> tuple[int, tuple[di
     if checkpoint is None:
         return 0, ()
     state = DurableCheckpointIO().load_checkpoint(checkpoint)["callbacks"]["loop"]
-    generation, former = state.get("generation", 0), tuple(state["ranks"])
+    generation, former = state["generation"], tuple(state["ranks"])
     return (generation, ()) if len(former) == ranks else (generation + 1, former)
 
 
