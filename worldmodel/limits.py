@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection, Sequence
 
-from worldmodel.errors import BadValue
+from worldmodel.errors import BadFact, BadValue
 
 
 def require_whole(*, least: int = 1, most: float = math.inf, **numbers: object) -> None:
@@ -53,10 +53,10 @@ def require_one_of(known: Collection[str], **choices: object) -> None:
 
 
 def require_multiples(of: int, *, pixels: tuple[int, int, int]) -> None:
-    """Raise BadValue for frames (c, h, w) whose height or width is no multiple of a number."""
+    """Raise BadFact for frames (c, h, w) whose height or width is no multiple of a number."""
     _, height, width = pixels
     if height % of or width % of:
-        raise BadValue(f"pixels: expected height and width to be multiples of {of}, got {height}x{width}")
+        raise BadFact(f"pixels: expected height and width to be multiples of {of}, got {height}x{width}")
 
 
 def require_sizes(**lists: object) -> None:

@@ -34,7 +34,7 @@ def require_open(is_open: bool) -> None:
 def require_whole(key: str, value: object, *, least: int) -> None:
     """Raise BadOption that names `key` unless `value` is a whole number of at least `least`."""
     if type(value) is not int or value < least:
-        raise BadOption(f"{key}: expected a whole number of at least {least}, got {value!r}")
+        raise BadOption(f"expected a whole number of at least {least}, got {value!r}", key=key)
 
 
 def checked_reward(reward: object) -> float:

@@ -86,7 +86,7 @@ def split_task(task: str, known: tuple[tuple[str, str], ...]) -> tuple[str, str]
     pairs = {f"{domain}_{name}": (domain, name) for domain, name in known}
     if task not in pairs:
         near = difflib.get_close_matches(task, pairs, n=3, cutoff=0.4) or sorted(pairs)
-        raise UnknownTask(f"task: expected a control suite task such as {', '.join(near)}; got {task!r}")
+        raise UnknownTask(f"expected a control suite task such as {', '.join(near)}; got {task!r}")
     return pairs[task]
 
 
@@ -113,7 +113,7 @@ def _suite_loader(suite: ModuleType, task: str) -> Callable[[], Any]:
 
 def _require(key: str, got: object, valid: bool, expected: str) -> None:
     if not valid:
-        raise BadOption(f"{key}: expected {expected}, got {got!r}")
+        raise BadOption(f"expected {expected}, got {got!r}", key=key)
 
 
 def _import_suite(*, gpu: gl.GPU | None) -> ModuleType:

@@ -19,14 +19,14 @@ def own_loader(path: str, kwargs: Mapping[str, Any]) -> Callable[[], Any]:
     try:
         inspect.signature(function).bind(**kwargs)
     except TypeError as error:
-        raise BadOption(f"kwargs: {path}{inspect.signature(function)}: {error}") from error
+        raise BadOption(f"{path}{inspect.signature(function)}: {error}", key="kwargs") from error
 
     def load() -> Any:
         env = function(**copy.deepcopy(dict(kwargs)))  # it may be built twice
         missing = [name for name in ("physics", "task", "action_spec", "reset", "step") if not hasattr(env, name)]
         if missing:
             got = f"{type(env).__name__} without {', '.join(missing)}"
-            raise UnknownTask(f"task: expected a dm_control Environment from {path}, got {got}")
+            raise UnknownTask(f"expected a dm_control Environment from {path}, got {got}")
         _require_actions(env.action_spec(), path)
         return env
 
@@ -38,7 +38,9 @@ def random_of(env: Any) -> np.random.RandomState:
     for found in (getattr(env.task, "random", None), getattr(env, "random_state", None)):
         if isinstance(found, np.random.RandomState):
             return found
-    raise BadOption("task: expected its generator as task.random, or as random_state of the Environment, found none")
+    raise BadOption(
+        "expected its generator as task.random, or as random_state of the Environment, found none", key="task"
+    )
 
 
 def step_limit(env: Any) -> float:

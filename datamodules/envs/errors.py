@@ -3,7 +3,7 @@
 import traceback
 from typing import Any
 
-from worldmodel.errors import UserError
+from worldmodel.errors import SettingError, UserError
 
 
 class EnvError(UserError):
@@ -20,12 +20,15 @@ class UnknownSource(EnvError):
     """No module of that name in datamodules/envs has a `make`."""
 
 
-class UnknownTask(EnvError):
+class BadOption(EnvError, SettingError):
+    """A keyword argument of `make` is unknown, missing or out of range; `key` begins with its name."""
+
+
+class UnknownTask(EnvError, SettingError):
     """The environment source has no task of that name."""
 
-
-class BadOption(EnvError):
-    """A keyword argument of `make` is unknown, missing or out of range."""
+    def __init__(self, said: str, *, key: str = "task") -> None:
+        super().__init__(said, key=key)
 
 
 class BadAction(EnvError):
@@ -88,19 +91,28 @@ class WorkerLost(EnvError):
 
 NAME_LIMIT, MESSAGE_LIMIT, TRACE_LIMIT = 200, 4000, 20_000  # characters
 
-_REQUESTS = (UnknownSource, UnknownTask, BadOption, BadSpace, BadAction, NotReset, MissingPackage, MissingGL)
+_REQUESTS = (UnknownSource, BadSpace, BadAction, NotReset, MissingPackage, MissingGL)
+_OF_SETTINGS = {c.__name__: c for c in (UnknownTask, BadOption)}
 _TRAVELLING = {c.__name__: c for c in (*_REQUESTS, BlankFrame, FrozenFrame, BadObservation, BadReward, Diverged)}
 
 
 def to_fields(error: BaseException) -> dict[str, Any]:
     """A JSON-able dict of an error's class, message and trace, cut where they are long; `from_fields` restores it."""
     trace = "" if isinstance(error, EnvError) else "".join(traceback.format_exception(error))[-TRACE_LIMIT:]
-    return {"error": type(error).__name__[:NAME_LIMIT], "message": str(error)[:MESSAGE_LIMIT], "trace": trace}
+    said, key = (error.said, error.key) if isinstance(error, SettingError) else (str(error), "")
+    fields = {"error": type(error).__name__, "key": key}
+    return {name: text[:NAME_LIMIT] for name, text in fields.items()} | {
+        "message": said[:MESSAGE_LIMIT],
+        "trace": trace,
+    }
 
 
 def from_fields(fields: Any) -> EnvError:
     """The typed error written by `to_fields`; foreign classes become EnvError with their name in the message."""
     name, message = str(fields["error"]), str(fields["message"])
-    error = _TRAVELLING[name](message) if name in _TRAVELLING else EnvError(f"{name}: {message}")
+    if name in _OF_SETTINGS:
+        error: EnvError = _OF_SETTINGS[name](message, key=str(fields["key"]))
+    else:
+        error = _TRAVELLING[name](message) if name in _TRAVELLING else EnvError(f"{name}: {message}")
     error.trace = str(fields.get("trace", ""))
     return error

@@ -80,7 +80,7 @@ def check_options(*, size: int | Mapping[str, int], action_repeat: int, episode_
     if episode_steps is not None:
         require_whole("episode_steps", episode_steps, least=1)
     if pixels not in ("auto", "observation", "render"):
-        raise BadOption(f"pixels: expected auto, observation or render, got {pixels!r}")
+        raise BadOption(f"expected auto, observation or render, got {pixels!r}", key="pixels")
 
 
 def import_gymnasium(*, gpu: gl.GPU | None, draws: bool = True) -> ModuleType:
@@ -111,7 +111,9 @@ def known_limit(env: Any, task: str) -> int:
         # of an Atari game, in frames of the console
         limit = env.spec.kwargs["max_num_frames_per_episode"] // np.min(env.spec.kwargs.get("frameskip", 1))
     if limit is None:
-        raise BadOption(f"episode_steps: expected a number of control steps, since {task} has no time limit of its own")
+        raise BadOption(
+            f"expected a number of control steps, since {task} has no time limit of its own", key="episode_steps"
+        )
     return int(limit)
 
 
@@ -131,7 +133,7 @@ def typed_errors(gymnasium: ModuleType, task: str) -> Any:
     except gymnasium.error.DependencyNotInstalled as error:
         raise MissingPackage(f"{task}: {error}") from error
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
-        raise UnknownTask(f"task: expected a Gymnasium id or package.module:function, got {task!r}: {error}") from error
+        raise UnknownTask(f"expected a Gymnasium id or package.module:function, got {task!r}: {error}") from error
 
 
 def registered_spec(gymnasium: ModuleType, task: str) -> Any:
@@ -165,7 +167,7 @@ def require_arguments(creator: Callable[..., Any], task: str, kwargs: Mapping[st
     except ValueError:  # a builtin that does not say what it takes
         return
     except TypeError as error:
-        raise BadOption(f"kwargs: {task} does not take them: {error}") from error
+        raise BadOption(f"{task} does not take them: {error}", key="kwargs") from error
 
 
 def _open(gymnasium: ModuleType, task: str, draws: bool, episode_steps: int | None, kwargs: dict[str, Any]) -> Any:
@@ -180,7 +182,7 @@ def _open(gymnasium: ModuleType, task: str, draws: bool, episode_steps: int | No
         else:
             env = gymnasium.make(spec.id, max_episode_steps=episode_steps, disable_env_checker=True, **options)
     if not isinstance(env, gymnasium.Env):
-        raise UnknownTask(f"task: expected a gymnasium.Env from {task}, got {type(env).__name__}")
+        raise UnknownTask(f"expected a gymnasium.Env from {task}, got {type(env).__name__}")
     return env
 
 
@@ -265,7 +267,7 @@ def resized(spec: EnvSpec, images: Mapping[str, NDArray[np.uint8]]) -> Observati
 def first_image(images: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """What a video shows; raises BadOption where no image is observed."""
     if not images:
-        raise BadOption("render: expected an environment that shows an image, got observe=state")
+        raise BadOption("expected an environment that shows an image, got observe=state", key="render")
     return next(iter(images.values()))
 
 

@@ -25,9 +25,9 @@ def import_module_of(path: str) -> ModuleType:
     except ModuleNotFoundError as error:
         missing = error.name or module_name
         if missing != module_name and not module_name.startswith(f"{missing}."):
-            raise UnknownTask(f"task: {path} needs the module {missing!r}, which is not installed") from error
+            raise UnknownTask(f"{path} needs the module {missing!r}, which is not installed") from error
         raise UnknownTask(
-            f"task: expected an importable module in {path!r}, found no {missing!r}; "
+            f"expected an importable module in {path!r}, found no {missing!r}; "
             "install its package, or name its folder in PYTHONPATH"
         ) from error
 
@@ -35,9 +35,9 @@ def import_module_of(path: str) -> ModuleType:
 def import_callable(path: str) -> Callable[..., Any]:
     """What `package.module:function` names; raises as `import_module_of`, which says for which paths it is."""
     if not is_import_path(path):
-        raise UnknownTask(f"task: expected package.module:function, got {path!r}")
+        raise UnknownTask(f"expected package.module:function, got {path!r}")
     module, name = import_module_of(path), path.partition(":")[2]
     named = getattr(module, name, None)
     if not callable(named):
-        raise UnknownTask(f"task: expected a function or class {name!r} in {module.__name__}, got {named!r}")
+        raise UnknownTask(f"expected a function or class {name!r} in {module.__name__}, got {named!r}")
     return named

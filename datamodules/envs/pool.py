@@ -85,7 +85,7 @@ class WorkerPool:
 
     def _draw(self, worker: int, size: int, *, lane: int = 0) -> NDArray[np.uint8]:
         if not 1 <= size <= wire.RENDER_LIMIT:
-            raise BadOption(f"size: expected 1..{wire.RENDER_LIMIT}, got {size}")
+            raise BadOption(f"expected 1..{wire.RENDER_LIMIT}, got {size}", key="size")
         env = self._envs[worker]
         frame = env.render(size, lane=lane)
         if frame is None:

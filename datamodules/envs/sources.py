@@ -104,13 +104,13 @@ def _see_through(env: Env, name: str, options: Any) -> Env:
     names = visual_names()
     if name not in names:
         near = difflib.get_close_matches(name, names, n=3) or names
-        raise BadOption(f"visuals: no option {name!r}, did you mean {', '.join(near)}?")
+        raise BadOption(f"no option {name!r}, did you mean {', '.join(near)}?", key="visuals")
     make = importlib.import_module(f"datamodules.envs.visuals.{name}").make
     signature = inspect.signature(make)
     try:
         bound = signature.bind(env, **options)
     except TypeError as error:
-        raise BadOption(f"visuals.{name}: {error}; it takes {signature}, got {options!r}") from error
+        raise BadOption(f"{error}; it takes {signature}, got {options!r}", key=f"visuals.{name}") from error
     seen = make(env, **options)
     bound.apply_defaults()
     _, *arguments = bound.arguments.items()
@@ -154,7 +154,7 @@ class SeenLanes:
         self.spec = self._envs[0].spec
         self.notes: tuple[str, ...] = lanes.notes if isinstance(lanes, Notes) else ()
         if self.spec.action_repeat != lanes.spec.action_repeat:
-            raise BadOption("visuals.action_repeat: expected none with lanes, task.env.action_repeat repeats")
+            raise BadOption("expected none with lanes, task.env.action_repeat repeats", key="visuals.action_repeat")
 
     def reset(self, seeds: dict[int, int]) -> dict[int, Step]:
         """Open an episode in each lane of {lane: seed}."""

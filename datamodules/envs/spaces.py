@@ -71,7 +71,7 @@ class Observer:
     def shapes(self, size: int | Mapping[str, int]) -> dict[str, tuple[int, int, int]]:
         """(C, size, size) of every image; raises BadOption for a size of another name, or none of one."""
         if isinstance(size, Mapping) and set(size) != set(self.images):
-            raise BadOption(f"size: expected a size for each of {list(self.images)}, got {dict(size)}")
+            raise BadOption(f"expected a size for each of {list(self.images)}, got {dict(size)}", key="size")
         sides = {name: size[name] if isinstance(size, Mapping) else size for name in self.images}
         return {
             name: (3 if reader is None else reader.channels, sides[name], sides[name])
@@ -104,7 +104,7 @@ def choose_observer(
     if not isinstance(observe, str):
         return _named(observe, parts, images, vectors)
     if observe not in MODES:
-        raise BadOption(f"observe: expected one of {', '.join(MODES)} or a list of names, got {observe!r}")
+        raise BadOption(f"expected one of {', '.join(MODES)} or a list of names, got {observe!r}", key="observe")
     if image_key is not None and pixels != "render":
         images = _only(image_key, parts, judged)
     if observe == STATE:
@@ -121,7 +121,7 @@ def choose_observer(
         chosen = {"pixels": None}
     names = {_name(path, STATE): reader for path, reader in read.items()}
     if clash := chosen.keys() & names.keys():
-        raise BadOption(f"observe: expected other names of vectors than of images, got {sorted(clash)}")
+        raise BadOption(f"expected other names of vectors than of images, got {sorted(clash)}", key="observe")
     # what is drawn by default looks at the world, not at the observation: nothing is left out of a view
     unread = [] if None in chosen.values() and observe == "auto" else [*(parts.keys() - images.keys() - read.keys())]
     return Observer(chosen, names, _notes(sorted(unread), parts))
@@ -135,7 +135,7 @@ def _named(
 ) -> Observer:
     known = {".".join(path): path for path in parts if path in images or path in vectors}
     if not names or not set(names) <= known.keys():
-        raise BadOption(f"observe: expected names of {list(known)}, got {list(names)}")
+        raise BadOption(f"expected names of {list(known)}, got {list(names)}", key="observe")
     paths = [known[name] for name in names]
     unread = sorted(parts.keys() - set(paths))
     return Observer(
@@ -151,7 +151,7 @@ def _only(
     path = tuple(key.split("/")) if tuple(key.split("/")) in parts else tuple(key.split("."))
     if path not in parts or not getattr(parts[path], "shape", None):
         names = ["/".join(p) for p, part in parts.items() if getattr(part, "shape", None)]
-        raise BadOption(f"image_key: expected one of {names}, got {key!r}")
+        raise BadOption(f"expected one of {names}, got {key!r}", key="image_key")
     reader = judged[path]
     if isinstance(reader, str):
         raise BadSpace(f"{reader}; pixels=render draws the environment instead")

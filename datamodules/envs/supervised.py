@@ -64,7 +64,7 @@ class PoolOptions:
 
     def __post_init__(self) -> None:
         if self.count < 1:
-            raise BadOption(f"count: expected >= 1, got {self.count}")
+            raise BadOption(f"expected >= 1, got {self.count}", key="count")
 
     def worker_config(self, *, lanes: int) -> dict[str, Any]:
         """What a worker is told; lanes: 0 for a single environment."""

@@ -56,16 +56,15 @@ class PointEnv:
         speed: float = 0.1,
         random_goal: bool = True,
     ) -> None:
-        valid = {
-            f"task: expected {TASK!r}, got {task!r}": task == TASK,
-            f"size: expected 16..64, got {size}": 16 <= size <= 64,
-            f"action_repeat: expected >= 1, got {action_repeat}": action_repeat >= 1,
-            f"episode_steps: expected >= 1, got {episode_steps}": episode_steps >= 1,
-            f"speed: expected in (0, 1], got {speed}": 0.0 < speed <= 1.0,
-        }
-        for message, holds in valid.items():
+        for key, got, expected, holds in (
+            ("task", repr(task), repr(TASK), task == TASK),
+            ("size", size, "16..64", 16 <= size <= 64),
+            ("action_repeat", action_repeat, ">= 1", action_repeat >= 1),
+            ("episode_steps", episode_steps, ">= 1", episode_steps >= 1),
+            ("speed", speed, "in (0, 1]", 0.0 < speed <= 1.0),
+        ):
             if not holds:
-                raise BadOption(message)
+                raise BadOption(f"expected {expected}, got {got}", key=key)
         self.spec = EnvSpec(
             task=TASK,
             images={"pixels": (3, size, size)},

@@ -59,9 +59,11 @@ def make_lanes(
     """
     gym.check_options(size=size, action_repeat=action_repeat, episode_steps=episode_steps, pixels=pixels)
     if vectorization not in ("sync", "native"):
-        raise BadOption(f"vectorization: expected sync or native (source=gym runs processes), got {vectorization!r}")
+        raise BadOption(
+            f"expected sync or native (source=gym runs processes), got {vectorization!r}", key="vectorization"
+        )
     if autoreset not in (NEXT_STEP, SAME_STEP, DISABLED):
-        raise BadOption(f"autoreset: expected {NEXT_STEP}, {SAME_STEP} or {DISABLED}, got {autoreset!r}")
+        raise BadOption(f"expected {NEXT_STEP}, {SAME_STEP} or {DISABLED}, got {autoreset!r}", key="autoreset")
     draws = gym.may_draw(observe, pixels)
     gymnasium, options = gym.import_gymnasium(gpu=gpu, draws=draws), dict(kwargs or {})
     with gym.typed_errors(gymnasium, task), gym.gl_for(observe):
@@ -78,7 +80,7 @@ def make_lanes(
             env = _make_vec(gymnasium, spec, "vector_entry_point", lanes, draws, episode_steps, options, {})
     if not isinstance(env, gymnasium.vector.VectorEnv) or env.num_envs != lanes:
         got = f"{type(env).__name__} with {getattr(env, 'num_envs', 'no')} lanes"
-        raise UnknownTask(f"task: expected a gymnasium.vector.VectorEnv with {lanes} lanes from {task}, got {got}")
+        raise UnknownTask(f"expected a gymnasium.vector.VectorEnv with {lanes} lanes from {task}, got {got}")
     chosen: dict[str, Any] = {"observe": observe, "pixels": pixels, "image_key": image_key}
     observer = choose_observer(env.single_observation_space, env.render_mode, **chosen)
     sizes: dict[str, Any] = {"size": size, "action_repeat": action_repeat, "episode_steps": episode_steps}
@@ -102,7 +104,7 @@ def _make_vec(
 ) -> Any:
     creator = getattr(spec, entry)
     if creator is None:
-        raise BadOption(f"vectorization: {spec.id} brings no vector environment along, use sync")
+        raise BadOption(f"{spec.id} brings no vector environment along, use sync", key="vectorization")
     creator = creator if callable(creator) else gymnasium.envs.registration.load_env_creator(creator)
     options = gym.drawing(creator, draws, {**spec.kwargs, **kwargs})
     gym.require_arguments(creator, spec.id, options if entry == "entry_point" else {"num_envs": lanes, **options})
@@ -132,7 +134,7 @@ class VectorLanes:
         self._mode = autoreset_mode(env)
         if self._mode == SAME_STEP and observer.draws:
             raise BadOption(
-                f"pixels: {spec.task} resets ended lanes before they can be drawn, expected image observations"
+                f"{spec.task} resets ended lanes before they can be drawn, expected image observations", key="pixels"
             )
         self._actions = actions_of(env.single_action_space)
         self._seen: list[Seen] = [({}, {})] * self.count
@@ -226,8 +228,9 @@ class VectorLanes:
     def _take_openings(self, seeds: dict[int, int], others: set[int]) -> dict[int, Seen]:
         if late := seeds.keys() - self._openings.keys():
             raise BadOption(
-                f"reset: {self.spec.task} takes no reset mask, so lanes {sorted(late)} cannot be opened "
-                f"while lanes {sorted(others)} play: reset all together"
+                f"{self.spec.task} takes no reset mask, so lanes {sorted(late)} cannot be opened "
+                f"while lanes {sorted(others)} play: reset all together",
+                key="reset",
             )
         return {lane: self._openings.pop(lane) for lane in seeds}
 
@@ -285,5 +288,5 @@ def autoreset_mode(env: Any) -> str:
     mode = env.metadata.get("autoreset_mode")
     name = getattr(mode, "value", mode)
     if name not in (NEXT_STEP, SAME_STEP, DISABLED):
-        raise BadOption(f"autoreset: expected an AutoresetMode in the environment's metadata, got {mode!r}")
+        raise BadOption(f"expected an AutoresetMode in the environment's metadata, got {mode!r}", key="autoreset")
     return str(name)

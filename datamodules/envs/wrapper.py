@@ -61,5 +61,7 @@ def colour_views(env: Env, option: str) -> dict[str, int]:
     for name, (channels, _, _) in env.spec.images.items():
         if env.spec.colours_of(name) != 3:
             where = "" if name == "pixels" else f" of {name}"
-            raise BadOption(f"visuals.{option}: expected RGB frames{where} (before grayscale), got {channels} channels")
+            raise BadOption(
+                f"expected RGB frames{where} (before grayscale), got {channels} channels", key=f"visuals.{option}"
+            )
     return {name: shape[0] // 3 for name, shape in env.spec.images.items()}

@@ -11,7 +11,7 @@ from datamodules.parts import PartsMissing
 from trainers import evaluate, fit
 from trainers.build.check_parts import fit_options
 from trainers.command.configuration import groups, load_config
-from trainers.command.registry import BadOption, UnknownComponent, component_names, make
+from trainers.command.registry import BadOption, DoesNotFit, UnknownComponent, component_names, make
 from trainers.run_folder.read_metrics import read_metrics
 
 OUTSIDE = Path(__file__).parent / "outside"
@@ -139,6 +139,23 @@ def test_what_was_typed_is_refused_instead():
         fitted("experiment=toy", "planner=gradient", "planner.elites=3")
     with pytest.raises(UnknownComponent, match=r"dynamics\.hiden: no option .*, did you mean hidden"):
         fitted("experiment=toy", "+dynamics.hiden=3")
+
+
+def test_what_a_part_cannot_be_built_for_is_told_by_its_class(tmp_path):
+    parts = tmp_path / "datamodules" / "samplers"
+    parts.mkdir(parents=True)
+    for name, error in (("fact", "BadFact"), ("value", "BadValue"), ("bug", "ValueError")):
+        lines = ["from worldmodel.errors import *", "def make(*, seed, width=3):", f"    raise {error}('width: wrong')"]
+        (parts / f"{name}.py").write_text("\n".join(lines))
+    load_config([f"parts={tmp_path}"])
+    for name, error, message in (
+        ("fact", DoesNotFit, r"^data\.sampler=fact: width: wrong$"),
+        ("value", BadOption, r"^data\.sampler\.width: wrong$"),
+        ("bug", ValueError, r"^width: wrong$"),
+    ):
+        with pytest.raises(error, match=message) as caught:
+            make("datamodules.samplers", {"name": name}, key="data.sampler", seed=0)
+        assert type(caught.value) is error
 
 
 @pytest.mark.parametrize(

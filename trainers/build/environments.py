@@ -1,6 +1,5 @@
 """Environments from a configuration."""
 
-import re
 import sys
 from collections.abc import Mapping
 from functools import cache
@@ -43,9 +42,9 @@ def open_pool(config: Config, count: int, *, gpu: GPU | None = None, visuals: Co
             **{key: data[key] for key in POOL_LIMITS if key in data},
         )
     except BadOption as error:
-        option = re.split(r"[.:]", str(error), maxsplit=1)[0]
         section = {"visuals": "task." if visuals is None else "evaluation.", **dict.fromkeys(task["env"], "task.env.")}
-        raise BadOption(section.get(option, "") + str(error)) from error
+        option = error.key.partition(".")[0]
+        raise BadOption(error.said, key=section.get(option, "") + error.key) from error
     for note in pool.notes:
         _say_once(f"{task['name']}: {note}")
     return pool

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from datamodules import parts
 from trainers.run_folder.conversion import convert_config
-from worldmodel.errors import UserError
+from worldmodel.errors import SettingError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SUITE_TASKS = Path(__file__).resolve().parents[1] / "data" / "suite_tasks.txt"
@@ -40,7 +40,7 @@ IN_WORDS = {
 }
 
 
-class BadConfig(UserError, ValueError):
+class BadConfig(SettingError, ValueError):
     """The configuration has an unknown key, a wrong name or a value out of range."""
 
 
@@ -231,7 +231,7 @@ def _expand(override: str) -> list[str]:
         return [f"task={kind}", f"task.env.task={which}"]
     if name not in task_names():
         near = get_close_matches(name, task_names(), n=3, cutoff=0.4)
-        raise BadConfig(f"task: no task {name!r}" + (f", did you mean {', '.join(near)}?" if near else ""))
+        raise BadConfig(f"no task {name!r}" + (f", did you mean {', '.join(near)}?" if near else ""), key="task")
     return ["task=dmc", f"task.env.task={name}"]
 
 

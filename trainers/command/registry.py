@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from datamodules.parts import extend
-from worldmodel.errors import BadValue, UserError
+from worldmodel.errors import BadFact, BadValue, UserError
 
 
 class UnknownComponent(UserError, ValueError):
@@ -20,7 +20,7 @@ class BadOption(BadValue):
 
 
 class DoesNotFit(BadValue):
-    """A component cannot be built for a fact that no configuration decides, such as the size of frames."""
+    """A component cannot be built for a fact that no configuration decides; the component is named by its whole key."""
 
 
 def component_names(package: str) -> list[str]:
@@ -53,12 +53,11 @@ def make(package: str, options: Mapping[str, Any] | str, *, key: str = "", **fac
     build, arguments = _checked(package, options, facts, key)
     try:
         return build(**arguments, **facts)
-    except ValueError as error:
-        option = str(error).partition(":")[0]
+    except BadValue as error:
         # what a component within this one refuses has its whole key already, as has everything where there is no key
-        if not key or (type(error) is not BadValue and not (type(error) is ValueError and option in arguments)):
+        if not key or type(error) not in (BadValue, BadFact):
             raise
-        if option in facts:
+        if type(error) is BadFact:
             name = options if isinstance(options, str) else options["name"]
             raise DoesNotFit(f"{key}={name}: {error}") from error
         raise BadOption(f"{key}.{error}") from error

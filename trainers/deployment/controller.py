@@ -250,9 +250,8 @@ class Controller:
             return None
 
     @staticmethod
-    def _refused(decision: _Decision, error: Exception) -> None:
-        decision.observation, _, _ = str(error).partition(":")
-        decision.message = str(error)
+    def _refused(decision: _Decision, error: Refused | NotFinite) -> None:
+        decision.observation, decision.message = error.wrong, str(error)
 
     def _ask(self, planner: Planning, latent: Latent, decision: _Decision) -> Planned | None:
         age = decision.number - self._plan_number

@@ -170,9 +170,9 @@ def _said_of_env() -> Iterator[None]:
     try:
         yield
     except (BadConfig, UnknownTask) as error:
-        if not str(error).startswith("task:"):
+        if error.key != "task":
             raise
-        raise type(error)(f"env:{str(error).removeprefix('task:')}") from error
+        raise type(error)(error.said, key="env") from error
 
 
 def _like_training(spec: EnvSpec, env: str) -> list[str]:

@@ -12,12 +12,20 @@ from trainers.bundle.control_spec import ControlSpec
 
 Rows = dict[str, NDArray[Any]]
 MOST_SIDE = 8192  # pixels of a camera frame's side
-NOTHING_CAME = "none: no observation came"
 CLOCK_S = 0.05  # that a capture may lie ahead: stamps are of another thread's or process's clock reading
 
 
 class Refused(ValueError):
-    """An observation that must not be acted on; the message begins with one word for what is wrong."""
+    """An observation that must not be acted on.
+
+    Args:
+        wrong: one word for what is wrong, with which the message begins.
+        why: the rest of it.
+    """
+
+    def __init__(self, wrong: str, why: str) -> None:
+        super().__init__(f"{wrong}: {why}")
+        self.wrong = wrong
 
 
 class ObservationGate:
@@ -50,14 +58,14 @@ class ObservationGate:
             Refused: says why the observation counts as missing.
         """
         if observation is None:
-            raise Refused(NOTHING_CAME)
+            raise nothing_came()
         self._check_order(stamp, sequence)
         env = self._control.env
         names = [*env.images, *env.vectors]
         if not isinstance(observation, Mapping):
             observation = {names[0]: observation} if len(names) == 1 else {}
         if set(observation) != set(names):
-            raise Refused(f"names: expected {', '.join(names)}, got {', '.join(map(str, observation))}")
+            raise Refused("names", f"expected {', '.join(names)}, got {', '.join(map(str, observation))}")
         rows: Rows = {name: _image(name, observation[name], shape) for name, shape in env.images.items()}
         rows |= {name: self._vector(name, observation[name], size) for name, size in env.vectors.items()}
         self._check_frozen(rows)
@@ -66,28 +74,28 @@ class ObservationGate:
     def _check_order(self, stamp: float | None, sequence: int | None) -> None:
         if sequence is not None:
             if sequence <= self._sequence:
-                raise Refused(f"order: expected a frame after number {self._sequence}, got {sequence}")
+                raise Refused("order", f"expected a frame after number {self._sequence}, got {sequence}")
             self._sequence = int(sequence)
         if stamp is None:
             return
-        if reason := refused_age(stamp, self._control.limits.max_age_s):
-            raise Refused(reason)
+        if refused := refused_age(stamp, self._control.limits.max_age_s):
+            raise refused
         if stamp <= self._stamp:
-            raise Refused(f"order: expected a stamp after {self._stamp:.6f}, got {stamp:.6f}")
+            raise Refused("order", f"expected a stamp after {self._stamp:.6f}, got {stamp:.6f}")
         self._stamp = stamp
 
     def _vector(self, name: str, values: Any, size: int) -> NDArray[np.float32]:
         row = np.asarray(values)
         if row.shape != (size,) or row.dtype.kind not in "fiu":
-            raise Refused(f"shape: {name}: expected {size} numbers, got {row.dtype} {list(row.shape)}")
+            raise Refused("shape", f"{name}: expected {size} numbers, got {row.dtype} {list(row.shape)}")
         row = row.astype(np.float32)
         if not np.isfinite(row).all():
-            raise Refused(f"range: {name}: expected finite numbers")
+            raise Refused("range", f"{name}: expected finite numbers")
         if name in self._vectors:
             mean, std = self._vectors[name]
             limit = self._control.limits.vector_stds
             if (np.abs(row - mean) > limit * np.maximum(std, np.abs(mean) * 1e-3)).any():
-                raise Refused(f"range: {name}: expected numbers within {limit} stds of the training data's mean")
+                raise Refused("range", f"{name}: expected numbers within {limit} stds of the training data's mean")
         return row
 
     def _check_frozen(self, rows: Rows) -> None:
@@ -97,14 +105,19 @@ class ObservationGate:
         same = bool(self._last) and all(np.array_equal(rows[name], self._last[name]) for name in rows)
         self._same, self._last = (self._same + 1 if same else 0), rows
         if self._same >= limit:
-            raise Refused(f"frozen: the same observation {self._same + 1} times")
+            raise Refused("frozen", f"the same observation {self._same + 1} times")
 
 
-def refused_age(stamp: float, limit_s: float) -> str:
-    """Why a frame of that capture is too old, or of the future; empty where it is neither."""
+def nothing_came() -> Refused:
+    """What is wrong where there is no observation."""
+    return Refused("none", "no observation came")
+
+
+def refused_age(stamp: float, limit_s: float) -> Refused | None:
+    """What is wrong with a frame whose capture is too long ago, or in the future; None where it is neither."""
     age = time.monotonic() - stamp
     # NaN fails too
-    return "" if -CLOCK_S <= age <= limit_s else f"age: expected 0 to {limit_s} s, got {age:.3f}"
+    return None if -CLOCK_S <= age <= limit_s else Refused("age", f"expected 0 to {limit_s} s, got {age:.3f}")
 
 
 def _image(name: str, frame: Any, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
@@ -112,10 +125,10 @@ def _image(name: str, frame: Any, shape: tuple[int, int, int]) -> NDArray[np.uin
     image = np.asarray(frame)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != channels:
         got = f"{image.dtype} {list(image.shape)}"
-        raise Refused(f"shape: {name}: expected uint8 [height, width, {channels}], got {got}")
+        raise Refused("shape", f"{name}: expected uint8 [height, width, {channels}], got {got}")
     if not 1 <= min(image.shape[:2]) <= max(image.shape[:2]) <= MOST_SIDE:
-        raise Refused(f"shape: {name}: expected sides of 1 to {MOST_SIDE}, got {list(image.shape[:2])}")
+        raise Refused("shape", f"{name}: expected sides of 1 to {MOST_SIDE}, got {list(image.shape[:2])}")
     resized = area_resized(image.transpose(2, 0, 1), height, width)
     if (resized == resized[:, :1, :1]).all():
-        raise Refused(f"blank: {name}: one constant colour")
+        raise Refused("blank", f"{name}: one constant colour")
     return resized

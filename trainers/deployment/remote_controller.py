@@ -14,7 +14,7 @@ from websockets.sync.client import ClientConnection, connect
 from trainers.bundle.control_spec import ControlSpec
 from trainers.deployment.action_gate import Action, ActionGate
 from trainers.deployment.lateness import Lateness
-from trainers.deployment.observation_gate import NOTHING_CAME, refused_age
+from trainers.deployment.observation_gate import nothing_came, refused_age
 from trainers.deployment.openpi_codec import BadMessage, pack, unpack
 from trainers.deployment.status import Status
 from trainers.deployment.telemetry import Telemetry
@@ -90,8 +90,8 @@ class RemoteController:
         try:
             # here, since this side's clock is not the server's
             if stamp is not None and observation is not None:
-                message = refused_age(stamp, self.control.limits.max_age_s)
-                seen = "age" if message else seen
+                refused = refused_age(stamp, self.control.limits.max_age_s)
+                seen, message = (seen, "") if refused is None else (refused.wrong, str(refused))
             reply = self._ask(observation, sequence, start) if seen == "ok" and not self.stopped else None
             if reply is not None:
                 self._chunk, said = reply
@@ -104,7 +104,7 @@ class RemoteController:
             action, _ = self._gate.safe()
             self._faults += 1
             self.stopped = self.stopped or self._faults >= self.control.limits.faults
-            message = message or (NOTHING_CAME if observation is None else "")
+            message = message or (str(nothing_came()) if observation is None else "")
             source = "stopped" if self.stopped else "safe"
         else:
             action = offer

@@ -18,6 +18,8 @@ Latent = NDArray[np.float32]
 class NotFinite(ValueError):
     """The filter gave a latent that is not finite."""
 
+    wrong = "filter"  # in one word, as of an observation that is refused
+
 
 class StateEstimator:
     """The agent's filter over one episode.

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.decoders._transposed import expand_point, run_layers
-from worldmodel.errors import BadValue
+from worldmodel.errors import BadFact
 from worldmodel.limits import require_sizes
 
 
@@ -40,7 +40,7 @@ class ConvDecoder(nn.Module):
         for kernel in kernels:
             side = (side - 1) * 2 + kernel
         if pixels[1:] != (side, side):
-            raise BadValue(f"pixels: expected {side}x{side} frames for kernels {kernels}, got {pixels[1]}x{pixels[2]}")
+            raise BadFact(f"pixels: expected {side}x{side} frames for kernels {kernels}, got {pixels[1]}x{pixels[2]}")
         self.start = nn.Linear(latent_dim, channels[0])
         layers: list[nn.Module] = []
         for inputs, outputs, kernel in zip(channels, (*channels[1:], pixels[0]), kernels, strict=True):

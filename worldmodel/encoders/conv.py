@@ -7,7 +7,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.errors import BadValue
+from worldmodel.errors import BadFact
 from worldmodel.limits import require_sizes
 
 FEW = 4  # output pixels up to which a product of patches beats the convolution
@@ -39,7 +39,7 @@ class ConvEncoder(nn.Module):
             layers += [nn.Conv2d(inputs, outputs, kernel_size=4, stride=2, padding=padding), nn.ReLU(inplace=True)]
             height, width = ((side + 2 * padding - 4) // 2 + 1 for side in (height, width))
         if min(height, width) < 1:
-            raise BadValue(f"pixels: expected frames large enough for {len(channels)} halvings, got {pixels}")
+            raise BadFact(f"pixels: expected frames large enough for {len(channels)} halvings, got {pixels}")
         self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         self.embed_dim = channels[-1] * height * width
 

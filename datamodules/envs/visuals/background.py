@@ -45,8 +45,9 @@ class Background(Wrapper):
         self._tells = background_of(env)
         if self._key is None and self._tells is None:
             raise BadOption(
-                "visuals.background: expected a source that tells its background (dmc, toy) and no frame_stack or "
-                "resize before it, or a key_colour: [red, green, blue]"
+                "expected a source that tells its background (dmc, toy) and no frame_stack or "
+                "resize before it, or a key_colour: [red, green, blue]",
+                key="visuals.background",
             )
         self._clips = None if videos is None else {size: Clips(videos, size=size) for size in sizes}
         self._sizes, self._patterns = set(sizes), dict[tuple[int, int], Waves | Playback]()
@@ -81,7 +82,7 @@ class Background(Wrapper):
 def _checked_colour(colour: Any) -> NDArray[np.uint8]:
     valid = isinstance(colour, Sequence) and len(colour) == 3 and all(type(c) is int and 0 <= c <= 255 for c in colour)
     if not valid:
-        raise BadOption(f"visuals.background.key_colour: expected three numbers in 0..255, got {colour!r}")
+        raise BadOption(f"expected three numbers in 0..255, got {colour!r}", key="visuals.background.key_colour")
     return np.array(colour, np.uint8)
 
 
@@ -155,7 +156,9 @@ def find(path: Path) -> list[list[Path]]:
     folders = dict.fromkeys(file.parent for file in pictures)
     clips += [[file for file in pictures if file.parent == folder] for folder in folders]
     if not clips:
-        raise BadOption(f"visuals.background.videos: expected a video, or a folder of videos or pictures, got {path}")
+        raise BadOption(
+            f"expected a video, or a folder of videos or pictures, got {path}", key="visuals.background.videos"
+        )
     return clips
 
 
@@ -163,7 +166,7 @@ def _decode(files: list[Path], size: tuple[int, int]) -> Frames:
     read = _video if files[0].suffix.lower() in VIDEOS else _pictures
     frames = list(islice(read(files, size), CLIP_FRAMES))
     if not frames:
-        raise BadOption(f"visuals.background.videos: {files[0]} has no frames")
+        raise BadOption(f"{files[0]} has no frames", key="visuals.background.videos")
     return np.stack(frames).transpose(0, 3, 1, 2).copy()
 
 
@@ -176,7 +179,7 @@ def _video(files: list[Path], size: tuple[int, int]) -> Iterator[Frames]:
             for frame in container.decode(video=0):
                 yield frame.to_ndarray(format="rgb24", height=height, width=width).astype(np.uint8, copy=False)
     except (av.FFmpegError, IndexError) as error:
-        raise BadOption(f"visuals.background.videos: {files[0]} cannot be decoded: {error}") from error
+        raise BadOption(f"{files[0]} cannot be decoded: {error}", key="visuals.background.videos") from error
 
 
 def _pictures(files: list[Path], size: tuple[int, int]) -> Iterator[Frames]:
@@ -188,7 +191,7 @@ def _pictures(files: list[Path], size: tuple[int, int]) -> Iterator[Frames]:
             with Image.open(file) as picture:
                 yield np.asarray(picture.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
         except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise BadOption(f"visuals.background.videos: {file} cannot be read: {error}") from error
+            raise BadOption(f"{file} cannot be read: {error}", key="visuals.background.videos") from error
 
 
 make = Background

@@ -14,8 +14,8 @@ def make(env: Env, *, ids: Any) -> Env:
     BadOption for a source without cameras, and for an unknown camera with those that there are.
     """
     if not isinstance(env, ChoosesCameras):
-        raise BadOption("visuals.camera: expected a source with cameras (dmc) and no option before it")
+        raise BadOption("expected a source with cameras (dmc) and no option before it", key="visuals.camera")
     if isinstance(ids, str) or not isinstance(ids, Sequence) or not ids:
-        raise BadOption(f"visuals.camera.ids: expected a list of cameras, got {ids!r}")
+        raise BadOption(f"expected a list of cameras, got {ids!r}", key="visuals.camera.ids")
     env.use_cameras(ids)
     return env

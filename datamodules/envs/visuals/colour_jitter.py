@@ -26,7 +26,7 @@ class ColourJitter(Wrapper):
         super().__init__(env)
         self._views = colour_views(env, "colour_jitter")
         if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 <= strength <= 1:
-            raise BadOption(f"visuals.colour_jitter.strength: expected a number in [0, 1], got {strength!r}")
+            raise BadOption(f"expected a number in [0, 1], got {strength!r}", key="visuals.colour_jitter.strength")
         self._strength = float(strength)
         self._matrix = np.eye(3, 4, dtype=np.float32)
 

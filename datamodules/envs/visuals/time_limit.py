@@ -20,7 +20,9 @@ class TimeLimit(Wrapper):
         require_whole("visuals.time_limit.env_steps", env_steps, least=1)
         if env_steps > env.spec.episode_steps:
             longest = env.spec.episode_steps
-            raise BadOption(f"visuals.time_limit.env_steps: expected at most the task's {longest}, got {env_steps}")
+            raise BadOption(
+                f"expected at most the task's {longest}, got {env_steps}", key="visuals.time_limit.env_steps"
+            )
         self.spec = replace(env.spec, episode_steps=env_steps)
         self._left = 0
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from datamodules.envs import counting, toy
-from datamodules.envs.errors import BadAction, BadOption, EnvError, NotReset, UnknownSource
+from datamodules.envs.errors import BadAction, BadOption, EnvError, NotReset, UnknownSource, UnknownTask
 from datamodules.envs.pool import EnvPool, Patience
 from tests.datamodules.envs.pools import ACTION, alive, counters
 
@@ -44,6 +44,16 @@ def test_rows_stay_as_they_were_returned():
 def test_errors_of_construction_keep_their_type(source, kwargs, error, text):
     with pytest.raises(error, match=text):
         EnvPool(source=source, kwargs=kwargs, count=2)
+
+
+def test_an_option_that_a_worker_refuses_is_known_by_its_name():
+    with pytest.raises(BadOption) as caught:
+        EnvPool(source="toy", kwargs={"size": 1}, count=1)
+    assert (caught.value.key, caught.value.said) == ("size", "expected 16..64, got 1")
+    assert str(caught.value) == "size: expected 16..64, got 1"
+    with pytest.raises(UnknownTask) as unknown:
+        EnvPool(source="gym", kwargs={"task": "no.such:env"}, count=1)
+    assert unknown.value.key == "task" and str(unknown.value).startswith("task: expected an importable module")
 
 
 def test_values_that_are_no_json_are_refused_without_leaving_a_process():

@@ -33,8 +33,9 @@ def frame(seed=0, size=16):
     ],
 )
 def test_what_is_no_frame_is_refused(observation, word):
-    with pytest.raises(Refused, match=rf"^{word}"):
+    with pytest.raises(Refused, match=rf"^{word}: ") as caught:
         ObservationGate(CONTROL, {}).check(observation, None, None)
+    assert caught.value.wrong == word
 
 
 def test_frames_of_any_size_are_resized_by_areas():

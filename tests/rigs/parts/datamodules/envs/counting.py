@@ -49,7 +49,7 @@ def make(
     blank: all frames are one constant colour.
     """
     if task != TASK:
-        raise BadOption(f"task: expected {TASK!r}, got {task!r}")
+        raise BadOption(f"expected {TASK!r}, got {task!r}", key="task")
     spec = EnvSpec(
         task=TASK,
         images={name: (3, side, side) for name, side in ({"pixels": size} if cameras is None else cameras).items()},
