@@ -3,6 +3,7 @@
 from types import MappingProxyType
 
 from worldmodel.dynamics.gaussian import GaussianDynamics
+from worldmodel.errors import BadValue
 
 
 class Leashed(GaussianDynamics):
@@ -11,7 +12,7 @@ class Leashed(GaussianDynamics):
     def __init__(self, *, reach: float = 1.0, **sizes: int):
         super().__init__(**sizes)
         if reach <= 0:
-            raise ValueError(f"reach: expected a number above 0, got {reach}")
+            raise BadValue(f"reach: expected a number above 0, got {reach}")
         self.reach = reach
 
     def losses(self, belief, batch):
