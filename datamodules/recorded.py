@@ -10,7 +10,7 @@ import numpy as np
 from datamodules.samplers.uniform import Uniform
 from datamodules.storage.budget import DAMAGE_LIMIT, check_lost_rows, folder_bytes, stays_cached
 from datamodules.storage.durable import synchronized
-from datamodules.storage.folder import HEADER, read_header, require_same
+from datamodules.storage.folder import HEADER, read_header, require_same_counts
 from datamodules.storage.recorded_stream import LogSnapshot, RecordedStream
 from datamodules.storage.rows import ReplayMismatch, empty_table, row_bytes
 from datamodules.storage.shards import current_shards
@@ -109,7 +109,7 @@ class Recorded(WindowSource):
     @synchronized
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Return to the draws of `state`; raises ReplayMismatch where other rows are stored now."""
-        require_same(state, {"rows": self.rows, "episodes": self.episodes})
+        require_same_counts(state, {"rows": self.rows, "episodes": self.episodes})
         require_same_sampler(self._sampler, state["sampler"])
         self._sampler.load_state_dict(state["sampler"])
 

@@ -14,7 +14,7 @@ from datamodules.envs.protocol import Step
 from datamodules.observation import image_bytes
 from datamodules.storage.budget import DAMAGE_LIMIT, ReplayDamaged, check_lost_rows, plan
 from datamodules.storage.durable import retry_writes, synchronized
-from datamodules.storage.folder import ReplayFolder, require_same
+from datamodules.storage.folder import ReplayFolder, require_same_counts
 from datamodules.storage.frames import Frames, MappedFrames, MemoryFrames
 from datamodules.storage.rows import ReplayMismatch, ReplayRowInvalid, empty_table
 from datamodules.storage.stream import Stream, StreamTable
@@ -213,7 +213,7 @@ class Replay(WindowSource):
         or partly rolled back. Rows that the disk lost are left out and counted in `damaged_blocks`.
         """
         mine = {"format": STATE_FORMAT, "capacity": self.capacity}
-        require_same({**state, "streams": len(state["streams"])}, {**mine, "streams": len(self._streams)})
+        require_same_counts({**state, "streams": len(state["streams"])}, {**mine, "streams": len(self._streams)})
         require_same_sampler(self._sampler, state["sampler"])
         self._content = None
         self._losses += 1

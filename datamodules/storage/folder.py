@@ -86,7 +86,7 @@ class ReplayFolder:
 
     def _require_same(self, header: Header) -> None:
         require_same_spec(header.spec, self._spec)
-        require_same({"streams": header.streams}, {"streams": self._streams})
+        require_same_counts({"streams": header.streams}, {"streams": self._streams})
 
     def log(self, i: int, *, segment_bytes: int) -> SegmentLog:
         """The log of stream `i`, still to be recovered; `close` closes it."""
@@ -171,7 +171,7 @@ def require_same_spec(stored: EnvSpec, spec: EnvSpec) -> None:
         raise ReplayMismatch(f"{fact}: expected {expected}, got {got}")
 
 
-def require_same(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+def require_same_counts(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """Raise ReplayMismatch naming the first key of `expected` that `stored` has otherwise."""
     for key, value in expected.items():
         if stored.get(key) != value:

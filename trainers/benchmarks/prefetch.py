@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from datamodules.online import OnlineData
+from datamodules.data_module import WindowDataModule
 from trainers.benchmarks.shared.options import configuration
 from trainers.benchmarks.shared.timing import filled_replay, synthetic_spec, training_step
 from trainers.build.agent import build_agent
@@ -24,7 +24,9 @@ def measure(overrides: list[str], *, repeats: int = 30, rows: int = 20_000) -> d
     update = training_step(config, module, device)
     replay = filled_replay(spec, rows)
     seconds = np.zeros((2, 2, repeats + 3))
-    feeds = [OnlineData(replay, batch=data["batch"], length=data["length"], prefetch=way) for way in (False, True)]
+    feeds = [
+        WindowDataModule(replay, batch=data["batch"], length=data["length"], prefetch=way) for way in (False, True)
+    ]
     for k in range(repeats + 3):
         for way, feed in enumerate(feeds):
             seconds[way, :, k] = _turn(feed, update, device)
@@ -40,7 +42,7 @@ def measure(overrides: list[str], *, repeats: int = 30, rows: int = 20_000) -> d
     }
 
 
-def _turn(feed: OnlineData, update: Callable[[Batch], None], device: torch.device) -> tuple[float, float]:
+def _turn(feed: WindowDataModule, update: Callable[[Batch], None], device: torch.device) -> tuple[float, float]:
     """Seconds of waiting and of computing in the second of two updates: the first one may prepare its batch."""
     batch = feed.next_batch().to(device)
     feed.prepare()

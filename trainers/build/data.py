@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from datamodules.online import OnlineData
+from datamodules.data_module import WindowDataModule
 from datamodules.recorded import Recorded
 from datamodules.replay import Replay
 from datamodules.storage.budget import memory_budget, rows_of
@@ -76,10 +76,10 @@ def require_length(config: Config, longest: int) -> None:
         raise BadValue(f"data.length: expected at most the {longest} rows of an episode, got {length}")
 
 
-def build_data(config: Config, source: Replay | Recorded, *, world_size: int) -> OnlineData:
+def build_data(config: Config, source: Replay | Recorded, *, world_size: int) -> WindowDataModule:
     """Batches of this rank's windows; `data.batch` is shared out over the ranks."""
     batch, ahead = config["data"]["batch"], config["data"]["prefetch"]
     if batch % world_size:
         raise BadValue(f"data.batch: expected a multiple of {world_size} ranks, got {batch}")
     prefetch = torch.cuda.is_available() if ahead == "auto" else ahead
-    return OnlineData(source, batch=batch // world_size, length=config["data"]["length"], prefetch=prefetch)
+    return WindowDataModule(source, batch=batch // world_size, length=config["data"]["length"], prefetch=prefetch)

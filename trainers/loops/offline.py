@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from datamodules.data_module import WindowDataModule
 from datamodules.formats.uri import parse
 from datamodules.importer import import_once
-from datamodules.online import OnlineData
 from datamodules.recorded import Recorded
 from trainers.acting.collect import damage
 from trainers.acting.held_out import HeldOut
@@ -48,7 +48,7 @@ class OfflineLoop(TrainingLoop):
         self,
         run: TrainingRun,
         module: WorldModelModule,
-        data: OnlineData,
+        data: WindowDataModule,
         recorded: Recorded,
         held_out: HeldOut | None,
         *,

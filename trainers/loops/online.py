@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.data_module import WindowDataModule
 from datamodules.envs.errors import WorkerFault
 from datamodules.envs.protocol import Fault
-from datamodules.online import OnlineData
 from datamodules.replay import Replay
 from datamodules.reshard import OldShards, reshard
 from datamodules.rollout import Episode
@@ -53,7 +53,7 @@ class OnlineLoop(TrainingLoop):
         self,
         run: TrainingRun,
         module: WorldModelModule,
-        data: OnlineData,
+        data: WindowDataModule,
         collector: Collector,
         replay: Replay,
         **options: Any,

@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from datamodules.online import OnlineData
+from datamodules.data_module import WindowDataModule
 from trainers.acting.drawn_episode import drawn_episode
 from trainers.acting.evaluation import Evaluation, Evaluator
 from trainers.acting.pictures import write_pictures
@@ -59,7 +59,7 @@ class TrainingLoop(pl.Callback):
         self,
         run: TrainingRun,
         module: WorldModelModule,
-        data: OnlineData,
+        data: WindowDataModule,
         *,
         spec: EnvSpec,
         evaluator: Evaluator | None,

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from datamodules.online import ENDLESS, OnlineData
+from datamodules.data_module import ENDLESS, WindowDataModule
 from tests.conftest import random_batch
 from trainers.build.agent import build_agent, require_fit
 from trainers.build.data import build_data, build_replay
@@ -284,7 +284,7 @@ def test_batches_are_drawn_when_they_are_asked_for():
 
         feedback = cursor = rewind = count_rows
 
-    data = OnlineData(Source(), batch=2, length=3)
+    data = WindowDataModule(Source(), batch=2, length=3)
     loader = data.train_dataloader()
     windows = iter(loader)
     assert drawn == [] and next(windows) is batches[0] and drawn == [(2, 3)] and next(windows) is batches[1]
@@ -293,7 +293,7 @@ def test_batches_are_drawn_when_they_are_asked_for():
     assert len(loader) == ENDLESS and ENDLESS * 4096 < 2**63
     for wrong, name in (({"batch": 0, "length": 3}, "data.batch"), ({"batch": 1, "length": 1}, "data.length")):
         with pytest.raises(ValueError, match=name):
-            OnlineData(Source(), **wrong)
+            WindowDataModule(Source(), **wrong)
 
 
 def test_a_name_cannot_leave_its_folder():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.data_module import WindowDataModule
 from datamodules.envs.protocol import Step
-from datamodules.online import OnlineData
 from datamodules.replay import Replay
 from datamodules.samplers.prioritised import Prioritised
 from datamodules.samplers.recent import Recent
@@ -37,7 +37,7 @@ def run(sampler, *, prefetch: bool, stops: tuple[int, ...] = (), folder=None) ->
     """Four rounds of five updates; at `stops` the run is saved with a batch prepared, and continued from the state."""
     make = lambda seed: Replay(spec=SPEC, capacity=60, folder=folder, sampler=sampler(seed=seed))  # noqa: E731
     replay, batches = make(1), []
-    data = OnlineData(replay, batch=4, length=3, prefetch=prefetch)
+    data = WindowDataModule(replay, batch=4, length=3, prefetch=prefetch)
     windows = iter(data.train_dataloader())
     for update in range(20):
         if update % 5 == 0:
@@ -53,7 +53,7 @@ def run(sampler, *, prefetch: bool, stops: tuple[int, ...] = (), folder=None) ->
             data.teardown("fit"), replay.close()
             replay = make(99)
             replay.load_state_dict(state)
-            data = OnlineData(replay, batch=4, length=3, prefetch=prefetch)
+            data = WindowDataModule(replay, batch=4, length=3, prefetch=prefetch)
             windows = iter(data.train_dataloader())
     data.teardown("fit"), replay.close()
     return batches
@@ -95,7 +95,7 @@ def test_it_is_prepared_by_another_thread():
 def test_poison_reaches_no_other_batch():
     """Whatever is done to a batch or to the rows behind it, the batches before and after it are whole."""
     replay = Replay(spec=SPEC, capacity=60)
-    data = OnlineData(replay, batch=8, length=3, prefetch=True)
+    data = WindowDataModule(replay, batch=8, length=3, prefetch=True)
     windows, kept = iter(data.train_dataloader()), []
     for _ in range(30):
         play(replay, 17)
@@ -114,7 +114,7 @@ def test_poison_reaches_no_other_batch():
 
 def test_what_the_thread_raises_is_raised_where_the_batch_is_taken():
     replay = Replay(spec=SPEC, capacity=60)
-    data = OnlineData(replay, batch=8, length=3, prefetch=True)
+    data = WindowDataModule(replay, batch=8, length=3, prefetch=True)
     data.prepare()
     with pytest.raises(ReplayEmpty):
         data.next_batch()

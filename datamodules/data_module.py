@@ -17,7 +17,7 @@ ENDLESS = 2**40
 
 
 @runtime_checkable
-class Source(Protocol):
+class BatchSource(Protocol):
     """Where batches come from; threads may share it."""
 
     def sample(self, batch: int, length: int) -> Batch:
@@ -49,7 +49,7 @@ class EndlessLoader:
         return self._batches
 
 
-class OnlineData(pl.LightningDataModule):
+class WindowDataModule(pl.LightningDataModule):
     """Windows [batch, length] from this rank's source; a training loop puts itself in the place of `batches`.
 
     Every batch has memory of its own: nothing is reused before its last reader lets go of it. Where there is a GPU it
@@ -62,7 +62,7 @@ class OnlineData(pl.LightningDataModule):
         prefetch: whether `prepare` starts a thread on the next batch; the batches are the same.
     """
 
-    def __init__(self, source: Source, *, batch: int, length: int, prefetch: bool = False) -> None:
+    def __init__(self, source: BatchSource, *, batch: int, length: int, prefetch: bool = False) -> None:
         super().__init__()
         for name, number, least in (("batch", batch, 1), ("length", length, 2)):
             if number < least:
