@@ -24,6 +24,7 @@ SOURCE = "import.json"
 # beside them once all are there
 DONE = "done.json"
 NAMED_PROBLEMS = 20
+MIN_ROWS = 2  # of an episode that is brought: nothing can be learned from one row
 
 
 @dataclass(slots=True)
@@ -31,9 +32,8 @@ class ImportReport:
     """What an import brought.
 
     episodes, rows: in the folder now. resumed: of these episodes, the ones an earlier run had brought. short: episodes
-    below min_rows, which are counted and left out. problems: what could not be read. seconds, megabytes: of pixels
-    that this run wrote. alignment: of the episodes as they were read, None where it was not asked for. notes: what was
-    not taken over as it lies there.
+    below MIN_ROWS, which are counted and left out. problems: what could not be read. seconds, megabytes: of pixels
+    that this run wrote. notes: what was not taken over as it lies there.
     """
 
     episodes: int = 0
@@ -42,33 +42,22 @@ class ImportReport:
     short: int = 0
     seconds: float = 0.0
     megabytes: float = 0.0
-    alignment: Alignment | None = None
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
-def import_trajectories(
-    reader: Reader,
-    folder: Path,
-    *,
-    min_rows: int = 2,
-    check: bool = True,
-    progress: Callable[[ImportReport], None] | None = None,
-) -> ImportReport:
-    """Write every readable episode of `reader` with `min_rows` rows or more to segments at `folder`, in order.
+def import_trajectories(reader: Reader, folder: Path) -> ImportReport:
+    """Write every readable episode of `reader` with MIN_ROWS rows or more to segments at `folder`, in order.
 
     A folder of the same import is continued: the episodes it holds are read again but not written, so its data set
-    may have grown at its end, and must not have changed otherwise. check: judge the alignment of actions first.
-    progress: called after each written episode. Raises FormatError for a folder that holds anything else, and OSError.
+    may have grown at its end, and must not have changed otherwise. Raises FormatError for a folder that holds anything
+    else, and OSError.
     """
-    if min_rows < 1:
-        raise FormatError(f"min_rows: expected 1 or more, got {min_rows}")
-    report = ImportReport(alignment=check_alignment(reader.trajectories()) if check else None)
-    begin = time.perf_counter()
+    report, begin = ImportReport(), time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     writer = open_writer(folder, reader.spec)
     try:
-        _copy(reader, writer, folder, min_rows, report, progress)
+        _copy(reader, writer, folder, report)
     finally:
         writer.close()
     report.problems, report.notes = list(reader.problems), reader.notes.texts()
@@ -76,21 +65,14 @@ def import_trajectories(
     return report
 
 
-def _copy(
-    reader: Reader,
-    writer: SegmentWriter,
-    folder: Path,
-    min_rows: int,
-    report: ImportReport,
-    progress: Callable[[ImportReport], None] | None,
-) -> None:
+def _copy(reader: Reader, writer: SegmentWriter, folder: Path, report: ImportReport) -> None:
     before, rows_before = writer.episodes, writer.rows
     for trajectory in reader.trajectories():
-        if len(trajectory) < min_rows:
+        if len(trajectory) < MIN_ROWS:
             report.short += 1
             continue
         if report.episodes == 0:
-            _claim(folder, trajectory, min_rows, before)
+            _claim(folder, trajectory, before)
         if report.episodes == before:
             _require_rows(folder, before, expected=report.rows, got=rows_before)
         report.episodes += 1
@@ -100,17 +82,15 @@ def _copy(
             continue
         writer.write(trajectory)
         report.megabytes += sum(values.nbytes for values in trajectory.observation.values()) / 1e6
-        if progress is not None:
-            progress(report)
     if report.episodes < before:
         raise FormatError(f"{folder}: expected at most the {report.episodes} episodes of the data set, got {before}")
     if report.episodes == before:
         _require_rows(folder, before, expected=report.rows, got=rows_before)
 
 
-def _claim(folder: Path, first: Trajectory, min_rows: int, episodes: int) -> None:
+def _claim(folder: Path, first: Trajectory, episodes: int) -> None:
     """Say of which data set the folder is the import; raises FormatError where it is of another one."""
-    mine = {"first": first.name, "first_rows": len(first), "min_rows": min_rows}
+    mine = {"first": first.name, "first_rows": len(first), "min_rows": MIN_ROWS}
     path = folder / SOURCE
     if not path.exists():
         if episodes:
@@ -195,7 +175,7 @@ def _judged(uri: str, *, say: Callable[[str], None]) -> Alignment:
 def _import(uri: str, folder: Path, *, say: Callable[[str], None]) -> dict[str, Any]:
     with closing(open_reader(uri)) as reader:
         say(f"importing {uri} into {folder}, once")
-        report = import_trajectories(reader, folder, check=False)
+        report = import_trajectories(reader, folder)
     say(f"imported {report.episodes:,} episodes, {report.megabytes:,.0f} MB of pixels in {report.seconds:.1f} s")
     for note in report.notes:
         say(f"note: {note}")

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.formats.guard import LIMITS, Limits, read_inside, refuse_above, require_array, require_unpacked
+from datamodules.formats.guard import LIMITS, read_inside, refuse_above, require_array, require_unpacked
 from datamodules.formats.protocol import FormatError, HostileFile, reading
 
 _LOCAL = struct.Struct("<4s5H3L2H")  # the header before each member: PKWARE's APPNOTE 6.3
@@ -49,19 +49,19 @@ class Member:
 class Archive:
     """The arrays of one npz file, checked when opened and unpacked one by one; raises HostileFile, FormatError."""
 
-    def __init__(self, root: Path, path: Path, *, limits: Limits = LIMITS) -> None:
+    def __init__(self, root: Path, path: Path) -> None:
         self.name = str(path)
-        content = read_inside(root, path, limit=limits.episode_bytes)
+        content = read_inside(root, path, limit=LIMITS.episode_bytes)
         with reading(f"{self.name}: expected an npz file, got a damaged one", _DAMAGE):
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 infos = archive.infolist()
-            refuse_above(limits.members, len(infos), f"{self.name}: members")
+            refuse_above(LIMITS.members, len(infos), f"{self.name}: members")
             keys = _keys(self.name, infos)
             nbytes = sum(info.file_size for info in infos)
-            require_unpacked(self.name, unpacked=nbytes, packed=len(content), limits=limits)
+            require_unpacked(self.name, unpacked=nbytes, packed=len(content))
             _refuse_overlap(self.name, infos)
             view = memoryview(content)
-            self.members = {key: _member(f"{self.name} {key}", view, info, limits) for key, info in keys.items()}
+            self.members = {key: _member(f"{self.name} {key}", view, info) for key, info in keys.items()}
 
     def __contains__(self, key: str) -> bool:
         return key in self.members
@@ -116,7 +116,7 @@ def _refuse_overlap(name: str, infos: list[zipfile.ZipInfo]) -> None:
             raise HostileFile(f"{name}: expected members one after another, got overlapping ones")
 
 
-def _member(name: str, content: memoryview, info: zipfile.ZipInfo, limits: Limits) -> Member:
+def _member(name: str, content: memoryview, info: zipfile.ZipInfo) -> Member:
     # zipfile moves offsets where something lies before an archive; numpy writes nothing there
     magic, *_, length, extra = _LOCAL.unpack_from(content, info.header_offset)
     begin = info.header_offset + _LOCAL.size + length + extra
@@ -130,7 +130,7 @@ def _member(name: str, content: memoryview, info: zipfile.ZipInfo, limits: Limit
     elif info.compress_size != info.file_size:
         raise HostileFile(f"{name}: expected as many bytes stored as declared, got {len(packed)}, {info.file_size}")
     shape, dtype, fortran, skip = _npy_header(name, bytes(head))
-    nbytes = require_array(name, shape, dtype.itemsize, limits=limits)
+    nbytes = require_array(name, shape, dtype.itemsize)
     if skip + nbytes != info.file_size:
         raise HostileFile(f"{name}: expected {info.file_size - skip} bytes of array, got shape {shape} of {nbytes}")
     return Member(shape, dtype, fortran, info, skip, packed)

@@ -19,6 +19,7 @@ from worldmodel.spec import EnvSpec
 
 # parsed, a document can take thirty times its bytes
 JSON_BYTES = 1 << 24
+DEPTH = 3
 _FIELDS = {"task": str, "action_dim": int, "action_repeat": int, "episode_steps": int, "look": str, "backend": str}
 
 
@@ -52,26 +53,26 @@ def refuse_above(limit: int, amount: int, name: str) -> None:
         raise HostileFile(f"{name}: expected at most {limit}, got {amount}")
 
 
-def require_unpacked(name: str, *, unpacked: int, packed: int, limits: Limits = LIMITS) -> None:
+def require_unpacked(name: str, *, unpacked: int, packed: int) -> None:
     """Refuse a file that says it unpacks to too much, or to too much of what it takes."""
-    refuse_above(limits.episode_bytes, unpacked, f"{name}: bytes unpacked")
-    if unpacked > limits.ratio_free_bytes:
-        refuse_above(limits.ratio, unpacked // max(packed, 1), f"{name}: unpacked to packed bytes")
+    refuse_above(LIMITS.episode_bytes, unpacked, f"{name}: bytes unpacked")
+    if unpacked > LIMITS.ratio_free_bytes:
+        refuse_above(LIMITS.ratio, unpacked // max(packed, 1), f"{name}: unpacked to packed bytes")
 
 
-def require_array(name: str, shape: Sequence[int], itemsize: int, *, limits: Limits = LIMITS) -> int:
+def require_array(name: str, shape: Sequence[int], itemsize: int) -> int:
     """The bytes of an array of this shape; refuses too many, in integers that cannot overflow."""
     if any(length < 0 for length in shape):
         raise HostileFile(f"{name}: expected no negative lengths, got shape {tuple(shape)}")
     amount = itemsize * math.prod(int(length) for length in shape)
-    refuse_above(limits.episode_bytes, amount, f"{name}: bytes of shape {tuple(shape)}")
+    refuse_above(LIMITS.episode_bytes, amount, f"{name}: bytes of shape {tuple(shape)}")
     return amount
 
 
-def require_image(name: str, width: int, height: int, *, limits: Limits = LIMITS) -> None:
+def require_image(name: str, width: int, height: int) -> None:
     """Refuse a frame whose header asks for too many pixels; call it before decoding."""
-    refuse_above(limits.image_side, max(width, height), f"{name}: pixels on a side")
-    refuse_above(limits.image_pixels, width * height, f"{name}: pixels of one frame")
+    refuse_above(LIMITS.image_side, max(width, height), f"{name}: pixels on a side")
+    refuse_above(LIMITS.image_pixels, width * height, f"{name}: pixels of one frame")
 
 
 def inside(root: Path, path: Path) -> Path:
@@ -114,20 +115,18 @@ def read_inside(root: Path, path: Path, *, limit: int = LIMITS.text_bytes) -> by
         os.close(fd)
 
 
-def find_files(
-    root: Path, suffixes: Sequence[str], *, depth: int = 3, limits: Limits = LIMITS
-) -> tuple[list[Path], list[Problem]]:
+def find_files(root: Path, suffixes: Sequence[str]) -> tuple[list[Path], list[Problem]]:
     """Files below `root` with one of `suffixes`, relative to it and sorted, and what is left out of them.
 
-    Folders are entered up to `depth` levels, links to folders never; a hidden name is an unfinished file.
+    Folders are entered up to DEPTH levels, links to folders never; a hidden name is an unfinished file.
     Raises HostileFile for too many files, OSError where `root` itself cannot be read.
     """
     files: list[Path] = []
     problems: list[Problem] = []
-    for entry in _walk(root, depth, problems):
+    for entry in _walk(root, DEPTH, problems):
         if not entry.name.endswith(tuple(suffixes)) or entry.name.startswith("."):
             continue
-        refuse_above(limits.files, len(files) + len(problems) + 1, f"{root}: files")
+        refuse_above(LIMITS.files, len(files) + len(problems) + 1, f"{root}: files")
         path = Path(entry.path).relative_to(root)
         try:
             if not stat.S_ISREG(inside(root, path).stat().st_mode):

@@ -70,7 +70,7 @@ def _episode(seed: int) -> Trajectory:
 
 
 def _import(start: Path, end: Path) -> dict[str, Any]:
-    report = import_trajectories(open_reader(f"npz:{start}"), end, check=False)
+    report = import_trajectories(open_reader(f"npz:{start}"), end)
     for path in sorted(end.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     assert not report.problems, report.problems
