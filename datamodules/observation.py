@@ -1,6 +1,7 @@
 """Named observations as rows of memory: all images of a row are one run of bytes, all vectors one run of floats."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from worldmodel.spec import EnvSpec
 
 # by name, images uint8 [..., C, h, w] and vectors float32 [..., d]
 Observation = dict[str, NDArray[Any]]
+# images (C, h, w) and sizes of vectors, by name
+Shapes = tuple[Mapping[str, tuple[int, int, int]], Mapping[str, int]]
 
 
 def image_bytes(spec: EnvSpec) -> int:
@@ -55,9 +58,9 @@ def join_images(spec: EnvSpec, observation: Observation, rows: tuple[int, ...] =
     return np.concatenate([np.empty((*rows, 0), np.uint8), *parts], axis=-1)
 
 
-def shapes_of(observation: Observation) -> tuple[dict[str, Any], dict[str, int]]:
+def shapes_of(observation: Observation) -> Shapes:
     """Images and vectors of an EnvSpec that has what rows [T, ...] show."""
-    images = {name: rows.shape[1:] for name, rows in observation.items() if rows.dtype == np.uint8}
+    images: dict[str, Any] = {name: rows.shape[1:] for name, rows in observation.items() if rows.dtype == np.uint8}
     return images, {name: rows.shape[1] for name, rows in observation.items() if name not in images}
 
 

@@ -5,42 +5,22 @@ is not taken over as it lies there are the same for every format.
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.formats.convention import Convention
+from datamodules.formats.fields import Piece, column
 from datamodules.formats.observed import with_bounds
-from datamodules.formats.protocol import FormatError, Notes, reading
-from datamodules.observation import Observation, shapes_of
+from datamodules.formats.protocol import FormatError, Notes
+from datamodules.observation import Observation, Shapes
 from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
 
-ALIGNMENTS = ("arrival", "departure")
-MAX_DISCRETE = 1024
 # what rounding to float32 and back can add to a bound
 _ROUNDING = 1e-5
-# the names under which data sets store a field, the most telling first
-FIELDS = {
-    "pixels": ("image", "observation", "observations", "pixels", "frames", "rgb", "obs"),
-    "action": ("action", "actions"),
-    "reward": ("reward", "rewards"),
-    "is_first": ("is_first",),
-    "step_type": ("step_type",),
-    "is_terminal": (
-        *("is_terminal", "terminal", "terminals", "terminated", "terminateds", "is_terminated"),
-        *("termination", "terminations"),
-    ),
-    "is_last": ("is_last", "last"),
-    "truncated": ("truncated", "truncateds", "is_truncated", "truncation", "truncations", "timeout", "timeouts"),
-    "done": ("done", "dones", "is_done"),
-    "discount": ("discount", "discounts"),
-    "env_steps": ("env_steps",),
-}
-# of these, what says where episodes begin and how they end
-FLAGS = ("is_first", "step_type", "is_terminal", "is_last", "truncated", "done", "discount")
 LOST = (
     "{episodes:.0f} episodes end with an action whose effect no frame shows: it is left out with its reward (in sum "
     "{reward:g}), and so are {terminations:.0f} terminations; keep them with last=repeat, which shows the last frame "
@@ -58,182 +38,6 @@ DONE = (
 )
 BEGINS_INSIDE = "{episodes:.0f} episodes begin without is_first: their earlier rows are not there"
 ENDS_INSIDE = "{episodes:.0f} episodes end without is_last: they are read as truncated there"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowOptions:
-    """Options of a URI that every format takes: how its rows are stored.
-
-    Args:
-        alignment: "arrival" (row t holds the action that led to frame t, and the reward that came with it) or
-            "departure" (row t holds the action taken at frame t, and what it led to).
-        actions: the same for actions alone, where rewards and flags are stored otherwise; "": as alignment.
-        last: by departure without a frame after the last action, "drop" leaves that action out with its reward and
-            termination, "repeat" shows the last frame once more.
-        low, high: bounds of the stored actions, "-2" or "-2,-1,0", scaled to [-1, 1]; "": they are in [-1, 1].
-        action_repeat: env_steps of a row; 0: as a writer left it, or 1.
-        discrete: how many actions there are where they are stored as integers [T]; they become one-hot.
-        image_scale: what float frames are multiplied with to be in 0..255; 0: they are refused.
-        terminal_key: the array that marks termination, "none" for no array; "": by the names in FIELDS.
-        task: name of the task; "": as a writer left it, or the folder's name.
-    """
-
-    alignment: str = "arrival"
-    actions: str = ""
-    last: str = "drop"
-    low: str = ""
-    high: str = ""
-    action_repeat: int = 0
-    discrete: int = 0
-    image_scale: float = 0.0
-    terminal_key: str = ""
-    task: str = ""
-
-    def convention(self, stored: EnvSpec | None = None) -> "Convention":
-        """The options checked and parsed.
-
-        Args:
-            stored: the spec that a writer left, for what the options do not say.
-
-        Raises:
-            FormatError: for a value that means nothing; names the option.
-        """
-        for name, alignment in (("alignment", self.alignment), ("actions", self.actions or self.alignment)):
-            if alignment not in ALIGNMENTS:
-                raise FormatError(f"{name}: expected {' or '.join(ALIGNMENTS)}, got {alignment!r}")
-        departs = self.alignment == (self.actions or self.alignment) == "departure"
-        if self.last not in (known := ("drop", "repeat") if departs else ("drop",)):
-            raise FormatError(f"last: expected {' or '.join(known)}, got {self.last!r}")
-        repeat = self.action_repeat or (stored.action_repeat if stored else 1)
-        if repeat < 1:
-            raise FormatError(f"action_repeat: expected 1 or more, got {repeat}")
-        if not 0 <= self.discrete <= MAX_DISCRETE:
-            raise FormatError(f"discrete: expected 0..{MAX_DISCRETE} actions, got {self.discrete}")
-        if not 0 <= self.image_scale <= 255:
-            raise FormatError(f"image_scale: expected a number in [0, 255], got {self.image_scale}")
-        low, high = (_bound(name, text) for name, text in (("low", self.low), ("high", self.high)))
-        if (low is None) != (high is None):
-            raise FormatError(f"low and high: expected both or neither, got low={self.low!r} high={self.high!r}")
-        if low is not None and high is not None:
-            if len(low) != len(high) and 1 not in (len(low), len(high)):
-                raise FormatError(f"low and high: expected as many of both, got {len(low)} and {len(high)}")
-            if not (low < high).all():
-                raise FormatError(f"low and high: expected low < high, got low={self.low!r} high={self.high!r}")
-        return Convention(
-            self.alignment, self.actions or self.alignment, low, high, repeat, self.discrete, 0, self.image_scale,
-            self.last == "repeat",
-        )  # fmt: skip
-
-
-BY_ARRIVAL, BY_DEPARTURE, BY_LAYOUT = (RowOptions(alignment=each) for each in (*ALIGNMENTS, ""))
-
-
-@dataclass(frozen=True, slots=True)
-class Convention:
-    """How a data set stores rows; see RowOptions. first_action: the integer that stands for the first discrete one."""
-
-    alignment: str = "arrival"
-    actions: str = "arrival"
-    low: NDArray[np.float64] | None = None
-    high: NDArray[np.float64] | None = None
-    action_repeat: int = 1
-    discrete: int = 0
-    first_action: int = 0
-    image_scale: float = 0.0
-    repeat_last: bool = False
-
-    @property
-    def departs(self) -> bool:
-        """Whether rewards and flags are stored in the row of the action that led to them."""
-        return self.alignment == "departure"
-
-
-def _bound(name: str, text: str) -> NDArray[np.float64] | None:
-    if not text:
-        return None
-    with reading(f"{name}: expected numbers such as -2 or -2,-1, got {text!r}", (ValueError,)):
-        values = np.array([float(part) for part in text.split(",")])
-    if not np.isfinite(values).all():
-        raise FormatError(f"{name}: expected finite numbers, got {text!r}")
-    return values
-
-
-def find_fields(keys: Collection[str], *, terminal_key: str = "") -> dict[str, str]:
-    """The key under which each field is stored, for those that are there.
-
-    Raises:
-        FormatError: where `terminal_key` names a key that is not there.
-    """
-    stored_as = {field: next((name for name in names if name in keys), "") for field, names in FIELDS.items()}
-    if terminal_key not in ("", "none", *keys):
-        raise FormatError(f"terminal_key: expected one of {', '.join(sorted(keys)[:20])}, got {terminal_key!r}")
-    if terminal_key:
-        stored_as |= {"is_terminal": "" if terminal_key == "none" else terminal_key, "done": "", "discount": ""}
-    return {field: key for field, key in stored_as.items() if key}
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Rows of a flat array that belong to one episode; begins, ends: its first and its last row are there."""
-
-    rows: slice
-    begins: bool
-    ends: bool
-
-
-def split(name: str, flags: Mapping[str, NDArray[Any]], rows: int) -> tuple[list[Piece], NDArray[np.bool_]]:
-    """The episodes of `rows` rows that lie one behind the other, and whether each row is terminal.
-
-    Args:
-        name: for messages.
-        flags: arrays [rows] by the names in FIELDS, whichever there are.
-        rows: how many there are.
-
-    Raises:
-        FormatError: for flags that are no numbers, or no rows at all.
-    """
-    if rows == 0:
-        raise FormatError(f"{name}: expected 1 row or more, got none")
-    values = {key: column(f"{name} {key}", array, rows) for key, array in flags.items()}
-    is_first, is_last, is_terminal, truncated, done = (
-        values.get(key, np.zeros(rows)) != 0 for key in ("is_first", "is_last", "is_terminal", "truncated", "done")
-    )
-    step_type = values.get("step_type", np.ones(rows))
-    first = is_first if "is_first" in values else step_type == 0
-    if "is_terminal" in values:
-        terminal = is_terminal
-    elif "discount" in values and not ("done" in values and "truncated" in values):
-        # some recorders store 0 for the discount that a reset does not have
-        terminal = (values["discount"] == 0) & ~first
-    else:
-        terminal = done & ~truncated
-    last = truncated | is_last | (step_type == 2)
-    knows_last = bool({"is_last", "truncated", "step_type"} & values.keys())
-    knows_first = bool({"is_first", "step_type"} & values.keys())
-    starts = first.copy()
-    if not knows_first:
-        # what ends in one row begins anew in the next
-        starts[1:] |= (last | terminal | done)[:-1]
-    starts[0] = True
-    at = np.flatnonzero(starts).tolist()
-    pieces = [
-        Piece(
-            slice(begin, end),
-            bool(first[begin]) or not knows_first,
-            bool(last[end - 1] or terminal[end - 1]) or not knows_last,
-        )
-        for begin, end in zip(at, [*at[1:], rows], strict=True)
-    ]
-    return pieces, terminal
-
-
-def column(name: str, values: NDArray[Any], rows: int, *, finite: bool = True) -> NDArray[Any]:
-    """Numbers [rows] or [rows, 1] as [rows]; raises FormatError."""
-    if values.dtype.kind not in "biuf" or values.shape not in ((rows,), (rows, 1)):
-        raise FormatError(f"{name}: expected {rows} numbers, got {values.dtype} {values.shape}")
-    if finite and values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise FormatError(f"{name}: expected finite numbers, got NaN or infinity")
-    return values.reshape(rows)
 
 
 def channels_first(name: str, values: NDArray[Any], *, scale: float = 0.0) -> NDArray[np.uint8]:
@@ -324,8 +128,12 @@ class Assembler:
         if not ends:
             self.notes.add(ENDS_INSIDE)
 
-    def note_done(self, keys: Mapping[str, str], terminal: NDArray[np.bool_]) -> None:
-        """Note an episode of rows [T] whose terminations only an array that marks ends tells; keys: by field."""
+    def note_piece(self, piece: Piece, keys: Mapping[str, str], terminal: NDArray[np.bool_]) -> None:
+        """Note what is missing of an episode of rows [T], and terminations that only an array of ends tells.
+
+        keys: what its fields are stored as.
+        """
+        self.note_ends(begins=piece.begins, ends=piece.ends)
         if "done" in keys and not {"is_terminal", "discount"} & keys.keys():
             self.notes.add(DONE, detail=keys["done"], terminations=bool(terminal.any()))
 
@@ -429,14 +237,12 @@ class Assembler:
             steps[: len(stored)] = stored
         return steps
 
-    def spec(self, first: Trajectory, *, task: str, rows: int) -> EnvSpec:
-        """What a data set is whose writer left no spec: as its first episode, of `rows` rows at most."""
-        convention = self.convention
-        steps = max(1, rows - 1) * convention.action_repeat
-        images, vectors = shapes_of(first.observation)
-        dims, repeat, discrete = first.action.shape[1], convention.action_repeat, convention.discrete > 0
-        spec = EnvSpec(task, images, dims, repeat, steps, discrete=discrete, vectors=vectors)
-        return with_bounds(spec, convention.low, convention.high)
+    def spec(self, shapes: Shapes, action_dim: int, *, task: str, rows: int) -> EnvSpec:
+        """What a data set is whose writer left no spec: what its rows have, of which an episode has `rows` at most."""
+        (images, vectors), repeat, discrete = shapes, self.convention.action_repeat, self.convention.discrete > 0
+        steps = max(1, rows - 1) * repeat
+        spec = EnvSpec(task, images, action_dim, repeat, steps, discrete=discrete, vectors=vectors)
+        return with_bounds(spec, self.convention.low, self.convention.high)
 
 
 def _one_hot(name: str, chosen: NDArray[Any], count: int, first: int) -> NDArray[np.float32]:

@@ -3,7 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from datamodules.formats.assemble import Assembler
+from datamodules.formats.observed import with_task
 from datamodules.formats.protocol import FormatError, Notes, Problem, in_short
+from datamodules.observation import shapes_of
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
 from worldmodel.spec import EnvSpec
 
@@ -56,6 +59,26 @@ class EpisodeReader(ABC):
             except FAILURES as error:
                 reasons.append(str(error))
         raise FormatError(f"{expected}, got none: {in_short(reasons)}")
+
+    def _known_spec(
+        self,
+        stored: EnvSpec | None,
+        assembler: Assembler,
+        *,
+        expected: str,
+        task: str,
+        name: str,
+        rows: Callable[[], int] = lambda: 0,
+    ) -> EnvSpec:
+        """The spec that a writer left, else what the first readable episode shows; raises FormatError for neither.
+
+        task: that was asked for. name: of a task that nobody named. rows: of the longest episode, where files say it.
+        """
+        if stored is not None:
+            return with_task(stored, task)
+        first = self._first(expected)
+        shapes, actions = shapes_of(first.observation), first.action.shape[1]
+        return assembler.spec(shapes, actions, task=task or name, rows=max(len(first), rows()))
 
     def close(self) -> None:  # noqa: B027, most formats keep nothing open
         """Nothing is open between two episodes."""

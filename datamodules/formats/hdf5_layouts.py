@@ -6,7 +6,7 @@ file's maker chose: they are read as termination only with ?terminal_key=dones. 
 final_obs/<camera> [1, h, w, C], env_steps [T + 1], terminal, and the spec.
 
 Table: observation [N, C, h, w] or [N, h, w, C], action, reward, discount and step_type (0 first, 1 mid, 2 last) [N], as
-V-D4RL's 84-pixel data, or any other names of assemble.FIELDS, as D4RL's terminals and timeouts.
+V-D4RL's 84-pixel data, or any other names of fields.FIELDS, as D4RL's terminals and timeouts.
 """
 
 import json
@@ -20,14 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.formats import h5
-from datamodules.formats.assemble import (
-    FIELDS,
-    FLAGS,
-    Assembler,
-    Piece,
-    find_fields,
-    split,
-)
+from datamodules.formats.assemble import Assembler
+from datamodules.formats.fields import FIELDS, FLAGS, Piece, find_fields, split
 from datamodules.formats.guard import spec_from
 from datamodules.formats.observed import Selection, channels_last
 from datamodules.formats.protocol import FormatError, reading
@@ -47,14 +41,18 @@ class Episode:
 
 
 @dataclass(frozen=True, slots=True)
-class Groups:
-    """A file with a group `data`."""
+class _Layout:
+    """An open file, its name, and how its episodes are read."""
 
     file: Any
     name: str
     selection: Selection
     terminal_key: str
     assembler: Assembler
+
+
+class Groups(_Layout):
+    """A file with a group `data`."""
 
     def episodes(self) -> list[Episode]:
         """In the order of their numbers; raises FormatError."""
@@ -110,15 +108,8 @@ def demos_of(file: Any, name: str) -> list[str]:
     return [demo for _, demo in sorted((int(match[1]), match[0]) for match in matches if match)]
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(_Layout):
     """A file with one array of each field for all episodes."""
-
-    file: Any
-    name: str
-    selection: Selection
-    terminal_key: str
-    assembler: Assembler
 
     def episodes(self) -> list[Episode]:
         """In the order of their rows; raises FormatError."""
@@ -160,8 +151,7 @@ class Table:
             if field in key_of:
                 fields[field] = h5.read_at(self.file, key_of[field], label, piece.rows)
         trajectory = self.assembler.trajectory(label, fields, unread=unread)
-        self.assembler.note_ends(begins=piece.begins, ends=piece.ends)
-        self.assembler.note_done(key_of, terminal)
+        self.assembler.note_piece(piece, key_of, terminal)
         return trajectory
 
 

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.formats.assemble import BY_DEPARTURE, Assembler, RowOptions
+from datamodules.formats.assemble import Assembler
+from datamodules.formats.convention import BY_DEPARTURE, RowOptions
 from datamodules.formats.episode_reader import EpisodeReader
 from datamodules.formats.guard import find_files, inside, open_inside, require_array
 from datamodules.formats.images import Film, decode_picture, fit, stack
@@ -32,7 +33,7 @@ from datamodules.formats.lerobot_info import (
     read_info,
 )
 from datamodules.formats.lerobot_writer import LeRobotWriter
-from datamodules.formats.observed import names_of, stored_spec, with_bounds, with_task
+from datamodules.formats.observed import names_of, stored_spec, with_task
 from datamodules.formats.parquet import Rows, Table, blobs, matrix
 from datamodules.formats.protocol import FormatError, Problem
 from datamodules.trajectory import Trajectory
@@ -116,12 +117,9 @@ class LeRobotReader(EpisodeReader):
             images = {"pixels": (sum(camera.shape[0] for camera in self._cameras), *sizes.pop())}
         vectors = {name: self._sizes[key] for name, key in self._vectors.items()}
         if stored is None:
-            longest = max((episode.length for episode in self._placed), default=1) - (not self._repeat)
-            repeat, discrete = self._assembler.convention.action_repeat, self._assembler.convention.discrete
-            dims, steps = discrete if discrete and dims == 1 else dims, max(1, longest) * repeat
-            name = task or self._root.resolve().name
-            spec = EnvSpec(name, images, dims, repeat, steps, discrete=discrete > 0, vectors=vectors)
-            return with_bounds(spec, self._assembler.convention.low, self._assembler.convention.high)
+            rows = max((episode.length for episode in self._placed), default=1) + self._repeat
+            dims = (self._assembler.convention.discrete or dims) if dims == 1 else dims
+            return self._assembler.spec((images, vectors), dims, task=task or self._root.resolve().name, rows=rows)
         if stored.action_dim != dims:
             raise FormatError(f"{OWN} action_dim: expected {dims}, got {stored.action_dim}")
         return with_task(replace(stored, images=images, vectors=vectors), task)

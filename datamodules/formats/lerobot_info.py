@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.formats.assemble import Convention, RowOptions
+from datamodules.formats.convention import Convention, RowOptions
 from datamodules.formats.guard import read_json, require_image
 from datamodules.formats.protocol import FormatError, HostileFile, reading
 

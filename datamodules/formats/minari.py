@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.formats import h5
-from datamodules.formats.assemble import BY_DEPARTURE, Assembler, Convention, RowOptions
+from datamodules.formats.assemble import Assembler
+from datamodules.formats.convention import BY_DEPARTURE, Convention, RowOptions
 from datamodules.formats.episode_reader import EpisodeReader
 from datamodules.formats.episode_writer import EpisodeWriter, require_empty
 from datamodules.formats.guard import inside, read_json, refuse_above, spec_from, write_json
 from datamodules.formats.images import encode_picture
-from datamodules.formats.observed import is_plain, select, with_task
+from datamodules.formats.observed import is_plain, select
 from datamodules.formats.protocol import FormatError, reading
 from datamodules.storage.durable import sync
 from datamodules.trajectory import Trajectory
@@ -68,17 +69,17 @@ class MinariReader(EpisodeReader):
             groups = [re.fullmatch(r"episode_(\d{1,12})", name) for name in h5.names(self._file, str(FILE))]
             self._groups = sorted((int(group[1]), group[0]) for group in groups if group)
             self._count = len(self._groups)
-            known = with_task(stored, options.task) if stored and not observe else None
-            self.spec = known or self._guess_spec(options.task or path.resolve().name)
+            self.spec = self._known_spec(
+                None if observe else stored,
+                self._assembler,
+                expected=f"{FILE}: expected a readable episode",
+                task=options.task,
+                name=path.resolve().name,
+                rows=lambda: 1 + max(h5.length(self._file, f"{name}/actions") for _, name in self._groups),
+            )
         except FormatError:
             self.close()
             raise
-
-    def _guess_spec(self, task: str) -> EnvSpec:
-        first = self._first(f"{FILE}: expected a readable episode")
-        return self._assembler.spec(
-            first, task=task, rows=1 + max(h5.length(self._file, f"{name}/actions") for _, name in self._groups)
-        )
 
     def _episodes(self) -> Iterator[tuple[str, Callable[[], Trajectory]]]:
         return ((name, partial(self._read, name)) for _, name in self._groups)

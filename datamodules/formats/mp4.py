@@ -1,7 +1,7 @@
 """Folders of films with a table each: `<episode>.mp4` and `<episode>.csv`, and `worldmodel.json` for the spec.
 
 A table has one line for each frame, by arrival: action_0, action_1, ... that led to it (zeros in the first line), and
-where recorded reward, terminal (1 in the last line: the episode ended by termination; every name in assemble.FIELDS is
+where recorded reward, terminal (1 in the last line: the episode ended by termination; every name in fields.FIELDS is
 read) and env_steps.
 """
 
@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.formats.assemble import BY_ARRIVAL, FLAGS, Assembler, RowOptions, find_fields, split
+from datamodules.formats.assemble import Assembler
+from datamodules.formats.convention import BY_ARRIVAL, RowOptions
 from datamodules.formats.episode_reader import EpisodeReader
 from datamodules.formats.episode_writer import EpisodeWriter
+from datamodules.formats.fields import FLAGS, find_fields, split
 from datamodules.formats.guard import find_files, open_inside, read_inside, require_array
 from datamodules.formats.images import Film, encode_film, require_codec, require_fps, stack
-from datamodules.formats.observed import store_spec, stored_spec, with_task
+from datamodules.formats.observed import store_spec, stored_spec
 from datamodules.formats.protocol import FormatError, reading
 from datamodules.storage.durable import write_atomic
 from datamodules.trajectory import Trajectory
@@ -54,14 +56,15 @@ class Mp4Reader(EpisodeReader):
         self._count = len(self._films)
         # frames of an unknown size are read as they are
         self._shape: tuple[int, int, int] | None = None
-        spec = stored or self._guess_spec(path.resolve().name)
-        images = {"pixels": (spec.pixels[0], size, size)} if size else spec.images
-        self.spec = with_task(replace(spec, images=images), options.task)
+        spec = self._known_spec(
+            stored,
+            self._assembler,
+            expected=f"{path}: expected a readable mp4 with csv",
+            task=options.task,
+            name=path.resolve().name,
+        )
+        self.spec = replace(spec, images={"pixels": (spec.pixels[0], size, size)}) if size else spec
         self._shape = self.spec.pixels
-
-    def _guess_spec(self, task: str) -> EnvSpec:
-        first = self._first(f"{self._root}: expected a readable mp4 with csv")
-        return self._assembler.spec(first, task=task, rows=len(first))
 
     def _episodes(self) -> Iterator[tuple[str, Callable[[], Trajectory]]]:
         return ((str(path.with_suffix("")), partial(self._read, path)) for path in self._films)
@@ -87,8 +90,7 @@ class Mp4Reader(EpisodeReader):
         trajectory = self._assembler.trajectory(name, fields, unread=set(table) - set(keys.values()))
         if others:
             raise FormatError(f"{name}: expected one episode in a film, got another from row {others[0].rows.start} on")
-        self._assembler.note_ends(begins=episode.begins, ends=episode.ends)
-        self._assembler.note_done(keys, terminal)
+        self._assembler.note_piece(episode, keys, terminal)
         return trajectory
 
     def _table(self, path: Path) -> dict[str, NDArray[Any]]:

@@ -1,7 +1,7 @@
 """Folders of npz files: an episode each, as Dreamer, DreamerV2 and V-D4RL have them, or DreamerV3's chunks of a stream.
 
 `<time>-<uuid>-<rows>.npz` holds image uint8 [T, h, w, C], action [T, A], reward, discount, is_first, is_last and
-is_terminal [T]; action[t] led to image[t]. Also read: every name in assemble.FIELDS, step_type (0 first, 1 mid, 2 last)
+is_terminal [T]; action[t] led to image[t]. Also read: every name in fields.FIELDS, step_type (0 first, 1 mid, 2 last)
 for the flags, [T, C, h, w], folders within the folder, several episodes in one file.
 `<time>-<uuid>-<next uuid>-<rows>.npz` is a chunk of DreamerV3's replay: an episode goes on in the file that it names.
 There action[t] was taken at image[t], while reward and flags arrived with it: ?actions=departure.
@@ -25,19 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.formats.archive import Archive
-from datamodules.formats.assemble import (
-    BY_ARRIVAL,
-    FIELDS,
-    FLAGS,
-    Assembler,
-    RowOptions,
-    find_fields,
-    split,
-)
+from datamodules.formats.assemble import Assembler
+from datamodules.formats.convention import BY_ARRIVAL, RowOptions
 from datamodules.formats.episode_reader import FAILURES, EpisodeReader
 from datamodules.formats.episode_writer import EpisodeWriter
+from datamodules.formats.fields import FIELDS, FLAGS, find_fields, split
 from datamodules.formats.guard import LIMITS, files_at, refuse_above
-from datamodules.formats.observed import channels_last, select, store_spec, stored_spec, with_task
+from datamodules.formats.observed import channels_last, select, store_spec, stored_spec
 from datamodules.formats.protocol import FormatError
 from datamodules.observation import Observation
 from datamodules.storage.durable import write_atomic
@@ -129,15 +123,19 @@ class NpzReader(EpisodeReader):
         self._files, self._threads = _in_chains(files), threads or min(4, os.cpu_count() or 1)
         self._count = len(self._files)
         self._selection, self._terminal_key = select(image_key, observe, stored), options.terminal_key
-        task = options.task or path.resolve().name.removesuffix(".npz")
-        self.spec = with_task(stored, options.task) if stored and not observe else self._guess_spec(task)
+        self.spec = self._known_spec(
+            None if observe else stored,
+            self._assembler,
+            expected=f"{self._root}: expected a readable npz episode",
+            task=options.task,
+            name=path.resolve().name.removesuffix(".npz"),
+            rows=self._longest,
+        )
 
-    def _guess_spec(self, task: str) -> EnvSpec:
-        """What the first readable episode shows; raises FormatError where there is none."""
-        first = self._first(f"{self._root}: expected a readable npz episode")
+    def _longest(self) -> int:
+        """Rows of the longest episode, as names of files say it."""
         named = [re.search(r"-(\d{1,9})\.npz$", file.path.name) for file in self._files]
-        rows = max([len(first), *(int(match[1]) for match in named if match)])
-        return self._assembler.spec(first, task=task, rows=rows)
+        return max((int(match[1]) for match in named if match), default=0)
 
     def _episodes(self) -> Iterator[tuple[str, Callable[[], Trajectory]]]:
         return ((str(file.path), partial(self._read_first, file.path)) for file in self._files)
@@ -260,9 +258,8 @@ class NpzReader(EpisodeReader):
             if (part.head and file.continues) or (part.tail and file.continued):
                 items.append(part)
                 continue
-            self._assembler.note_ends(begins=piece.begins, ends=piece.ends)
             items.append(self._assembled(part))
-            self._assembler.note_done(whole.keys, part.fields["is_terminal"])
+            self._assembler.note_piece(piece, whole.keys, part.fields["is_terminal"])
         return items
 
     def _assembled(self, part: _Part) -> Trajectory:

@@ -9,7 +9,8 @@ import h5py
 import numpy as np
 import pytest
 
-from datamodules.formats.assemble import FIELDS, RowOptions
+from datamodules.formats.convention import RowOptions
+from datamodules.formats.fields import FIELDS
 from datamodules.formats.protocol import FormatError
 from datamodules.formats.uri import open_reader
 from tests.datamodules.formats.test_lerobot import data_set as lerobot_set
