@@ -93,7 +93,7 @@ def _given(spec: EnvSpec, name: str, visuals: Mapping[str, Any]) -> tuple[int, i
 def _fitted(name: str, frames: NDArray[Any], shape: tuple[int, int, int]) -> Frame:
     """Frames [n, h, w, c] as [n, c, height, width], resized by areas where they are of another size."""
     channels, height, width = shape
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != channels:
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != channels or not frames.size:
         kind = f"{frames.dtype} {list(frames.shape[1:])}"
         raise BadInput(f"{name}: expected uint8 [height, width, {channels}], got {kind}")
     return np.stack([area_resized(frame.transpose(2, 0, 1), height, width) for frame in frames])

@@ -12,6 +12,7 @@ from datamodules.envs.actions import actions_from
 from trainers.acting.camera_frames import BadInput, CameraFrames
 from trainers.build.trained import build_trained
 from trainers.command.configuration import override_saved, read_yaml
+from trainers.machine.device import usable_device
 from trainers.run_folder.find import find_checkpoint, read_spec
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.agents.student import Student
@@ -46,6 +47,9 @@ class TrainedAgent:
 
         Args:
             batch: how many episodes side by side, each with its own noise; None for one without a batch axis.
+
+        Raises:
+            BadInput: it is below 1.
         """
         self._batched, count = batch is not None, 1 if batch is None else batch
         if count < 1:
@@ -123,12 +127,16 @@ def load_agent(
             as in training, {} for frames that are as the agent sees them already.
 
     Raises:
-        UserError: no such run, a damaged checkpoint, an unknown key, an option that needs more than frames.
+        UserError: no such run, a damaged checkpoint, a device that torch does not find, an unknown key, an option that
+            needs more than frames.
     """
+    if isinstance(overrides, str):  # a sequence of texts too, of letters
+        raise BadInput(f"overrides: expected a list of texts such as ['planner.horizon=12'], got {overrides!r}")
+    where = usable_device(device)
     root, checkpoint = find_checkpoint(Path(run), key="run")
     config = override_saved(read_yaml(root / "config.yaml"), overrides)
     spec = read_spec(root, key="run")
-    return TrainedAgent(build_trained(config, spec, checkpoint).to(device), spec, seed=seed, visuals=visuals)
+    return TrainedAgent(build_trained(config, spec, checkpoint).to(where), spec, seed=seed, visuals=visuals)
 
 
 def _checked(name: str, rows: NDArray[Any], size: int) -> NDArray[np.float32]:

@@ -156,6 +156,7 @@ def test_options_that_need_more_than_frames_are_refused(visuals, message):
     ("wrong", "message"),
     [
         (np.zeros((16, 16, 3)), r"pixels: expected uint8 \[height, width, 3\], got float64 \[16, 16, 3\]"),
+        (np.zeros((0, 16, 3), np.uint8), r"pixels: expected uint8 \[height, width, 3\], got uint8 \[0, 16, 3\]"),
         (np.zeros((3, 16, 16), np.uint8), r"pixels: expected uint8 \[height, width, 3\], got uint8 \[3, 16, 16\]"),
     ],
 )
@@ -177,3 +178,14 @@ def test_from_the_runs_files_alone(finished, tmp_path):
     assert EnvSpec.from_json(facts).action_dim == 2 and "action_low" in facts
     with pytest.raises(BadConfig, match="run: expected a run folder"):
         load_agent(tmp_path / "no")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused_by_its_key(finished, device):
+    with pytest.raises(BadConfig, match=f"device: expected cpu or what torch finds on this machine, got '{device}'"):
+        load_agent(finished, device=device)
+
+
+def test_overrides_that_are_no_list_are_not_read_letter_by_letter(finished):
+    with pytest.raises(BadInput, match=r"overrides: expected a list of texts .*, got 'planner\.horizon=3'"):
+        load_agent(finished, overrides="planner.horizon=3")
