@@ -34,17 +34,16 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     own = COMMAND.parse(arguments).own
     if own["resume"]:
         _refuse_others(arguments)
-        root = Path(own["resume"])
+        root = find_run(Path(own["resume"]), key="resume")
+        options = Options.saved(root)
     elif not own["checkpoint"]:
         raise BadConfig("checkpoint: expected a run folder that teaches, or resume=RUN, got neither; see --help")
     else:
         options = Options.typed(own)
         root = new_run_folder(own["run_dir"], title=_title(own["checkpoint"]))
     # torch takes seconds to load: what is wrong on the command line is answered before
-    from trainers.distillation.run import distill, saved_options
+    from trainers.distillation.distill import distill
 
-    if own["resume"]:
-        options = saved_options(root)
     return distill(options, root.resolve(), resumed=bool(own["resume"]))
 
 

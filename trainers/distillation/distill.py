@@ -10,7 +10,6 @@ import torch
 from trainers.acting.pictures import write_pictures
 from trainers.build.environments import open_pool
 from trainers.build.student import build_student
-from trainers.command.configuration import BadConfig, read_yaml
 from trainers.command.entry import silence_advice
 from trainers.distillation.dagger import Dagger
 from trainers.distillation.measure import parameters, rows_of, table
@@ -68,14 +67,6 @@ def distill(options: Options, root: Path, *, resumed: bool) -> dict[str, Any]:
             code = 128 + (interrupt.received or 0)
             return {"status": "interrupted", "run_dir": str(root), "exit_code": code}
         return _finish(dagger, config)
-
-
-def saved_options(root: Path) -> Options:
-    """Of the run that a folder holds; raises BadConfig where it holds none of this command's."""
-    record = read_yaml(root / "config.yaml").get("distillation")
-    if not isinstance(record, dict):
-        raise BadConfig(f"resume: expected a run of trainers.distill, got {root}")
-    return Options.saved(record)
 
 
 def _finish(dagger: Dagger, config: dict[str, Any]) -> dict[str, Any]:

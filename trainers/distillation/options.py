@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from trainers.command.arguments import Key
-from trainers.command.configuration import BadConfig, finite_number, whole_number
+from trainers.command.configuration import BadConfig, finite_number, read_yaml, whole_number
 from trainers.command.preflight import LARGEST_SEED
 
 SIZES = ("small", "medium", "large")
@@ -88,11 +89,13 @@ class Options:
         )
 
     @classmethod
-    def saved(cls, record: Mapping[str, Any]) -> "Options":
-        """What `record` made; raises BadConfig where a file has something else."""
-        names = {field.name for field in fields(cls)}
+    def saved(cls, root: Path) -> "Options":
+        """Those of the run that a folder holds; raises BadConfig where it holds none of `trainers.distill`."""
+        record, names = read_yaml(root / "config.yaml").get("distillation"), {field.name for field in fields(cls)}
+        if not isinstance(record, dict):
+            raise BadConfig(f"resume: expected a run of trainers.distill, got {root}")
         if record.keys() != names:
-            raise BadConfig(f"resume: expected a run of trainers.distill with {', '.join(sorted(names))}")
+            raise BadConfig(f"resume: expected a run of trainers.distill with {', '.join(sorted(names))}, got {root}")
         return cls(**{**record, "checkpoint": tuple(record["checkpoint"])})
 
     def record(self) -> dict[str, Any]:
