@@ -10,6 +10,7 @@ import torch
 
 from trainers.acting.drawn_episode import drawn_episode
 from trainers.acting.evaluation import Evaluation, Evaluator
+from trainers.acting.out_folder import make_out_folder
 from trainers.acting.pictures import write_pictures
 from trainers.acting.plan_over_ranks import only_scores, own_device, plan_over_ranks, planning_ranks
 from trainers.build.environments import open_evaluation_pool
@@ -101,13 +102,8 @@ def _show(results: dict[str, Any]) -> None:
 
 def _output(root: Path, out: str | None) -> tuple[Path, str]:
     """The folder for results and films, and a name for them that is not taken."""
-    folder, when = Path(out).expanduser() if out else root / "evaluations", time.strftime("%Y%m%d-%H%M%S")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".writable").touch()
-        (folder / ".writable").unlink()
-    except OSError as error:
-        raise BadConfig(f"out: expected a folder that can be written, got {folder} ({error.strerror})") from error
+    folder = make_out_folder(Path(out).expanduser() if out else root / "evaluations")
+    when = time.strftime("%Y%m%d-%H%M%S")
     earlier = len(list(folder.glob(f"results_{when}*.json")))
     return folder, f"{when}-{earlier + 1}" if earlier else when
 

@@ -12,6 +12,7 @@ import torch
 
 from datamodules.formats.protocol import FormatError
 from datamodules.formats.uri import open_reader
+from trainers.acting.out_folder import make_out_folder
 from trainers.build.agent import load_weights
 from trainers.build.student import build_student, folder_names
 from trainers.bundle.bundle import GROUPS, WHAT, Acting, as_json, encode, is_student, rebuild
@@ -39,30 +40,21 @@ def export(*, checkpoint: str, out: str, overrides: list[str], **own: Any) -> di
     """
     folder = Path(out).expanduser()
     require_free(folder)
-    formats, what, tolerance = require_formats(own["format"]), own["what"], finite_number("tolerance", own["tolerance"])
-    if what not in (None, *WHAT):
-        raise BadConfig(f"what: expected one of {', '.join(WHAT)}, got {what!r}")
+    formats, tolerance = require_formats(own["format"]), finite_number("tolerance", own["tolerance"], least=0)
     count, alarm_rows = (whole_number(key, own[key], least=least) for key, least in (("frames", 1), ("alarm_rows", 0)))
     root, path = find_checkpoint(Path(checkpoint), key="checkpoint")
     config = override_saved(read_yaml(root / "config.yaml"), overrides)
     check(config)
     env = read_spec(root, key="checkpoint")
+    what = _what(config, own["what"])
     recorded_in: Path | None = root
     if is_student(config):
-        if what == "planner":
-            raise BadConfig("what: expected policy, since a student has no planner, got planner")
-        what = "policy"
         config, env, recorded_in = _in_task(config, own["task"])
     elif own["task"] is not None:
         raise BadConfig(f"task: expected none, since the run is no student, got {own['task']!r}")
-    elif config["policy"]["name"] is None:
-        if what == "policy":
-            raise BadConfig("what: expected planner, since the run learned no policy, got policy")
-        what = "planner"
-    elif what is None:
-        what = "policy" if config["agent"]["act_with"] == "actor" else "both"
     control = _control(env, own)
     config = _acting(config, what)
+    make_out_folder(folder.parent)
     agent = _slim(config, control, path)
     if control.delay and not _can_predict(agent):
         raise BadConfig(
@@ -75,7 +67,7 @@ def export(*, checkpoint: str, out: str, overrides: list[str], **own: Any) -> di
     torch.set_num_threads(1)  # as a robot acts: latencies of one core
     programs = programs_of(agent, env, what=what) if formats else {}
     exported, calls = _export(programs, formats)
-    report: dict[str, Any] = {"parity_max": 0.0, "ms": {}}
+    report: dict[str, Any] = {"parity_max": None, "ms": {}}  # without programs nothing is compared
     if programs:
         rows, source = recorded_rows(recordings, env, count=count)
         report = {"frames": source, "tolerance": tolerance, "threads": 1, **compare(programs, calls, rows)}
@@ -84,11 +76,25 @@ def export(*, checkpoint: str, out: str, overrides: list[str], **own: Any) -> di
         files |= exported | {PARITY: as_json(report)}
     digest = write_files(folder, files)
     results = _results(folder, digest, files, report, formats)
-    measured = {} if formats else {"parity_max": None}  # without programs nothing was compared
-    shown = {key: f"{value:.3g}" if isinstance(value, float) else value for key, value in (results | measured).items()}
+    shown = {key: f"{value:.3g}" if isinstance(value, float) else value for key, value in results.items()}
     show_facts(env.task, {"what": what, **{key: str(value or "") for key, value in shown.items()}})
     results |= {"false_alarm_rate": alarm_rate}
     return {**results, "checkpoint": str(path), "what": what, "hz": control.hz, "delay_decisions": control.delay}
+
+
+def _what(config: Mapping[str, Any], what: str | None) -> str:
+    """What acts: as asked for, where the run has it; None for what acts in the run."""
+    if what not in (None, *WHAT):
+        raise BadConfig(f"what: expected one of {', '.join(WHAT)}, got {what!r}")
+    if is_student(config):
+        if what == "planner":
+            raise BadConfig("what: expected policy, since a student has no planner, got planner")
+        return "policy"
+    if config["policy"]["name"] is None:
+        if what == "policy":
+            raise BadConfig("what: expected planner, since the run learned no policy, got policy")
+        return "planner"
+    return what or ("policy" if config["agent"]["act_with"] == "actor" else "both")
 
 
 def _in_task(config: Mapping[str, Any], task: str | None) -> tuple[dict[str, Any], EnvSpec, Path | None]:

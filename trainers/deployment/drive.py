@@ -12,13 +12,14 @@ import numpy as np
 from datamodules.envs.errors import UnknownTask
 from datamodules.envs.protocol import Pool
 from datamodules.envs.seeds import SeedRank, episode_seed
+from trainers.acting.out_folder import make_out_folder
 from trainers.build.environments import open_pool
 from trainers.bundle.bundle import read_bundle
 from trainers.bundle.control_spec import ControlSpec, DeviceDiffers
 from trainers.command.configuration import BadConfig, finite_number, load_config, whole_number
 from trainers.deployment.action_gate import ActionGate
 from trainers.deployment.api_key import read_api_key
-from trainers.deployment.controller import SHARE, Controller
+from trainers.deployment.controller import Controller
 from trainers.deployment.drive_report import write_drive_report
 from trainers.deployment.rerun_recording import RerunRecording
 from trainers.deployment.robot import Played, Robot
@@ -61,10 +62,13 @@ def drive(*, bundle: str, env: str, overrides: Sequence[str], **own: str | None)
         config = load_config([f"task={env}", *_like_training(control.env, env), *overrides])
     if not any(text.lstrip("+").startswith("task.visuals") for text in overrides):
         config["task"]["visuals"] = dict(control.env.visuals)  # what the agent has seen frames through
-    budget_s = SHARE / hz if own["budget_ms"] is None else finite_number("budget_ms", own["budget_ms"], least=0.1) / 1e3
+    budget_s = None if own["budget_ms"] is None else finite_number("budget_ms", own["budget_ms"], least=0.1) / 1e3
+    if own["api_key_file"] and not own["server"]:
+        raise BadConfig("api_key_file: expected none without server=, which it is for")
     recorder = nullcontext() if own["rerun"] is None else RerunRecording(own["rerun"])
     with recorder as recording, _said_of_env(), open_pool(config, 1) as pool:
         require_fits(control, pool.spec)
+        make_out_folder(out)
         driver: Any
         if own["server"]:
             driver = _remote(own["server"], control, hz, read_api_key(own["api_key_file"]))
@@ -72,7 +76,7 @@ def drive(*, bundle: str, env: str, overrides: Sequence[str], **own: str | None)
             driver = Controller(read, hz=hz, budget_s=budget_s, planner=str(own["planner"]), seed=seed)
         driver.telemetry.first = "policy" if read.what == "policy" else "plan"
         with driver:
-            timing = {"period_s": 1 / hz, "budget_s": max(budget_s, TAKEN / hz)}
+            timing = {"period_s": 1 / hz, "budget_s": max(budget_s or 0.0, TAKEN / hz)}
             played = [
                 _episode(driver, pool, control, seed=episode_seed(seed, SeedRank.EVALUATION, 0, i), reply=i, **timing,
                          delay=delay, camera=camera, recording=recording)
@@ -122,7 +126,6 @@ def _results(
     whole = [one for one in played if not one.fault]
     if not whole:
         raise BadConfig(f"env: every episode was cut short, the last by {played[-1].fault}")
-    out.mkdir(parents=True, exist_ok=True)
     returns = [one.total_return for one in whole]
     summary = driver.telemetry.summary()
     results = {

@@ -160,3 +160,9 @@ def test_a_run_whose_recordings_are_elsewhere_is_exported(finished, tmp_path):
     assert results["false_alarm_rate"] is None and read_bundle(tmp_path / "b").what == "both"
     with pytest.raises(BadConfig, match="data: no such file"):
         export.main([f"checkpoint={run}", f"out={tmp_path / 'c'}", "format=none", f"data=npz:{tmp_path}/gone"])
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_exported(finished, monkeypatch):
+    monkeypatch.setattr("trainers.bundle.export._slim", lambda *_: pytest.fail("too late"))
+    with pytest.raises(BadConfig, match="out: expected a folder that can be written, got /dev/null"):
+        export.main([f"checkpoint={finished}", "out=/dev/null/bundle", "format=none"])

@@ -106,6 +106,8 @@ def test_a_run_is_no_bundle(tmp_path):
         (["env=dmc:walker_wlk"], UnknownTask, "^env: expected a control suite task such as walker_walk"),
         (["env=toy_point", "camera=big"], BadConfig, "camera: expected WIDTHxHEIGHT"),
         (["env=toy_point", "hz=-1"], BadConfig, "hz: expected a number"),
+        (["env=toy_point", "api_key_file=key"], BadConfig, "api_key_file: expected none without server="),
+        (["env=toy_point", "out=/dev/null/x"], BadConfig, "out: expected a folder that can be written"),
     ],
 )
 def test_what_does_not_fit_is_refused(bundle, arguments, error, message):
