@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -70,7 +71,8 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     try:
         asyncio.run(_serve(server, {"bundle": str(folder), "host": own["host"], "hz": server.hz}))
     except OSError as error:
-        raise BadConfig(f"port: expected one to listen at, got {own['host']}:{port} ({error.strerror})") from error
+        key = "host" if isinstance(error, socket.gaierror) else "port"
+        raise BadConfig(f"{key}: expected one to listen at, got {own['host']}:{port} ({error.strerror})") from error
     finally:
         server.close()
     return {"status": "stopped", "bundle": str(folder)}

@@ -127,8 +127,9 @@ def slow(folder: Path, calls: int, seed: int, *, hz: float = 20.0) -> dict[str, 
     path, rng = tiny_bundle(folder / "slow"), np.random.default_rng(seed)
     bundle = read_bundle(path)
     agent, budget_s = bundle.build(), SHARE / hz
-    sizes = Sizes(agent.dynamics.latent_dim, agent.planner.horizon, 2)
-    process = SlowProcess(path, sha256=bundle.sha256, sizes=sizes, budget_s=budget_s, hang_s=max(1.0, 10 / hz))
+    process = SlowProcess(
+        path, sha256=bundle.sha256, sizes=Sizes.of(agent), budget_s=budget_s, hang_s=max(1.0, 10 / hz)
+    )
     hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
     try:
         controller = Controller(bundle, planner=process, hz=hz, budget_s=budget_s)
@@ -161,7 +162,7 @@ def kill(folder: Path, kills: int, seed: int, *, hz: float = 20.0) -> dict[str, 
     """A planner's process killed or stopped at random; what the robot gets meanwhile."""
     rng, sources, over = np.random.default_rng(seed), Counter[str](), 0
     with Controller(tiny_bundle(folder / "killed"), hz=hz) as controller:
-        process = controller._planner
+        process = controller.planner
         assert isinstance(process, PlannerProcess)
         begun = recovered = steps = 0
         tick, end = time.monotonic(), time.monotonic() + 60.0 * kills + 60

@@ -10,8 +10,8 @@ from trainers.deployment.planning import DeadlinePlanner
 
 
 class SlowPlanner(DeadlinePlanner):
-    def tune(self) -> dict[str, Any]:
-        tuned, returns, rng = super().tune(), self._simulator.returns, random.Random(0)
+    def _tune(self) -> dict[str, Any]:
+        tuned, returns, rng = super()._tune(), self._simulator.returns, random.Random(0)
 
         def slowed(latent: Any, actions: Any) -> Any:
             start = time.monotonic()

@@ -52,12 +52,6 @@ class Bundle:
         """The agent in evaluation mode, on the CPU; raises WeightsDiffer or UnknownComponent."""
         return rebuild(self.config, self.control, self.weights)
 
-    def build_planning(self) -> LatentMPC:
-        """As `build`, of a bundle with a planner."""
-        agent = self.build()
-        assert isinstance(agent, LatentMPC), self.what
-        return agent
-
 
 def rebuild(config: Mapping[str, Any], control: ControlSpec, weights: Mapping[str, Tensor]) -> Acting:
     """The agent of a bundle's parts, or the student in its task."""

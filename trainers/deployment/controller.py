@@ -1,5 +1,6 @@
 """Observation in, safe action out, on time: never an exception, never a number that is not finite or out of bounds."""
 
+import operator
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,16 +15,17 @@ from datamodules.observation import Observation
 from trainers.bundle.bundle import Acting, Bundle, read_bundle
 from trainers.command.configuration import BadConfig
 from trainers.deployment.action_gate import Action, ActionGate
+from trainers.deployment.goal import require_plans_to_goals
 from trainers.deployment.lateness import Lateness
 from trainers.deployment.observation_gate import ObservationGate, Refused
-from trainers.deployment.planner_messages import Sizes
-from trainers.deployment.planner_watchdog import PlannerProcess
+from trainers.deployment.planner_watchdog import PlannerProcess, start_planner_process
 from trainers.deployment.planning import DeadlinePlanner, Planned, Planning, Request
 from trainers.deployment.state_estimator import Latent, NotFinite, StateEstimator
 from trainers.deployment.status import Status
 from trainers.deployment.surprise import Surprise
 from trainers.deployment.telemetry import Telemetry
 from worldmodel.agents.latent_mpc import LatentMPC
+from worldmodel.limits import require_number
 
 SHARE = 0.7  # of a period that a decision may take: the rest is for transport and the system's own delays
 SETTLE = 10  # rows, each the picture of a goal, after which the filter has settled on standing still there
@@ -86,6 +88,7 @@ class Controller:
             self.control.require_device(device)
         self.period_s = 1 / self.control.hz
         self.budget_s = SHARE * self.period_s if budget_s is None else budget_s
+        require_number(budget_s=self.budget_s, above=0)
         self._agent = agent = self.bundle.build()
         self._estimator = StateEstimator(agent, delay=self.control.delay)
         self._observations = ObservationGate(self.control, _vector_statistics(agent))
@@ -94,9 +97,11 @@ class Controller:
         self._policy = None if self.bundle.what == "planner" else agent.actor
         self._policy_s = self._warm_up()
         self._lateness = Lateness.within(self.period_s, budget_s=self.budget_s)
-        self._planner = self._start_planner(planner)
+        self._owned = isinstance(planner, str)
+        self.planner = self._start_planner(planner)
         self._goal: Latent | None = None
-        self._seed, self.stopped, self._faults = seed, False, 0
+        self._seed, self.stopped, self._faults = operator.index(seed), False, 0
+        self._last_action, self._last_source = self._actions.safe()[0], "safe"
         self.telemetry = Telemetry(first="policy" if self.bundle.what == "policy" else "plan")
         self.reset()
 
@@ -112,13 +117,15 @@ class Controller:
         self._number = self._missing = 0
 
     def release(self) -> None:
-        """End a latched stop by hand."""
+        """End a latched stop by hand; where the robot is now is inferred anew from what it sees next."""
         self.stopped, self._faults = False, 0
+        self._estimator.forget()
+        self._plan_number = -1
 
     def close(self) -> None:
         """End the planner's process, where this controller started it."""
-        if self._owned and self._planner is not None:
-            self._planner.close()
+        if self._owned and self.planner is not None:
+            self.planner.close()
 
     def __enter__(self) -> "Controller":
         return self
@@ -159,7 +166,8 @@ class Controller:
     def chunk(self) -> NDArray[Any]:
         """The actions [H, ...] that the last plan would take from the last step on, in the robot's units.
 
-        Where it is of no plan, such as the safe action of a robot that stopped, that action again and again.
+        Where it is of no plan, such as the safe action of a robot that stopped, that action again and again; before
+        the first step the safe action.
         """
         planned = self._last_source in ("plan", "shifted_plan")
         rest = self._plan[self._number - 1 - self._plan_number :] if planned else self._plan[:0]
@@ -180,7 +188,7 @@ class Controller:
 
         Raises:
             Refused: it is no observation of this agent.
-            BadConfig: the bundle has a policy alone, which was learned for its reward.
+            BadConfig: the bundle has a policy alone, which was learned for its reward, or a planner that needs rewards.
         """
         if frames is not None and self.bundle.what == "policy":
             raise BadConfig("goal: expected a bundle that plans, exported with what=planner or what=both, got a policy")
@@ -190,7 +198,10 @@ class Controller:
             estimator = StateEstimator(self._agent, delay=0)
             for _ in range(SETTLE):
                 estimator.see(rows)
-            self._goal = estimator.ahead()
+            goal = estimator.ahead()
+            assert isinstance(self._agent, LatentMPC)
+            require_plans_to_goals(self._agent, goal)
+            self._goal = goal
 
     def _offers(
         self, decision: _Decision, observation: Any, stamp: float | None, sequence: int | None
@@ -203,9 +214,14 @@ class Controller:
         latent = self._locate(decision, observation, stamp, sequence)
         if latent is None:
             return
-        if self._planner is not None and (planned := self._ask(self._planner, latent, decision)) is not None:
-            self._plan, self._plan_number, decision.value = planned.mean, decision.number, planned.value
-            yield Chosen("plan", planned.mean[0], 0)
+        if self.planner is not None:
+            planned = self._ask(self.planner, latent, decision)
+            if planned is not None:
+                self._plan, self._plan_number, decision.value = planned.mean, decision.number, planned.value
+                yield Chosen("plan", planned.mean[0], 0)
+            elif not decision.message:
+                starts = isinstance(self.planner, PlannerProcess) and not self.planner.ready
+                decision.message = f"planner: {'its process is started again' if starts else 'no plan in time'}"
         age = decision.number - self._plan_number
         if self._plan_number >= 0 and 0 < age <= self.control.limits.plan_age and age < len(self._plan):
             yield Chosen("shifted_plan", self._plan[age], age)
@@ -274,6 +290,7 @@ class Controller:
                 self._estimator.commanded(unit)
                 self._faults = 0
                 return self._done(action, decision, offer.source, age=offer.age, limited=limited)
+            decision.message = decision.message or f"{offer.source}: expected finite numbers, got {offer.action}"
         return self._give_up(decision)
 
     def _give_up(self, decision: _Decision) -> tuple[Action, Status]:
@@ -324,26 +341,17 @@ class Controller:
 
     def _start_planner(self, planner: Planning | str) -> Planning | None:
         """None of a bundle whose policy acts alone."""
-        self._owned = isinstance(planner, str)
         if self.bundle.what == "policy":
             return None
-        if not isinstance(planner, str):
+        if isinstance(planner, Planning):
             return planner
         assert isinstance(self._agent, LatentMPC)
         if planner == "inline":
-            inline = DeadlinePlanner(self._agent, budget_s=self.budget_s)
-            inline.tune()
-            return inline
-        if planner != "process":
-            raise BadConfig(f"planner: expected inline or process, got {planner!r}")
-        return start_planner_process(self.bundle, self._agent, self.budget_s, self.period_s)
-
-
-def start_planner_process(bundle: Bundle, agent: LatentMPC, budget_s: float, period_s: float) -> PlannerProcess:
-    """A planner in a process of its own, which counts as hung after ten periods, and a second."""
-    sizes = Sizes(agent.dynamics.latent_dim, agent.planner.horizon, agent.action_dim)
-    hang_s = max(1.0, 10 * period_s)
-    return PlannerProcess(bundle.folder, sha256=bundle.sha256, sizes=sizes, budget_s=budget_s, hang_s=hang_s)
+            return DeadlinePlanner(self._agent, budget_s=self.budget_s)
+        if planner == "process":
+            times = {"budget_s": self.budget_s, "period_s": self.period_s}
+            return start_planner_process(self.bundle, self._agent, **times)
+        raise BadConfig(f"planner: expected inline, process or a Planning, got {planner!r}")
 
 
 def _vector_statistics(agent: Acting) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:

@@ -1,14 +1,20 @@
 """Planning to a goal image: the distance to its latent as the cost, without any reward."""
 
+import numpy as np
+import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
+from trainers.command.configuration import BadConfig
+from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.dynamics.recurrent import RecurrentState
 from worldmodel.interfaces import Noise
 from worldmodel.simulators.latent import LatentSimulator
+from worldmodel.simulators.wrapped import WrappedSimulator
 
 
-class GoalSimulator:
+class GoalSimulator(WrappedSimulator):
     """The learned world with minus the distance to a goal latent as its reward, and nothing beyond the horizon.
 
     The distance is the mean absolute difference: it goes on falling from afar, where that of squares is flat. Of a
@@ -21,14 +27,11 @@ class GoalSimulator:
     """
 
     def __init__(self, world: LatentSimulator, goal: Float[Tensor, "D"]) -> None:
-        self._world, self._goal = world, goal
-        self.action_dim, self.discount, self.dynamics = world.action_dim, world.discount, world.dynamics
+        super().__init__(world)
+        self._goal, self.dynamics = goal, world.dynamics
+        self.terminates, self.valued = False, True  # the distance counts whether an episode would have ended or not
         recurrent = isinstance(world.dynamics, RecurrentState)
         self._size = world.dynamics.deterministic if recurrent else len(goal)  # type: ignore[attr-defined]
-
-    def step(self, latent: Float[Tensor, "R D"], action: Float[Tensor, "R A"]) -> Float[Tensor, "R D"]:
-        """The mean of the next latent."""
-        return self._world.step(latent, action)
 
     def reward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
         """Minus the distance, in the units of latents."""
@@ -41,3 +44,20 @@ class GoalSimulator:
     def propose(self, latent: Float[Tensor, "R D"], generator: Noise) -> Float[Tensor, "R A"] | None:
         """Nothing: the policy was learned for another task."""
         return None
+
+
+@torch.no_grad()
+def require_plans_to_goals(agent: LatentMPC, goal: NDArray[np.float32]) -> None:
+    """Raise BadConfig where an agent's planner cannot search without rewards: asked all the same, it would fail then.
+
+    Args:
+        agent: in evaluation mode.
+        goal: [D].
+    """
+    to, generator = torch.from_numpy(goal.copy()), torch.Generator().manual_seed(0)
+    try:
+        agent.planner.plan(GoalSimulator(agent.simulator(), to), to[None], generator=generator, iterations=1)
+    except TypeError as error:
+        raise BadConfig(
+            f"goal: expected a planner that can do without rewards, got one that cannot ({error})"
+        ) from error

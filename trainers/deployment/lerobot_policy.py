@@ -12,9 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainers.bundle.bundle import read_bundle
 from trainers.deployment.controller import Controller
-from trainers.deployment.planning import DeadlinePlanner, Planning
 from trainers.deployment.status import Status
 from worldmodel.errors import UserError
 
@@ -38,12 +36,9 @@ class LeRobotPolicy:
     supports_rtc = False
 
     def __init__(self, bundle: str | Path, *, hz: float | None = None, budget_s: float | None = None) -> None:
-        self._bundle, self._hz, self._budget_s = read_bundle(bundle), hz, 3600.0 if budget_s is None else budget_s
-        self._planner: Planning | str = "inline"
-        if self._bundle.what != "policy":
-            self._planner = planner = DeadlinePlanner(self._bundle.build_planning(), budget_s=self._budget_s)
-            planner.tune()
-        self._controllers: list[Controller] = []
+        self._options: dict[str, Any] = {"hz": hz, "budget_s": 3600.0 if budget_s is None else budget_s}
+        self._all = [Controller(bundle, **self._options, planner="inline")]
+        self._controllers: list[Controller] = []  # of the episode's rows
         self.statuses: list[Status] = []
 
     def reset(self) -> None:
@@ -68,8 +63,7 @@ class LeRobotPolicy:
         """
         rows = self._rows(batch)
         if len(self._controllers) != len(rows):
-            options: dict[str, Any] = {"hz": self._hz, "budget_s": self._budget_s, "planner": self._planner}
-            self._controllers = [Controller(self._bundle, **options, seed=i) for i in range(len(rows))]
+            self._begin(len(rows))
         steps = [controller.step(row) for controller, row in zip(self._controllers, rows, strict=True)]
         self.statuses = [status for _, status in steps]
         return torch.from_numpy(np.stack([action for action, _ in steps]))
@@ -86,8 +80,18 @@ class LeRobotPolicy:
         self.select_action(batch)
         return torch.from_numpy(np.stack([controller.chunk() for controller in self._controllers]))
 
+    def _begin(self, rows: int) -> None:
+        first = self._all[0]
+        for row in range(len(self._all), rows):
+            planner = first.planner or "inline"  # a policy alone has none
+            self._all.append(Controller(first.bundle, **self._options, planner=planner, seed=row))
+        self._controllers = self._all[:rows]
+        for controller in self._controllers:
+            controller.reset()
+            controller.release()
+
     def _rows(self, batch: Mapping[str, Any]) -> list[dict[str, NDArray[Any]]]:
-        env = self._bundle.control.env
+        env = self._all[0].control.env
         cameras = {key.removeprefix(IMAGES): value for key, value in batch.items() if key.startswith(IMAGES)}
         if len(env.images) == len(cameras) == 1:
             cameras = dict(zip(env.images, cameras.values(), strict=True))

@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from datamodules.envs.images import area_resized
 from trainers.bundle.control_spec import ControlSpec
+from worldmodel.errors import UserError
 
 Rows = dict[str, NDArray[Any]]
 MOST_SIDE = 8192  # pixels of a camera frame's side
 CLOCK_S = 0.05  # that a capture may lie ahead: stamps are of another thread's or process's clock reading
 
 
-class Refused(ValueError):
+class Refused(UserError, ValueError):
     """An observation that must not be acted on.
 
     Args:
@@ -46,7 +47,7 @@ class ObservationGate:
         self._last: Rows = {}
         self._same = 0
 
-    def check(self, observation: Any, stamp: float | None, sequence: int | None) -> Rows:
+    def check(self, observation: Any, stamp: Any, sequence: Any) -> Rows:
         """Rows as the filter takes them, images [c, h, w] and vectors [d].
 
         Args:
@@ -71,8 +72,10 @@ class ObservationGate:
         self._check_frozen(rows)
         return rows
 
-    def _check_order(self, stamp: float | None, sequence: int | None) -> None:
+    def _check_order(self, stamp: Any, sequence: Any) -> None:
         if sequence is not None:
+            if not isinstance(sequence, int | np.integer):
+                raise Refused("order", f"expected a whole number of the frame, got {sequence!r}")
             if sequence <= self._sequence:
                 raise Refused("order", f"expected a frame after number {self._sequence}, got {sequence}")
             self._sequence = int(sequence)
@@ -113,11 +116,15 @@ def nothing_came() -> Refused:
     return Refused("none", "no observation came")
 
 
-def refused_age(stamp: float, limit_s: float) -> Refused | None:
+def refused_age(stamp: Any, limit_s: float) -> Refused | None:
     """What is wrong with a frame whose capture is too long ago, or in the future; None where it is neither."""
+    if not isinstance(stamp, int | float | np.number):
+        return Refused("age", f"expected a stamp in seconds of time.monotonic(), got {stamp!r}")
     age = time.monotonic() - stamp
-    # NaN fails too
-    return None if -CLOCK_S <= age <= limit_s else Refused("age", f"expected 0 to {limit_s} s, got {age:.3f}")
+    if -CLOCK_S <= age <= limit_s:  # NaN fails too
+        return None
+    hint = ": stamps are seconds of time.monotonic()" if not age >= -CLOCK_S else ""
+    return Refused("age", f"expected 0 to {limit_s} s, got {age:.3f}{hint}")
 
 
 def _image(name: str, frame: Any, shape: tuple[int, int, int]) -> NDArray[np.uint8]:

@@ -2,10 +2,12 @@
 
 import struct
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
 from trainers.deployment.planning import Planned, Request
+from worldmodel.agents.latent_mpc import LatentMPC
 
 _ASK, _ANSWER = struct.Struct("<QdQB"), struct.Struct("<Qd?")
 
@@ -17,6 +19,11 @@ class Sizes:
     latent: int
     horizon: int
     action: int
+
+    @classmethod
+    def of(cls, agent: LatentMPC) -> Self:
+        """Those of an agent."""
+        return cls(agent.dynamics.latent_dim, agent.planner.horizon, agent.action_dim)
 
 
 def pack_request(number: int, until: float, request: Request) -> bytes:

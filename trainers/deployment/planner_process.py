@@ -18,6 +18,7 @@ from trainers.bundle.bundle import read_bundle
 from trainers.deployment.planner_messages import Sizes, pack_answer, unpack_request
 from trainers.deployment.planning import DeadlinePlanner
 from trainers.process.allocator import tune_allocator
+from worldmodel.agents.latent_mpc import LatentMPC
 
 
 def main(folder: str, budget_s: str, sha256: str, fd: str) -> None:
@@ -41,10 +42,11 @@ def _answer(
     if bundle.sha256 != sha256:
         pipe.send_bytes(json.dumps({"error": "the bundle has changed"}).encode())
         return
-    agent = bundle.build_planning()
+    agent = bundle.build()
+    assert isinstance(agent, LatentMPC), bundle.what
     planner = DeadlinePlanner(agent, budget_s=budget_s)
-    sizes = Sizes(agent.dynamics.latent_dim, agent.planner.horizon, agent.action_dim)
-    pipe.send_bytes(json.dumps(planner.tune()).encode())
+    sizes = Sizes.of(agent)
+    pipe.send_bytes(json.dumps(planner.tuned).encode())
     while True:
         number, until, request = unpack_request(_newest(requests), sizes)
         pipe.send_bytes(pack_answer(number, planner.ask(request, until=until)))

@@ -12,8 +12,10 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from trainers.bundle.bundle import Bundle
 from trainers.deployment.planner_messages import Sizes, pack_request, unpack_answer
 from trainers.deployment.planning import Planned, Request
+from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.errors import UserError
 
 START_S = 120.0  # that a process may take until it is tuned
@@ -155,6 +157,22 @@ class PlannerProcess:
             process.wait()
         if pipe is not None:
             pipe.close()
+
+
+def start_planner_process(bundle: Bundle, agent: LatentMPC, *, budget_s: float, period_s: float) -> PlannerProcess:
+    """A bundle's planner in a process of its own, which counts as hung after ten periods, and a second.
+
+    Args:
+        bundle: as read.
+        agent: that it makes.
+        budget_s: seconds for a plan.
+        period_s: seconds between two decisions.
+
+    Raises:
+        PlannerFailed: it did not become ready.
+    """
+    sizes, hang_s = Sizes.of(agent), max(1.0, 10 * period_s)
+    return PlannerProcess(bundle.folder, sha256=bundle.sha256, sizes=sizes, budget_s=budget_s, hang_s=hang_s)
 
 
 def _takes_more(pipe: Connection, until: float) -> bool:

@@ -62,7 +62,7 @@ class Planning(Protocol):
 
 
 class DeadlinePlanner:
-    """An agent's planner in this process; `tune` first.
+    """An agent's planner in this process, its iterations, then its candidates fitted to the budget.
 
     Args:
         agent: in evaluation mode.
@@ -75,10 +75,10 @@ class DeadlinePlanner:
         self._simulator = agent.simulator()  # once: it keeps the weights in the form that rollouts read
         self.iterations = int(getattr(self._search, "iterations", 1))
         self.reserve_s = 0.0
+        self.tuned = self._tune()  # what was chosen and measured
 
     @torch.no_grad()
-    def tune(self) -> dict[str, Any]:
-        """Fit iterations, then candidates to the budget; returns what was chosen and measured."""
+    def _tune(self) -> dict[str, Any]:
         self.reserve_s = self._time(iterations=0, count=2)
         seconds = self._time(iterations=self.iterations, count=WARM_UP)
         while seconds > self._budget_s and self._reduce(seconds):

@@ -5,6 +5,7 @@ It needs numpy, msgpack and websockets; the bundle is at the other end.
 
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,10 @@ class RemoteController:
         self.close()
 
     def step(self, observation: Any, stamp: float | None = None, sequence: int | None = None) -> tuple[Action, Status]:
-        """The action for what is seen now, as `Controller.step`; never raises."""
+        """The action for what is seen now, as `Controller.step`; never raises.
+
+        What is not seen the server predicts; what it does not answer in time is bridged here.
+        """
         start = time.monotonic()
         said: dict[str, Any] = {}
         seen = "none" if observation is None else "ok"
@@ -92,7 +96,11 @@ class RemoteController:
             if stamp is not None and observation is not None:
                 refused = refused_age(stamp, self.control.limits.max_age_s)
                 seen, message = (seen, "") if refused is None else (refused.wrong, str(refused))
-            reply = self._ask(observation, sequence, start) if seen == "ok" and not self.stopped else None
+            usable = observation if seen == "ok" else None
+            # without a frame too: the server predicts it, and knows that a decision has passed
+            reply = None if self.stopped else self._ask(usable, None if usable is None else sequence, start)
+            if reply is None and not self.stopped:
+                message = message or self._trouble or f"server: no reply in {1e3 * (time.monotonic() - start):.0f} ms"
             if reply is not None:
                 self._chunk, said = reply
                 self._chunk_number = self._number
@@ -114,7 +122,7 @@ class RemoteController:
         status = Status(
             number=self._number,
             source=source,
-            observation=str(said.get("observation", seen)),
+            observation=str(said.get("observation", seen)) if seen == "ok" else seen,
             late=latency_s > self.period_s,
             latency_ms=1e3 * latency_s,
             margin_ms=1e3 * (self.budget_s - latency_s),
@@ -140,7 +148,9 @@ class RemoteController:
         return self._gate.admit_native(self._chunk[age])
 
     def _ask(self, observation: Any, sequence: int | None, start: float) -> tuple[NDArray[Any], dict[str, Any]] | None:
-        message = dict(observation) if isinstance(observation, dict) else {"image": observation}
+        message = {} if observation is None else {"image": observation}
+        if isinstance(observation, Mapping):
+            message = dict(observation)
         message |= {"reset": True} if self._again else {}
         message |= {"release": True} if self._released else {}
         message |= {} if sequence is None else {"sequence": sequence}

@@ -21,9 +21,8 @@ from websockets.http11 import Request, Response
 
 from trainers.bundle.bundle import Bundle, read_bundle
 from trainers.bundle.control_spec import ControlSpec
-from trainers.deployment.controller import SHARE, Controller, start_planner_process
+from trainers.deployment.controller import Controller
 from trainers.deployment.openpi_codec import BadMessage, pack, unpack
-from trainers.deployment.planning import Planning
 
 RAW_CAMERA = 8  # a camera's frame may have so many times the bytes of the agent's own frame and a megabyte more
 PREFIX = "observation/"
@@ -64,10 +63,9 @@ class PolicyServer:
         self._host, self._port, self._api_key = host, port, api_key
         self._clients, self._connected = clients, 0
         self._max_bytes = max_bytes or _message_bytes(self._bundle.control)
-        self._shared: Planning | str = planner
-        if planner == "process" and self._bundle.what != "policy":
-            budget_s = SHARE / hz
-            self._shared = start_planner_process(self._bundle, self._bundle.build_planning(), budget_s, 1 / hz)
+        self._first = Controller(self._bundle, hz=hz, planner=planner)
+        # one process serves all; a planner in this one belongs to its client
+        self._planner = self._first.planner if planner == "process" and self._first.planner is not None else planner
         self._horizon = self._warm_up()
         self._threads = ThreadPoolExecutor(max_workers=clients, thread_name_prefix="client")
 
@@ -102,8 +100,7 @@ class PolicyServer:
 
     def close(self) -> None:
         """End the planner's process and the threads."""
-        if not isinstance(self._shared, str):
-            self._shared.close()
+        self._first.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _answer_http(self, connection: ServerConnection, request: Request) -> Response | None:
@@ -138,11 +135,11 @@ class PolicyServer:
             self._connected -= 1
 
     def _session(self) -> "Session":
-        return Session(Controller(self._bundle, hz=self.hz, planner=self._shared))
+        return Session(Controller(self._bundle, hz=self.hz, planner=self._planner))
 
     def _warm_up(self) -> int:
         """One whole decision before anybody can connect; returns how many actions it gives."""
-        session, env = self._session(), self._bundle.control.env
+        session, env = Session(self._first), self._bundle.control.env
         rng = np.random.default_rng(0)
         seen: dict[str, Any] = {n: rng.integers(0, 256, (h, w, c), np.uint8) for n, (c, h, w) in env.images.items()}
         seen |= {name: np.zeros(size, np.float32) for name, size in env.vectors.items()}
@@ -186,8 +183,11 @@ class Session:
         self._previous_ms = 1e3 * (time.perf_counter() - start)
         return packed
 
-    def _observation(self, message: dict[str, Any]) -> dict[str, Any]:
-        """What of a message is seen, under the agent's names: `observation/NAME`, or NAME; `image` for the only one."""
+    def _observation(self, message: dict[str, Any]) -> dict[str, Any] | None:
+        """What of a message is seen, under the agent's names: `observation/NAME`, or NAME; `image` for the only one.
+
+        None of a message without any: a frame that did not come.
+        """
         seen = {}
         for key, value in message.items():
             if key in OWN:
@@ -196,7 +196,7 @@ class Session:
             if name == "image" and name not in self._names and self._only_image is not None:
                 name = self._only_image
             seen[name] = value
-        return seen
+        return seen or None
 
 
 def _flag(message: dict[str, Any], name: str) -> bool:

@@ -39,11 +39,15 @@ class StateEstimator:
 
     def reset(self) -> None:
         """Begin an episode."""
+        idle = torch.zeros(1, self._agent.action_dim)
+        self._commands: deque[Tensor] = deque([idle] * (self._delay + 1), maxlen=self._delay + 1)
+        self.forget()
+
+    def forget(self) -> None:
+        """Infer anew from the next frame where the robot is; the commands that are under way still are."""
         self._carry: Tensor = self._agent.initial_carry(1).belief
         self._latent: Tensor | None = None
         self._seen = False  # whether the latent is of a row that was seen, not predicted
-        idle = torch.zeros(1, self._agent.action_dim)
-        self._commands: deque[Tensor] = deque([idle] * (self._delay + 1), maxlen=self._delay + 1)
         self.look_away()
 
     def look_away(self) -> None:
@@ -54,7 +58,8 @@ class StateEstimator:
     def see(self, rows: Mapping[str, NDArray[Any]]) -> None:
         """Take in the next row; raises NotFinite, and then remembers what was before."""
         observation = {name: torch.from_numpy(part)[None, None] for name, part in rows.items()}
-        led, is_first = self._commands[0], torch.tensor([[self._latent is None]])
+        is_first = torch.tensor([[self._latent is None]])
+        led = torch.where(is_first, 0.0, self._commands[0])  # as agents act: nothing led to a first row
         embed = self._agent.encoder(self._agent.norm(observation))
         belief = self._agent.dynamics.observe(embed, led[:, None], is_first, self._carry, sample=False)
         latent = belief.latent[:, 0]

@@ -45,16 +45,20 @@ class Telemetry:
         return [row for _, row in self._rows]
 
     def summary(self) -> dict[str, Any]:
-        """Counts, latencies and the smallest margin in milliseconds, medians of what the model says of itself."""
-        ms = np.array([row.latency_ms for row in self.rows] or [np.nan])
+        """Counts, latencies and the smallest margin in milliseconds, medians of what the model says of itself.
+
+        Latencies are of the decisions before a stop or after it: while it lasts, nothing is decided.
+        """
+        rows = self.rows
+        ms = np.array([row.latency_ms for row in rows if row.source != "stopped"] or [np.nan])
         return {
             **{key: self.counts[key] for key in ("decisions", "late", "missing", "limited", "alarms")},
             "fallbacks": sum(self.counts[source] for source in SOURCES[SOURCES.index(self.first) + 1 :]),
             "sources": {source: self.counts[source] for source in SOURCES},
             **{name: round(float(np.percentile(ms, q)), 3) for name, q in QUANTILES.items()},
-            "margin_min_ms": round(min((row.margin_ms for row in self.rows), default=float("nan")), 3),
-            "prediction_error": _median([row.prediction_error for row in self.rows]),
-            "disagreement": _median([row.disagreement for row in self.rows]),
+            "margin_min_ms": round(min((row.margin_ms for row in rows), default=float("nan")), 3),
+            "prediction_error": _median([row.prediction_error for row in rows]),
+            "disagreement": _median([row.disagreement for row in rows]),
         }
 
     def write_csv(self, path: Path | str) -> Path:
@@ -65,6 +69,7 @@ class Telemetry:
         for episode, row in self._rows:
             writer.writerow([episode, *(f"{x:.6g}" if isinstance(x, float) else x for x in astuple(row))])
         path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text.getvalue().encode())
         return path
 

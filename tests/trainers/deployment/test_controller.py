@@ -249,3 +249,52 @@ def test_a_robot_that_stopped_is_not_surprised(tmp_path):
     controller.stopped = True
     rows = [controller.step(frame(t))[1] for t in range(200)]
     assert all(math.isnan(row.prediction_error) and not row.alarm for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"planner": "threads"}, "planner: expected inline, process or a Planning, got 'threads'"),
+        ({"planner": "inline", "budget_s": 0.0}, "budget_s: expected a finite number above 0"),
+        ({"planner": "inline", "budget_s": -1.0}, "budget_s: expected a finite number above 0"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_before_anything_moves(folders, options, message):
+    with pytest.raises(ValueError, match=message):
+        Controller(folders["both"], **options)
+
+
+def test_before_the_first_step_a_chunk_is_the_safe_action(folders):
+    controller = Controller(folders["both"], planner=Planner(lambda t, *_: plan(t)))
+    np.testing.assert_allclose(controller.chunk(), np.repeat(native(np.zeros(2))[None], 5, 0), rtol=1e-6)
+
+
+def test_it_is_said_why_something_stands_in(folders):
+    controller = Controller(folders["both"], planner=Planner(lambda *_: None))
+    _, status = controller.step(frame())
+    assert (status.source, status.message) == ("policy", "planner: no plan in time")
+    wrong = Planned(np.full((5, 2), math.nan, np.float32), 1.0)
+    _, status = Controller(folders["both"], planner=Planner(lambda *_: wrong)).step(frame())
+    assert status.source == "policy" and status.message.startswith("plan: expected finite numbers, got [nan")
+
+
+def test_after_a_stop_the_robot_is_where_it_is_seen(tmp_path):
+    """Nothing of before the stop is left in what is believed, nor in what is planned from."""
+    folder = tiny_bundle(tmp_path / "b", limits={"plan_age": 2, "missing": 0, "faults": 1})
+    controller, _ = stopped(folder)
+    controller.release()
+    _, status = controller.step(frame(9))
+    new = Controller(folder, planner=Planner(lambda t, *_: plan(t)))
+    new.step(frame(9))
+    assert status.source == "plan" and math.isnan(status.prediction_error)
+    after, fresh = controller.planner.requests[-1], new.planner.requests[-1]
+    np.testing.assert_array_equal(after.latent, fresh.latent)
+    assert np.isnan(after.warm).all()
+
+
+def test_while_it_is_stopped_nothing_is_timed(tmp_path):
+    controller, _ = stopped(tiny_bundle(tmp_path / "b", limits={"missing": 0, "faults": 1}))
+    for _ in range(50):
+        controller.step(None)
+    deciding = [row.latency_ms for row in controller.telemetry.rows if row.source != "stopped"]
+    assert controller.telemetry.summary()["p50_ms"] == round(float(np.median(deciding)), 3)

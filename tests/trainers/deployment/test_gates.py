@@ -149,3 +149,17 @@ def test_discrete_actions_are_numbers():
     gate = ActionGate(ControlSpec(env=spec, hz=1.0, safe_action=(2.0,)))
     assert gate.admit(np.float32([0, 0.5, -1]))[0] == 1 and gate.safe()[0] == 2
     assert gate.admit_native(np.int64(3)) is None and gate.admit_native(np.int64(1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("stamp", "sequence", "message"),
+    [
+        ("now", None, r"age: expected a stamp in seconds of time\.monotonic\(\), got 'now'"),
+        (time.time(), None, r"age: expected 0 to .* s, got -.*: stamps are seconds of time\.monotonic\(\)"),
+        (None, "2", "order: expected a whole number of the frame, got '2'"),
+        (None, 2.5, "order: expected a whole number of the frame, got 2.5"),
+    ],
+)
+def test_stamps_and_numbers_of_another_kind_are_refused_with_the_cause(stamp, sequence, message):
+    with pytest.raises(Refused, match=message):
+        ObservationGate(CONTROL, {}).check(frame(), stamp, sequence)

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from tests.rigs.tiny_bundle import tiny_bundle
+from trainers.command.configuration import BadConfig
 from trainers.deployment.controller import Controller
 from trainers.deployment.goal import GoalSimulator
+from trainers.deployment.observation_gate import Refused
 from worldmodel.planners.cem import CEM
 
 
@@ -19,6 +21,11 @@ class Integrator:
 
     def step(self, latent, action):
         return latent + 0.5 * action
+
+    def reward(self, latent):
+        raise NotImplementedError
+
+    value = propose = reward
 
 
 def test_a_plan_leads_to_the_goal():
@@ -48,10 +55,18 @@ def test_a_controller_with_a_goal_plans_for_it_and_leaves_the_policy_alone(tmp_p
     controller.set_goal(frame(5))
     goal, status = controller.step(frame(0))
     assert status.source == "plan" and not np.array_equal(reward, goal) and status.predicted_return < 0
-    controller._planner.ask = lambda request, until: time.sleep(0)
+    controller.planner.ask = lambda request, until: time.sleep(0)
     assert controller.step(frame(1))[1].source == "shifted_plan"
     assert [controller.step(frame(t))[1].source for t in (2, 3)] == ["shifted_plan", "safe"]
     controller.set_goal(None)
     assert controller.step(frame(4))[1].source == "policy"
-    with pytest.raises(ValueError, match=r"^blank"):
+    with pytest.raises(Refused, match=r"^blank"):
         controller.set_goal(np.zeros((16, 16, 3), np.uint8))
+
+
+def test_a_planner_that_needs_rewards_is_refused_a_goal(tmp_path):
+    bundle = tiny_bundle(tmp_path / "b", "planner=confidence", "agent.heads.name=laplace")
+    controller = Controller(bundle, planner="inline", budget_s=30.0)
+    with pytest.raises(BadConfig, match="goal: expected a planner that can do without rewards"):
+        controller.set_goal(frame(5))
+    assert controller.step(frame(0))[1].source == "plan"

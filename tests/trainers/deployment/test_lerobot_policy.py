@@ -40,3 +40,17 @@ def test_bytes_and_other_sizes_are_taken(folder):
 def test_a_batch_without_the_camera_is_refused(folder):
     with pytest.raises(BadBatch, match=r"expected observation\.images\.pixels, got observation\.state"):
         LeRobotPolicy(folder).select_action({"observation.state": torch.zeros(1, 3)})
+
+
+def test_a_new_episode_is_a_new_controller_s(folder):
+    """Its controllers are used again: neither a belief nor a stop is left."""
+    policy = LeRobotPolicy(folder)
+    first = policy.select_action(batch(0))
+    black = {"observation.images.top": torch.zeros(2, 3, 16, 16)}
+    while policy.statuses[0].source != "stopped":
+        policy.select_action(black)
+    controllers = policy._controllers
+    policy.reset()
+    torch.testing.assert_close(policy.select_action(batch(0)), first, rtol=0, atol=0)
+    assert policy._controllers[0] is controllers[0] and policy.statuses[0].source == "plan"
+    assert policy.select_action(batch(0, rows=3)).shape == (3, 2)

@@ -41,7 +41,7 @@ def setting(tmp_path_factory):
     folder = tiny_bundle(tmp_path_factory.mktemp("b") / "b")
     bundle = read_bundle(folder)
     agent = bundle.build()
-    return folder, bundle, agent, Sizes(agent.dynamics.latent_dim, agent.planner.horizon, 2)
+    return folder, bundle, agent, Sizes.of(agent)
 
 
 def request(agent, seed=0):
@@ -89,10 +89,9 @@ def test_a_bundle_that_changed_meanwhile_is_not_run(setting):
 def test_it_tunes_itself_to_the_budget(setting):
     _, _, agent, _ = setting
     generous = DeadlinePlanner(agent, budget_s=10.0)
-    assert generous.tune()["iterations"] == agent.planner.iterations
+    assert generous.tuned["iterations"] == agent.planner.iterations
     tight = DeadlinePlanner(agent, budget_s=1e-6)
-    tuned = tight.tune()
-    assert tuned["iterations"] == 1 and tuned["candidates"] == 16
+    assert tight.tuned["iterations"] == 1 and tight.tuned["candidates"] == 16
     assert np.isfinite(tight.ask(request(agent), until=time.monotonic()).mean).all()
 
 

@@ -173,7 +173,7 @@ def test_the_robot_s_side_looks_at_a_frame_s_age_and_number(folder):
         assert robot.step(frame(0), time.monotonic(), 7)[1].observation == "ok"
         assert robot.step(frame(1), time.monotonic(), 7)[1].observation == "order"
         _, status = robot.step(frame(2), time.monotonic() - 60, 8)
-        assert (status.observation, status.source) == ("age", "shifted_plan")
+        assert (status.observation, status.source) == ("age", "policy")  # the server predicts what is not seen
         assert "expected 0 to 0.2 s" in status.message
         assert robot.step(frame(3), time.monotonic(), 9)[1].observation == "ok"
 
@@ -202,3 +202,21 @@ def test_the_command_says_when_it_is_ready(folder):
         rest, _ = process.communicate(timeout=60)
     assert process.returncode == 0 and json.loads(rest.splitlines()[-1])["status"] == "stopped"
     assert time.monotonic() > 0
+
+
+def test_a_silent_camera_is_bridged_as_by_a_controller_beside_the_robot(folder):
+    control = replace(read_bundle(folder).control, limits=replace(read_bundle(folder).control.limits, missing=5))
+    local = Controller(folder)
+    seen = [None if 2 <= t < 6 else frame(t) for t in range(9)]
+    with serving(folder) as port, RemoteController(f"ws://127.0.0.1:{port}", control, hz=2.0) as robot:
+        for t, given in enumerate(seen):
+            (action, status), (expected, here) = robot.step(given), local.step(given)
+            np.testing.assert_array_equal(action, expected)
+            assert (status.source, status.observation) == (here.source, here.observation), t
+
+
+def test_a_server_that_says_nothing_is_told(folder, monkeypatch):
+    control = read_bundle(folder).control
+    with serving(folder) as port, RemoteController(f"ws://127.0.0.1:{port}", control, hz=5.0) as robot:
+        monkeypatch.setattr(Session, "answer", lambda self, got: time.sleep(1))
+        assert robot.step(frame())[1].message.startswith("server: no reply in 1")  # 160 ms, of a period of 200
