@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
         check(config)
         # torch and Lightning take seconds to load: a wrong word on the command line is answered before
         from trainers.build.check_parts import fit_options
-        from trainers.training.run import train
+        from trainers.training.train import train
 
         results = train(fit_options(config, arguments), paths)
         if results["exit_code"] == 128 + signal.SIGUSR1 and is_first_rank():

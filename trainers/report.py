@@ -41,21 +41,21 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
         return _report_many(root, own["against"], out)
     if own["against"]:
         raise BadConfig(f"against: expected a folder of many runs to compare, got {root}")
-    from trainers.reporting.page import write_report
+    from trainers.reporting.run_page import write_report
 
     root = find_run(root, key="run")
     return {"report": str(write_report(root, out=out)), "run_dir": str(root)}
 
 
 def _report_many(root: Path, against: str | None, out: Path | None) -> dict[str, Any]:
-    from trainers.reporting.figures import figures
     from trainers.reporting.run_set import read_runs
+    from trainers.reporting.set_summary import summary
     from trainers.reporting.sweep_page import write_sweep_report
 
     runs = read_runs(root.absolute())  # as the sweep says it
     others = read_runs(Path(against).expanduser().absolute(), key="against") if against else None
     path = write_sweep_report(runs, against=others, out=out)
-    return {"report": str(path), **figures(runs, against=others)}
+    return {"report": str(path), **summary(runs, against=others)}
 
 
 command = partial(run, main, usage=COMMAND.help())

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import trainers.acting.evaluate_checkpoint
 import trainers.evaluate
 import trainers.fit
-import trainers.training.run
+import trainers.training.train
 from trainers.command.entry import run
 
 MAINS = {"fit": trainers.fit, "evaluate": trainers.evaluate}

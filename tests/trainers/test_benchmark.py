@@ -3,7 +3,7 @@
 import pytest
 
 from trainers import benchmark
-from trainers.benchmarks.shared.update import configured_update
+from trainers.benchmarks.shared.configured_update import configured_update
 from trainers.command.arguments import BadArguments
 from trainers.command.configuration import BadConfig
 from worldmodel.errors import BadValue

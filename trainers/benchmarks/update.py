@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from trainers.benchmarks.shared.configured_update import configured_update
 from trainers.benchmarks.shared.timing import alternate, median_ms
-from trainers.benchmarks.shared.update import configured_update
 
 
 def measure(overrides: list[str], *, repeats: int = 10, shapes: str = "configured") -> dict[str, Any]:

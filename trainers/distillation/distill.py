@@ -18,7 +18,7 @@ from trainers.distillation.student_folder import student_config, write_task_fold
 from trainers.distillation.teachers import load_teachers
 from trainers.machine.device import usable_device
 from trainers.process.interrupt import Interrupt, Interrupted
-from trainers.reporting.page import write_report
+from trainers.reporting.run_page import write_report
 from trainers.run_folder.find import require_task_fits
 from trainers.run_folder.paths import RunPaths
 from trainers.run_folder.records import write_json, write_records

@@ -12,7 +12,7 @@ from trainers.loops.offline import OfflineLoop, build_offline_loop
 from trainers.run_folder.checkpoint import DurableCheckpointIO
 from trainers.run_folder.find import find_checkpoint
 from trainers.training.module import WorldModelModule
-from trainers.training.training_run import TrainingRun
+from trainers.training.run_context import RunContext
 from worldmodel.agents.latent_mpc import POLICY, LatentMPC
 from worldmodel.interfaces import Batch, Loss
 from worldmodel.spec import EnvSpec
@@ -59,7 +59,7 @@ def load_model(agent: LatentMPC, state_dict: dict[str, Tensor]) -> None:
     agent.load_state_dict(of_model, strict=False)
 
 
-def make(*, run: TrainingRun) -> OfflineLoop:
+def make(*, run: RunContext) -> OfflineLoop:
     """A fresh policy on the model at data.model; a run that is resumed has its model in its own checkpoint."""
     config = run.config
 

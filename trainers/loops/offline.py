@@ -22,7 +22,7 @@ from trainers.run_folder.find import data_uri
 from trainers.run_folder.loggers import log_films
 from trainers.training.loop import TrainingLoop, fit_normalisers
 from trainers.training.module import WorldModelModule
-from trainers.training.training_run import TrainingRun
+from trainers.training.run_context import RunContext
 from worldmodel.interfaces import Batch
 from worldmodel.spec import DYNAMICS, EnvSpec, require_same
 
@@ -46,7 +46,7 @@ class OfflineLoop(TrainingLoop):
 
     def __init__(
         self,
-        run: TrainingRun,
+        run: RunContext,
         module: WorldModelModule,
         data: WindowDataModule,
         recorded: Recorded,
@@ -177,7 +177,7 @@ class OfflineLoop(TrainingLoop):
 
 
 def build_offline_loop(
-    run: TrainingRun,
+    run: RunContext,
     build_module: Callable[[EnvSpec], WorldModelModule],
     kind: type[OfflineLoop] = OfflineLoop,
 ) -> OfflineLoop:
@@ -202,7 +202,7 @@ def build_offline_loop(
     return kind(run, module, batches, recorded, _held_out(recorded), **options)
 
 
-def _open(run: TrainingRun, uri: str) -> tuple[Recorded, dict[str, Any]]:
+def _open(run: RunContext, uri: str) -> tuple[Recorded, dict[str, Any]]:
     """Segments at `uri`, or a copy of another format's episodes in the cache, and what is to be said about them."""
     data, length = run.config["data"], run.config["data"]["length"]
     folder, imported = _segments(run, uri)
@@ -242,7 +242,7 @@ def _summary(recorded: Recorded, uri: str, imported: Mapping[str, Any], *, lengt
     return "; ".join(part for part in parts if part)
 
 
-def _segments(run: TrainingRun, uri: str) -> tuple[Path, dict[str, Any]]:
+def _segments(run: RunContext, uri: str) -> tuple[Path, dict[str, Any]]:
     data, parsed = run.config["data"], parse(uri)
     if parsed.scheme == "segments":  # this project's own pairing needs no check
         if data["alignment"] is not None or data["actions"] is not None or parsed.options:
@@ -253,7 +253,7 @@ def _segments(run: TrainingRun, uri: str) -> tuple[Path, dict[str, Any]]:
     return import_once(uri, cache, **given, say=run.progress.print)
 
 
-def make(*, run: TrainingRun) -> OfflineLoop:
+def make(*, run: RunContext) -> OfflineLoop:
     """A fresh agent on the episodes at data.uri."""
     config = run.config
     return build_offline_loop(run, lambda spec: build_module(config, build_agent(config, spec)))

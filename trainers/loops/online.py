@@ -29,7 +29,7 @@ from trainers.process.distributed import gather_over_ranks, sum_over_ranks
 from trainers.run_folder.paths import record_fault
 from trainers.training.loop import TrainingLoop, fit_normalisers
 from trainers.training.module import WorldModelModule
-from trainers.training.training_run import TrainingRun
+from trainers.training.run_context import RunContext
 from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec
 
@@ -51,7 +51,7 @@ class OnlineLoop(TrainingLoop):
 
     def __init__(
         self,
-        run: TrainingRun,
+        run: RunContext,
         module: WorldModelModule,
         data: WindowDataModule,
         collector: Collector,
@@ -203,7 +203,7 @@ class OnlineLoop(TrainingLoop):
 COLLECTORS = {"synchronous": Collector, "asynchronous": AsyncCollector}
 
 
-def make(*, run: TrainingRun) -> OnlineLoop:
+def make(*, run: RunContext) -> OnlineLoop:
     """Environments, this rank's replay shard, and the loop that fills it."""
     config, stack, data, trainer = run.config, run.stack, run.config["data"], run.trainer
     pool = stack.enter_context(open_pool(config, data["envs"], gpu=run.gpu))
@@ -240,7 +240,7 @@ def make(*, run: TrainingRun) -> OnlineLoop:
     return OnlineLoop(run, module, batches, collector, replay, **options)
 
 
-def _reshard_replay(run: TrainingRun, spec: EnvSpec) -> None:
+def _reshard_replay(run: RunContext, spec: EnvSpec) -> None:
     """Write this rank's shard from those of the checkpoint's ranks, which were more or fewer; raises ReplayEmpty."""
     config, data, ranks = run.config, run.config["data"], run.trainer.world_size
     states = [rank["replay"] for rank in run.former_ranks]
@@ -260,7 +260,7 @@ def _reshard_replay(run: TrainingRun, spec: EnvSpec) -> None:
         raise no_window(data["length"], rows=resharded.rows, longest=resharded.longest)
 
 
-def _report_fault(run: TrainingRun, fault: Fault) -> None:
+def _report_fault(run: RunContext, fault: Fault) -> None:
     run.progress.print(f"{_line(fault)}; its episode was cut short")
     record_fault(run.paths, _line(fault), fault.trace)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 # in a page each is the variable of the style sheet with its name, so that it changes with dark mode
@@ -169,12 +170,25 @@ def to_svg(figure: Any, *, title: str, css: str = "chart") -> str:
     return head + re.sub(r"\n\s*", "\n", body)
 
 
+def in_page(figure: Any, *, title: str, css: str = "chart") -> Markup:
+    """`to_svg` as a page takes it; nothing where there is no figure."""
+    return Markup() if figure is None else Markup(to_svg(figure, title=title, css=css))
+
+
 def short(value: float, _: object = None) -> str:
     """A number as an axis shows it: 1500 -> 1.5k, 0.25 -> 0.25."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.4g}{unit}"
     return "0" if value == 0 else f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that suits them: 2 h 05 min, 3.1 min, 12.0 s."""
+    minutes, hours = seconds / 60, seconds / 3600
+    if hours >= 1:
+        return f"{int(hours)} h {int(minutes) % 60:02d} min"
+    return f"{minutes:.1f} min" if minutes >= 1 else f"{seconds:.1f} s"
 
 
 def thin(x: NDArray[np.float64], y: NDArray[np.float64], points: int = MAX_POINTS) -> tuple[NDArray, NDArray]:

@@ -7,12 +7,15 @@ Nothing that came after x is in it.
 
 import csv
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from trainers.reporting.charts import Series
 
 SCORES = Path(__file__).parents[1] / "data" / "dmc_pixels_scores.csv"
 NAMES = {
@@ -30,6 +33,7 @@ NAMES = {
 }
 TRAILING_WINDOW = 20_000  # env_steps
 MARKS = (50_000, 100_000, 200_000, 500_000)  # env_steps at which runs and published returns are compared
+SHORTEST_AXIS = 50_000  # the curves begin at 25k env_steps: a shorter run is still drawn beside them
 ACTION_REPEAT = 2  # of the methods whose name says no other
 
 
@@ -56,6 +60,15 @@ def published_curves(task: str) -> list[Curve]:
     rows = [row for row in _rows() if row["task"] == task]
     methods = dict.fromkeys(row["method"] for row in rows)
     return [_curve(method, [row for row in rows if row["method"] == method]) for method in methods]
+
+
+def published_series(
+    curves: Sequence[Curve], last: float, *, label: Callable[[Curve], str]
+) -> tuple[list[Series], float | None]:
+    """Published curves as grey lines beside runs that come to `last` env_steps, and where the axis ends."""
+    x_max = max(last, SHORTEST_AXIS) if curves else last or None
+    shown = [curve for curve in curves if x_max is None or curve.env_steps[0] <= x_max]
+    return [Series(label(curve), curve.env_steps, curve.return_mean, "reference") for curve in shown], x_max
 
 
 def last_mark(env_steps: float) -> int:

@@ -110,8 +110,12 @@ class RunSet:
     def scores(self, variant: str | None = None) -> dict[str, Array]:
         """Final returns of finished runs by task, [S] each; without tasks that have none."""
         groups = {task: self.of(task=task, variant=variant) for task in self.tasks}
-        finals = {task: [run.return_mean for run in group if run.is_finished] for task, group in groups.items()}
-        return {task: np.array(values, dtype=np.float64) for task, values in finals.items() if values}
+        return {task: values for task, group in groups.items() if len(values := final_returns(group))}
+
+
+def final_returns(runs: Sequence[RunResult]) -> Array:
+    """Of the finished ones [S]."""
+    return np.array([run.return_mean for run in runs if run.is_finished], dtype=np.float64)
 
 
 def holds_runs(root: Path) -> bool:

@@ -1,6 +1,5 @@
 """One self-contained page on many runs, and tables beside it: what sweep.html.j2 shows."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,13 +10,21 @@ import numpy as np
 from markupsafe import Markup
 
 from trainers.reporting import aggregates
-from trainers.reporting.charts import Series, interval_chart, line_chart, short, to_svg
-from trainers.reporting.figures import figures, marks, return_at_mark
-from trainers.reporting.published_curves import ACTION_REPEAT, best_published, last_mark, published_curves, return_at
+from trainers.reporting.charts import Series, duration, in_page, interval_chart, line_chart, short
+from trainers.reporting.published_curves import (
+    ACTION_REPEAT,
+    SHORTEST_AXIS,
+    best_published,
+    last_mark,
+    published_curves,
+    published_series,
+    return_at,
+)
 from trainers.reporting.run_curves import Band, exploitation, mean_over_seeds, over_tasks
-from trainers.reporting.run_set import RunResult, RunSet
-from trainers.reporting.shared_parts import SHORTEST_AXIS, duration, published_series, write_page
+from trainers.reporting.run_set import RunResult, RunSet, final_returns
+from trainers.reporting.set_summary import marks, return_at_mark, returns_at_mark, summary
 from trainers.reporting.tables import write_csv
+from trainers.reporting.write_page import write_page
 
 LINES = ("run", "second", "third", "fourth", "fifth")  # colours of variants, in their order
 MOST_THIN_LINES = 10  # of single runs: more would hide their mean
@@ -36,7 +43,7 @@ def write_sweep_report(runs: RunSet, *, against: RunSet | None = None, out: Path
     Raises:
         BadConfig: the page cannot be written there.
     """
-    known = figures(runs, against=against)
+    known = summary(runs, against=against)
     return write_page(
         "sweep.html.j2",
         folder=runs.root,
@@ -155,8 +162,7 @@ def _intervals(runs: RunSet) -> Markup:
     if len(runs.tasks) > 1:
         rows += _interval_rows(runs, "mean", set(runs.tasks), aggregates.mean)
     rows += _interval_rows(runs, "IQM", set(runs.tasks), aggregates.iqm)
-    figure = interval_chart(rows, x_label="final return")
-    return Markup(to_svg(figure, title="final returns with intervals")) if figure is not None else Markup()
+    return in_page(interval_chart(rows, x_label="final return"), title="final returns with intervals")
 
 
 def _interval_rows(runs: RunSet, label: str, tasks: set[str], statistic: Any) -> list[tuple[Any, ...]]:
@@ -209,13 +215,12 @@ def _against(runs: RunSet, against: RunSet | None, known: dict[str, Any]) -> dic
         (task, _with_interval(value, interval, digits=2), len(scores[task]), len(others[task]))
         for task, (value, interval) in tasks.items()
     ]
-    chart = Markup(to_svg(figure, title="probability of improvement")) if figure is not None else Markup()
+    chart = in_page(figure, title="probability of improvement")
     return {"name": against.root.name, "chart": chart, "rows": table, "overall": overall}
 
 
 def _chart(series: Sequence[Series], title: str, size: tuple[float, float], **options: Any) -> Markup:
-    figure = line_chart(series, size=size, **options)
-    return Markup() if figure is None else Markup(to_svg(figure, title=title))
+    return in_page(line_chart(series, size=size, **options), title=title)
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -234,11 +239,11 @@ def _result_rows(runs: RunSet) -> list[tuple[str, ...]]:
 
 
 def _result_row(runs: RunSet, task: str, variant: str, group: list[RunResult]) -> tuple[str, ...]:
-    finals = np.array([run.return_mean for run in group if run.is_finished], dtype=np.float64)
+    finals = final_returns(group)
     repeat = _action_repeat(group)
     at = []
     for mark in marks(runs):
-        values = [value for run in group if math.isfinite(value := return_at_mark(run, mark))]
+        values = returns_at_mark(group, mark)
         best = best_published(task, mark, action_repeat=repeat)
         at += [f"{np.mean(values):.0f}" if values else "", f"{best[1]:.0f} ({best[0]})" if best else ""]
     gap = exploitation(group)

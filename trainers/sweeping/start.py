@@ -11,8 +11,8 @@ from trainers.command import registry
 from trainers.command.configuration import BadConfig, whole_number
 from trainers.command.same_run import require_same_run
 from trainers.process.interrupt import Interrupt
-from trainers.reporting.figures import figures
 from trainers.reporting.run_set import read_runs
+from trainers.reporting.set_summary import summary
 from trainers.reporting.sweep_page import write_sweep_report
 from trainers.run_folder.find import RECORDS
 from trainers.sweeping.engine import Engine
@@ -101,7 +101,7 @@ def _results(record: SweepRecord, interrupt: Interrupt, root: Path) -> dict[str,
     failed = [run for run in record.runs.values() if run.state == "failed"]
     return {
         "status": "interrupted" if interrupt.received is not None else "failed" if failed else "finished",
-        **figures(runs),
+        **summary(runs),
         "failures": [{"name": run.name, "exit_code": run.exit_code, "error": run.error} for run in failed],
         "report": str(write_sweep_report(runs)) if interrupt.received is None else None,
         "exit_code": 128 + interrupt.received if interrupt.received is not None else int(bool(failed)),

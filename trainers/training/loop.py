@@ -28,7 +28,7 @@ from trainers.run_folder.metrics import CSVMetrics
 from trainers.run_folder.records import write_records
 from trainers.training.module import WorldModelModule
 from trainers.training.rank_comparison import RankComparison
-from trainers.training.training_run import TrainingRun
+from trainers.training.run_context import RunContext
 from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec
 
@@ -57,7 +57,7 @@ class TrainingLoop(pl.Callback):
 
     def __init__(
         self,
-        run: TrainingRun,
+        run: RunContext,
         module: WorldModelModule,
         data: WindowDataModule,
         *,

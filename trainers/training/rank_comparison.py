@@ -15,7 +15,7 @@ from torch import distributed
 from trainers.build.module import build_module
 from trainers.process.distributed import gather_over_ranks, rank_count
 from trainers.training.module import WorldModelModule
-from trainers.training.training_run import TrainingRun
+from trainers.training.run_context import RunContext
 from worldmodel.interfaces import Batch
 
 LEAST_UPDATES = 20  # of this session, before what they and the episodes between them took is compared
@@ -69,7 +69,7 @@ class RankComparison:
         module: learns.
     """
 
-    def __init__(self, run: TrainingRun, module: WorldModelModule) -> None:
+    def __init__(self, run: RunContext, module: WorldModelModule) -> None:
         self._run, self._module = run, module
         self._batch: Batch | None = None
         self._since: tuple[int, float] | None = None  # updates and seconds of acting; None where no trial is to come

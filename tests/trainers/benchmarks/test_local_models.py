@@ -1,7 +1,7 @@
 """What the benchmark of local models measures."""
 
+from trainers.benchmarks.local_models.guided_search import search
 from trainers.benchmarks.local_models.samples import errors_by_samples
-from trainers.benchmarks.local_models.swing_up import search
 
 
 def test_a_prior_helps_where_samples_are_few_and_samples_where_it_is_wrong() -> None:

@@ -12,7 +12,7 @@ from trainers import fit
 from trainers.command import entry
 from trainers.command.new_run import new_run_folder
 from trainers.run_folder.paths import RunPaths
-from trainers.training.run import _in_own_words
+from trainers.training.train import _in_own_words
 
 # override: the key that is named, and what was given
 AT_ONCE = {

@@ -10,10 +10,10 @@ import pytest
 from tests.trainers.reporting.run_folders import add_record, record, write_run, write_sweep
 from trainers import report
 from trainers.command.configuration import BadConfig
-from trainers.reporting.figures import figures, return_at_mark
 from trainers.reporting.published_curves import best_published, published_curves, return_at
 from trainers.reporting.run_curves import exploitation, mean_over_seeds, over_tasks
 from trainers.reporting.run_set import read_runs
+from trainers.reporting.set_summary import return_at_mark, summary
 from trainers.reporting.sweep_page import write_sweep_report
 
 FINALS = {"walker_walk": [100.0, 300.0], "cheetah_run": [200.0, 400.0]}
@@ -27,7 +27,7 @@ def sweep(tmp_path):
 
 def test_figures_are_over_finished_runs(sweep):
     add_record(sweep, record("hopper_hop-seed=0", "hopper_hop", 0, state="failed", exit_code=2, error="env: bad"))
-    known = figures(read_runs(sweep))
+    known = summary(read_runs(sweep))
     assert (known["runs"], known["finished"], known["failed"]) == (5, 4, 1)
     assert known["return_mean"] == 250.0 and known["iqm"] == 250.0 and known["seeds"] == 2
     low, high = known["iqm_ci95"]
@@ -41,7 +41,7 @@ def test_figures_are_over_finished_runs(sweep):
 
 def test_variants_have_figures_of_their_own(tmp_path):
     write_sweep(tmp_path, FINALS, variants=("planner=cem", "planner=icem"))
-    known = figures(read_runs(tmp_path))
+    known = summary(read_runs(tmp_path))
     assert [one["return_mean"] for one in known["variants"].values()] == [250.0, 251.0]
     text = write_sweep_report(read_runs(tmp_path)).read_text()
     assert "planner=icem" in text and "2 variants" in text
@@ -93,7 +93,7 @@ def test_runs_that_no_sweep_recorded_are_told_apart_by_their_settings(tmp_path):
 def test_an_unfinished_folder_still_has_a_page(tmp_path):
     write_run(tmp_path / "a", curve=[(1000, 5.0)])
     write_run(tmp_path / "b", task="toy", curve=[])
-    known = figures(read_runs(tmp_path))
+    known = summary(read_runs(tmp_path))
     assert known["finished"] == 0 and known["iqm"] is None and known["return_mean"] is None
     assert "unfinished" in write_sweep_report(read_runs(tmp_path)).read_text()
 
@@ -104,7 +104,7 @@ def test_the_command_prints_the_figures(sweep, tmp_path, monkeypatch):
     assert results["report"] == str(tmp_path / "page.html") and (tmp_path / "page.html").exists()
     assert results["probability_of_improvement"] == 0.5 and results["iqm"] == 250.0
     monkeypatch.chdir(tmp_path)
-    assert report.main(["x"]) == {"report": str(sweep / "report.html"), **figures(read_runs(sweep))}
+    assert report.main(["x"]) == {"report": str(sweep / "report.html"), **summary(read_runs(sweep))}
     with pytest.raises(BadConfig, match="against: expected a folder of many runs"):
         report.main([str(sweep / "walker_walk-seed=0"), f"against={sweep}"])
     assert report.main([str(sweep / "walker_walk-seed=0")])["run_dir"] == str(sweep / "walker_walk-seed=0")

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from trainers.benchmarks.local_models.guided_search import search
 from trainers.benchmarks.local_models.samples import errors_by_samples
-from trainers.benchmarks.local_models.swing_up import search
 from trainers.reporting.charts import COLOURS, new_figure, save
 from trainers.reporting.tables import as_text
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from trainers.benchmarks.peers import planet, r2dreamer, tdmpc2
+from trainers.benchmarks.shared.configured_update import configured_update
 from trainers.benchmarks.shared.timing import alternate, median_ms
-from trainers.benchmarks.shared.update import configured_update
 from worldmodel.limits import require_one_of
 
 PEERS = {"planet": planet, "r2dreamer": r2dreamer, "tdmpc2": tdmpc2}

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from trainers.reporting.charts import Series, line_chart, short, thin, to_svg
-from trainers.reporting.published_curves import Curve, last_mark, published_curves, return_at
-from trainers.reporting.shared_parts import duration, published_series, write_page
+from trainers.reporting.charts import Series, duration, in_page, line_chart, short, thin
+from trainers.reporting.published_curves import Curve, last_mark, published_curves, published_series, return_at
+from trainers.reporting.write_page import write_page
 from trainers.run_folder.read import Run, is_number, leaves, read_run
 
 TIME_PARTS = ("env", "plan", "wait", "update", "evaluation", "rest")
@@ -252,11 +252,9 @@ def _distilled(run: Run) -> list[tuple[str, ...]]:
 def _chart(series: Sequence[Series], *, title: str, height: float = 4.0, **options: Any) -> Markup:
     """For a screen, and for a phone with fewer labels; nothing where nothing is finite."""
     wide = line_chart(series, size=(8.6, height), **options)
-    if wide is None:
-        return Markup()
     few = [one if one.colour != "reference" else Series("", one.x, one.y, one.colour) for one in series]
     narrow = line_chart(few, size=(4.0, 0.8 * height), **options)
-    return Markup(to_svg(wide, title=title, css="chart wide") + to_svg(narrow, title=title, css="chart narrow"))
+    return in_page(wide, title=title, css="chart wide") + in_page(narrow, title=title, css="chart narrow")
 
 
 def _small_charts(run: Run, prefix: str) -> list[tuple[str, Markup]]:
@@ -268,7 +266,7 @@ def _small_charts(run: Run, prefix: str) -> list[tuple[str, Markup]]:
         figure = line_chart([Series("", x, y)], size=(2.9, 1.6), log_y=log)
         if figure is not None:
             title = name.removeprefix("loss/") + (" (log)" if log else "")
-            charts.append((title, Markup(to_svg(figure, title=name))))
+            charts.append((title, in_page(figure, title=name)))
     return charts
 
 

@@ -11,8 +11,8 @@ import pytest
 from datamodules.envs.seeds import SeedRank, episode_seed
 from datamodules.envs.toy import optimal_return
 from tests.trainers.reporting.run_folders import write_run
-from trainers.reporting.page import write_report
 from trainers.reporting.published_curves import SCORES, published_curves
+from trainers.reporting.run_page import write_report
 from trainers.run_folder import video
 from trainers.run_folder.metrics import CSVMetrics
 

@@ -31,7 +31,7 @@ from trainers.machine.precision import with_precision
 from trainers.process.heartbeat import Heartbeat
 from trainers.process.interrupt import Interrupt
 from trainers.process.launched import srun_tasks
-from trainers.reporting.page import write_report
+from trainers.reporting.run_page import write_report
 from trainers.run_folder.checkpoint import DurableCheckpointIO
 from trainers.run_folder.find import checkpoint_to_resume
 from trainers.run_folder.loggers import build_loggers, finish
@@ -41,9 +41,9 @@ from trainers.run_folder.records import write_json
 from trainers.run_folder.statistics import mean_ci95
 from trainers.training.loop import TrainingLoop
 from trainers.training.progress import RunProgress
+from trainers.training.run_context import RunContext
 from trainers.training.threads import ThreadsByLoad
 from trainers.training.time_left import planned
-from trainers.training.training_run import TrainingRun
 
 Config = dict[str, Any]
 
@@ -79,7 +79,7 @@ def train(config: Config, paths: RunPaths) -> dict[str, Any]:
             stack.enter_context(heartbeat)
         checkpoint = _checkpoint(paths, rank=trainer.global_rank) if config["resume"] else None
         before = _ranks_before(checkpoint, ranks=trainer.world_size)
-        run = TrainingRun(config, paths, trainer, progress, Interrupt(), stack, checkpoint, heartbeat, *before)
+        run = RunContext(config, paths, trainer, progress, Interrupt(), stack, checkpoint, heartbeat, *before)
         with _naming_changes(config, paths):
             loop: TrainingLoop = registry.make("trainers.loops", {"name": config["data"]["name"]}, run=run)
             progress.update(**planned(config, loop.spec))
@@ -262,7 +262,7 @@ def _set_threads(trainer: pl.Trainer, progress: RunProgress, *, fixed: bool) -> 
         trainer.callbacks.append(ThreadsByLoad(threads, say=progress.print))  # type: ignore[attr-defined]
 
 
-def _results(run: TrainingRun, loop: TrainingLoop, interrupt: Interrupt, *, seconds: float) -> dict[str, Any]:
+def _results(run: RunContext, loop: TrainingLoop, interrupt: Interrupt, *, seconds: float) -> dict[str, Any]:
     module, returns = loop.module, loop.final_returns or []
     return {
         "task": loop.spec.task,

@@ -1,6 +1,7 @@
-"""The figures of a set of runs that a program reads: what the sweep and its report both print."""
+"""The numbers of a set of runs that a program reads: what the sweep and its report both print."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,14 +9,14 @@ import numpy as np
 from trainers.reporting import aggregates
 from trainers.reporting.aggregates import Scores
 from trainers.reporting.published_curves import MARKS, return_at
-from trainers.reporting.run_set import RunResult, RunSet
+from trainers.reporting.run_set import RunResult, RunSet, final_returns
 
 
-def figures(runs: RunSet, *, against: RunSet | None = None) -> dict[str, Any]:
+def summary(runs: RunSet, *, against: RunSet | None = None) -> dict[str, Any]:
     """Counts, means and intervals over the finished runs of a set; numbers that nothing is known of are None.
 
     Args:
-        runs: whose figures.
+        runs: the set.
         against: a set to compare with, task by task.
 
     Returns:
@@ -28,10 +29,10 @@ def figures(runs: RunSet, *, against: RunSet | None = None) -> dict[str, Any]:
         "finished": states.count("finished"),
         "failed": states.count("failed"),
     }
-    result |= {**_summary(runs.scores()), "out": str(runs.root)}
+    result |= {**_of_scores(runs.scores()), "out": str(runs.root)}
     result["tasks"] = {task: _of_task(runs.of(task=task)) for task in runs.tasks}
     if len(runs.variants) > 1:
-        result["variants"] = {name: _summary(runs.scores(name)) for name in runs.variants}
+        result["variants"] = {name: _of_scores(runs.scores(name)) for name in runs.variants}
     return result | (_improvement(runs.scores(), against) if against is not None else {})
 
 
@@ -47,7 +48,12 @@ def return_at_mark(run: RunResult, mark: int) -> float:
     return return_at(mark, places, returns) if len(places) and places[-1] >= mark else float("nan")
 
 
-def _summary(scores: Scores) -> dict[str, Any]:
+def returns_at_mark(runs: Sequence[RunResult], mark: int) -> list[float]:
+    """The returns at a place of those runs that came so far."""
+    return [value for run in runs if math.isfinite(value := return_at_mark(run, mark))]
+
+
+def _of_scores(scores: Scores) -> dict[str, Any]:
     if not scores:
         return {"return_mean": None, "iqm": None, "iqm_ci95": None, "seeds": None}
     mean, _ = aggregates.estimate(scores, aggregates.mean)
@@ -57,12 +63,11 @@ def _summary(scores: Scores) -> dict[str, Any]:
 
 
 def _of_task(runs: list[RunResult]) -> dict[str, Any]:
-    finals = np.array([run.return_mean for run in runs if run.is_finished], dtype=np.float64)
+    finals = final_returns(runs)
     mean, interval = aggregates.estimate({"": finals}, aggregates.mean) if len(finals) else (None, None)
     result: dict[str, Any] = {"return_mean": mean, "return_ci95": interval, "seeds": len(finals)}
     for mark in MARKS:
-        at = [value for run in runs if math.isfinite(value := return_at_mark(run, mark))]
-        if at:
+        if at := returns_at_mark(runs, mark):
             result[f"return_at_{mark}"] = float(np.mean(at))
     return result
 

@@ -20,7 +20,7 @@ from worldmodel.spec import EnvSpec
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingRun:
+class RunContext:
     """One process of a run.
 
     Args:
