@@ -3,35 +3,18 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from datamodules.envs.gl import GPU
+from trainers.process.child import start_module
 
 BACKENDS = ("egl", "osmesa")
 TIMEOUT_SECONDS = 30.0
 PACKAGES = {"egl": ("libegl1", "libgl1-mesa-dri"), "osmesa": ("libosmesa6",)}
 FIXES = {name: f"sudo apt-get update && sudo apt-get install -y {' '.join(PACKAGES[name])}" for name in BACKENDS}
-# The environment's own code draws, so that what is measured is what training will use.
-CHILD = """
-import json, sys, time
-from datamodules.envs.dmc import make
-task, gpu = json.loads(sys.argv[1])
-drawn = {}
-for look in ("fast", "suite"):
-    env = make(task=task, look=look, gpu=gpu)
-    frame = env.reset(seed=0).pixels
-    start = time.perf_counter()
-    for _ in range(8):
-        env.render(64)
-    drawn[look + "_ms"] = round((time.perf_counter() - start) / 8 * 1e3, 2)
-    drawn["blank"] = bool(frame.min() == frame.max())
-    drawn["renderer"] = env.renderer
-    env.close()
-print(json.dumps(drawn))
-"""
+PROGRAM = "trainers.machine.draw_frames"
 
 State = Literal["ok", "note", "fail"]
 
@@ -93,11 +76,10 @@ def check_backend(
 
 def probe(backend: str, *, task: str, gpu: GPU | None = None, timeout_s: float = TIMEOUT_SECONDS) -> dict[str, Any]:
     """What a child saw: fast_ms, suite_ms, blank, renderer; or error, one line."""
-    environ = {**os.environ, "MUJOCO_GL": backend}
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, json.dumps([task, gpu])],
-        env=environ,
-        stdin=subprocess.DEVNULL,
+    child = start_module(
+        PROGRAM,
+        json.dumps([task, gpu]),
+        environ={**os.environ, "MUJOCO_GL": backend},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -112,7 +94,8 @@ def probe(backend: str, *, task: str, gpu: GPU | None = None, timeout_s: float =
         child.wait()
     if child.returncode:
         return {"error": _cause(complaint, child.returncode)}
-    return json.loads(out.splitlines()[-1])
+    drawn: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return drawn
 
 
 def _cause(complaint: str, code: int) -> str:

@@ -106,31 +106,39 @@ def test_folders_that_take_no_files(tmp_path):
     assert check.state == "fail" and "/proc" in check.fix
 
 
-def _child(monkeypatch, code):
-    monkeypatch.setattr(render_check, "CHILD", code)
+@pytest.fixture
+def child(tmp_path, monkeypatch):
+    """Puts other code in the place of what draws."""
+
+    def put(code):
+        (tmp_path / "stand_in.py").write_text(code)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        monkeypatch.setattr(render_check, "PROGRAM", "stand_in")
+
+    return put
 
 
-def test_a_hanging_driver_is_given_up(monkeypatch):
-    _child(monkeypatch, "import time; time.sleep(120)")
+def test_a_hanging_driver_is_given_up(child):
+    child("import time; time.sleep(120)")
     start = time.monotonic()
     check = check_backend("egl", timeout_s=0.5)
     assert check.state == "note" and "hangs" in check.finding and time.monotonic() - start < 60
 
 
-def test_a_crashing_driver_does_not_take_this_process_down(monkeypatch):
-    _child(monkeypatch, "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+def test_a_crashing_driver_does_not_take_this_process_down(child):
+    child("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
     assert check_backend("egl").finding == "the drawing process was killed by signal 11"
 
 
-def test_blank_frames_do_not_count(monkeypatch):
+def test_blank_frames_do_not_count(child):
     found = {"fast_ms": 1.0, "suite_ms": 9.0, "blank": True, "renderer": "none"}
-    _child(monkeypatch, f"import json; print(json.dumps({found!r}))")
+    child(f"import json; print(json.dumps({found!r}))")
     assert "blank" in check_backend("egl").finding
 
 
-def test_backend_and_gpu_reach_the_child(monkeypatch):
+def test_backend_and_gpu_reach_the_child(child):
     echo = "import os, sys; print('[]'); sys.exit(os.environ['MUJOCO_GL'] + ' ' + sys.argv[1])"
-    _child(monkeypatch, echo)
+    child(echo)
     assert check_backend("osmesa", task="walker_walk", gpu=(3, "a-b")).finding == 'osmesa ["walker_walk", [3, "a-b"]]'
 
 

@@ -8,8 +8,8 @@ import pytest
 
 import trainers
 from tests.trainers.conftest import until
+from trainers.process.child import THREADS
 from trainers.sweeping.engine import Job
-from trainers.sweeping.engines import _process
 
 FIT = """
 import json, os, signal, sys, time
@@ -51,7 +51,7 @@ class StandIn:
 
 @pytest.fixture
 def no_threads_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in _process.THREADS:
+    for name in THREADS:
         monkeypatch.delenv(name, raising=False)
 
 

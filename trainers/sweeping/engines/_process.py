@@ -3,14 +3,13 @@
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from datamodules.envs.processes import spawn
+from trainers.process.child import start_module
 
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # what launchers say of their own processes: a run is no rank of whatever started it
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "WORLDMODEL_RUN_DIR")
 RANKS_OF = ("SLURM_", "SUBMITIT_")
@@ -41,12 +40,12 @@ class RunProcess:
 
         def start() -> subprocess.Popen[bytes]:
             with log.open("ab") as file:
-                return subprocess.Popen(
-                    [sys.executable, "-m", "trainers.sweeping.engines._child", *words],
-                    stdin=subprocess.DEVNULL,
+                return start_module(
+                    "trainers.sweeping.engines._child",
+                    *words,
+                    environ={**inherited, **environ},
                     stdout=file,
                     stderr=subprocess.STDOUT,
-                    env={**inherited, **environ},
                     cwd=cwd,
                     start_new_session=True,
                 )
@@ -77,12 +76,6 @@ class RunProcess:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-
-
-def thread_variables(count: int) -> dict[str, str]:
-    """Variables by which each rank of a run has `count` threads, or as many as a person has set for this process."""
-    said = {name: os.environ[name] for name in THREADS if os.environ.get(name)}
-    return dict.fromkeys(THREADS, next(iter(said.values()), str(count))) | said
 
 
 def _of_a_rank(name: str) -> bool:

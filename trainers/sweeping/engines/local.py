@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from trainers.command.configuration import BadConfig
 from trainers.machine.cores import usable_cores
+from trainers.process.child import thread_variables
 from trainers.sweeping.engine import Job
-from trainers.sweeping.engines._process import RunProcess, thread_variables
+from trainers.sweeping.engines._process import RunProcess
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ from typing import Any
 
 from datamodules.ray_envs.cluster import connect
 from trainers.command.configuration import finite_number
+from trainers.process.child import thread_variables
 from trainers.sweeping.engine import Job, JobLost
-from trainers.sweeping.engines._process import RunProcess, thread_variables
+from trainers.sweeping.engines._process import RunProcess
 from trainers.sweeping.log_file import add_line
 
 KILL_S = 5.0

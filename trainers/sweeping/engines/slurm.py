@@ -18,8 +18,9 @@ from typing import Any
 from datamodules.envs.errors import MissingPackage
 from datamodules.storage.durable import write_atomic
 from trainers.command.configuration import BadConfig, finite_number, whole_number
+from trainers.process.child import thread_variables
 from trainers.sweeping.engine import Job, JobLost
-from trainers.sweeping.engines._process import RunProcess, thread_variables
+from trainers.sweeping.engines._process import RunProcess
 from trainers.sweeping.log_file import add_line
 
 POLL_SECONDS = 0.5
