@@ -18,7 +18,7 @@ COMMAND = Command(
     ),
     keys={
         "out": Key("segments, npz, hdf5, minari, lerobot or mp4: see docs/offline.md", required=True),
-        "model": Key("a run folder or a checkpoint, whose agent acts", aliases=("run", "checkpoint")),
+        "model": Key("a run folder or a checkpoint, whose agent acts", aliases=("run", "run_dir", "checkpoint")),
         "policy": Key("random, or with a model: checkpoint (as its run acts), planner or actor"),
         "episodes": Key("how many", "10"),
         "envs": Key("environments side by side", "1"),

@@ -17,7 +17,7 @@ COMMAND = Command(
     ),
     keys={
         "checkpoint": Key(
-            "a run folder (its newest intact checkpoint), or a checkpoint", required=True, aliases=("run",)
+            "a run folder (its newest intact checkpoint), or a checkpoint", required=True, aliases=("run", "run_dir")
         ),
         "episodes": Key("how many", "10"),
         "envs": Key("environments side by side", "10"),

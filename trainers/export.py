@@ -17,7 +17,7 @@ COMMAND = Command(
     ),
     keys={
         "checkpoint": Key(
-            "a run folder (its newest intact checkpoint), or a checkpoint", required=True, aliases=("run",)
+            "a run folder (its newest intact checkpoint), or a checkpoint", required=True, aliases=("run", "run_dir")
         ),
         "out": Key("the bundle's folder, which must not exist yet", required=True),
         "what": Key(

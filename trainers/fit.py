@@ -1,6 +1,7 @@
 """Train an agent from pixels: `python -m trainers.fit task=walker_walk`."""
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -9,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from trainers.command.arguments import Command
-from trainers.command.configuration import BadConfig, differences, override_saved, read_yaml, run_title, task_names
+from trainers.command.configuration import (
+    BadConfig,
+    differences,
+    override_saved,
+    read_yaml,
+    run_differs,
+    run_title,
+    task_names,
+)
 from trainers.command.entry import is_first_rank, run
 from trainers.command.new_run import from_anywhere, new_configuration, new_run_folder, paths_at_home
 from trainers.command.preflight import check
@@ -18,6 +27,7 @@ from trainers.run_folder.find import newest_run
 from trainers.run_folder.paths import RunPaths
 
 UNSEEN = ("trainer", "logger", "checkpoint")  # groups that change nothing of what was learned or measured
+BEGIN = "without resume= a run begins"
 RUN_DIR = "WORLDMODEL_RUN_DIR"  # how ranks that Lightning launches learn the folder that rank 0 chose
 
 COMMAND = Command(
@@ -76,6 +86,8 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
 
 def _configure(arguments: Sequence[str]) -> tuple[dict[str, Any], RunPaths]:
     """The configuration, new or of the run to resume, and the run folder."""
+    # what other commands call the folder that they write
+    arguments = [re.sub("^out=", "run_dir=", text) for text in arguments]
     arguments = paths_at_home(arguments)
     named = dict(text.split("=", 1) for text in arguments)
     if named.get("resume") == "auto":
@@ -137,9 +149,7 @@ def _require_same_run(root: Path, saved: dict[str, Any], config: dict[str, Any])
     changes = [change for change in differences(saved, config) if change[0] not in ("resume", "run_dir", "parts")]
     for key, before, now in changes:
         if key == "seed" or key.startswith("task.env."):
-            raise BadConfig(
-                f"{key}: expected {before} as in the run to resume, got {now}; without resume= a run begins"
-            )
+            raise run_differs(key, before, now, hint=BEGIN)
     key, counter = ("data.updates", "updates") if "updates" in config["data"] else ("task.env_steps", "env_steps")
     group, _, name = key.partition(".")
     results = read_results(root)
@@ -155,7 +165,7 @@ def _require_same_kind(saved: dict[str, Any], config: dict[str, Any]) -> None:
     """What a checkpoint holds of its loop is of one kind of data."""
     before, now = saved["data"]["name"], config["data"]["name"]
     if before != now:
-        raise BadConfig(f"data: expected {before} as in the run to resume, got {now}; without resume= a run begins")
+        raise run_differs("data", before, now, hint=BEGIN)
 
 
 def _new_root(config: dict[str, Any]) -> Path:

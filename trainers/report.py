@@ -19,7 +19,9 @@ COMMAND = Command(
         "loads nothing, so it can be mailed."
     ),
     keys={
-        "run": Key("a run folder, finished or not, or a folder of them", required=True, aliases=("checkpoint",)),
+        "run": Key(
+            "a run folder, finished or not, or a folder of them", required=True, aliases=("checkpoint", "run_dir")
+        ),
         "against": Key("of a folder of runs: another one, for the probability of improvement"),
         "out": Key("the file or the folder to write: RUN/report.html by default"),
     },

@@ -1,5 +1,6 @@
 """Train over tasks, seeds and options: `python -m trainers.sweep task=a,b seed=0,1,2 out=results/x`."""
 
+import re
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -39,6 +40,8 @@ variant; out and report. The exit code is 1 where a run failed, 128 + N after si
 
 def main(arguments: Sequence[str]) -> dict[str, Any]:
     """Run a sweep; returns the results that are printed as the last line."""
+    if not any(text.startswith("out=") for text in arguments):  # what trainers.fit calls the folder that it writes
+        arguments = [re.sub("^run_dir=", "out=", text) for text in arguments]
     parsed = COMMAND.parse(arguments)
     # torch and the drawing take seconds to load: help is answered before
     from trainers.sweeping.start import sweep

@@ -4,11 +4,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
 from worldmodel.errors import UserError
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+MISSPELT = 0.75  # how alike a word and a command's key must be, as difflib measures it
 
 
 class BadArguments(UserError, ValueError):
@@ -92,6 +96,8 @@ class Command:
                     raise BadArguments(f"{key}: expected one, got {own[key]!r} and {value!r}; see --help")
                 own[key] = at_home(value)  # the last of several, as in a configuration
             elif mark and self.overrides and not text.startswith("-"):
+                if name not in configuration_words() and (near := get_close_matches(name, names, 1, MISSPELT)):
+                    raise BadArguments(f"{name}: no key of trainers.{self.name}; did you mean {near[0]}=?; see --help")
                 overrides.append(text)
             else:
                 raise BadArguments(self._wrong(text, names))
@@ -131,6 +137,12 @@ class Command:
         near = get_close_matches(text.partition("=")[0], list(names), n=1)
         hint = f"; did you mean {near[0]}=?" if near else f"; {self.hint.format(text)}" if self.hint else ""
         return f"expected {expected}, got {text!r}{hint}; see --help"
+
+
+@cache
+def configuration_words() -> frozenset[str]:
+    """Groups and keys at the top of a configuration: what an override without a dot can name."""
+    return frozenset(re.findall(r"(?m)^(?:  - )?(\w+):", (CONFIGS / "fit.yaml").read_text()))
 
 
 def at_home(text: str) -> str:

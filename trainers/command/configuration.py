@@ -17,13 +17,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from datamodules import parts
+from trainers.command.arguments import CONFIGS
 from trainers.run_folder.conversion import convert_config
 from worldmodel.errors import SettingError
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SUITE_TASKS = Path(__file__).resolve().parents[1] / "data" / "suite_tasks.txt"
 # mappings whose keys no file lists: what is in them is the user's choice
 OPEN = ("task.visuals", "evaluation.visuals", "task.env.kwargs", "data.sampler")
+# parts that are no group of their own: a name alone takes its own defaults, and options may follow it
+NAMED = ("agent.encoder", "agent.decoder", "agent.vector_encoder", "agent.vector_decoder", "agent.heads")
 # paths and addresses: any text, whatever it means to the grammar of overrides
 PLAIN = ("data.uri", "data.model", "data.cache", "run_dir", "resume")
 # groups that a run's configuration may lack: experiments and sizes change others, a decoder is the agent's, and runs of
@@ -106,7 +108,7 @@ def load_config(overrides: Sequence[str]) -> dict[str, Any]:
     """Compose configs/fit.yaml with overrides into plain values; raises BadConfig with the nearest right names."""
     activate_parts(overrides)
     GlobalHydra.instance().clear()
-    expanded = _expanded(overrides)
+    expanded = [*_expanded(overrides), *_without_task(overrides)]
     try:
         with initialize_config_dir(version_base=None, config_dir=str(CONFIGS)):
             return _plain(compose("fit", [*_search_path(), *expanded]))
@@ -199,7 +201,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
     """The dotted keys in which two configurations differ, with the value of each; a part by another name as a whole."""
     if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
-        if before != now:
+        # a name alone is how configurations of the past have a part without options
+        if before != now and now != {"name": before}:
             yield key, before, now
     elif before.get("name") != now.get("name"):
         yield key, before.get("name"), now.get("name")
@@ -208,9 +211,20 @@ def differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any
             yield from differences(before.get(name), now.get(name), f"{key}.{name}" if key else str(name))
 
 
+def run_differs(key: str, before: Any, now: Any, *, run: str = "the run to resume", hint: str = "") -> BadConfig:
+    """The error of going on with a run that has another value than is asked for."""
+    return BadConfig(f"{key}: expected {before} as in {run}, got {now}" + (f"; {hint}" if hint else ""))
+
+
 def run_title(config: Mapping[str, Any]) -> str:
     """What a run is called: its task, or, where it has none, where its batches come from."""
     return str(config["task"]["name"] or config["data"]["name"])
+
+
+def _without_task(overrides: Sequence[str]) -> list[str]:
+    """Who learns from recordings acts in a task that is typed, not in one that an experiment brings along."""
+    keys = {text.partition("=")[0] for text in overrides}
+    return ["task=none"] if "data=offline" in overrides and "experiment" in keys and "task" not in keys else []
 
 
 def _expanded(overrides: Sequence[str]) -> list[str]:
@@ -222,6 +236,8 @@ def _expand(override: str) -> list[str]:
     key, _, name = override.partition("=")
     if key in OPEN or key.startswith(tuple(f"{mapping}." for mapping in OPEN)):
         return [f"++{override}"]
+    if key in NAMED and re.fullmatch(r"[a-z]\w*", name) and name not in ("null", "true", "false"):
+        return [f"{key}=null", f"{key}={{name: {name}}}"]  # by null, since mappings are merged
     if key.lstrip("+") in PLAIN:
         return [f"{key}={quoted(name)}"]
     if key != "task" or name in groups()["task"]:

@@ -43,7 +43,13 @@ ABOVE_ZERO = (
     "optimizer.eps",
 )
 AT_LEAST_ZERO = ("agent.explore_std", "data.update_ratio")
-PARTS_OF_ONE = ("agent.explore_pink", "agent.explore_silent", "agent.explore_random", "data.damage_limit")
+PARTS_OF_ONE = (
+    "agent.explore_pink",
+    "agent.explore_silent",
+    "agent.explore_random",
+    "data.damage_limit",
+    "data.left_out_limit",
+)
 # above 0 and at most 1
 SHARES = ("agent.discount",)
 WEIGHTS = ("optimizer.learning_rates", "agent.weights")

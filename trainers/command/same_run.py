@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainers.command.configuration import BadConfig, differences, read_yaml
+from trainers.command.configuration import differences, read_yaml, run_differs
 from trainers.run_folder.read import leaves
 
 # where a run, its files' format and copies of its data lie, which say nothing of what it is
@@ -34,4 +34,4 @@ def require_same_run(
         # what was left to the run to choose it has chosen; what its version did not know has its default
         same = key in (*PLACES, *free) or now == "auto" or (before is None and key not in known and key not in typed)
         if not same:
-            raise BadConfig(f"{key}: expected {before} as in the run in {folder}, got {now}; {hint}")
+            raise run_differs(key, before, now, run=f"the run in {folder}", hint=hint)

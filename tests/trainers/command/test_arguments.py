@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from trainers import collect_data, convert_data, evaluate, fit, inspect_data, report
-from trainers.command.arguments import BadArguments, Command, Key
+from trainers import collect_data, convert_data, evaluate, fit, inspect_data, report, sweep
+from trainers.command.arguments import BadArguments, Command, Key, configuration_words
 from trainers.command.configuration import load_config
 from trainers.command.entry import run
 from trainers.run_folder.find import data_uri, find_checkpoint, find_run
@@ -40,6 +40,34 @@ def test_words_keys_switches_and_overrides_are_told_apart():
     assert EXAMPLE.parse(["run=x", "run=y"]).own["run"] == "y"
     for way in ("runs/x", "run=runs/x", "checkpoint=runs/x"):
         assert EXAMPLE.parse([way]).own == {"run": "runs/x", "episodes": "10"}
+
+
+@pytest.mark.parametrize("word", ["episods=3", "epsiodes=3", "episode=3", "chekpoint=x"])
+def test_a_misspelt_key_is_no_override(word):
+    with pytest.raises(BadArguments, match=r"did you mean (episodes|checkpoint)=\?"):
+        EXAMPLE.parse(["x", word])
+
+
+def test_a_word_of_the_configuration_is_never_taken_for_a_misspelt_key():
+    likely = Command(name="x", summary="", keys={"seeds": Key(""), "tasks": Key("")}, overrides="of it")
+    assert likely.parse(["seed=3", "task=toy_point", "+task.x=1"]).overrides == [
+        "seed=3",
+        "task=toy_point",
+        "+task.x=1",
+    ]
+    assert {"seed", "task", "data", "evaluation", "run_dir"} <= configuration_words()
+
+
+def test_the_folder_of_a_run_has_one_name_more_where_another_command_says_it(tmp_path, monkeypatch):
+    config, paths = fit._configure(["experiment=smoke", f"out={tmp_path / 'run'}"])
+    assert paths.root == tmp_path / "run" and config["run_dir"] == str(paths.root)
+    for command in (evaluate, report, collect_data):
+        first = command.COMMAND.first
+        assert command.COMMAND.parse(["run_dir=runs/x", "out=y"]).own[first] == "runs/x"
+    asked = {}
+    monkeypatch.setattr("trainers.sweeping.start.sweep", lambda overrides, **own: asked.update(own) or {})
+    sweep.main(["task=toy_point", "run_dir=x"])
+    assert asked["out"] == "x"
 
 
 @pytest.mark.parametrize(

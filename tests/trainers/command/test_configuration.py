@@ -11,6 +11,7 @@ from trainers.command.configuration import (
     CONFIGS,
     TASK_KINDS,
     BadConfig,
+    differences,
     groups,
     load_config,
     override_saved,
@@ -220,3 +221,20 @@ def test_quotes_and_null_mean_what_they_did(said, meant):
 def test_the_argument_that_cannot_be_read_is_named_alone():
     with pytest.raises(BadConfig, match=r"in trainer.devices=a=b$"):
         load_config(["seed=3", "trainer.devices=a=b", "planner=cem"])
+
+
+def test_a_part_of_the_agent_that_is_named_alone_takes_options():
+    config = load_config(["experiment=smoke", "agent.encoder=conv", "+agent.encoder.padding=1"])
+    assert config["agent"]["encoder"] == {"name": "conv", "padding": 1}
+    again = override_saved(config, ["agent.encoder=patch", "+agent.encoder.channels=[8]"])
+    assert again["agent"]["encoder"] == {"name": "patch", "channels": [8]}
+    # as runs of the past have it
+    assert not list(differences({"encoder": "conv"}, {"encoder": {"name": "conv"}}))
+    assert list(differences({"encoder": "conv"}, {"encoder": {"name": "patch"}}))
+
+
+def test_who_learns_from_recordings_acts_in_a_task_that_is_typed():
+    offline = ["experiment=smoke", "data=offline", "data.uri=x"]
+    assert load_config(offline)["task"]["source"] is None
+    assert load_config([*offline, "task=toy_point"])["task"]["name"] == "toy_point"
+    assert load_config(["experiment=smoke"])["task"]["name"] == "toy_point"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers import fit
-from trainers.command.configuration import BadConfig, load_config
+from trainers.command.configuration import load_config, run_differs
 from trainers.command.same_run import require_same_run
 from trainers.run_folder.read import read_results
 
@@ -23,7 +23,7 @@ def require_same_words(folder: Path, words: Sequence[str], *, free: Collection[s
 def require_same(key: str, before: Any, now: Any, folder: Path) -> None:
     """Raise BadConfig where what is asked for differs from what the run in `folder` has."""
     if before != now:
-        raise BadConfig(f"{key}: expected {before} as in the run in {folder}, got {now}; {ELSEWHERE}")
+        raise run_differs(key, before, now, run=f"the run in {folder}", hint=ELSEWHERE)
 
 
 def finished(folder: Path) -> dict[str, Any] | None:
