@@ -5,8 +5,7 @@ from typing import Any
 
 import torch
 
-from datamodules.data_module import WindowDataModule
-from datamodules.recorded import Recorded
+from datamodules.data_module import BatchSource, WindowDataModule
 from datamodules.replay import Replay
 from datamodules.storage.budget import memory_budget, rows_of
 from datamodules.windows import Sampler
@@ -76,7 +75,7 @@ def require_length(config: Config, longest: int) -> None:
         raise BadValue(f"data.length: expected at most the {longest} rows of an episode, got {length}")
 
 
-def build_data(config: Config, source: Replay | Recorded, *, world_size: int) -> WindowDataModule:
+def build_data(config: Config, source: BatchSource, *, world_size: int) -> WindowDataModule:
     """Batches of this rank's windows; `data.batch` is shared out over the ranks."""
     batch, ahead = config["data"]["batch"], config["data"]["prefetch"]
     if batch % world_size:

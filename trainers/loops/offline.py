@@ -19,14 +19,14 @@ from trainers.build.module import build_module
 from trainers.command.configuration import BadConfig
 from trainers.process.distributed import gather_over_ranks
 from trainers.run_folder.find import data_uri
-from trainers.run_folder.loggers import log_films
-from trainers.training.loop import TrainingLoop, fit_normalisers
+from trainers.training.loop import TrainingLoop
 from trainers.training.module import WorldModelModule
 from trainers.training.run_context import RunContext
 from worldmodel.interfaces import Batch
 from worldmodel.spec import DYNAMICS, EnvSpec, require_same
 
 HELD_OUT_EPISODES = 32  # at most so many are measured on, evenly spread over all that are held out
+LEFT_OUT_LIMIT = 0.5  # of runs whose configuration does not say it
 PICTURED = 4
 SHOWN = ("loss/image", "loss/reward", "loss/value")  # in the panel: the first that there is
 
@@ -68,7 +68,7 @@ class OfflineLoop(TrainingLoop):
         if not self.run.resumed:
             self.fit_normalisers()
         while self.updates_done < self.updates_limit:
-            self.validated, self.final_returns = False, None
+            self.validated, self.evaluations.final_returns = False, None
             self.updates_due = self._next_stop() - self.updates_done
             yield from self.learn()
             if self.updates_done < self.updates_limit:
@@ -76,7 +76,7 @@ class OfflineLoop(TrainingLoop):
                     self.validate(final=False)
                 self.evaluate_if_due()
                 if self.updates_done % self.every["log"] == 0 and self.module.has_metrics:  # no measurement wrote them
-                    self.log_row({})
+                    self.run_log.row({})
                     self._report()
                 if self.updates_done % self.every["save"] == 0:
                     self.save()
@@ -87,11 +87,11 @@ class OfflineLoop(TrainingLoop):
 
     def fit_normalisers(self) -> None:
         """Measure a sample of the rows."""
-        fit_normalisers(self.module, self.recorded.sample(min(512, self.recorded.rows), 1))
+        self.module.fit_normalisers(self.recorded.sample(min(512, self.recorded.rows), 1))
 
     def _next_stop(self) -> int:
         following = [(self.updates_done // every + 1) * every for every in (self.every["log"], self.every["save"])]
-        following += [self.next_validation] + ([self.next_evaluation] if self.evaluator is not None else [])
+        following += [self.next_validation] + ([self.evaluations.next_at] if self.evaluations.possible else [])
         return max(self.updates_done, min([*following, self.updates_limit]))
 
     def validate(self, *, final: bool) -> None:
@@ -99,7 +99,7 @@ class OfflineLoop(TrainingLoop):
         self.run.progress.update(phase="validate")
         pictures: list[Path] = []
         if self.run.trainer.is_global_zero and self.held_out is not None:
-            with self.measuring():
+            with self.module.measuring():
                 agent = self.module.agent
                 self.measured = self.held_out.measure(agent)
                 name = "final" if final else f"{self.updates_done:09d}"
@@ -109,8 +109,8 @@ class OfflineLoop(TrainingLoop):
         self.measured = gather_over_ranks(self.measured)[0]
         self.validated = final
         self.next_validation = (self.updates_done // self.every["validate"] + 1) * self.every["validate"]
-        self.log_row(self.measured)
-        log_films(self.run.trainer.loggers, pictures, axis=self.axis, position=self.position)
+        self.run_log.row(self.measured)
+        self.run_log.films(pictures)
         self._report()
         self.stop_if_asked()
 
@@ -128,7 +128,7 @@ class OfflineLoop(TrainingLoop):
     @property
     def finished(self) -> bool:
         """Whether all updates are done and measured."""
-        return self.validated and (self.evaluator is None or bool(self.final_returns))
+        return self.validated and (not self.evaluations.possible or bool(self.evaluations.final_returns))
 
     def results(self) -> dict[str, Any]:
         """The data's size and what of it was left out, and the errors on held-out episodes."""
@@ -214,7 +214,24 @@ def _open(run: RunContext, uri: str) -> tuple[Recorded, dict[str, Any]]:
     require_length(run.config, int(recorded.lengths.max(initial=0)))
     imported["short"] = 0 if across else int((recorded.lengths < length).sum())
     run.progress.print(_summary(recorded, uri, imported, length=length))
+    if not run.resumed:
+        _require_most(recorded, imported, limit=data.get("left_out_limit", LEFT_OUT_LIMIT), length=length)
     return recorded, imported
+
+
+def _require_most(recorded: Recorded, imported: Mapping[str, Any], *, limit: float, length: int) -> None:
+    """Raise BadConfig where a larger share of the episodes than `limit` is left out."""
+    unreadable, short = imported.get("skipped", 0), imported["short"]
+    left_out, episodes = unreadable + short, recorded.episodes + unreadable
+    if left_out <= limit * episodes:
+        return
+    problem = next(iter(imported.get("problems", ())), "")
+    reasons = [f"{unreadable} cannot be read ({problem})"] if unreadable else []
+    reasons += [f"{short} are shorter than data.length={length}"] if short else []
+    raise BadConfig(
+        f"data.left_out_limit: expected at most {limit:.0%} of the episodes to be left out, got {left_out} of "
+        f"{episodes}: {', '.join(reasons)}; a larger limit goes on with the rest"
+    )
 
 
 def _held_out(recorded: Recorded) -> HeldOut | None:

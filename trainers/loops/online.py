@@ -11,13 +11,11 @@ from datamodules.data_module import WindowDataModule
 from datamodules.envs.errors import WorkerFault
 from datamodules.envs.protocol import Fault
 from datamodules.replay import Replay
-from datamodules.reshard import OldShards, reshard
 from datamodules.rollout import Episode
 from datamodules.storage.shards import publish_generation, remove_other_shards
 from datamodules.windows import no_window
 from trainers.acting.agent_policy import seconds_per_decision
 from trainers.acting.collect import Collector, damage
-from trainers.acting.collect_async import AsyncCollector
 from trainers.acting.exploration import Exploration
 from trainers.acting.return_gap import return_gap
 from trainers.build.agent import build_agent
@@ -27,7 +25,7 @@ from trainers.build.module import build_module
 from trainers.loops.observed_state import distribution_shift, fit_at_once
 from trainers.process.distributed import gather_over_ranks, sum_over_ranks
 from trainers.run_folder.paths import record_fault
-from trainers.training.loop import TrainingLoop, fit_normalisers
+from trainers.training.loop import TrainingLoop
 from trainers.training.module import WorldModelModule
 from trainers.training.run_context import RunContext
 from worldmodel.interfaces import Batch
@@ -86,13 +84,13 @@ class OnlineLoop(TrainingLoop):
         for episode in seeds:
             self._report([episode], {})
         self._require_windows(self.data.length)
-        fit_normalisers(self.module, self.replay.sample(min(512, self.replay.rows), 1))
+        self.module.fit_normalisers(self.replay.sample(min(512, self.replay.rows), 1))
         fit_at_once(self.module, self.replay)
         self.updates_due = self.update_ratio * self.collector.decisions
         self._count_damage()
         self.run.progress.update(step_s=self._expected_step_s())
         whole = [episode.total_return for episode in seeds if episode.fault is None]
-        self.log_row({"train/random_return": float(np.mean(whole))} if whole else {})
+        self.run_log.row({"train/random_return": float(np.mean(whole))} if whole else {})
 
     def _expected_step_s(self) -> float:
         """Seconds that the agent's decisions will take for an env_step: for the time left, before it has played."""
@@ -105,7 +103,7 @@ class OnlineLoop(TrainingLoop):
     def plan_and_act(self) -> None:
         """One round of the agent, its row of metrics, and the updates that are due for it; raises Interrupted."""
         self.run.progress.update(phase="collect")
-        module, decisions, self.final_returns = self.module, self.collector.decisions, None
+        module, decisions, self.evaluations.final_returns = self.module, self.collector.decisions, None
         first = self.replay.next_rows
         module.eval()
         episodes, policy = self.collector.collect(module.agent)
@@ -120,7 +118,7 @@ class OnlineLoop(TrainingLoop):
         self._report(episodes, module.latest)
         if episodes:  # none of a round that a signal broke off
             metrics = {"train/return": float(np.mean([episode.total_return for episode in episodes])), **metrics}
-        self.log_row(metrics)
+        self.run_log.row(metrics)
 
     def _add_updates_for(self, decisions: int) -> None:
         self.updates_due += self.update_ratio * decisions
@@ -200,9 +198,6 @@ class OnlineLoop(TrainingLoop):
         self._damage = damage(*sum_over_ranks([self.replay.damaged_blocks, self.replay.lost_rows]))
 
 
-COLLECTORS = {"synchronous": Collector, "asynchronous": AsyncCollector}
-
-
 def make(*, run: RunContext) -> OnlineLoop:
     """Environments, this rank's replay shard, and the loop that fills it."""
     config, stack, data, trainer = run.config, run.stack, run.config["data"], run.trainer
@@ -223,7 +218,7 @@ def make(*, run: RunContext) -> OnlineLoop:
     require_length(config, pool.spec.episode_decisions + 1)
     batches = build_data(config, replay, world_size=trainer.world_size)
     run.progress.print(replay.summary())
-    collector = COLLECTORS[data["collection"]](
+    collector = _collector_class(data["collection"])(
         pool,
         replay,
         envs=data["envs"],
@@ -240,8 +235,18 @@ def make(*, run: RunContext) -> OnlineLoop:
     return OnlineLoop(run, module, batches, collector, replay, **options)
 
 
+def _collector_class(collection: str) -> type[Collector]:
+    if collection == "synchronous":
+        return Collector
+    from trainers.acting.collect_async import AsyncCollector  # threads, which most runs do without
+
+    return AsyncCollector
+
+
 def _reshard_replay(run: RunContext, spec: EnvSpec) -> None:
     """Write this rank's shard from those of the checkpoint's ranks, which were more or fewer; raises ReplayEmpty."""
+    from datamodules.reshard import OldShards, reshard  # where ranks have changed, and nowhere else
+
     config, data, ranks = run.config, run.config["data"], run.trainer.world_size
     states = [rank["replay"] for rank in run.former_ranks]
     folders = [run.paths.shard(rank, generation=run.generation - 1) for rank in range(len(states))]

@@ -1,11 +1,16 @@
 """Collectives over the ranks of a run."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import distributed
+
+
+class RanksDiverged(RuntimeError):
+    """Ranks that must hold the same weights do not."""
 
 
 def rank_count() -> int:
@@ -57,6 +62,21 @@ def average_over_ranks(tensors: Sequence[torch.Tensor]) -> None:
     flat /= ranks
     for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(mean.view_as(tensor))
+
+
+def require_same_weights(module: torch.nn.Module) -> None:
+    """Raise RanksDiverged, on all ranks, where a module's weights and statistics are not the same on all of them."""
+    prints = gather_over_ranks(fingerprint(module))
+    if len(set(prints)) > 1:
+        raise RanksDiverged(f"weights and statistics: expected the same on all ranks, got SHA-256 {prints}")
+
+
+def fingerprint(module: torch.nn.Module) -> str:
+    """SHA-256 of all weights and of what is measured as they are learned."""
+    digest = hashlib.sha256()
+    for tensor in module.state_dict().values():
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def mean_metrics(metrics: Mapping[str, float]) -> dict[str, float]:

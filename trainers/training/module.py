@@ -1,6 +1,7 @@
 """The LightningModule: one optimiser over all of an agent's losses, by manual optimisation."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -62,6 +63,21 @@ class WorldModelModule(pl.LightningModule):
         for part in (self.agent.dynamics, self.agent.reward):
             if isinstance(part, CountsRows):
                 part.count_rows(rows)
+
+    def fit_normalisers(self, rows: Batch) -> None:
+        """Measure what is observed at the run's beginning; all ranks take rank 0's statistics."""
+        self.agent.norm.fit({name: part.flatten(0, 1) for name, part in rows.observation.items()})
+        for buffer in self.agent.norm.buffers():
+            broadcast_from_rank_zero(buffer)
+
+    @contextmanager
+    def measuring(self) -> Iterator[Clock]:
+        """The agent is judged, not taught: what is drawn within changes nothing outside, and the time is booked."""
+        self.eval()
+        devices = [self.device] if self.device.type == "cuda" else []
+        with self.clock.measure("evaluation"), torch.random.fork_rng(devices=devices):
+            yield self.clock
+        self.train()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam with one parameter group for each of the agent's."""

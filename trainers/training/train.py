@@ -24,14 +24,13 @@ from datamodules.envs.errors import EnvError
 from datamodules.storage.rows import ReplayMismatch
 from trainers.build.agent import WeightsDiffer
 from trainers.command import registry
-from trainers.command.configuration import BadConfig, differences, read_yaml, run_title
+from trainers.command.configuration import BadConfig, differences, read_yaml, run_differs, run_title
 from trainers.command.entry import ended, silence_advice
 from trainers.machine.cores import usable_cores
 from trainers.machine.precision import with_precision
 from trainers.process.heartbeat import Heartbeat
 from trainers.process.interrupt import Interrupt
 from trainers.process.launched import srun_tasks
-from trainers.reporting.run_page import write_report
 from trainers.run_folder.checkpoint import DurableCheckpointIO
 from trainers.run_folder.find import checkpoint_to_resume
 from trainers.run_folder.loggers import build_loggers, finish
@@ -103,6 +102,8 @@ def train(config: Config, paths: RunPaths) -> dict[str, Any]:
 def _report(paths: RunPaths, progress: RunProgress) -> str | None:
     """Where the page is; a package that an update of this project left missing costs the page, not the results."""
     try:
+        from trainers.reporting.run_page import write_report  # at the end of a run, which does without it
+
         return str(write_report(paths.root))
     except ModuleNotFoundError as error:
         progress.print(f"no report: {error}; make setup installs it, python -m trainers.report {paths.root} writes it")
@@ -117,7 +118,7 @@ def _naming_changes(config: Config, paths: RunPaths) -> Iterator[None]:
         yield
     except (WeightsDiffer, ReplayMismatch) as error:
         changes = [
-            f"{key}: expected {before} as in the run to resume, got {now}"
+            str(run_differs(key, before, now))
             for key, before, now in differences(saved, config)
             if key.startswith(SHAPING)
         ]
@@ -263,7 +264,7 @@ def _set_threads(trainer: pl.Trainer, progress: RunProgress, *, fixed: bool) -> 
 
 
 def _results(run: RunContext, loop: TrainingLoop, interrupt: Interrupt, *, seconds: float) -> dict[str, Any]:
-    module, returns = loop.module, loop.final_returns or []
+    module, returns = loop.module, loop.evaluations.final_returns or []
     return {
         "task": loop.spec.task,
         "status": "interrupted" if interrupt.received is not None else "finished" if loop.finished else "stopped",

@@ -8,9 +8,9 @@ import torch
 
 from datamodules.envs.seeds import episode_seed
 from datamodules.replay import Replay
+from trainers.process.distributed import fingerprint
 from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
 from trainers.run_folder.read_metrics import read_metrics
-from trainers.training.loop import fingerprint
 from worldmodel.spec import EnvSpec
 
 DDP = ("trainer.devices=2", "trainer.strategy=ddp")

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ import torch
 
 from tests.trainers.loops.test_resume import checkpoint, curves, differences
 from trainers import evaluate, fit
+from trainers.command.configuration import BadConfig
+from trainers.loops.offline import _require_most
 from trainers.run_folder.read_metrics import read_metrics
 
 OFFLINE = (
@@ -164,6 +167,17 @@ def test_what_cannot_be_learned_from_is_said_in_one_line(refused, finished, tmp_
     line = refused(fit.main, *texts, *small, f"run_dir={tmp_path / 'run'}").splitlines()[-1]
     assert all(name in line for name in named), line
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_does_not_begin_where_most_episodes_are_left_out():
+    recorded = SimpleNamespace(episodes=7)
+    _require_most(recorded, {"skipped": 3, "short": 2}, limit=0.5, length=8)
+    facts = {"skipped": 3, "short": 3, "problems": ["a.npz: torn", "b.npz: torn"]}
+    with pytest.raises(
+        BadConfig, match=r"got 6 of 10: 3 cannot be read \(a.npz: torn\), 3 are shorter than data.length=8"
+    ):
+        _require_most(recorded, facts, limit=0.5, length=8)
+    _require_most(recorded, facts, limit=0.6, length=8)
 
 
 def test_a_run_without_a_task_says_what_evaluation_needs(refused, learned):
