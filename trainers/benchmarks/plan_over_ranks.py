@@ -28,15 +28,16 @@ def measure(overrides: list[str], *, repeats: int = 20, device: str = "cpu", act
     with plan_over_ranks(agent, device=where):
         if only_scores():
             return {}
-        latent = torch.randn(1, agent.dynamics.latent_dim, device=where)
+        latent, shared = torch.randn(1, agent.dynamics.latent_dim, device=where), agent.planner
+        warm = agent.initial_carry(1).plan
 
         def plan(planner: Any, k: int) -> torch.Tensor:
+            agent.planner = planner
             with torch.inference_mode():
-                found = planner.plan(agent.simulator(), latent, generator=torch.Generator(where).manual_seed(k))
-            return found.action.cpu()
+                return agent.plan(latent, warm, torch.Generator(where).manual_seed(k)).action.cpu()
 
-        apart = max(float((plan(alone, k) - plan(agent.planner, k)).abs().max()) for k in range(3))
-        one, all_ranks = alternate(partial(plan, alone), partial(plan, agent.planner), repeats)
+        apart = max(float((plan(alone, k) - plan(shared, k)).abs().max()) for k in range(3))
+        one, all_ranks = alternate(partial(plan, alone), partial(plan, shared), repeats)
     speedup = one / all_ranks
     return {
         "ranks": ranks,
