@@ -9,6 +9,7 @@ import pytest
 
 from tests.trainers.conftest import until
 from trainers.command.configuration import BadConfig
+from trainers.process.child import THREADS
 from trainers.sweeping.engines import _process, local
 
 
@@ -37,9 +38,9 @@ def test_a_run_has_a_core_of_its_own(machine):
 
 def test_threads_that_a_person_has_set_are_those_of_runs(machine, monkeypatch):
     machine(8)
-    assert {slots(jobs=2)[0].environ()[name] for name in _process.THREADS} == {"4"}
+    assert {slots(jobs=2)[0].environ()[name] for name in THREADS} == {"4"}
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert {slots(jobs=2)[0].environ()[name] for name in _process.THREADS} == {"3"}
+    assert {slots(jobs=2)[0].environ()[name] for name in THREADS} == {"3"}
 
 
 def test_ranks_have_a_core_each(machine):
