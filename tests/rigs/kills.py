@@ -19,7 +19,7 @@ from tests.rigs import PARTS
 from tests.rigs.forked import Forked, group_members
 from trainers import fit
 from trainers.run_folder.paths import RunPaths
-from trainers.training import run as training
+from trainers.training.train import train
 from worldmodel.spec import EnvSpec
 
 FLUSH_ROWS = 20
@@ -134,7 +134,7 @@ def _kill(child: Forked, rng: np.random.Generator, toll: Toll) -> None:
 
 def _train(arguments: list[str], count: mmap.mmap) -> int:
     """The child's life: a whole run that counts in shared memory the rows handed to replay, and those dropped."""
-    assert training.train  # loaded before the fork, so that a start costs milliseconds
+    assert train  # loaded before the fork, so that a start costs milliseconds
     append, load = Replay.append, Replay.load_state_dict
 
     def counted(self: Replay, stream: int, *rest: Any) -> None:
