@@ -25,8 +25,8 @@ from worldmodel.heads.scalar import ScalarHead  # noqa: E402
 from worldmodel.interfaces import Batch  # noqa: E402
 from worldmodel.observations import ObservationDecoder, ObservationEncoder, ObservationNorm, PixelNorm  # noqa: E402
 from worldmodel.planners.cem import CEM  # noqa: E402
-from worldmodel.policies import PolicySpec  # noqa: E402
 from worldmodel.policies.backprop import BackpropImagination  # noqa: E402
+from worldmodel.policy_spec import PolicySpec  # noqa: E402
 
 PIXELS = (3, 16, 16)
 A = 2

@@ -23,6 +23,15 @@ FORBIDDEN = {
     "datamodules": {"trainers", "hydra", "omegaconf", "wandb"},
 }
 HYDRA_HOME = {"trainers/command/configuration.py"}
+# imports that close a circle of folders: each is to go, and none may come
+CIRCLES = {
+    ("datamodules.storage.stream", "datamodules.windows"),
+    ("trainers.build.module", "trainers.training.module"),
+    ("trainers.bundle.export", "trainers.deployment.surprise"),
+    ("trainers.reporting.run_set", "trainers.sweeping.record"),
+    ("trainers.run_folder.find", "trainers.command.configuration"),
+    ("trainers.run_folder.loggers", "trainers.command.configuration"),
+}
 
 
 def imports(path: Path) -> list[str]:
@@ -64,23 +73,83 @@ def test_hydra_has_one_home() -> None:
         assert not uses or str(path.relative_to(ROOT)) in HYDRA_HOME, path
 
 
-def test_no_import_cycles() -> None:
-    modules = {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
-        for path in sources("worldmodel", "datamodules", "trainers")
-    }
-    edges = {name: {other for other in imports(path) if other in modules} for name, path in modules.items()}
+def modules_of(*packages: str) -> dict[str, Path]:
+    """Files by dotted name, a folder's `__init__` by the folder's."""
+    names = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in sources(*packages)}
+    return {name.removesuffix(".__init__"): path for name, path in names.items()}
+
+
+def edges_of(modules: dict[str, Path]) -> set[tuple[str, str]]:
+    """Who imports whom, in functions too; `from folder import module` is an import of the module."""
+    edges = set()
+    for name, path in modules.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                edges |= {(name, alias.name) for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                inner = {f"{node.module}.{alias.name}" for alias in node.names} & modules.keys()
+                edges |= {(name, other) for other in inner or {node.module or ""}}
+    return {(one, other) for one, other in edges if other in modules and other != one}
+
+
+def circle(edges: set[tuple[str, str]]) -> str:
+    """One that the edges close, empty where there is none."""
     done: set[str] = set()
 
-    def visit(name: str, trail: tuple[str, ...]) -> None:
-        assert name not in trail, " -> ".join((*trail, name))
-        if name not in done:
-            for other in edges[name]:
-                visit(other, (*trail, name))
-            done.add(name)
+    def visit(name: str, trail: tuple[str, ...]) -> str:
+        if name in trail:
+            return " -> ".join((*trail[trail.index(name) :], name))
+        if name in done:
+            return ""
+        done.add(name)
+        return next((c for one, other in sorted(edges) if one == name and (c := visit(other, (*trail, name)))), "")
 
-    for name in modules:
-        visit(name, ())
+    return next((c for name in sorted({one for one, _ in edges}) if (c := visit(name, ()))), "")
+
+
+def folder_of(module: str, modules: dict[str, Path]) -> str:
+    """The folder of a module; what lies in the package itself is on its own."""
+    is_folder = modules[module].name == "__init__.py"
+    return module if is_folder or module.count(".") == 1 else module.rpartition(".")[0]
+
+
+def folder_edges(modules: dict[str, Path], edges: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    pairs = {(folder_of(one, modules), folder_of(other, modules)) for one, other in edges}
+    return {(one, other) for one, other in pairs if one != other}
+
+
+def test_no_import_cycles() -> None:
+    assert not circle(edges_of(modules_of("worldmodel", "datamodules", "trainers")))
+
+
+@pytest.mark.parametrize("package", ["worldmodel", "datamodules", "trainers"])
+def test_no_folder_imports_in_a_circle_with_another(package: str) -> None:
+    modules = modules_of(package)
+    edges = edges_of(modules)
+    assert not circle(folder_edges(modules, edges - CIRCLES))
+    for known in CIRCLES & edges:
+        assert circle(folder_edges(modules, edges - CIRCLES | {known})), f"no circle any more: {known}"
+
+
+def test_no_circle_is_excepted_that_is_not_there() -> None:
+    assert edges_of(modules_of("worldmodel", "datamodules", "trainers")) >= CIRCLES
+
+
+def test_a_circle_of_folders_is_found(tmp_path: Path) -> None:
+    files = ("p.a", "p.b", "p.b.one", "p.a.two", "p.c")
+    modules = {name: tmp_path / ("__init__.py" if name in ("p.a", "p.b") else "x.py") for name in files}
+    edges = {("p.b.one", "p.a"), ("p.c", "p.b.one")}
+    assert circle(edges) == circle(folder_edges(modules, edges)) == ""
+    assert circle(folder_edges(modules, edges | {("p.a.two", "p.b")})) == "p.a -> p.b -> p.a"
+    assert circle(folder_edges(modules, edges | {("p.a.two", "p.c")})) == "p.a -> p.c -> p.b -> p.a"
+    assert circle(edges | {("p.a", "p.b.one")}) == "p.a -> p.b.one -> p.a"
+
+
+def test_folders_define_nothing_beside_their_modules() -> None:
+    for path in sources("worldmodel", "datamodules", "trainers"):
+        if path.name == "__init__.py" and path.parent != ROOT / "trainers":  # `load_agent`, without torch until asked
+            kept = [n for n in ast.parse(path.read_text()).body if not isinstance(n, ast.Import | ast.ImportFrom)]
+            assert not [n for n in kept if not isinstance(n, ast.Expr | ast.Assign)], path
 
 
 def test_files_and_functions_stay_small() -> None:

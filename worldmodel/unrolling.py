@@ -10,7 +10,7 @@ from worldmodel.capabilities import SamplesPrior, UnrollStarts
 from worldmodel.distributions import Statistics, categorical_kl, gaussian_kl
 from worldmodel.errors import BadValue
 from worldmodel.interfaces import Belief, Dynamics, Predictor
-from worldmodel.objectives import Model, Seen
+from worldmodel.model import Model, Seen
 
 
 def unroll(

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from worldmodel.heads import Head
+from worldmodel.heads.head import Head
 from worldmodel.interfaces import Batch, Belief
-from worldmodel.policies import LatentRows, Transitions
+from worldmodel.latent_rows import LatentRows, Transitions
 from worldmodel.simulators.latent import LatentSimulator
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.dynamics.rssm_gaussian import GaussianRSSM
-from worldmodel.heads import Head
+from worldmodel.heads.head import Head
 from worldmodel.imagination import imagine
 from worldmodel.simulators.latent import LatentSimulator
 

@@ -9,7 +9,7 @@ from tests.conftest import A, random_batch, small_agent, small_dynamics, window
 from worldmodel.distributions import Moments, gaussian_kl
 from worldmodel.heads.continuation import ContinuationHead
 from worldmodel.interfaces import Belief
-from worldmodel.objectives import Seen
+from worldmodel.model import Seen
 from worldmodel.objectives.overshooting import Overshooting
 from worldmodel.unrolling import (
     latent_overshooting,

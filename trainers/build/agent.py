@@ -13,9 +13,10 @@ from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.capabilities import ChoosesAmong, Epistemic, Members
 from worldmodel.errors import BadValue, UserError, naming
 from worldmodel.heads.continuation import ContinuationHead
-from worldmodel.objectives import Objective
+from worldmodel.objectives.objective import Objective
 from worldmodel.observations import ObservationDecoder, ObservationEncoder, ObservationNorm, PixelNorm, VectorNorm
-from worldmodel.policies import PolicyLearner, PolicySpec
+from worldmodel.policies.learner import PolicyLearner
+from worldmodel.policy_spec import PolicySpec
 from worldmodel.spec import EnvSpec
 
 Config = Mapping[str, Any]

@@ -28,8 +28,8 @@ from trainers.run_folder.metrics import CSVMetrics
 from trainers.run_folder.paths import RunPaths
 from trainers.run_folder.statistics import evaluation_metrics
 from trainers.training.progress import RunProgress
+from worldmodel.agents.planner_teacher import PlannerTeacher
 from worldmodel.agents.student import Student
-from worldmodel.distillation.planner_teacher import PlannerTeacher
 from worldmodel.interfaces import Acts
 
 REPLAYED_AT_ONCE = 10  # episodes

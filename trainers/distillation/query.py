@@ -12,8 +12,8 @@ from datamodules.observation import Observation
 from datamodules.rollout import Episode, play
 from datamodules.trajectory import Trajectory
 from trainers.distillation.labelled import LabelledEpisode
+from worldmodel.agents.planner_teacher import PlannerTeacher
 from worldmodel.distillation.planner_gaussian import PlannerTarget
-from worldmodel.distillation.planner_teacher import PlannerTeacher
 from worldmodel.interfaces import Acts
 from worldmodel.records import choose
 from worldmodel.transfer import send

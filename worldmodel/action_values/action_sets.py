@@ -1,5 +1,7 @@
 """Sets of finitely many actions in [-1, 1]: a grid, a choice for each dimension, or an environment's own."""
 
+from typing import Protocol, runtime_checkable
+
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int64
@@ -8,6 +10,20 @@ from torch.nn import functional as F
 
 from worldmodel.errors import BadValue
 from worldmodel.limits import require_whole
+
+
+@runtime_checkable
+class ActionSet(Protocol):
+    """Finitely many actions, as one choice out of `choices` in each of `groups` that do not depend on each other."""
+
+    groups: int
+    choices: int
+
+    def weights(self, action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R groups choices"]:
+        """How much of every choice is in any action of [-1, 1]: at least 0, with sum 1 in each group."""
+
+    def action(self, index: Int64[Tensor, "*R groups"]) -> Float[Tensor, "*R A"]:
+        """The action that is chosen."""
 
 
 class PerDimension:

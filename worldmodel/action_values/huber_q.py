@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from worldmodel.action_values import DiscreteQ
+from worldmodel.action_values.discrete_q import DiscreteQ
 
 
 class HuberQ(DiscreteQ):

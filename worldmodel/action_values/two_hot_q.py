@@ -5,7 +5,8 @@ import math
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.action_values import ActionSet, DiscreteQ
+from worldmodel.action_values.action_sets import ActionSet
+from worldmodel.action_values.discrete_q import DiscreteQ
 from worldmodel.heads.two_hot import TwoHot
 
 

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.actor_critics import ActorCritic, Metrics, weighted_mean
+from worldmodel.actor_critics.actor_critic import ActorCritic, Metrics, weighted_mean
 from worldmodel.limits import require_number
-from worldmodel.policies import PolicySpec
+from worldmodel.policy_spec import PolicySpec
 
 
 class Soft(ActorCritic):

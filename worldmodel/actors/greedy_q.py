@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.action_values import DiscreteQ
+from worldmodel.action_values.discrete_q import DiscreteQ
 from worldmodel.distributions import uniform
 from worldmodel.interfaces import Noise
 from worldmodel.limits import require_number

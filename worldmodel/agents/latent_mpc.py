@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from worldmodel.actors import Policy
+from worldmodel.actors.policy import Policy
 from worldmodel.agents.while_unchanged import WhileUnchanged
 from worldmodel.capabilities import FitsAtOnce, FitsPosterior, ReportsBelief, ReportsLatent, WeightedLosses
 from worldmodel.errors import BadValue
-from worldmodel.heads import Head
 from worldmodel.heads.continuation import ContinuationHead
+from worldmodel.heads.head import Head
 from worldmodel.interfaces import (
     ActionNoise,
     Batch,
@@ -31,10 +31,12 @@ from worldmodel.interfaces import (
     Plan,
     Planner,
 )
+from worldmodel.latent_rows import LatentRows
 from worldmodel.limits import require_one_of, require_whole
-from worldmodel.objectives import Model, Objective, Seen
+from worldmodel.model import Model, Seen
+from worldmodel.objectives.objective import Objective
 from worldmodel.observations import ObservationDecoder, ObservationEncoder, ObservationNorm
-from worldmodel.policies import LatentRows, PolicyLearner
+from worldmodel.policies.learner import PolicyLearner
 from worldmodel.random_shift import shift_windows
 from worldmodel.simulators.latent import LatentSimulator, frozen
 from worldmodel.unrolling import open_loop_losses

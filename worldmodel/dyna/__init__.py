@@ -1,16 +1,5 @@
 """What Dyna's learners share: branches of the model, and how long they may be."""
 
-from abc import ABC, abstractmethod
+from worldmodel.dyna.rollout_length import RolloutLength
 
-from torch import nn
-
-from worldmodel.policies import LatentRows
-from worldmodel.simulators.latent import LatentSimulator
-
-
-class RolloutLength(nn.Module, ABC):
-    """How many decisions a branch is imagined for."""
-
-    @abstractmethod
-    def next(self, simulator: LatentSimulator, rows: LatentRows) -> int:
-        """The length for this update, whose rows may be measured on."""
+__all__ = ["RolloutLength"]

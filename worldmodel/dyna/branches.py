@@ -8,7 +8,7 @@ from torch import Tensor
 
 from worldmodel.errors import BadValue
 from worldmodel.interfaces import Dynamics
-from worldmodel.policies import Transitions
+from worldmodel.latent_rows import Transitions
 from worldmodel.records import joined
 from worldmodel.simulators.latent import LatentSimulator
 

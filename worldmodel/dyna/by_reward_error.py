@@ -4,9 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.dyna import RolloutLength
+from worldmodel.dyna.rollout_length import RolloutLength
+from worldmodel.latent_rows import LatentRows
 from worldmodel.limits import require_number, require_whole
-from worldmodel.policies import LatentRows
 from worldmodel.simulators.latent import LatentSimulator
 from worldmodel.unrolling import later_rows, same_episode, unroll
 

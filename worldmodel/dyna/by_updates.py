@@ -6,9 +6,9 @@ Janner et al., When to Trust Your Model (2019), appendix on hyperparameters.
 import torch
 from torch import Tensor
 
-from worldmodel.dyna import RolloutLength
+from worldmodel.dyna.rollout_length import RolloutLength
+from worldmodel.latent_rows import LatentRows
 from worldmodel.limits import require_whole
-from worldmodel.policies import LatentRows
 from worldmodel.simulators.latent import LatentSimulator
 
 

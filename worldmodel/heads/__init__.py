@@ -1,28 +1,5 @@
 """Scalars read off a latent: rewards and values."""
 
-from abc import ABC, abstractmethod
+from worldmodel.heads.head import Head
 
-from jaxtyping import Float
-from torch import Tensor, nn
-
-
-class Head(nn.Module, ABC):
-    """What rewards and values are read with: a perceptron `net`, whose outputs `read` makes a number of.
-
-    `make` takes latent_dim, scale, hidden and layers. scale is what a number of order 1 stands for: the action repeat
-    for rewards, that over 1-γ for values.
-    """
-
-    net: nn.Sequential
-
-    def forward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
-        """The number in its own unit."""
-        return self.read(self.net(latent))
-
-    @abstractmethod
-    def read(self, outputs: Float[Tensor, "*R O"]) -> Float[Tensor, "*R"]:
-        """The number that the perceptron's outputs stand for, in its own unit."""
-
-    @abstractmethod
-    def loss(self, latent: Float[Tensor, "*R D"], target: Float[Tensor, "*R"]) -> Float[Tensor, "*R"]:
-        """What to minimise so that the number becomes the target, which is in its own unit."""
+__all__ = ["Head"]

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.errors import BadValue
-from worldmodel.heads import Head
+from worldmodel.heads.head import Head
 
 _GAUSSIAN = -math.log(0.1)  # the suite's tolerance falls to a tenth at its margin
 

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodel.heads import Head
+from worldmodel.heads.head import Head
 from worldmodel.limits import require_whole
 from worldmodel.nets import mlp, zero_last
 

@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.heads import Head
+from worldmodel.heads.head import Head
 from worldmodel.limits import require_whole
 from worldmodel.nets import mlp, zero_last
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.errors import BadValue
-from worldmodel.heads import Head
+from worldmodel.heads.head import Head
 from worldmodel.limits import require_number, require_whole
 from worldmodel.nets import mlp, zero_last
 

@@ -7,11 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.interfaces import Simulator
+from worldmodel.latent_rows import Transitions
 from worldmodel.local_models.control_space import ControlSpace, Paths
 from worldmodel.local_models.fitting import fit_dynamics, linearise
 from worldmodel.local_models.linear_gaussian import LinearGaussianDynamics
 from worldmodel.local_models.quadratic_cost import QuadraticCost
-from worldmodel.policies import Transitions
 
 _FLOOR = 1e-3  # of stds: a dimension that does not move says nothing of where derivatives hold
 

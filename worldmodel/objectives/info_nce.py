@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.limits import require_number
-from worldmodel.objectives import Embeds, Latents, Model, Objective, Seen
+from worldmodel.model import Model, Seen
+from worldmodel.objectives.objective import Embeds, Latents, Objective
 
 
 class InfoNCE(Objective):

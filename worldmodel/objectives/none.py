@@ -4,7 +4,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.interfaces import Dynamics
-from worldmodel.objectives import Model, Objective, Seen
+from worldmodel.model import Model, Seen
+from worldmodel.objectives.objective import Objective
 from worldmodel.observations import ObservationEncoder
 
 

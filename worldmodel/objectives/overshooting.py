@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.limits import require_number, require_whole
-from worldmodel.objectives import Embeds, Latents, Model, Seen
+from worldmodel.model import Model, Seen
+from worldmodel.objectives.objective import Embeds, Latents
 from worldmodel.objectives.reconstruction import Reconstruction
 from worldmodel.unrolling import latent_overshooting, mean_within_episodes, posterior_of, same_episode, stepper
 

@@ -5,7 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.limits import require_number
-from worldmodel.objectives import Embeds, Latents, Model, Objective, Seen
+from worldmodel.model import Model, Seen
+from worldmodel.objectives.objective import Embeds, Latents, Objective
 
 
 class Reconstruction(Objective):

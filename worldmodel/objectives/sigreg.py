@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.limits import require_number, require_whole
+from worldmodel.model import Model, Seen
 from worldmodel.nets import mlp
-from worldmodel.objectives import Embeds, Latents, Model, Objective, Seen
+from worldmodel.objectives.objective import Embeds, Latents, Objective
 
 
 class SIGReg(Objective):

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from worldmodel.interfaces import Dynamics
 from worldmodel.limits import require_number
+from worldmodel.model import Model, Seen
 from worldmodel.nets import SlowCopy
-from worldmodel.objectives import Model, Seen
 from worldmodel.objectives.latent_consistency import LatentConsistency
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.interfaces import Loss
+from worldmodel.latent_rows import LatentRows
 from worldmodel.limits import require_number, require_whole
 from worldmodel.local_models.control_space import ControlSpace, Paths
 from worldmodel.local_models.global_policy import linearise_policy
@@ -17,7 +18,8 @@ from worldmodel.local_models.linear_gaussian import LinearGaussianDynamics, Line
 from worldmodel.local_models.local_problem import Recorded, local_problem
 from worldmodel.local_models.quadratic_cost import QuadraticCost
 from worldmodel.local_models.teachers import Teachers
-from worldmodel.policies import CountsUpdates, LatentRows, PolicySpec
+from worldmodel.policies.learner import CountsUpdates
+from worldmodel.policy_spec import PolicySpec
 from worldmodel.simulators.latent import LatentSimulator
 
 

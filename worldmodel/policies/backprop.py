@@ -5,7 +5,8 @@ The pathwise gradient of λ-returns; Hafner et al., Dream to Control (2020), equ
 
 from worldmodel.imagination import endings, imagine, lambda_return, subsample, track_spread
 from worldmodel.interfaces import Loss
-from worldmodel.policies import ActorAndValue, LatentRows
+from worldmodel.latent_rows import LatentRows
+from worldmodel.policies.actor_and_value import ActorAndValue
 from worldmodel.simulators.latent import LatentSimulator
 
 

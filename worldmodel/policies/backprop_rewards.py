@@ -14,8 +14,10 @@ from torch import nn
 from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.imagination import endings, imagine, lambda_return, subsample
 from worldmodel.interfaces import Loss
+from worldmodel.latent_rows import LatentRows
 from worldmodel.limits import require_number, require_whole
-from worldmodel.policies import LatentRows, PolicyLearner, PolicySpec
+from worldmodel.policies.learner import PolicyLearner
+from worldmodel.policy_spec import PolicySpec
 from worldmodel.simulators.latent import LatentSimulator
 from worldmodel.step_gradients import StepGradients
 

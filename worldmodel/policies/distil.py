@@ -16,9 +16,12 @@ from worldmodel.distillation.planner_gaussian import LEAST_STD, PlannerTarget, s
 from worldmodel.errors import naming
 from worldmodel.imagination import Imagined, endings, imagine, lambda_return, subsample
 from worldmodel.interfaces import Loss
+from worldmodel.latent_rows import LatentRows
 from worldmodel.limits import require_number, require_whole
 from worldmodel.planners.cem import CEM
-from worldmodel.policies import ActorAndValue, CountsUpdates, LatentRows, PolicySpec
+from worldmodel.policies.actor_and_value import ActorAndValue
+from worldmodel.policies.learner import CountsUpdates
+from worldmodel.policy_spec import PolicySpec
 from worldmodel.simulators.latent import LatentSimulator
 
 

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.distributions import Moments, gaussian_kl
 from worldmodel.interfaces import Loss
+from worldmodel.latent_rows import LatentRows
 from worldmodel.limits import require_number, require_whole
-from worldmodel.policies import CountsUpdates, LatentRows, PolicySpec
 from worldmodel.policies.backprop import BackpropImagination
+from worldmodel.policies.learner import CountsUpdates
+from worldmodel.policy_spec import PolicySpec
 from worldmodel.simulators.latent import LatentSimulator
 
 

@@ -10,18 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from worldmodel.actor_critics import ActorCritic, PolicyValue, weighted_mean
+from worldmodel.actor_critics.actor_critic import ActorCritic, PolicyValue, weighted_mean
 from worldmodel.actors.squashed_normal import SquashedNormalActor
-from worldmodel.dyna import RolloutLength
 from worldmodel.dyna.branches import branch, draw
+from worldmodel.dyna.rollout_length import RolloutLength
 from worldmodel.errors import BadValue, naming
 from worldmodel.importing import import_part, part_names
 from worldmodel.interfaces import Loss
+from worldmodel.latent_rows import LatentRows
 from worldmodel.limits import require_number, require_one_of
-from worldmodel.policies import LatentRows, PolicyLearner, PolicySpec
+from worldmodel.policies.learner import PolicyLearner
+from worldmodel.policy_spec import PolicySpec
 from worldmodel.records import joined
 from worldmodel.simulators.latent import LatentSimulator
-from worldmodel.value_targets import ValueTarget
+from worldmodel.value_targets.value_target import ValueTarget
 
 Options = Mapping[str, Any]
 

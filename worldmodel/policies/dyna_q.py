@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.action_values import ActionSet, BestValue, DiscreteQ
-from worldmodel.action_values.action_sets import Grid, OneHot, PerDimension
+from worldmodel.action_values.action_sets import ActionSet, Grid, OneHot, PerDimension
+from worldmodel.action_values.discrete_q import BestValue, DiscreteQ
 from worldmodel.action_values.huber_q import HuberQ
 from worldmodel.action_values.two_hot_q import TwoHotQ
 from worldmodel.actors.greedy_q import GreedyQActor
@@ -19,9 +19,11 @@ from worldmodel.distributions import uniform
 from worldmodel.dyna.branches import branch, draw
 from worldmodel.errors import BadValue
 from worldmodel.interfaces import Loss
+from worldmodel.latent_rows import LatentRows, Transitions
 from worldmodel.limits import require_number, require_one_of, require_whole
 from worldmodel.nets import SlowCopy
-from worldmodel.policies import LatentRows, PolicyLearner, PolicySpec, Transitions
+from worldmodel.policies.learner import PolicyLearner
+from worldmodel.policy_spec import PolicySpec
 from worldmodel.records import joined
 from worldmodel.simulators.latent import LatentSimulator
 

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from worldmodel.latent_rows import LatentRows
 from worldmodel.limits import require_number, require_whole
 from worldmodel.local_models.control_space import (
     ControlSpace,
@@ -29,8 +30,8 @@ from worldmodel.local_models.controllers import LocalControllers
 from worldmodel.local_models.kl_constraint import constrain_kl
 from worldmodel.local_models.linear_gaussian import Gaussian, LinearGaussianPolicy, forward_pass, policy_kl
 from worldmodel.local_models.quadratic_cost import expected_cost
-from worldmodel.policies import LatentRows, PolicySpec
 from worldmodel.policies._guided import GuidedActor
+from worldmodel.policy_spec import PolicySpec
 from worldmodel.records import choose
 
 _RANGE = 30.0  # of λ around its first: a network that cannot follow would make controllers that only follow it

@@ -6,10 +6,10 @@ that live on: the policy itself is what the next ones start from.
 
 import torch
 
+from worldmodel.latent_rows import LatentRows
 from worldmodel.local_models.control_space import ControlSpace, mean_return, of_controllers, of_network, roll_out
 from worldmodel.local_models.kl_constraint import constrain_kl
 from worldmodel.local_models.linear_gaussian import Gaussian
-from worldmodel.policies import LatentRows
 from worldmodel.policies._guided import GuidedActor
 
 

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from worldmodel.imagination import Imagined, detached, endings, imagine, lambda_return, subsample, track_spread
 from worldmodel.interfaces import Loss
+from worldmodel.latent_rows import LatentRows
 from worldmodel.limits import require_number, require_whole
-from worldmodel.policies import ActorAndValue, LatentRows, PolicySpec
+from worldmodel.policies.actor_and_value import ActorAndValue
 from worldmodel.policy_gradients import score_function
+from worldmodel.policy_spec import PolicySpec
 from worldmodel.simulators.latent import LatentSimulator
 
 _LARGEST = 1e30  # variance of a gradient that is not finite

@@ -12,7 +12,9 @@ import torch
 
 from worldmodel.imagination import detached, endings, imagine, lambda_return, subsample, track_spread
 from worldmodel.interfaces import Loss
-from worldmodel.policies import ActorAndValue, LatentRows, PolicySpec
+from worldmodel.latent_rows import LatentRows
+from worldmodel.policies.actor_and_value import ActorAndValue
+from worldmodel.policy_spec import PolicySpec
 from worldmodel.simulators.latent import LatentSimulator
 
 

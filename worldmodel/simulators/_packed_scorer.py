@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel._packed import Perceptron
-from worldmodel.heads import Head
+from worldmodel.heads.head import Head
 from worldmodel.interfaces import Rollout
 
 # Measured on one core, GRU of 200: fewer rows make products slower, more rows fall out of the cache.

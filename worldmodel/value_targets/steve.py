@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.actor_critics import ActorCritic
+from worldmodel.actor_critics.actor_critic import ActorCritic
+from worldmodel.latent_rows import Transitions
 from worldmodel.limits import require_whole
-from worldmodel.policies import Transitions
 from worldmodel.simulators.latent import LatentSimulator
-from worldmodel.value_targets import ValueTarget, expansions
+from worldmodel.value_targets.value_target import ValueTarget, expansions
 
 
 class Steve(ValueTarget):

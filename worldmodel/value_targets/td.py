@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.actor_critics import ActorCritic
-from worldmodel.policies import Transitions
+from worldmodel.actor_critics.actor_critic import ActorCritic
+from worldmodel.latent_rows import Transitions
 from worldmodel.simulators.latent import LatentSimulator
-from worldmodel.value_targets import ValueTarget
+from worldmodel.value_targets.value_target import ValueTarget
 
 
 class OneStep(ValueTarget):

@@ -12,8 +12,8 @@ from datamodules.trajectory import Trajectory
 from tests.conftest import small_agent
 from tests.rigs import PARTS
 from trainers.distillation.query import SharedPolicy, played, replayed
+from worldmodel.agents.planner_teacher import PlannerTeacher
 from worldmodel.distillation.planner_gaussian import PlannerTarget
-from worldmodel.distillation.planner_teacher import PlannerTeacher
 from worldmodel.interfaces import Carry, Decision
 
 STEPS = 6

@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from worldmodel.actor_critics import ActorCritic, PolicyValue
+from worldmodel.actor_critics.actor_critic import ActorCritic, PolicyValue
 from worldmodel.actor_critics.max_q import MaxQ
 from worldmodel.actor_critics.soft import Soft
 from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.heads.scalar import ScalarHead
-from worldmodel.policies import PolicySpec
+from worldmodel.policy_spec import PolicySpec
 
 D, A = 3, 2
 SPEC = PolicySpec(

@@ -5,8 +5,8 @@ import torch
 
 from worldmodel.action_values.action_sets import Grid, OneHot, PerDimension
 from worldmodel.action_values.huber_q import HuberQ
-from worldmodel.actors import Policy
 from worldmodel.actors.greedy_q import GreedyQActor
+from worldmodel.actors.policy import Policy
 
 SETS = [Grid(action_dim=2, bins=3), PerDimension(action_dim=2, bins=5), OneHot(action_dim=2)]
 

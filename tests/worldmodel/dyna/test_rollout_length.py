@@ -7,7 +7,7 @@ from tests.rigs.lookup_world import Lookup, LookupHead
 from worldmodel.dyna.by_reward_error import ByRewardError, open_loop_reward_error
 from worldmodel.dyna.by_updates import ByUpdates
 from worldmodel.interfaces import Batch, Belief
-from worldmodel.policies import LatentRows, Transitions
+from worldmodel.latent_rows import LatentRows, Transitions
 from worldmodel.simulators.latent import LatentSimulator
 
 B, T = 3, 8

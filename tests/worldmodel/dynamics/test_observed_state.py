@@ -14,8 +14,8 @@ from worldmodel.dynamics.observed_state import ObservedState
 from worldmodel.dynamics.state_linear import StateLinear
 from worldmodel.dynamics.state_mlp import StateMLP
 from worldmodel.encoders.identity import IdentityEncoder
-from worldmodel.heads import Head
 from worldmodel.heads.cartpole_swingup import CartpoleSwingup
+from worldmodel.heads.head import Head
 from worldmodel.interfaces import Batch
 from worldmodel.objectives.none import NoObjective
 from worldmodel.observations import ObservationEncoder, ObservationNorm, VectorNorm

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.conftest import DYNAMICS, OBJECTIVES, random_batch, small_agent
-from worldmodel.objectives import Seen
+from worldmodel.model import Seen
 from worldmodel.objectives.barlow import Barlow
 from worldmodel.objectives.info_nce import InfoNCE
 from worldmodel.objectives.reconstruction import Reconstruction

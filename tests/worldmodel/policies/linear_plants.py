@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from worldmodel.heads import Head
+from worldmodel.heads.head import Head
 from worldmodel.heads.scalar import ScalarHead
 from worldmodel.interfaces import Batch, Belief
-from worldmodel.policies import LatentRows, PolicySpec
+from worldmodel.latent_rows import LatentRows
+from worldmodel.policy_spec import PolicySpec
 from worldmodel.simulators.latent import LatentSimulator
 
 N, A = 3, 2

@@ -9,12 +9,13 @@ from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.distillation.answers import Answers
 from worldmodel.distillation.planner_gaussian import PlannerTarget, sampled_planner_kl
 from worldmodel.distributions import gaussian_kl
-from worldmodel.heads import Head
+from worldmodel.heads.head import Head
 from worldmodel.heads.scalar import ScalarHead
 from worldmodel.interfaces import Batch, Belief
+from worldmodel.latent_rows import LatentRows
 from worldmodel.planners.cem import CEM
-from worldmodel.policies import LatentRows, PolicySpec
 from worldmodel.policies.distil import PlannerDistillation
+from worldmodel.policy_spec import PolicySpec
 from worldmodel.simulators.latent import LatentSimulator
 
 D, A = 2, 1

@@ -4,12 +4,14 @@ import torch
 from torch import Tensor
 
 from worldmodel.actors.squashed_normal import SquashedNormalActor
-from worldmodel.heads import Head
+from worldmodel.heads.head import Head
 from worldmodel.heads.scalar import ScalarHead
 from worldmodel.interfaces import Batch, Belief
-from worldmodel.policies import LatentRows, PolicyLearner, PolicySpec
+from worldmodel.latent_rows import LatentRows
 from worldmodel.policies.backprop import BackpropImagination
 from worldmodel.policies.divide_and_conquer import DivideAndConquer, Partition
+from worldmodel.policies.learner import PolicyLearner
+from worldmodel.policy_spec import PolicySpec
 from worldmodel.simulators.latent import LatentSimulator
 
 D, A = 4, 2

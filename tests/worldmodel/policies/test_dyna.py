@@ -6,9 +6,9 @@ from tests.conftest import A, random_batch, small_agent
 from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.heads.scalar import ScalarHead
 from worldmodel.importing import part_names
-from worldmodel.policies import PolicySpec
 from worldmodel.policies.dyna import GeneralDyna
 from worldmodel.policies.dyna_q import LatentDynaQ
+from worldmodel.policy_spec import PolicySpec
 
 
 def spec_of(agent) -> PolicySpec:

@@ -5,8 +5,8 @@ import torch
 
 from tests.rigs.lookup_world import Chain, LookupSimulator, as_rows, random_steps
 from worldmodel.heads.scalar import ScalarHead
-from worldmodel.policies import PolicySpec
 from worldmodel.policies.dyna_q import LatentDynaQ
+from worldmodel.policy_spec import PolicySpec
 
 CHAIN = Chain()
 

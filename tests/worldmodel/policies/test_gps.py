@@ -9,8 +9,8 @@ from scipy.linalg import solve_discrete_are
 from torch import Tensor
 
 from tests.worldmodel.policies import linear_plants as plants
-from worldmodel.policies import PolicyLearner
 from worldmodel.policies.gps import GuidedPolicySearch
+from worldmodel.policies.learner import PolicyLearner
 from worldmodel.policies.mdgps import MirrorDescentGPS
 from worldmodel.simulators.latent import LatentSimulator
 

@@ -5,14 +5,16 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.actors.squashed_normal import SquashedNormalActor
-from worldmodel.heads import Head
+from worldmodel.heads.head import Head
 from worldmodel.heads.scalar import ScalarHead
 from worldmodel.interfaces import Batch, Belief
-from worldmodel.policies import LatentRows, PolicyLearner, PolicySpec
+from worldmodel.latent_rows import LatentRows
 from worldmodel.policies.backprop import BackpropImagination
 from worldmodel.policies.backprop_rewards import BackpropRewards
+from worldmodel.policies.learner import PolicyLearner
 from worldmodel.policies.mixed import MixedGradients
 from worldmodel.policies.score_function import ScoreFunction
+from worldmodel.policy_spec import PolicySpec
 from worldmodel.simulators.latent import LatentSimulator
 
 D = 2

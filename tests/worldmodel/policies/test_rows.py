@@ -3,7 +3,7 @@
 import torch
 
 from worldmodel.interfaces import Batch, Belief
-from worldmodel.policies import LatentRows
+from worldmodel.latent_rows import LatentRows
 
 
 def rows(valid=None):

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from tests.worldmodel.planners.test_contract import PLANNERS, World
-from worldmodel.heads import Head
+from worldmodel.heads.head import Head
 from worldmodel.local_models.control_space import ControlSpace, Paths, returns
 from worldmodel.simulators.confidence import ConfidenceSimulator
 from worldmodel.simulators.ensemble import EnsembleSimulator

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.rigs.lookup_world import Chain, LookupSimulator, random_steps
-from worldmodel.actor_critics import ActorCritic
-from worldmodel.policies import Transitions
+from worldmodel.actor_critics.actor_critic import ActorCritic
+from worldmodel.latent_rows import Transitions
 from worldmodel.value_targets.mve import ModelValueExpansion
 from worldmodel.value_targets.steve import Steve, inverse_variance_weights
 from worldmodel.value_targets.td import OneStep

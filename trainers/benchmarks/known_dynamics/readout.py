@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.heads import Head
+from worldmodel.heads.head import Head
 from worldmodel.interfaces import Noise
 
 

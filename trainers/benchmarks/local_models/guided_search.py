@@ -12,9 +12,10 @@ from trainers.benchmarks.known_dynamics.readout import KnownReward
 from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.heads.scalar import ScalarHead
 from worldmodel.interfaces import Batch, Belief
+from worldmodel.latent_rows import LatentRows
 from worldmodel.local_models.control_space import ControlSpace, mean_return, roll_out
-from worldmodel.policies import LatentRows, PolicySpec
 from worldmodel.policies.gps import GuidedPolicySearch
+from worldmodel.policy_spec import PolicySpec
 from worldmodel.simulators.latent import LatentSimulator
 
 HORIZON, UPDATES, RATE = 45, 60, 2e-3  # decisions of 40 ms; of the network in an iteration

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from worldmodel._packed import Product
 from worldmodel.dynamics._packed_rollout import State, spread
-from worldmodel.heads import Head
+from worldmodel.heads.head import Head
 
 DETERMINISTIC, STOCHASTIC, HIDDEN, ACTION = 200, 30, 200, 6
 GAIN = 3.0  # of random weights: at torch's own, hardly anything depends on the actions

@@ -22,8 +22,8 @@ from trainers.process.clock import Clock
 from trainers.run_folder.metrics import CSVMetrics
 from trainers.training.module import WorldModelModule
 from worldmodel.interfaces import Batch, Belief
-from worldmodel.objectives import Seen
-from worldmodel.policies import LatentRows
+from worldmodel.latent_rows import LatentRows
+from worldmodel.model import Seen
 
 ROWS = 5_000
 # fused Adam reads weight, gradient and two moments, and writes all but the gradient

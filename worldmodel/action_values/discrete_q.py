@@ -1,0 +1,71 @@
+"""Values Q(z, a) of finitely many actions, all at once."""
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from worldmodel.action_values.action_sets import ActionSet
+from worldmodel.limits import require_whole
+from worldmodel.nets import mlp, zero_last
+
+
+class DiscreteQ(nn.Module, ABC):
+    """Q(z, a) = mean over groups of Q_g(z, a_g); of actions between choices, linear in `ActionSet.weights`.
+
+    A maximum over the choices is one over all actions: what is linear in every dimension is largest at a corner.
+
+    Args:
+        actions: whose values it has.
+        latent_dim: D, numbers of a latent.
+        scale: what a number of order 1 stands for, in the unit of returns.
+        hidden: width of the hidden layers.
+        layers: number of hidden layers.
+
+    Raises:
+        BadValue: for an option out of its range.
+    """
+
+    outputs = 1  # of the network, for every choice
+
+    def __init__(
+        self, *, actions: ActionSet, latent_dim: int, scale: float, hidden: int = 200, layers: int = 2
+    ) -> None:
+        require_whole(hidden=hidden, layers=layers)
+        super().__init__()
+        self.actions, self.scale = actions, scale
+        self.net = zero_last(mlp(latent_dim, hidden, layers, actions.groups * actions.choices * self.outputs))
+
+    @abstractmethod
+    def forward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R groups choices"]:
+        """The values of all choices, in the unit of returns."""
+
+    @abstractmethod
+    def loss(
+        self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"], target: Float[Tensor, "*R"]
+    ) -> Float[Tensor, "*R"]:
+        """What to minimise so that Q(z, a) becomes the target, which is in the unit of returns."""
+
+    def choose(self, latent: Float[Tensor, "*R D"]) -> Int64[Tensor, "*R groups"]:
+        """The best choice of each group."""
+        return self(latent).argmax(-1)
+
+    def at(self, latent: Float[Tensor, "*R D"], index: Int64[Tensor, "*R groups"]) -> Float[Tensor, "*R"]:
+        """The value of what is chosen."""
+        return self(latent).gather(-1, index.unsqueeze(-1)).squeeze(-1).mean(-1)
+
+    def of(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R"]:
+        """The value of any action in [-1, 1]."""
+        return (self(latent) * self.actions.weights(action)).sum(-1).mean(-1)
+
+
+class BestValue(nn.Module):
+    """max_a Q(z, a), which planners add after their horizon."""
+
+    def __init__(self, q: DiscreteQ) -> None:
+        super().__init__()
+        self.q = q
+
+    def forward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
+        """The value of the best action."""
+        return self.q(latent).amax(-1).mean(-1)
