@@ -1,7 +1,8 @@
 """The base of all errors that a user can cause and mend; no torch here."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 
 
 class UserError(Exception):
@@ -38,3 +39,9 @@ def naming(option: str) -> Iterator[None]:
         if type(error) is not BadValue:
             raise  # with a whole key of its own, or of no option
         raise BadValue(f"{option}.{error}") from error
+
+
+def did_you_mean(word: object, known: Collection[str]) -> str:
+    """The end of a message that names the nearest of what is known, empty where nothing is near."""
+    near = get_close_matches(word, known, n=3) if isinstance(word, str) else []
+    return f", did you mean {', '.join(near)}?" if near else ""

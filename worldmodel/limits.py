@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection, Sequence
 
-from worldmodel.errors import BadFact, BadValue
+from worldmodel.errors import BadFact, BadValue, did_you_mean
 
 
 def require_whole(*, least: int = 1, most: float = math.inf, **numbers: object) -> None:
@@ -49,7 +49,7 @@ def require_one_of(known: Collection[str], **choices: object) -> None:
     """
     for name, choice in choices.items():
         if choice not in known:
-            raise BadValue(f"{name}: expected one of {', '.join(known)}, got {choice!r}")
+            raise BadValue(f"{name}: expected one of {', '.join(known)}, got {choice!r}{did_you_mean(choice, known)}")
 
 
 def require_multiples(of: int, *, pixels: tuple[int, int, int]) -> None:

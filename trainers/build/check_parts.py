@@ -1,7 +1,6 @@
 """Whether the chosen parts take their options, before an environment starts: all are built without memory."""
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from trainers.build.agent import AGENTS_OWN, build_agent
 from trainers.build.data import build_sampler
 from trainers.command import registry
 from trainers.command.registry import DoesNotFit, UnknownComponent
-from worldmodel.errors import UserError
+from worldmodel.errors import UserError, did_you_mean
 from worldmodel.spec import EnvSpec
 
 _FACTS = {"embed_dim", "action_dim", "encoder", "dynamics", "spec"}  # what no option can say
@@ -44,16 +43,14 @@ def fit_options(config: Mapping[str, Any], arguments: Sequence[str]) -> dict[str
 
 
 def _fitting(group: str, package: str, options: Mapping[str, Any], typed: set[str]) -> dict[str, Any]:
-    accepted = registry.accepted(package, options, key=f"{group}.name")
+    accepted = registry.accepted(package, options, key=group)
     if accepted is None:
         return dict(options)
     accepted = (accepted - _FACTS) | (AGENTS_OWN if group == "dynamics" else set())
     for name in options.keys() - accepted - {"name"}:
         if f"{group}.{name}" in typed:
-            near = get_close_matches(name, accepted, n=3) or sorted(accepted)
-            raise UnknownComponent(
-                f"{group}.{name}: no option of {group}={options['name']}, did you mean {', '.join(near)}?"
-            )
+            near = did_you_mean(name, accepted) or f"; it takes {', '.join(sorted(accepted))}"
+            raise UnknownComponent(f"{group}.{name}: no option of {group}={options['name']}{near}")
     return {name: value for name, value in options.items() if name in accepted | {"name"}}
 
 

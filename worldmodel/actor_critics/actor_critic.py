@@ -2,6 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -48,16 +50,23 @@ class ActorCritic(nn.Module, ABC):
 
     Args:
         spec: what it is built from.
-        actor: the policy.
+        actor: options of the actor.
         members: M, networks of the ensemble.
         slow_rate: how fast the slow copy follows, per update.
     """
 
     spread: Tensor
 
-    def __init__(self, *, spec: PolicySpec, actor: nn.Module, members: int, slow_rate: float) -> None:
+    def __init__(
+        self,
+        *,
+        spec: PolicySpec,
+        actor: Mapping[str, Any] = MappingProxyType({}),
+        members: int = 5,
+        slow_rate: float = 0.05,
+    ) -> None:
         super().__init__()
-        self.actor: SquashedNormalActor = actor  # type: ignore[assignment]
+        self.actor: SquashedNormalActor = spec.build_actor(actor)  # type: ignore[assignment]
         self.q = QEnsemble(spec, members=members)
         self.slow_q = SlowCopy(self.q, rate=slow_rate)
         self.register_buffer("spread", torch.ones(()))  # of values: the actor's loss has one size in every task

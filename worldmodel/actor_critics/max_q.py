@@ -1,7 +1,5 @@
 """The actor takes what Q rates highest, with a little entropy; Hansen et al., TD-MPC2 (2024), equation 4."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -10,31 +8,21 @@ from torch import Tensor
 
 from worldmodel.actor_critics.actor_critic import ActorCritic, Metrics, weighted_mean
 from worldmodel.limits import require_number
-from worldmodel.policy_spec import PolicySpec
 
 
 class MaxQ(ActorCritic):
     """Maximises the mean Q; its entropy is no part of what it earns.
 
     Args:
-        spec: what it is built from.
-        actor: options of the actor.
-        members: networks of the ensemble.
         entropy: weight of the policy's entropy against values of order 1.
-        slow_rate: how fast slow copies follow, per update.
+        options: those of `ActorCritic`.
     """
 
-    def __init__(
-        self,
-        *,
-        spec: PolicySpec,
-        actor: Mapping[str, Any] = MappingProxyType({}),
-        members: int = 5,
-        entropy: float = 1e-3,
-        slow_rate: float = 0.05,
-    ) -> None:
+    options_go_to = ActorCritic
+
+    def __init__(self, *, entropy: float = 1e-3, **options: Any) -> None:
         require_number(entropy=entropy, least=0)
-        super().__init__(spec=spec, actor=spec.build_actor(actor), members=members, slow_rate=slow_rate)
+        super().__init__(**options)
         self.entropy = entropy
 
     def bonus(self, log_prob: Float[Tensor, "*R"]) -> Float[Tensor, "*R"]:

@@ -4,8 +4,6 @@ Haarnoja et al., Soft Actor-Critic Algorithms and Applications (2018), equations
 """
 
 import math
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,25 +20,18 @@ class Soft(ActorCritic):
 
     Args:
         spec: what it is built from.
-        actor: options of the actor.
-        members: networks of the ensemble.
         temperature: α at first, in units of a decision's reward.
         target_entropy: of the policy, in nats; None for minus the number of action dimensions.
-        slow_rate: how fast slow copies follow, per update.
+        options: those of `ActorCritic`.
     """
 
+    options_go_to = ActorCritic
+
     def __init__(
-        self,
-        *,
-        spec: PolicySpec,
-        actor: Mapping[str, Any] = MappingProxyType({}),
-        members: int = 5,
-        temperature: float = 0.02,
-        target_entropy: float | None = None,
-        slow_rate: float = 0.05,
+        self, *, spec: PolicySpec, temperature: float = 0.02, target_entropy: float | None = None, **options: Any
     ) -> None:
         require_number(temperature=temperature, above=0)
-        super().__init__(spec=spec, actor=spec.build_actor(actor), members=members, slow_rate=slow_rate)
+        super().__init__(spec=spec, **options)
         self.target_entropy = -float(spec.action_dim) if target_entropy is None else target_entropy
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
 

@@ -1,8 +1,7 @@
 """Planners that search in a world of their own with any other planner."""
 
-import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxtyping import Float
@@ -10,16 +9,22 @@ from torch import Tensor
 
 from worldmodel import planners
 from worldmodel.errors import BadValue
-from worldmodel.importing import import_part, part_names
 from worldmodel.interfaces import Noise, Plan, Planner, Simulator
 from worldmodel.limits import require_one_of
+from worldmodel.parts import find, options_of, part_names
 
 SHORT_NAMES = {"random": "random_shooting"}
 
 
 def search_names() -> list[str]:
     """The planners that search in the world that they are given."""
-    return [name for name in part_names(planners.__name__) if _maker(name) is not None]
+    return [*_searches()]
+
+
+def search_of(name: object) -> str:
+    """The module of a search that has this name, or this one of `SHORT_NAMES`; a BadValue for what is none."""
+    require_one_of([*search_names(), *SHORT_NAMES], search=name)
+    return SHORT_NAMES.get(str(name), str(name))
 
 
 def make_search(name: str, options: Mapping[str, Any]) -> Planner:
@@ -32,27 +37,19 @@ def make_search(name: str, options: Mapping[str, Any]) -> Planner:
     Raises:
         BadValue: for a name that is none, and for an option that no planner has.
     """
-    module = SHORT_NAMES.get(name, name)
-    require_one_of([*search_names(), *SHORT_NAMES], search=name)
-    known = {key for other in search_names() for key in _options(other)}
+    searches, module = _searches(), search_of(name)
+    takes = {other: options_of(make) for other, make in searches.items()}
     for key in options:
-        if key not in known:
-            raise BadValue(f"{key}: no option of search={name}, which takes {', '.join(_options(module))}")
-    make = _maker(module)
-    assert make is not None
-    return make(**{key: value for key, value in options.items() if key in _options(module)})
+        if not any(key in others for others in takes.values()):
+            raise BadValue(f"{key}: no option of search={name}, which takes {', '.join(takes[module])}")
+    made: Planner = searches[module](**{key: value for key, value in options.items() if key in takes[module]})
+    return made
 
 
-def _maker(module: str) -> Callable[..., Planner] | None:
-    """The `make` of a module, None for planners that search elsewhere themselves."""
-    make = import_part(f"{planners.__name__}.{module}").make
-    elsewhere = isinstance(make, type) and issubclass(make, SearchElsewhere)
-    return None if elsewhere else make
-
-
-def _options(module: str) -> Sequence[str]:
-    make = _maker(module)
-    return [] if make is None else list(inspect.signature(make).parameters)
+def _searches() -> dict[str, Callable[..., Any]]:
+    package = planners.__name__
+    makes = {name: find(package, name, key="search") for name in part_names(package)}
+    return {n: make for n, make in makes.items() if not (isinstance(make, type) and issubclass(make, SearchElsewhere))}
 
 
 class SearchElsewhere(ABC):
@@ -60,6 +57,11 @@ class SearchElsewhere(ABC):
 
     def __init__(self, search: Planner) -> None:
         self.search, self.horizon = search, search.horizon
+
+    @staticmethod
+    def passed_on(options: Mapping[str, Any]) -> set[str]:
+        """The names of what the planner that `options` say to search with takes."""
+        return {*options_of(_searches()[search_of(options.get("search", "cem"))])}
 
     @abstractmethod
     def world(self, simulator: Simulator, latent: Float[Tensor, "B D"]) -> tuple[Simulator, Float[Tensor, "B S"]]:

@@ -34,44 +34,39 @@ class PlannerDistillation(ActorAndValue, CountsUpdates):
 
     Args:
         spec: what actor and value are built from.
-        actor: options of the actor.
         planner: options of the CEM that is asked, see `planners.cem`.
         every: updates between two rounds of questions.
         queries: latents of a round.
         memory: answers that are kept; a new one takes the place of the oldest.
         batch: answers of an update.
         least_std: of an answer, see `PlannerTarget`.
-        horizon, starts, mix, slow_rate: as in `ActorAndValue`, of the value.
         entropy: weight of the actor's entropy beside the KL.
+        options: those of `ActorAndValue`; horizon, starts, mix and slow_rate are of the value.
 
     Raises:
         BadValue: for an option out of its range.
     """
 
+    options_go_to = ActorAndValue
     scales_returns = False  # its entropy stands beside a KL
 
     def __init__(
         self,
         *,
         spec: PolicySpec,
-        actor: Mapping[str, Any] = MappingProxyType({}),
         planner: Mapping[str, Any] = MappingProxyType({}),
         every: int = 4,
         queries: int = 32,
         memory: int = 2048,
         batch: int = 256,
         least_std: float = LEAST_STD,
-        horizon: int = 8,
-        starts: int = 96,
-        mix: float = 0.95,
         entropy: float = 1e-4,
-        slow_rate: float = 0.05,
+        **options: Any,
     ) -> None:
         require_whole(every=every, queries=queries, batch=batch)
         require_whole(memory=memory, least=queries)
         require_number(least_std=least_std, above=0)
-        options: dict[str, Any] = {"horizon": horizon, "starts": starts, "mix": mix, "entropy": entropy}
-        super().__init__(spec=spec, actor=actor, slow_rate=slow_rate, **options)
+        super().__init__(spec=spec, entropy=entropy, **options)
         self.every, self.queries, self.batch, self.least_std = every, queries, batch, least_std
         with naming("planner"):
             self.planner = CEM(**{"horizon": 5, "candidates": 64, "elites": 12, "iterations": 3, **planner})

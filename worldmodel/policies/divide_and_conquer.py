@@ -38,12 +38,14 @@ class DivideAndConquer(CountsUpdates):
         parts: C, local policies.
         agreement: what a nat of KL costs, in returns of order 1.
         reset_every: updates after which the local policies become the central one.
-        horizon, mix, entropy, slow_rate: as in `backprop`.
         starts: replayed latents that are continued per update, over all parts.
+        options: those of `BackpropImagination`, which a local policy is.
 
     Raises:
         BadValue: for an option out of its range.
     """
+
+    options_go_to = BackpropImagination
 
     def __init__(
         self,
@@ -53,18 +55,15 @@ class DivideAndConquer(CountsUpdates):
         parts: int = 3,
         agreement: float = 0.1,
         reset_every: int = 200,
-        horizon: int = 8,
         starts: int = 96,
-        mix: float = 0.95,
-        entropy: float = 1e-3,
-        slow_rate: float = 0.05,
+        **options: Any,
     ) -> None:
         require_whole(parts=parts, reset_every=reset_every, starts=starts)
         require_number(agreement=agreement, least=0)
         super().__init__()
         self.agreement, self.reset_every = agreement, reset_every
-        options: dict[str, Any] = {"horizon": horizon, "starts": -(-starts // parts), "mix": mix, "entropy": entropy}
-        every = (BackpropImagination(spec=spec, actor=actor, slow_rate=slow_rate, **options) for _ in range(parts))
+        options = {"spec": spec, "actor": actor, "starts": -(-starts // parts), **options}
+        every = (BackpropImagination(**options) for _ in range(parts))
         self.locals: Sequence[BackpropImagination] = nn.ModuleList(every)  # type: ignore[assignment]
         if parts == 1:
             return

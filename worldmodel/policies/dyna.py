@@ -14,18 +14,15 @@ from worldmodel.actor_critics.actor_critic import ActorCritic, PolicyValue, weig
 from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.dyna.branches import branch, draw
 from worldmodel.dyna.rollout_length import RolloutLength
-from worldmodel.errors import BadValue, naming
-from worldmodel.importing import import_part, part_names
 from worldmodel.interfaces import Loss
 from worldmodel.latent_rows import LatentRows
-from worldmodel.limits import require_number, require_one_of
+from worldmodel.limits import require_number
+from worldmodel.parts import Options, build
 from worldmodel.policies.learner import PolicyLearner
 from worldmodel.policy_spec import PolicySpec
 from worldmodel.records import joined
 from worldmodel.simulators.latent import LatentSimulator
 from worldmodel.value_targets.value_target import ValueTarget
-
-Options = Mapping[str, Any]
 
 
 class GeneralDyna(PolicyLearner):
@@ -47,7 +44,7 @@ class GeneralDyna(PolicyLearner):
         self,
         *,
         spec: PolicySpec,
-        actor: Options = MappingProxyType({}),
+        actor: Mapping[str, Any] = MappingProxyType({}),
         learner: Options = MappingProxyType({"name": "max_q"}),
         target: Options = MappingProxyType({"name": "td"}),
         rollout: Options = MappingProxyType({"name": "by_reward_error"}),
@@ -55,9 +52,9 @@ class GeneralDyna(PolicyLearner):
     ) -> None:
         require_number(ratio=ratio, least=0)
         super().__init__()
-        self.learner: ActorCritic = _choose("actor_critics", learner, "learner", spec=spec, actor=actor)
-        self.target: ValueTarget = _choose("value_targets", target, "target")
-        self.length: RolloutLength = _choose("dyna", rollout, "rollout")
+        self.learner: ActorCritic = build("worldmodel.actor_critics", learner, key="learner", spec=spec, actor=actor)
+        self.target: ValueTarget = build("worldmodel.value_targets", target, key="target")
+        self.length: RolloutLength = build("worldmodel.dyna", rollout, key="rollout")
         self.ratio = ratio
 
     @property
@@ -95,20 +92,6 @@ class GeneralDyna(PolicyLearner):
 
     def _act(self, latent: Tensor) -> Tensor:
         return self.learner.act(latent)[0]
-
-
-def _choose(folder: str, options: Options, key: str, **facts: Any) -> Any:
-    """The part of a folder that `options` names, built from its other options; a BadValue for what is none."""
-    if not isinstance(options, Mapping):
-        raise BadValue(f"{key}: expected a name and its options, got {options!r}")
-    own = dict(options)
-    name, known = own.pop("name", None), part_names(f"worldmodel.{folder}")
-    require_one_of(known, **{f"{key}.name": name})
-    try:
-        with naming(key):
-            return import_part(f"worldmodel.{folder}.{name}").make(**facts, **own)
-    except TypeError as error:
-        raise BadValue(f"{key}: expected options of {name}, got {', '.join(own) or 'none'}: {error}") from error
 
 
 make = GeneralDyna

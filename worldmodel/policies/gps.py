@@ -6,8 +6,6 @@ Autonomous Aerial Vehicles with MPC-Guided Policy Search (2016).
 """
 
 import operator
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -53,55 +51,35 @@ class GuidedPolicySearch(GuidedActor):
 
     Args:
         spec: what the actor is built from.
-        actor: options of the actor.
-        horizon, segment, controllers, samples, updates, strength, control_cost, temperature, limit: as in
-            `GuidedActor`; a controller's limit is less after a step that made it worse.
         iterations: of the same controllers.
+        controllers: at a time.
         agreement: first λ, what a nat between controller and policy costs, in reward.
         agreement_kl: nats per decision between them that λ aims at; 0 leaves λ as it is.
+        options: those of `GuidedActor`; a controller's limit is less after a step that made it worse.
 
     Raises:
         BadValue: for an option out of its range, or an actor without moments.
     """
 
+    options_go_to = GuidedActor
     reported = ("local_return", "kl_step", "kl_global", "lambda")
 
     def __init__(
         self,
         *,
         spec: PolicySpec,
-        actor: Mapping[str, Any] = MappingProxyType({}),
-        horizon: int = 10,
-        segment: int = 6,
         controllers: int = 8,
-        samples: int = 4,
         iterations: int = 4,
-        updates: int = 4,
-        strength: float = 10.0,
-        control_cost: float = 0.01,
-        temperature: float = 0.02,
-        limit: float = 1.0,
         agreement: float = 0.02,
         agreement_kl: float = 0.5,
+        **options: Any,
     ) -> None:
         require_whole(iterations=iterations)
         require_number(agreement=agreement, agreement_kl=agreement_kl, least=0)
-        super().__init__(
-            spec=spec,
-            actor=actor,
-            horizon=horizon,
-            segment=segment,
-            controllers=controllers,
-            samples=samples,
-            updates=updates,
-            strength=strength,
-            control_cost=control_cost,
-            temperature=temperature,
-            limit=limit,
-        )
+        super().__init__(spec=spec, controllers=controllers, **options)
         self.iterations, self.agreement, self.agreement_kl = iterations, agreement, agreement_kl
         self.controllers = LocalControllers(
-            horizon=horizon, starts=controllers, latent_dim=spec.latent_dim, action_dim=spec.action_dim
+            horizon=self.horizon, starts=controllers, latent_dim=spec.latent_dim, action_dim=spec.action_dim
         )
 
     def iterate(self, world: ControlSpace, rows: LatentRows) -> None:

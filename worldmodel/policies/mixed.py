@@ -4,8 +4,7 @@ Parmas et al., PIPPS: Flexible Model-Based Policy Search Robust to the Curse of 
 is chaotic the pathwise gradient explodes and the score function takes over.
 """
 
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -18,7 +17,6 @@ from worldmodel.latent_rows import LatentRows
 from worldmodel.limits import require_number, require_whole
 from worldmodel.policies.actor_and_value import ActorAndValue
 from worldmodel.policy_gradients import score_function
-from worldmodel.policy_spec import PolicySpec
 from worldmodel.simulators.latent import LatentSimulator
 
 _LARGEST = 1e30  # variance of a gradient that is not finite
@@ -31,35 +29,23 @@ class MixedGradients(ActorAndValue):
     disagree about, averaged over past updates: the present one has no say in its weights, so that both stay unbiased.
 
     Args:
-        spec, actor, horizon, starts, mix, entropy, slow_rate: as in `ActorAndValue`; starts are of each estimator.
         alpha: a weight of the pathwise gradient that stays, from 0 to 1; None for that of the variances.
         variance_rate: how fast measured variances are followed, per update.
+        options: those of `ActorAndValue`; starts are of each estimator, at least 2.
 
     Raises:
         BadValue: for an option out of its range.
     """
 
+    options_go_to = ActorAndValue
     variances: Tensor
 
-    def __init__(
-        self,
-        *,
-        spec: PolicySpec,
-        actor: Mapping[str, Any] = MappingProxyType({}),
-        horizon: int = 8,
-        starts: int = 96,
-        mix: float = 0.95,
-        entropy: float = 1e-3,
-        slow_rate: float = 0.05,
-        alpha: float | None = None,
-        variance_rate: float = 0.05,
-    ) -> None:
-        require_whole(starts=starts, least=2)
+    def __init__(self, *, alpha: float | None = None, variance_rate: float = 0.05, **options: Any) -> None:
         require_number(variance_rate=variance_rate, above=0, most=1)
         if alpha is not None:
             require_number(alpha=alpha, least=0, most=1)
-        options: dict[str, Any] = {"horizon": horizon, "starts": starts, "mix": mix, "entropy": entropy}
-        super().__init__(spec=spec, actor=actor, slow_rate=slow_rate, **options)
+        super().__init__(**options)
+        require_whole(starts=self.starts, least=2)
         self.alpha, self.variance_rate = alpha, variance_rate
         self.register_buffer("variances", torch.ones(2))  # of the pathwise and the score function's gradient
 

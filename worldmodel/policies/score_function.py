@@ -4,8 +4,6 @@ Hafner et al., Mastering Diverse Domains through World Models (2023), equations 
 continuous actions as well.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,7 +12,6 @@ from worldmodel.imagination import detached, endings, imagine, lambda_return, su
 from worldmodel.interfaces import Loss
 from worldmodel.latent_rows import LatentRows
 from worldmodel.policies.actor_and_value import ActorAndValue
-from worldmodel.policy_spec import PolicySpec
 from worldmodel.simulators.latent import LatentSimulator
 
 
@@ -24,19 +21,10 @@ class ScoreFunction(ActorAndValue):
     Options are those of `ActorAndValue`; the entropy weighs against advantages of order 1.
     """
 
-    def __init__(
-        self,
-        *,
-        spec: PolicySpec,
-        actor: Mapping[str, Any] = MappingProxyType({}),
-        horizon: int = 8,
-        starts: int = 192,
-        mix: float = 0.95,
-        entropy: float = 3e-4,
-        slow_rate: float = 0.05,
-    ) -> None:
-        options: dict[str, Any] = {"horizon": horizon, "starts": starts, "mix": mix, "entropy": entropy}
-        super().__init__(spec=spec, actor=actor, slow_rate=slow_rate, **options)
+    options_go_to = ActorAndValue
+
+    def __init__(self, *, starts: int = 192, entropy: float = 3e-4, **options: Any) -> None:
+        super().__init__(starts=starts, entropy=entropy, **options)
 
     def losses(self, simulator: LatentSimulator, rows: LatentRows) -> Loss:
         """The actor's loss, minus log π weighted by advantages, and the value's."""

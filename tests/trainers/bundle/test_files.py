@@ -95,5 +95,5 @@ def test_no_name_in_a_bundle_can_load_code(tmp_path):
         described["config"] = {"format": 3, **tiny_config(), "planner": {"name": name}}
         folder = tmp_path / f"b{len(list(tmp_path.iterdir()))}"
         write_files(folder, {**files, AGENT: as_json(described)})
-        with pytest.raises(UserError, match=r"planner\.name: expected one of worldmodel\.planners"):
+        with pytest.raises(UserError, match=r"planner\.name: expected one of cem, "):
             read_bundle(folder).build()

@@ -5,7 +5,7 @@ import pytest
 from tests.conftest import A, random_batch, small_agent
 from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.heads.scalar import ScalarHead
-from worldmodel.importing import part_names
+from worldmodel.parts import part_names
 from worldmodel.policies.dyna import GeneralDyna
 from worldmodel.policies.dyna_q import LatentDynaQ
 from worldmodel.policy_spec import PolicySpec
@@ -97,7 +97,7 @@ def test_recorded_and_imagined_rows_are_mixed_as_told(monkeypatch: pytest.Monkey
     [
         ({"learner": {"name": "ppo"}}, r"learner\.name: expected one of max_q, soft, got 'ppo'"),
         ({"target": {}}, r"target\.name: expected one of mve, .*steve, td, got None"),
-        ({"target": {"name": "td", "depth": 3}}, "target: expected options of td, got depth"),
+        ({"target": {"name": "td", "depth": 3}}, r"target\.depth: no option of target=td; it takes none"),
         ({"rollout": {"name": "by_updates", "longest": 0}}, r"^rollout\.longest: expected a whole number"),
         ({"ratio": -1.0}, "ratio: expected a finite number"),
     ],
