@@ -56,7 +56,7 @@ def test_imports_point_down(package: str) -> None:
 
 
 def test_the_data_side_sees_only_the_records_of_the_model_side() -> None:
-    allowed = {"worldmodel.errors", "worldmodel.interfaces", "worldmodel.spec"}
+    allowed = {f"worldmodel.{name}" for name in ("errors", "interfaces", "limits", "spec")}
     for path in sources("datamodules"):
         seen = {name for name in imports(path) if name.startswith("worldmodel")}
         assert seen <= allowed, (path, seen)

@@ -5,6 +5,38 @@ from collections.abc import Collection, Sequence
 
 from worldmodel.errors import BadFact, BadValue, did_you_mean
 
+_FREE = {"least": -math.inf, "above": -math.inf, "below": math.inf, "most": math.inf}
+_WORDS = {"least": "of at least", "above": "above", "below": "below", "most": "at most"}
+
+
+def wrong_whole(value: object, *, least: int = 1, most: float = math.inf, shown: object = None) -> str:
+    """Why a value is no whole number within [least, most], as "expected ..., got ..."; empty where it is one.
+
+    Args:
+        value: what was given.
+        least, most: the bounds.
+        shown: what a message says was given, where that is not `value`.
+    """
+    if type(value) is int and least <= value <= most:
+        return ""
+    return f"expected a whole number {_bounds(least=least, most=most)}, got {value if shown is None else shown!r}"
+
+
+def wrong_number(value: object, *, shown: object = None, **bounds: float) -> str:
+    """Why a value is no finite number within bounds, as `wrong_whole` says it.
+
+    Args:
+        value: what was given.
+        shown: what a message says was given, where that is not `value`.
+        bounds: `least`, `above`, `below` and `most`, each where there is one.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        least, above, below, most = (bounds.get(name, free) for name, free in _FREE.items())
+        if least <= value <= most and above < value < below:
+            return ""
+    expected = f"a finite number {_bounds(**bounds)}".rstrip()
+    return f"expected {expected}, got {value if shown is None else shown!r}"
+
 
 def require_whole(*, least: int = 1, most: float = math.inf, **numbers: object) -> None:
     """Raise BadValue for the first that is not a whole number within [least, most].
@@ -14,9 +46,8 @@ def require_whole(*, least: int = 1, most: float = math.inf, **numbers: object) 
         numbers: by the names of the options.
     """
     for name, number in numbers.items():
-        if type(number) is not int or not least <= number <= most:
-            bounds = f"at least {least}" + ("" if most == math.inf else f" and at most {most}")
-            raise BadValue(f"{name}: expected a whole number of {bounds}, got {number!r}")
+        if wrong := wrong_whole(number, least=least, most=most):
+            raise BadValue(f"{name}: {wrong}")
 
 
 def require_number(
@@ -28,16 +59,15 @@ def require_number(
         least, above, most: the bounds.
         numbers: by the names of the options.
     """
-    words = [
-        f"of at least {least}" if least > -math.inf else "",
-        f"above {above}" if above > -math.inf else "",
-        f"at most {most}" if most < math.inf else "",
-    ]
-    expected = " and ".join(word for word in words if word)
     for name, number in numbers.items():
-        known = isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
-        if not (known and number > above and least <= number <= most):  # type: ignore[operator]
-            raise BadValue(f"{name}: expected a finite number {expected}".rstrip() + f", got {number!r}")
+        if wrong := wrong_number(number, least=least, above=above, most=most):
+            raise BadValue(f"{name}: {wrong}")
+
+
+def _bounds(**bounds: float) -> str:
+    """In words, those that bind."""
+    binding = {name: bound for name, bound in bounds.items() if math.isfinite(bound)}
+    return " and ".join(f"{words} {binding[name]}" for name, words in _WORDS.items() if name in binding)
 
 
 def require_one_of(known: Collection[str], **choices: object) -> None:

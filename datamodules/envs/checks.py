@@ -6,6 +6,7 @@ from numpy.typing import ArrayLike, NDArray
 from datamodules.envs.errors import BadAction, BadObservation, BadOption, BadReward, NotReset
 from datamodules.envs.protocol import Step
 from datamodules.observation import misfit
+from worldmodel.limits import wrong_whole
 from worldmodel.spec import EnvSpec
 
 # no task's reward comes near this; a simulation that has diverged does
@@ -33,8 +34,8 @@ def require_open(is_open: bool) -> None:
 
 def require_whole(key: str, value: object, *, least: int) -> None:
     """Raise BadOption that names `key` unless `value` is a whole number of at least `least`."""
-    if type(value) is not int or value < least:
-        raise BadOption(f"expected a whole number of at least {least}, got {value!r}", key=key)
+    if wrong := wrong_whole(value, least=least):
+        raise BadOption(wrong, key=key)
 
 
 def checked_reward(reward: object) -> float:

@@ -20,6 +20,7 @@ from datamodules import parts
 from trainers.command.arguments import CONFIGS
 from trainers.run_folder.conversion import convert_config
 from worldmodel.errors import SettingError
+from worldmodel.limits import wrong_number, wrong_whole
 
 SUITE_TASKS = Path(__file__).resolve().parents[1] / "data" / "suite_tasks.txt"
 # mappings whose keys no file lists: what is in them is the user's choice
@@ -48,24 +49,19 @@ class BadConfig(SettingError, ValueError):
 
 def whole_number(key: str, text: str, *, least: int = 1) -> int:
     """A whole number from the command line; raises BadConfig for `key`."""
-    if not text.isdecimal() or int(text) < least:
-        raise BadConfig(f"{key}: expected a whole number of at least {least}, got {text!r}")
+    if wrong := wrong_whole(int(text) if text.isdecimal() else None, least=least, shown=text):
+        raise BadConfig(f"{key}: {wrong}")
     return int(text)
 
 
-def finite_number(
-    key: str, text: str, *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf
-) -> float:
-    """A number from the command line, within bounds; raises BadConfig for `key`."""
+def finite_number(key: str, text: str, **bounds: float) -> float:
+    """A number from the command line, within bounds as `limits.wrong_number` has them; raises BadConfig for `key`."""
     try:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not (math.isfinite(number) and number >= least and number > above and number <= most):
-        bounds = [f"of at least {least}"] * (least > -math.inf) + [f"above {above}"] * (above > -math.inf)
-        bounds += [f"at most {most}"] * (most < math.inf)
-        expected = f"a number {' and '.join(bounds)}" if bounds else "a finite number"
-        raise BadConfig(f"{key}: expected {expected}, got {text!r}")
+    if wrong := wrong_number(number, shown=text, **bounds):
+        raise BadConfig(f"{key}: {wrong}")
     return number
 
 

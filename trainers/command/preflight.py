@@ -1,12 +1,14 @@
 """Refuse numbers that no run can have, before anything is loaded or started."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
 from datamodules.storage.budget import parse_bytes
 from trainers.command.configuration import BadConfig
+from worldmodel.limits import wrong_number, wrong_whole
 
 # whole numbers and the least that each may be; a key that the chosen parts do not have is left out
 COUNTS = {
@@ -33,25 +35,16 @@ COUNTS = {
     "agent.replan": 1,
     "agent.random_shift": 0,
 }
-ABOVE_ZERO = (
-    "data.step_timeout_s",
-    "data.reset_timeout_s",
-    "data.restart_window_s",
-    "data.base_std",
-    "trainer.rank_timeout_s",
-    "optimizer.grad_clip",
-    "optimizer.eps",
+# bounds of numbers, and which must be within them
+NUMBERS: tuple[tuple[dict[str, float], tuple[str, ...]], ...] = (
+    ({"above": 0}, ("data.step_timeout_s", "data.reset_timeout_s", "data.restart_window_s", "data.base_std")),
+    ({"above": 0}, ("trainer.rank_timeout_s", "optimizer.grad_clip", "optimizer.eps")),
+    ({"above": 0, "most": 1}, ("agent.discount",)),
+    ({"least": 0}, ("agent.explore_std", "data.update_ratio")),
+    ({"least": 0, "below": 1}, ("data.validation_share",)),
+    ({"least": 0, "most": 1}, ("agent.explore_pink", "agent.explore_silent", "agent.explore_random")),
+    ({"least": 0, "most": 1}, ("data.damage_limit", "data.left_out_limit")),
 )
-AT_LEAST_ZERO = ("agent.explore_std", "data.update_ratio")
-PARTS_OF_ONE = (
-    "agent.explore_pink",
-    "agent.explore_silent",
-    "agent.explore_random",
-    "data.damage_limit",
-    "data.left_out_limit",
-)
-# above 0 and at most 1
-SHARES = ("agent.discount",)
 WEIGHTS = ("optimizer.learning_rates", "agent.weights")
 CHOICES = {
     "render": ("auto", "suite", "fast"),
@@ -80,24 +73,14 @@ _ABSENT = object()
 def check(config: Mapping[str, Any]) -> None:
     """Raise BadConfig that names the key, what it may be and what it is."""
     for key, least in COUNTS.items():
-        _require(
-            config, key, f"a whole number of at least {least}", lambda n, least=least: type(n) is int and n >= least
-        )
-    for key in ABOVE_ZERO:
-        _require(config, key, "a number above 0", lambda n: _is_number(n) and n > 0)
-    for key in AT_LEAST_ZERO:
-        _require(config, key, "a number of at least 0", lambda n: _is_number(n) and n >= 0)
-    for key in PARTS_OF_ONE:
-        _require(config, key, "a number of at least 0 and at most 1", lambda n: _is_number(n) and 0 <= n <= 1)
-    for key in SHARES:
-        _require(config, key, "a number above 0 and at most 1", lambda n: _is_number(n) and 0 < n <= 1)
-    _require(
-        config, "data.validation_share", "a number of at least 0 and below 1", lambda n: _is_number(n) and 0 <= n < 1
-    )
+        _refuse(config, key, partial(wrong_whole, least=least))
+    for bounds, keys in NUMBERS:
+        for key in keys:
+            _refuse(config, key, partial(wrong_number, **bounds))
     for key in [f"{folder}.{name}" for folder in WEIGHTS for name in _mapping(config, folder)]:
         if key.startswith("agent.weights.") and config["agent"]["weights"][key.rpartition(".")[2]] is None:
             continue  # the default of the part that the weight is of
-        _require(config, key, "a number of at least 0", lambda n: _is_number(n) and n >= 0)
+        _refuse(config, key, partial(wrong_number, least=0))
     for key, names in CHOICES.items():
         _require(config, key, " or ".join(str(name) for name in names), lambda name, names=names: name in names)
     for key in PARTS:
@@ -192,6 +175,13 @@ def _require(config: Mapping[str, Any], key: str, expected: str, holds: Any) -> 
         raise BadConfig(f"{key}: expected {expected}, got {value!r}")
 
 
+def _refuse(config: Mapping[str, Any], key: str, wrong: Callable[[Any], str]) -> None:
+    """Raise BadConfig where there is a value and something is wrong with it."""
+    value = _at(config, key)
+    if value is not _ABSENT and (said := wrong(value)):
+        raise BadConfig(f"{key}: {said}")
+
+
 def _at(config: Mapping[str, Any], key: str) -> Any:
     folder, _, name = key.rpartition(".")
     return (_mapping(config, folder) if folder else config).get(name, _ABSENT)
@@ -216,11 +206,11 @@ def _are_texts(value: Any) -> bool:
 
 
 def _is_capacity(value: Any) -> bool:
-    return _is_bytes(value) or (type(value) is int and value >= 1)
+    return _is_bytes(value) or not wrong_whole(value)
 
 
 def _is_budget(value: Any) -> bool:
-    return _is_bytes(value) or (_is_number(value) and 0 < value <= 1)
+    return _is_bytes(value) or not wrong_number(value, above=0, most=1)
 
 
 def _is_bytes(value: Any) -> bool:
@@ -228,7 +218,3 @@ def _is_bytes(value: Any) -> bool:
         return isinstance(value, str) and parse_bytes(value) > 0
     except ValueError:
         return False
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -105,7 +105,7 @@ def test_a_run_is_no_bundle(tmp_path):
         (["env=no_such_task"], BadConfig, "^env: no task 'no_such_task'"),
         (["env=dmc:walker_wlk"], UnknownTask, "^env: expected a control suite task such as walker_walk"),
         (["env=toy_point", "camera=big"], BadConfig, "camera: expected WIDTHxHEIGHT"),
-        (["env=toy_point", "hz=-1"], BadConfig, "hz: expected a number"),
+        (["env=toy_point", "hz=-1"], BadConfig, "hz: expected a finite number"),
         (["env=toy_point", "api_key_file=key"], BadConfig, "api_key_file: expected none without server="),
         (["env=toy_point", "out=/dev/null/x"], BadConfig, "out: expected a folder that can be written"),
     ],
