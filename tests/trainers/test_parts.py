@@ -135,7 +135,9 @@ def test_what_dyna_is_made_of_comes_from_outside_too():
 
 
 def test_what_was_typed_is_refused_instead():
-    with pytest.raises(UnknownComponent, match=r"planner\.elites: no option of planner=gradient, did you mean "):
+    with pytest.raises(
+        UnknownComponent, match=r"planner\.elites: no option of planner=gradient; it takes candidates, "
+    ):
         fitted("experiment=toy", "planner=gradient", "planner.elites=3")
     with pytest.raises(UnknownComponent, match=r"dynamics\.hiden: no option .*, did you mean hidden"):
         fitted("experiment=toy", "+dynamics.hiden=3")

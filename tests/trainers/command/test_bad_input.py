@@ -122,7 +122,7 @@ ONCE_AN_ENVIRONMENT_IS_KNOWN = {
     "agent.discount=1": ("agent.discount", "(0, 1)", "1"),
     "planner=uct planner.levels=30": ("planner.levels", "at most 512 actions", "30^2"),
     "agent.encoder.name=convv": ("agent.encoder.name: ", "'convv'", "did you mean conv"),
-    "+dynamics.heads=1": ("dynamics.heads: no option of dynamics=rssm_gaussian", "did you mean", "hidden"),
+    "+dynamics.heads=1": ("dynamics.heads: no option of dynamics=rssm_gaussian", "it takes balance", "hidden"),
     "task.env.size=3": ("task.env.size: ", "16..64", "3"),
     "task.env.episode_steps=0": ("task.env.episode_steps: ", ">= 1", "0"),
     "task.visuals.frame_stack.count=0": ("task.visuals.frame_stack.count: ", "at least 1", "got 0"),
