@@ -23,7 +23,7 @@ def start_module(
         options: of subprocess.Popen.
     """
     environ = dict(os.environ if environ is None else environ)
-    paths = [str(ROOT), *filter(None, [environ.get("PYTHONPATH")])]
+    paths = [*filter(None, [environ.get("PYTHONPATH")]), str(ROOT)]  # last: what a person has put there is found first
     environ |= {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", module, *arguments]
     return subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, **options)

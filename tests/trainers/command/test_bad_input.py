@@ -58,7 +58,7 @@ AT_ONCE = {
     "agent.discount=0": ("agent.discount", "above 0", "0"),
     "agent.discount=nan": ("agent.discount", "above 0", "nan"),
     "agent.discount=high": ("agent.discount", "above 0", "'high'"),
-    "agent.heads=two_hot": ("agent.heads", "agent.heads.name=NAME", "'two_hot'"),
+    "agent.heads=two_cold": ("agent.heads", "'two_cold'", "did you mean two_hot"),
     "agent.heads.name=two_hot +agent.heads.bins=-1": ("agent.heads.bins", "at least 1", "-1"),
     "agent.encoder=null": ("agent.encoder", "a name", "None"),
     "data.sampler=null": ("data.sampler", "data.sampler.name=NAME", "None"),

@@ -108,10 +108,10 @@ def test_a_planner_within_another_is_tuned_as_alone(setting, monkeypatch):
     monkeypatch.setattr(agent, "planner", Elsewhere(agent.planner))
     within = DeadlinePlanner(agent, budget_s=10.0)
     assert agent.planner.search.iterations > 1
-    assert within.tune()["iterations"] == agent.planner.search.iterations
+    assert within.tuned["iterations"] == agent.planner.search.iterations
     plans = [one.ask(request(agent), until=time.monotonic() + 20).mean for one in (alone, within)]
     np.testing.assert_array_equal(*plans)
-    tuned = DeadlinePlanner(agent, budget_s=1e-6).tune()
+    tuned = DeadlinePlanner(agent, budget_s=1e-6).tuned
     assert tuned["iterations"] == 1 and tuned["candidates"] == 16
     assert agent.planner.search.candidates > 16
 
