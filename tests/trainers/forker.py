@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import trainers.acting.evaluate_checkpoint
 import trainers.evaluate
 import trainers.fit
+import trainers.reporting.run_page  # loaded by every run at its end: plotting takes a second of it
 import trainers.training.train
 from trainers.command.entry import run
 

@@ -18,6 +18,7 @@ from trainers.sweeping.engines._process import RunProcess
 from trainers.sweeping.log_file import add_line
 
 KILL_S = 5.0
+ANSWER_S = 5.0  # in which an actor that has room says that it runs
 
 
 class RayJob:
@@ -44,7 +45,8 @@ class RayJob:
 
     def stop(self) -> None:
         """Ask the run to save and end; one that waits for room is given up."""
-        if self._is_ready(self._started):
+        # a run may have begun of which a busy cluster has not said so yet: it must not be killed for that
+        if self._ray.wait([self._started], timeout=ANSWER_S)[0]:
             self._actor.stop.remote()
         else:
             self.kill()
