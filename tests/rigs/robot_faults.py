@@ -118,9 +118,11 @@ class RobotLoop:
         self._over = self._nonfinite = self._exceptions = self._released = self.not_recovered = 0
         self._sources, self._steps, self._longest_s = Counter[str](), 0, 0.0
         self.fresh = 0  # actions that an answer of the server's to a frame has given
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._end, connected = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(connected,), daemon=True)
         self._thread.start()
+        # who cannot connect at all is told so: faults are of a robot that is at work
+        assert connected.wait(RECOVERY_S), "the robot did not connect"
 
     def close(self) -> None:
         self._end.set()
@@ -132,9 +134,10 @@ class RobotLoop:
         longest = {"longest_gap_ms": round(1e3 * self._longest_s, 1), "period_ms": round(1e3 * self._period_s, 1)}
         return {**counted, **longest, "sources": dict(self._sources)}
 
-    def _run(self) -> None:
+    def _run(self, connected: threading.Event) -> None:
         address = f"ws://127.0.0.1:{self._scene.network.port}"
         with RemoteController(address, read_bundle(self._scene.bundle).control, hz=1 / self._period_s) as controller:
+            connected.set()
             acted = tick = time.monotonic()
             while not self._end.is_set():
                 if controller.stopped and self._steps % 20 == 0:
