@@ -15,7 +15,7 @@ from datamodules.formats.convention import Convention
 from datamodules.formats.fields import Piece, column
 from datamodules.formats.observed import with_bounds
 from datamodules.formats.protocol import FormatError, Notes
-from datamodules.observation import Observation, Shapes
+from datamodules.observation import Observation, Shapes, shapes_of
 from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
 
@@ -236,6 +236,10 @@ class Assembler:
                 raise FormatError(f"{name} env_steps: expected 0 or more, got {stored.min():g} to {stored.max():g}")
             steps[: len(stored)] = stored
         return steps
+
+    def spec_of(self, first: Trajectory, *, task: str, rows: int) -> EnvSpec:
+        """As `spec`, of a data set whose first readable episode this is."""
+        return self.spec(shapes_of(first.observation), first.action.shape[1], task=task, rows=rows)
 
     def spec(self, shapes: Shapes, action_dim: int, *, task: str, rows: int) -> EnvSpec:
         """What a data set is whose writer left no spec: what its rows have, of which an episode has `rows` at most."""

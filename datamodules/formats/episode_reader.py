@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datamodules.formats.assemble import Assembler
 from datamodules.formats.observed import with_task
 from datamodules.formats.protocol import FormatError, Notes, Problem, in_short
-from datamodules.observation import shapes_of
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
 from worldmodel.spec import EnvSpec
 
@@ -77,8 +76,7 @@ class EpisodeReader(ABC):
         if stored is not None:
             return with_task(stored, task)
         first = self._first(expected)
-        shapes, actions = shapes_of(first.observation), first.action.shape[1]
-        return assembler.spec(shapes, actions, task=task or name, rows=max(len(first), rows()))
+        return assembler.spec_of(first, task=task or name, rows=max(len(first), rows()))
 
     def close(self) -> None:  # noqa: B027, most formats keep nothing open
         """Nothing is open between two episodes."""

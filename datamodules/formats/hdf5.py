@@ -14,7 +14,6 @@ from datamodules.formats.guard import files_at
 from datamodules.formats.hdf5_layouts import Episode, Groups, Table, demos_of, stored_spec, write_episode, write_spec
 from datamodules.formats.observed import require_same_spec, select, with_task
 from datamodules.formats.protocol import FormatError, Notes, Problem, in_short
-from datamodules.observation import shapes_of
 from datamodules.storage.durable import sync
 from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
@@ -49,8 +48,7 @@ class Hdf5Reader(EpisodeReader):
             self.spec = with_task(self._stored, options.task)
         else:
             name = options.task or (files[0].stem if len(files) == 1 else root.name)
-            shapes, actions = shapes_of(first.observation), first.action.shape[1]
-            self.spec = next(iter(self._assemblers.values())).spec(shapes, actions, task=name, rows=self._rows)
+            self.spec = next(iter(self._assemblers.values())).spec_of(first, task=name, rows=self._rows)
 
     def _survey(self) -> Trajectory:
         """Count episodes and their rows; returns the first readable one, raises FormatError where there is none."""

@@ -73,15 +73,15 @@ class HeldOut:
         real = agent.norm({name: rows.to(seen[name].device) for name, rows in self.batch.observation.items()})
         imagined = agent.norm.renormalise(blind)
         for name in names:
-            errors.setdefault(kind, []).append(belief.mean((seen[name] - real[name]).square()))
-            of = {}
+            of = {kind: belief.mean((seen[name] - real[name]).square())}
             for step in self.steps:
                 row = self.context + step - 1
-                of[f"{kind}_{step}"] = imagined[name][:, row] - real[name][:, row]
+                of[f"{kind}_{step}"] = (imagined[name][:, row] - real[name][:, row]).square().mean()
                 if kind == "image":
-                    of[f"still_{step}"] = real[name][:, self.context - 1] - real[name][:, row]
-            for key, missed in of.items():
-                errors.setdefault(key, []).append(missed.square().mean())
+                    still = real[name][:, self.context - 1]
+                    of[f"still_{step}"] = (still - real[name][:, row]).square().mean()
+            for key, error in of.items():
+                errors.setdefault(key, []).append(error)
         return {key: torch.stack(each).mean() for key, each in errors.items()}
 
     def picture(self, windows: int) -> Batch:

@@ -1,12 +1,10 @@
 """A planner in a process of its own, killed and started again when it hangs or dies; nobody waits for it too long."""
 
 import json
-import os
 import select
 import socket
 import struct
 import subprocess
-import sys
 import threading
 import time
 from multiprocessing.connection import Connection
@@ -15,13 +13,13 @@ from pathlib import Path
 from trainers.bundle.bundle import Bundle
 from trainers.deployment.planner_messages import Sizes, pack_request, unpack_answer
 from trainers.deployment.planning import Planned, Request
+from trainers.process.child import start_module
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.errors import UserError
 
 START_S = 120.0  # that a process may take until it is tuned
 RETURN_S = 0.002  # of the time until an answer is due, for its way back
 PAUSES_S = (0.0, 1.0, 5.0, 30.0)  # before it is started again, by how often in a row it failed
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class PlannerFailed(UserError):
@@ -126,11 +124,7 @@ class PlannerProcess:
     def _start(self) -> str:
         """Start and wait until it is tuned; returns why it is not."""
         ours, theirs = socket.socketpair()
-        command = [sys.executable, "-m", self.program, *self._arguments]
-        environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-        process = subprocess.Popen(
-            [*command, str(theirs.fileno())], pass_fds=[theirs.fileno()], env=environ, stdin=subprocess.DEVNULL
-        )
+        process = start_module(self.program, *self._arguments, str(theirs.fileno()), pass_fds=[theirs.fileno()])
         self._starting = process
         theirs.close()
         pipe = Connection(ours.detach())

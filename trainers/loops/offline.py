@@ -26,7 +26,6 @@ from worldmodel.interfaces import Batch
 from worldmodel.spec import DYNAMICS, EnvSpec, require_same
 
 HELD_OUT_EPISODES = 32  # at most so many are measured on, evenly spread over all that are held out
-LEFT_OUT_LIMIT = 0.5  # of runs whose configuration does not say it
 PICTURED = 4
 SHOWN = ("loss/image", "loss/reward", "loss/value")  # in the panel: the first that there is
 
@@ -215,7 +214,7 @@ def _open(run: RunContext, uri: str) -> tuple[Recorded, dict[str, Any]]:
     imported["short"] = 0 if across else int((recorded.lengths < length).sum())
     run.progress.print(_summary(recorded, uri, imported, length=length))
     if not run.resumed:
-        _require_most(recorded, imported, limit=data.get("left_out_limit", LEFT_OUT_LIMIT), length=length)
+        _require_most(recorded, imported, limit=data["left_out_limit"], length=length)
     return recorded, imported
 
 

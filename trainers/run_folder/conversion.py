@@ -32,6 +32,7 @@ _ADDED: dict[tuple[str, str], tuple[object, tuple[str, ...] | None]] = {
     ("data", "base_std"): (0.8, ("online",)),
     ("data", "actions"): (None, ("offline", "imagined")),
     ("data", "damage_limit"): (0.05, ("online", "offline", "imagined")),
+    ("data", "left_out_limit"): (1.0, ("offline", "imagined")),  # they went on whatever was left out
     ("agent", "replan"): (1, ("latent_mpc",)),
     ("agent", "plan_precision"): ("float32", ("latent_mpc",)),
     ("agent", "continuation"): (False, ("latent_mpc",)),  # they learned without

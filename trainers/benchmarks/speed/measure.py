@@ -81,7 +81,8 @@ def _row(loop: Loop, seconds: Any, peaks: dict[str, float], peer_ms: float | Non
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    return {**row, "quartiles": row["quartiles_ms"], "mb": row["gb"] and 1e3 * row["gb"], "share": row["share_of_peak"]}
+    quartiles = " ".join(f"{ms:.3g}" for ms in row["quartiles_ms"])  # of which nobody needs a fourth digit
+    return {**row, "quartiles": quartiles, "mb": row["gb"] and 1e3 * row["gb"], "share": row["share_of_peak"]}
 
 
 def _prepared(loop: Loop, count: Callable[[Callable[[], object]], Any]) -> Any:
