@@ -28,6 +28,7 @@ def count(*overrides):
 def test_the_default_neither_mixes_devices_nor_waits():
     seen = count()
     assert seen["update"]["waits"] == [] and seen["decision"]["waits"] == ACTION
+    assert seen["update"]["arrivals"] == []  # a recorded update would find the numbers of the recording
     assert all(seen[part]["kernels"] <= most for part, most in MOST_KERNELS.items()), seen
     assert seen["without_gradient"] == []  # DDP would wait for them for ever
 
@@ -45,6 +46,7 @@ def test_models_neither_mix_devices_nor_wait(choice):
     seen = count(*SMALL, choice)
     masks = [wait for wait in seen["update"]["waits"] if wait[1] == "index by a mask"]
     assert seen["update"]["waits"] == masks and sum(n for *_, n in masks) <= 4
+    assert seen["update"]["arrivals"] == []
     assert seen["without_gradient"] == []
 
 
@@ -52,4 +54,4 @@ def test_models_neither_mix_devices_nor_wait(choice):
 @pytest.mark.parametrize("name", ["two_hot", "laplace"])
 def test_heads_neither_mix_devices_nor_wait(name):
     seen = count(*SMALL, f"agent.heads.name={name}")
-    assert seen["update"]["waits"] == [] and seen["without_gradient"] == []
+    assert seen["update"]["waits"] == seen["update"]["arrivals"] == [] and seen["without_gradient"] == []

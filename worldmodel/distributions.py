@@ -81,7 +81,8 @@ def straight_through(
 
 def one_hot_mode(log_probs: Float[Tensor, "*R classes"]) -> Float[Tensor, "*R classes"]:
     """The most probable class."""
-    return F.one_hot(log_probs.argmax(-1), log_probs.shape[-1]).to(log_probs.dtype)
+    # F.one_hot looks at the indices first, for which the host waits
+    return torch.zeros_like(log_probs).scatter_(-1, log_probs.argmax(-1, keepdim=True), 1.0)
 
 
 def one_hot_sample(log_probs: Float[Tensor, "*R classes"]) -> Float[Tensor, "*R classes"]:

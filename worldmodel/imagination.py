@@ -12,9 +12,9 @@ from worldmodel.capabilities import SamplesSteps
 from worldmodel.interfaces import Readout
 from worldmodel.simulators.latent import LatentSimulator
 from worldmodel.simulators.survival import continuation
-from worldmodel.transfer import send
+from worldmodel.transfer import resident
 
-_PERCENTILES = torch.tensor([0.05, 0.95])
+_PERCENTILES = (0.05, 0.95)
 
 # what chooses actions for states: the actions, and what to keep of the choice
 Act = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -140,6 +140,6 @@ def track_spread(spread: Float[Tensor, ""], returns: Float[Tensor, "*R"]) -> Non
     By it rewards of any size weigh alike against entropies. Hafner et al., Mastering Diverse Domains through World
     Models (2023), equation 7.
     """
-    low, high = torch.quantile(returns.flatten(), send(_PERCENTILES, returns.device))
+    low, high = torch.quantile(returns.flatten(), resident(_PERCENTILES, returns.device, returns.dtype))
     span = (high - low).clamp_min(1.0)
     spread.lerp_(torch.where(span.isfinite(), span, spread), 0.01)  # one bad update must not stay

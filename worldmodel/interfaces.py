@@ -88,7 +88,7 @@ class Batch:
         if self.windows is None:
             return None
         stream, first = self.windows[:, 1:2], self.windows[:, 2:]
-        number = first + torch.arange(self.reward.shape[1])
+        number = first + torch.arange(self.reward.shape[1], device=first.device)
         return torch.stack([stream.expand_as(number), number], -1).to(self.reward.device)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":

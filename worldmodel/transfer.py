@@ -1,5 +1,7 @@
 """From the host to a device without waiting for what the device has still to do."""
 
+import functools
+
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
@@ -14,3 +16,10 @@ def send(rows: Shaped[Tensor, "*F"], device: torch.device | str) -> Shaped[Tenso
     if rows.device.type == "cpu" and device.type == "cuda":
         rows = rows.pin_memory()
     return rows.to(device, non_blocking=device.type != "cpu")
+
+
+@functools.cache
+def resident(numbers: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Shaped[Tensor, "N"]:
+    """Numbers that stay on a device once they were sent there: nothing crosses at each use; not to be written."""
+    with torch.inference_mode(False):  # gradients may flow past them later
+        return send(torch.tensor(numbers, dtype=dtype), device)

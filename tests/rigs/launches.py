@@ -1,6 +1,7 @@
 """Kernels and waits of an update and a decision on a pretended device: `python -m tests.rigs.launches [key=value ...]`.
 
-Prints one JSON line: kernels and waits (place, reason, count) of both, and the weights that got no gradient.
+Prints one JSON line: kernels, copies from the host (place, count) and waits (place, reason, count) of both, and the
+weights that got no gradient.
 """
 
 import json
@@ -65,6 +66,7 @@ def _batch(B: int, T: int) -> Batch:
 def _seen(watch: pretend_device.Watch) -> dict[str, Any]:
     return {
         "kernels": sum(watch.kernels.values()),
+        "arrivals": [[place, number] for place, number in watch.arrivals.most_common()],
         "waits": [[place, reason, number] for (place, reason), number in watch.waits.most_common()],
     }
 

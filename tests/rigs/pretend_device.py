@@ -52,6 +52,7 @@ class Watch:
 
     kernels: Counter[str] = field(default_factory=Counter)
     waits: Counter[tuple[str, str]] = field(default_factory=Counter)
+    arrivals: Counter[str] = field(default_factory=Counter)  # copies from the host by place, waited for or not
 
 
 class _Module(backend_registration._DummyBackendModule):
@@ -158,6 +159,8 @@ def _note_waits(name, args, kwargs, there, here, to_device):
         leaves = bool(there) and ((target is not None and not to_device) or not isinstance(args[0], Pretend))
         arrives = (to_device and not there) or (name == "copy_" and isinstance(args[0], Pretend) and bool(here))
         asynchronous = kwargs.get("non_blocking", False) or (name == "copy_" and len(args) > 2 and args[2])
+        if arrives:
+            _watch.arrivals[_place()] += 1
         if (leaves or arrives) and not asynchronous:
             _watch.waits[_place(), "copy to the host" if leaves else "copy to the device"] += 1
     elif name == "_local_scalar_dense":

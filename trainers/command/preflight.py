@@ -48,6 +48,7 @@ NUMBERS: tuple[tuple[dict[str, float], tuple[str, ...]], ...] = (
 WEIGHTS = ("optimizer.learning_rates", "agent.weights")
 CHOICES = {
     "render": ("auto", "suite", "fast"),
+    "trainer.cuda_graphs": (False, True),
     "data.pool": ("local", "ray"),
     "data.prefetch": ("auto", True, False),
     "data.collection": ("synchronous", "asynchronous"),

@@ -27,6 +27,7 @@ _WEIGHTS_2 = {"agent.actor.": "agent.policy.actor.", "agent.imagination.": "agen
 # keys that came later, in the sections that have a name of those listed; None: in every one
 _ADDED: dict[tuple[str, str], tuple[object, tuple[str, ...] | None]] = {
     ("trainer", "rank_timeout_s"): (600, None),
+    ("trainer", "cuda_graphs"): (False, None),
     ("data", "pool"): ("local", ("online",)),
     ("data", "across_episodes"): (False, None),
     ("data", "base_std"): (0.8, ("online",)),

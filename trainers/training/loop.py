@@ -15,6 +15,7 @@ from trainers.process.random_state import random_state, restore_random_state
 from trainers.run_folder.checkpoint import prune
 from trainers.run_folder.records import write_records
 from trainers.training.evaluations import Evaluations
+from trainers.training.graphed_gradients import record_graphs, require_recordable
 from trainers.training.module import WorldModelModule
 from trainers.training.rank_comparison import RankComparison
 from trainers.training.run_context import RunContext
@@ -55,6 +56,8 @@ class TrainingLoop(pl.Callback):
         self.spec, self.renderer = spec, renderer
         self.run_log = RunLog(run, module, axis=self.axis, counters=lambda: self.counters)
         self.evaluations = Evaluations(run, module, self.run_log, spec=spec, evaluator=evaluator)
+        if run.config["trainer"]["cuda_graphs"]:
+            require_recordable(module.agent)
         self.updates_due = 0.0
         self._resumed: dict[str, Any] | None = None
         self._saved: tuple[Any, ...] | None = None
@@ -139,6 +142,8 @@ class TrainingLoop(pl.Callback):
         else:
             # the ranks were given the same weights, which they need, and with them the same noise
             torch.manual_seed(rank_seed(torch.initial_seed(), self.run.rank))
+        if self.run.config["trainer"]["cuda_graphs"]:
+            record_graphs(self.module)
         self.ranks.begin()
         if self.run.trainer.is_global_zero:  # nothing can refuse the run any more
             device, renderer = self.run.device_name, self.renderer

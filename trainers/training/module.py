@@ -1,6 +1,6 @@
 """The LightningModule: one optimiser over all of an agent's losses, by manual optimisation."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -44,6 +44,7 @@ class WorldModelModule(pl.LightningModule):
         self.agent, self.grad_clip, self.eps, self.patience = agent, grad_clip, eps, patience
         self.learning_rates = dict(learning_rates)
         self.clock = Clock()
+        self.gradients: Callable[[Batch], Loss] = self.compute_gradients
         self.updates = 0
         self._skips = torch.zeros(3, dtype=torch.int64)  # skipped updates: all, in a row up to now, most in a row
         self.latest: dict[str, float] = {}
@@ -100,11 +101,8 @@ class WorldModelModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor | None]:
         """One update; returns the error [B] of each window."""
-        optimizer: Any = self.optimizers()
-        loss = self.losses(batch)
-        optimizer.zero_grad()
-        self.manual_backward(loss.total)
-        norms = self.apply_gradients(optimizer)
+        loss = self.gradients(batch)
+        norms = self.apply_gradients(self.optimizers())  # type: ignore[arg-type]  # Lightning's wrapper of it
         if rank_count() > 1:  # DDP sends buffers before its first forward alone, under manual optimisation
             statistics, samples = self.buffers_by_use
             average_over_ranks([self.get_buffer(name) for name in statistics])
@@ -113,6 +111,17 @@ class WorldModelModule(pl.LightningModule):
         self.updates += 1
         self.accumulate(loss.metrics, norms)
         return {"error": loss.error}
+
+    def compute_gradients(self, batch: Batch, *, in_place: bool = False) -> Loss:
+        """The gradients of an update, left in the weights: in memory of this update's, or `in_place` in that of before.
+
+        `gradients`, which an update calls, is this or what stands for it.
+        """
+        optimizer: Any = self.optimizers()
+        loss = self.losses(batch)
+        optimizer.zero_grad(set_to_none=not in_place)
+        self.manual_backward(loss.total)
+        return loss
 
     @cached_property
     def buffers_by_use(self) -> tuple[list[str], list[str]]:

@@ -220,6 +220,7 @@ def _trainer(config: Config, paths: RunPaths, progress: RunProgress) -> pl.Train
     flags: dict[str, Any] = {"max_epochs": -1, "num_sanity_val_steps": 0, "enable_model_summary": False}
     flags |= {"log_every_n_steps": 1, **config["trainer"]}
     flags.pop("rank_timeout_s", None)
+    graphs = flags.pop("cuda_graphs", False)
     known = inspect.signature(pl.Trainer).parameters.keys() - set(OURS)
     for name in flags.keys() - known:
         raise BadConfig(f"trainer.{name}: expected one of {', '.join(sorted(known))}")
@@ -235,6 +236,9 @@ def _trainer(config: Config, paths: RunPaths, progress: RunProgress) -> pl.Train
         )
     except (MisconfigurationException, RuntimeError, ValueError, TypeError) as error:
         raise BadConfig(f"trainer: {' '.join(str(error).split())}") from error
+    if graphs and (trainer.strategy.root_device.type != "cuda" or trainer.world_size > 1):
+        where = f"{trainer.world_size} on {trainer.strategy.root_device.type}"
+        raise BadConfig(f"trainer.cuda_graphs: expected a run on one GPU, got {where}")
     if isinstance(trainer.strategy, DDPStrategy):
         trainer.strategy._timeout = COLLECTIVE_TIMEOUT
     return trainer

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from worldmodel.actors.policy import Policy
+from worldmodel.agents.graphed_world import GraphedWorld
 from worldmodel.agents.while_unchanged import WhileUnchanged
 from worldmodel.capabilities import FitsAtOnce, FitsPosterior, ReportsBelief, ReportsLatent, WeightedLosses
 from worldmodel.errors import BadValue
@@ -116,7 +117,7 @@ class LatentMPC(Model):
         self.weights = dict(ChainMap(dict(weights), *map(dict, parts), LOSS_WEIGHTS))
         require_one_of(PRECISIONS, **{"agent.plan_precision": plan_precision})
         self.plan_precision = PRECISIONS[plan_precision]
-        self._world: WhileUnchanged[LatentSimulator] = WhileUnchanged()
+        self.world: WhileUnchanged[LatentSimulator] | GraphedWorld = WhileUnchanged()  # that planners see
 
     def simulator(self) -> LatentSimulator:
         """The learned world, as planners and policies see it."""
@@ -284,7 +285,7 @@ class LatentMPC(Model):
 
         Between rounds of learning weights stand still, and so does the world: packing them anew would be 6% of a plan.
         """
-        world = self._world.get(self._weights(), self.simulator)
+        world = self.world.get(self._weights(), self.simulator)
         return self.planner.plan(world, latent, warm=warm, generator=generator)
 
     def _continue(self, latent: Tensor, warm: Tensor, fresh: Tensor, generator: Noise) -> tuple[Tensor, Tensor, Tensor]:

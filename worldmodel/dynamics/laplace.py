@@ -78,7 +78,7 @@ class LaplaceDynamics(MemberSteps):
         mean, _ = step.moments(outputs, self.filter.min_std)
         missed = (latent[:, 1:] - mean)[..., -self.noisy_dims :]
         self.posterior.add(features.flatten(0, 1), missed.flatten(0, 1), inside.flatten().to(missed.dtype))
-        self.drawn = self.posterior.draws(self.noise)
+        self.drawn.copy_(self.posterior.draws(self.noise))
 
     def _read(self, latent: Tensor, action: Tensor) -> tuple[Any, Tensor, Tensor]:
         """The step, what the last layer reads there, and what it says."""

@@ -7,13 +7,13 @@ Hafner et al., Mastering Diverse Domains through World Models (2023).
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from worldmodel.distributions import (
     Categoricals,
     balanced_kl,
     categorical_kl,
     mixed,
+    one_hot_mode,
     one_hot_sample,
     straight_through,
     unimix,
@@ -121,7 +121,7 @@ class CategoricalRSSM(RecurrentState):
     def _draw(self, h: Tensor, logits: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """(h, z) [B D] with the class of the largest p / noise in every group, straight through; and p [B G K]."""
         posterior = mixed(logits.float().unflatten(-1, (self.groups, self.classes)), self.uniform)
-        chosen = F.one_hot((posterior.detach() / noise).argmax(-1), self.classes)
+        chosen = one_hot_mode(posterior.detach() / noise)
         return self._join(h, chosen + (posterior - posterior.detach())), posterior
 
     def _log_probs(self, logits: Tensor) -> Tensor:

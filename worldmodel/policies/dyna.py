@@ -40,6 +40,8 @@ class GeneralDyna(PolicyLearner):
         BadValue: for an option out of its range, or a name that is none.
     """
 
+    varies_by_update = True  # rows of a batch are chosen by what they are
+
     def __init__(
         self,
         *,

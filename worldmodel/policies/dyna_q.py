@@ -54,6 +54,8 @@ class LatentDynaQ(PolicyLearner):
         BadValue: for an option out of its range.
     """
 
+    varies_by_update = True  # rows of a batch are chosen by what they are
+
     def __init__(
         self,
         *,

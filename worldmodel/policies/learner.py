@@ -18,10 +18,13 @@ class PolicyLearner(nn.Module, ABC):
         actor: the policy that planners are seeded with, and that acts alone with agent.act_with=actor.
         planning_value: latents [*R D] to the return that follows [*R], which planners add after their horizon; None
             for planning on rewards alone.
+        varies_by_update: whether what an update computes depends on how many there were, or on numbers of the batch,
+            so that no recording of one can be replayed.
     """
 
     actor: Policy
     planning_value: nn.Module | None
+    varies_by_update: bool = False
 
     @abstractmethod
     def losses(self, simulator: LatentSimulator, rows: LatentRows) -> Loss:
@@ -50,6 +53,7 @@ class CountsUpdates(PolicyLearner):
     It is kept on the host: asking a GPU for it would make every update wait.
     """
 
+    varies_by_update = True
     done = 0
 
     def get_extra_state(self) -> Tensor:

@@ -43,7 +43,7 @@ class LatentSimulator:
         self.valued = value is not None
         self.dynamics, self._reward, self._value, self._actor = dynamics, reward, value, actor
         self.action_dim, self.discount, self.precision = action_dim, discount, precision
-        self._scorer: Scorer | None = None
+        self._scorer: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def step(self, latent: Float[Tensor, "R D"], action: Float[Tensor, "R A"]) -> Float[Tensor, "R D"]:
         """The mean of the next latent."""
@@ -76,10 +76,10 @@ class LatentSimulator:
 
     def returns(self, latent: Float[Tensor, "B D"], actions: Float[Tensor, "B N H A"]) -> Float[Tensor, "B N"]:
         """What `score` computes step by step, without gradients: by the dynamics' own rollout where it has one."""
-        if not isinstance(self.dynamics, HasRollout):
-            with torch.autocast(latent.device.type, self.precision, enabled=self.precision != torch.float32):
-                return score_by_steps(self, latent, actions).float()
         if self._scorer is None:
+            if not isinstance(self.dynamics, HasRollout):
+                with torch.autocast(latent.device.type, self.precision, enabled=self.precision != torch.float32):
+                    return score_by_steps(self, latent, actions).float()
             self._scorer = Scorer(
                 rollout=self.dynamics.rollout(self.precision),
                 reward=self._reward,
@@ -89,6 +89,10 @@ class LatentSimulator:
                 precision=self.precision,
             )
         return self._scorer(latent, actions)
+
+    def score_with(self, scorer: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Have `returns` computed by `scorer`, a function of its arguments."""
+        self._scorer = scorer
 
 
 def score(

@@ -55,10 +55,9 @@ class LastLayerPosterior(nn.Module):
         gram, variance = (row * share[:, None]).T @ row, share @ missed.double().square()
         fine = gram.isfinite().all() & variance.isfinite().all()
         rate = (weight.sum() / (self.seen + weight.sum())).clamp_min(self.rate)
-        for name, new in (("gram", gram), ("variance", variance)):
-            old = getattr(self, name)
-            setattr(self, name, torch.where(fine, old + rate * (new - old), old))
-        self.seen = torch.where(fine, self.seen + weight.sum(), self.seen)
+        for old, new in ((self.gram, gram), (self.variance, variance)):
+            old.copy_(torch.where(fine, old + rate * (new - old), old))
+        self.seen.copy_(torch.where(fine, self.seen + weight.sum(), self.seen))
 
     def factor(self) -> Float[Tensor, "feat feat"]:
         """The lower triangular factor of Λ."""

@@ -7,10 +7,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodel.transfer import send
+from worldmodel.transfer import resident
 
 # P(k <= 0), P(k <= 1), ... of a Poisson variable of rate 1: how often a bootstrap draws a sample of a large set
-_POISSON = torch.tensor([1 / math.factorial(k) for k in range(9)], dtype=torch.float64).cumsum(0) / math.e
+_POISSON = tuple(sum(1 / math.factorial(k) for k in range(n + 1)) / math.e for n in range(9))
 _MIX = (-7046029254386353131, -4658895280553007687, -7723592293110705685)  # odd, with no pattern in their bits
 
 
@@ -81,4 +81,4 @@ def bootstrap_weights(name: Int64[Tensor, "*R name"], members: int) -> Float[Ten
         state = state ^ ((state >> 29) & 0x7FFFFFFFF)  # integers are signed: without the mask the sign would spread
     state = state * _MIX[2]
     uniform = ((state >> 40) & 0xFFFFFF).double() / 2**24
-    return (uniform.unsqueeze(-1) > send(_POISSON, name.device)).sum(-1).float()
+    return (uniform.unsqueeze(-1) > resident(_POISSON, name.device, uniform.dtype)).sum(-1).float()

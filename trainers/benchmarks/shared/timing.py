@@ -80,12 +80,11 @@ def training_step(config: dict[str, Any], module: WorldModelModule, device: torc
     """One update of the module's agent on a batch, as Lightning runs it, finished when it returns."""
     optimizer = module.configure_optimizers()
     module.optimizers = lambda **_: optimizer  # type: ignore[method-assign, assignment, misc]  # a trainer's, elsewhere
+    module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign, assignment, misc]
 
     def update(batch: Batch) -> None:
         with autocast(config, device):  # all of it
-            loss = module.agent.losses(batch)
-            optimizer.zero_grad()
-            loss.total.backward()
+            module.gradients(batch)
         module.apply_gradients(optimizer)
         if device.type == "cuda":
             torch.cuda.synchronize()

@@ -1,5 +1,6 @@
 """The loops that a run spends its time in, each as a call that can be timed alone."""
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from trainers.build.agent import build_agent
 from trainers.build.module import build_module
 from trainers.process.clock import Clock
 from trainers.run_folder.metrics import CSVMetrics
+from trainers.training.graphed_gradients import record_graphs
 from trainers.training.module import WorldModelModule
 from worldmodel.interfaces import Batch, Belief
 from worldmodel.latent_rows import LatentRows
@@ -90,6 +92,8 @@ def loops(parts: Machinery) -> Iterator[Loop]:
     yield Loop("optimiser", lambda: parts.module.apply_gradients(optimizer), gb=gb, counts=False)
     yield _log(parts)
     yield from _acting(parts)
+    if parts.device.type == "cuda":
+        yield from _replayed(parts)
 
 
 def _environment(parts: Machinery) -> Loop:
@@ -174,3 +178,15 @@ def _acting(parts: Machinery) -> Iterator[Loop]:
 
     yield Loop("plan", plan, agent.eval)
     yield Loop("decision", lambda: policy(frame, first, ready), agent.eval)
+
+
+def _replayed(parts: Machinery) -> Iterator[Loop]:
+    """Update and plan as CUDA graphs, by a second module like the first: `trainer.cuda_graphs=true`."""
+    graphed = copy.copy(parts)
+    agent = copy.deepcopy(parts.module.agent)
+    graphed.module = build_module(parts.config, agent)
+    update = training_step(parts.config, graphed.module, parts.device)
+    record_graphs(graphed.module)
+    yield Loop("update, graph", lambda: update(parts.batch), graphed.module.train, counts=False)
+    plan, _ = _acting(graphed)
+    yield Loop("plan, graph", plan.call, plan.prepare, counts=False)
