@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from datamodules.envs.checks import checked_action, require_open
 from datamodules.envs.errors import BadOption
 from datamodules.envs.protocol import Step
+from worldmodel.limits import wrong_number, wrong_whole
 from worldmodel.spec import EnvSpec
 
 TASK = "toy_point"
@@ -56,15 +57,16 @@ class PointEnv:
         speed: float = 0.1,
         random_goal: bool = True,
     ) -> None:
-        for key, got, expected, holds in (
-            ("task", repr(task), repr(TASK), task == TASK),
-            ("size", size, "16..64", 16 <= size <= 64),
-            ("action_repeat", action_repeat, ">= 1", action_repeat >= 1),
-            ("episode_steps", episode_steps, ">= 1", episode_steps >= 1),
-            ("speed", speed, "in (0, 1]", 0.0 < speed <= 1.0),
+        for key, wrong in (
+            ("task", "" if task == TASK else f"expected {TASK!r}, got {task!r}"),
+            ("size", wrong_whole(size, least=16, most=64)),
+            ("action_repeat", wrong_whole(action_repeat)),
+            ("episode_steps", wrong_whole(episode_steps)),
+            ("speed", wrong_number(speed, above=0, most=1)),
+            ("random_goal", "" if isinstance(random_goal, bool) else f"expected true or false, got {random_goal!r}"),
         ):
-            if not holds:
-                raise BadOption(f"expected {expected}, got {got}", key=key)
+            if wrong:
+                raise BadOption(wrong, key=key)
         self.spec = EnvSpec(
             task=TASK,
             images={"pixels": (3, size, size)},

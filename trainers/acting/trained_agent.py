@@ -17,6 +17,7 @@ from trainers.run_folder.find import find_checkpoint, read_spec
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.agents.student import Student
 from worldmodel.interfaces import Carry
+from worldmodel.limits import wrong_whole
 from worldmodel.spec import EnvSpec
 from worldmodel.transfer import send
 
@@ -31,13 +32,13 @@ class TrainedAgent:
         visuals: the options behind which frames are seen, in their order; by default those of training.
 
     Raises:
-        BadInput: a visual option that needs more than frames.
+        BadInput: a seed that is no whole number from 0 on, a visual option that needs more than frames.
     """
 
     def __init__(
         self, agent: LatentMPC | Student, spec: EnvSpec, *, seed: int = 0, visuals: Mapping[str, Any] | None = None
     ) -> None:
-        self.agent, self.spec, self.seed = agent, spec, seed
+        self.agent, self.spec, self.seed = agent, spec, _whole("seed", seed, least=0)
         self._frames = CameraFrames(spec, spec.visuals if visuals is None else visuals)
         self._actions = actions_from(spec)
         self.reset()
@@ -49,11 +50,9 @@ class TrainedAgent:
             batch: how many episodes side by side, each with its own noise; None for one without a batch axis.
 
         Raises:
-            BadInput: it is below 1.
+            BadInput: it is no whole number of at least 1.
         """
-        self._batched, count = batch is not None, 1 if batch is None else batch
-        if count < 1:
-            raise BadInput(f"batch: expected at least 1, got {batch}")
+        self._batched, count = batch is not None, 1 if batch is None else _whole("batch", batch, least=1)
         self._generators = [torch.Generator().manual_seed(self.seed + i) for i in range(count)]
         self._carry: Carry = self.agent.initial_carry(count)
         self._frames.reset(count, seed=self.seed)
@@ -137,6 +136,14 @@ def load_agent(
     config = override_saved(read_yaml(root / "config.yaml"), overrides)
     spec = read_spec(root, key="run")
     return TrainedAgent(build_trained(config, spec, checkpoint).to(where), spec, seed=seed, visuals=visuals)
+
+
+def _whole(key: str, value: Any, *, least: int) -> int:
+    """A whole number, of numpy's too; raises BadInput."""
+    number = int(value) if isinstance(value, np.integer) else value
+    if wrong := wrong_whole(number, least=least):
+        raise BadInput(f"{key}: {wrong}")
+    return int(number)
 
 
 def _checked(name: str, rows: NDArray[Any], size: int) -> NDArray[np.float32]:

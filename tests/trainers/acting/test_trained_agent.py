@@ -169,6 +169,13 @@ def test_other_frames_are_refused(agent, wrong, message):
         agent.act(frames(3))
 
 
+def test_seeds_and_batches_are_whole_numbers(agent):
+    with pytest.raises(BadInput, match="batch: expected a whole number of at least 1, got 0"):
+        agent.reset(batch=0)
+    with pytest.raises(BadInput, match="seed: expected a whole number of at least 0, got -1"):
+        TrainedAgent(agent.agent, agent.spec, seed=-1)
+
+
 def test_from_the_runs_files_alone(finished, tmp_path):
     for name in ("config.yaml", "spec.json"):
         shutil.copy(finished / name, tmp_path / name)
