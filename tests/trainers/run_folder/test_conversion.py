@@ -43,7 +43,7 @@ def test_a_configuration_gets_what_it_left_open():
 def test_keys_that_came_later_can_be_set_in_runs_of_then():
     saved = convert_config({"format": FORMAT, "trainer": {"devices": 1}, "data": {"name": "offline"}}, path="x")
     changed = override_saved(saved, ["trainer.rank_timeout_s=900", "data.across_episodes=true"])
-    assert changed["trainer"] == {"rank_timeout_s": 900, "devices": 1}
+    assert changed["trainer"] == {"rank_timeout_s": 900, "cuda_graphs": False, "devices": 1}
     kept = {"actions": None, "damage_limit": 0.05, "left_out_limit": 1.0}
     assert changed["data"] == {"across_episodes": True, "name": "offline", **kept}
 
