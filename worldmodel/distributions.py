@@ -81,7 +81,7 @@ def straight_through(
 
 def one_hot_mode(log_probs: Float[Tensor, "*R classes"]) -> Float[Tensor, "*R classes"]:
     """The most probable class."""
-    # F.one_hot looks at the indices first, for which the host waits
+    # F.one_hot looks for indices that are out of range first, on a CPU
     return torch.zeros_like(log_probs).scatter_(-1, log_probs.argmax(-1, keepdim=True), 1.0)
 
 

@@ -91,10 +91,14 @@ class Batch:
         number = first + torch.arange(self.reward.shape[1], device=first.device)
         return torch.stack([stream.expand_as(number), number], -1).to(self.reward.device)
 
+    @property
+    def columns(self) -> dict[str, Tensor]:
+        """What every row has beside its observation, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("observation", "windows")}
+
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         observation = {name: change(rows) for name, rows in self.observation.items()}
-        columns = (f.name for f in fields(self) if f.name not in ("observation", "windows"))
-        return replace(self, observation=observation, **{name: change(getattr(self, name)) for name in columns})
+        return replace(self, observation=observation, **{name: change(rows) for name, rows in self.columns.items()})
 
 
 @dataclass(frozen=True, slots=True)

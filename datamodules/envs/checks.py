@@ -1,5 +1,7 @@
 """The checks of what goes into an environment and of what comes out."""
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -32,9 +34,9 @@ def require_open(is_open: bool) -> None:
         raise NotReset("step: expected a reset first, the episode has not begun or has ended")
 
 
-def require_whole(key: str, value: object, *, least: int) -> None:
-    """Raise BadOption that names `key` unless `value` is a whole number of at least `least`."""
-    if wrong := wrong_whole(value, least=least):
+def require_whole(key: str, value: object, *, least: int, most: float = math.inf) -> None:
+    """Raise BadOption that names `key` unless `value` is a whole number within [least, most]."""
+    if wrong := wrong_whole(value, least=least, most=most):
         raise BadOption(wrong, key=key)
 
 

@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.envs.checks import checked_action, require_open
+from datamodules.envs.checks import checked_action, require_open, require_whole
 from datamodules.envs.errors import BadOption
 from datamodules.envs.protocol import Step
-from worldmodel.limits import wrong_number, wrong_whole
+from worldmodel.limits import wrong_number
 from worldmodel.spec import EnvSpec
 
 TASK = "toy_point"
@@ -57,16 +57,15 @@ class PointEnv:
         speed: float = 0.1,
         random_goal: bool = True,
     ) -> None:
-        for key, wrong in (
-            ("task", "" if task == TASK else f"expected {TASK!r}, got {task!r}"),
-            ("size", wrong_whole(size, least=16, most=64)),
-            ("action_repeat", wrong_whole(action_repeat)),
-            ("episode_steps", wrong_whole(episode_steps)),
-            ("speed", wrong_number(speed, above=0, most=1)),
-            ("random_goal", "" if isinstance(random_goal, bool) else f"expected true or false, got {random_goal!r}"),
-        ):
-            if wrong:
-                raise BadOption(wrong, key=key)
+        if task != TASK:
+            raise BadOption(f"expected {TASK!r}, got {task!r}", key="task")
+        require_whole("size", size, least=16, most=64)
+        require_whole("action_repeat", action_repeat, least=1)
+        require_whole("episode_steps", episode_steps, least=1)
+        if wrong := wrong_number(speed, above=0, most=1):
+            raise BadOption(wrong, key="speed")
+        if not isinstance(random_goal, bool):
+            raise BadOption(f"expected true or false, got {random_goal!r}", key="random_goal")
         self.spec = EnvSpec(
             task=TASK,
             images={"pixels": (3, size, size)},

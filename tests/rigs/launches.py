@@ -14,6 +14,7 @@ import torch
 from tests.rigs import pretend_device
 from trainers.acting.agent_policy import AgentPolicy
 from trainers.acting.exploration import Exploration
+from trainers.benchmarks.shared.timing import without_trainer
 from trainers.build.agent import build_agent
 from trainers.build.check_parts import fit_options
 from trainers.build.module import build_module
@@ -31,8 +32,7 @@ def count(overrides: list[str]) -> dict[str, Any]:
     config = fit_options(load_config(overrides), overrides)
     with pretend_device.watching():
         module = pretend_device.move(build_module(config, build_agent(config, SPEC)))
-        optimizer = module.configure_optimizers()
-    module.optimizers, module.manual_backward = lambda **_: optimizer, lambda loss: loss.backward()
+        without_trainer(module)
     for _ in range(2):
         with pretend_device.watching():
             rows = _batch(config["data"]["batch"], config["data"]["length"]).to(pretend_device.DEVICE)

@@ -142,7 +142,7 @@ def _run(func, args, kwargs):
     to_device = target is not None and torch.device(target).type == NAME
     if not there and not to_device:
         return func(*args, **kwargs)
-    _note_waits(name, args, kwargs, there, here, to_device)
+    _note_copies_and_waits(name, args, kwargs, there, here, to_device)
     if there and name not in ("_to_copy", "copy_"):
         _refuse_mixed(func, name, args, here)
     if name not in FREE:
@@ -153,7 +153,7 @@ def _run(func, args, kwargs):
     return _returned(func, name, args, kwargs, there, to_device)
 
 
-def _note_waits(name, args, kwargs, there, here, to_device):
+def _note_copies_and_waits(name, args, kwargs, there, here, to_device):
     if name in ("_to_copy", "copy_"):
         target = kwargs.get("device")
         leaves = bool(there) and ((target is not None and not to_device) or not isinstance(args[0], Pretend))

@@ -30,13 +30,12 @@ class OperationRecorder:
         self.recordings += 1
         with self._undone():
             program = make_fx(work)()
-        with self._undone():
-            results = {name: torch.empty_like(rows) for name, rows in _run(program).items()}
+        results: Tensors = {}
 
         def replay() -> None:
             self.replays += 1
             for name, rows in _run(program).items():
-                results[name].copy_(rows)
+                results.setdefault(name, torch.empty_like(rows)).copy_(rows)
 
         return replay, results
 

@@ -1,7 +1,6 @@
 """Learning and planning by CUDA graphs: an update's gradients are one launch, and so are the returns of candidates."""
 
 from collections.abc import Callable
-from dataclasses import fields
 from functools import partial
 
 import torch
@@ -73,10 +72,9 @@ class GraphedGradients:
 
 def to_tensors(batch: Batch) -> Tensors:
     """A batch as tensors by name, all on the device of its rewards."""
-    columns = {f.name: getattr(batch, f.name) for f in fields(batch) if f.name not in ("observation", "windows")}
     observed = {OBSERVED + name: rows for name, rows in batch.observation.items()}
     windows = {} if batch.windows is None else {"windows": send(batch.windows, batch.reward.device)}
-    return {**observed, **columns, **windows}
+    return {**observed, **batch.columns, **windows}
 
 
 def to_batch(tensors: Tensors) -> Batch:

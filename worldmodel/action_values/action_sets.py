@@ -8,6 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
+from worldmodel.distributions import one_hot_mode
 from worldmodel.errors import BadValue
 from worldmodel.limits import require_whole
 
@@ -85,7 +86,7 @@ class OneHot:
 
     def weights(self, action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R 1 A"]:
         """All of it is the largest entry."""
-        return F.one_hot(action.argmax(-1), self.choices).to(action.dtype).unsqueeze(-2)
+        return one_hot_mode(action).unsqueeze(-2)
 
     def action(self, index: Int64[Tensor, "*R 1"]) -> Float[Tensor, "*R A"]:
         """1 at the index."""

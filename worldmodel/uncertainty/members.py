@@ -1,6 +1,7 @@
 """Several networks of one shape as one: a product a layer, whatever their number."""
 
 import math
+from itertools import accumulate
 
 import torch
 from jaxtyping import Float, Int64
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 from worldmodel.transfer import resident
 
 # P(k <= 0), P(k <= 1), ... of a Poisson variable of rate 1: how often a bootstrap draws a sample of a large set
-_POISSON = tuple(sum(1 / math.factorial(k) for k in range(n + 1)) / math.e for n in range(9))
+_POISSON = tuple(total / math.e for total in accumulate(1 / math.factorial(k) for k in range(9)))
 _MIX = (-7046029254386353131, -4658895280553007687, -7723592293110705685)  # odd, with no pattern in their bits
 
 

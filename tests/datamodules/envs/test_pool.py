@@ -49,11 +49,9 @@ def test_errors_of_construction_keep_their_type(source, kwargs, error, text):
 def test_an_option_that_a_worker_refuses_is_known_by_its_name():
     with pytest.raises(BadOption) as caught:
         EnvPool(source="toy", kwargs={"size": 1}, count=1)
-    assert (caught.value.key, caught.value.said) == (
-        "size",
-        "expected a whole number of at least 16 and at most 64, got 1",
-    )
-    assert str(caught.value) == f"size: {caught.value.said}"
+    said = "expected a whole number of at least 16 and at most 64, got 1"
+    assert (caught.value.key, caught.value.said) == ("size", said)
+    assert str(caught.value) == "size: expected a whole number of at least 16 and at most 64, got 1"
     with pytest.raises(UnknownTask) as unknown:
         EnvPool(source="gym", kwargs={"task": "no.such:env"}, count=1)
     assert unknown.value.key == "task" and str(unknown.value).startswith("task: expected an importable module")

@@ -9,6 +9,7 @@ import yaml
 
 from datamodules.data_module import ENDLESS, WindowDataModule
 from tests.conftest import random_batch
+from trainers.benchmarks.shared.timing import without_trainer
 from trainers.build.agent import build_agent, require_fit
 from trainers.build.data import build_data, build_replay
 from trainers.build.module import build_module
@@ -45,9 +46,7 @@ def module_of(config, **options):
     module = build_module(config, build_agent(config, SPEC))
     for name, value in options.items():
         setattr(module, name, value)
-    optimizer = module.configure_optimizers()
-    module.optimizers = lambda **_: optimizer
-    module.manual_backward = lambda loss: loss.backward()
+    without_trainer(module)
     return module
 
 

@@ -8,6 +8,7 @@ import torch
 from tests.conftest import DYNAMICS, OBJECTIVES
 from tests.rigs.recorded_operations import OperationRecorder
 from trainers import fit
+from trainers.benchmarks.shared.timing import without_trainer
 from trainers.build.agent import build_agent
 from trainers.build.check_parts import fit_options
 from trainers.build.module import build_module
@@ -29,8 +30,7 @@ def module_of(*overrides):
     config = fit_options(load_config(overrides), overrides)
     torch.manual_seed(0)
     module = build_module(config, build_agent(config, SPEC))
-    optimizer = module.configure_optimizers()
-    module.optimizers, module.manual_backward = lambda **_: optimizer, lambda loss: loss.backward()
+    without_trainer(module)
     module.count_rows(1000)
     return module
 

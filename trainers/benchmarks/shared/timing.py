@@ -76,11 +76,17 @@ def autocast(config: dict[str, Any], device: torch.device) -> AbstractContextMan
     return torch.autocast(device.type, torch.bfloat16, enabled=in_bf16(config), cache_enabled=False)
 
 
+def without_trainer(module: WorldModelModule) -> torch.optim.Optimizer:
+    """The module's optimiser, with which it makes updates outside of a trainer from now on."""
+    optimizer = module.configure_optimizers()
+    module.optimizers = lambda **_: optimizer  # type: ignore[method-assign, assignment, misc]
+    module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign, assignment, misc]
+    return optimizer
+
+
 def training_step(config: dict[str, Any], module: WorldModelModule, device: torch.device) -> Callable[[Batch], None]:
     """One update of the module's agent on a batch, as Lightning runs it, finished when it returns."""
-    optimizer = module.configure_optimizers()
-    module.optimizers = lambda **_: optimizer  # type: ignore[method-assign, assignment, misc]  # a trainer's, elsewhere
-    module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign, assignment, misc]
+    optimizer = without_trainer(module)
 
     def update(batch: Batch) -> None:
         with autocast(config, device):  # all of it
