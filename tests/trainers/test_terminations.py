@@ -24,6 +24,7 @@ def fit(runs, *options):
     return run.results()
 
 
+@pytest.mark.slow
 def test_an_agent_learns_to_stay_alive_and_another_from_its_rows_alone(runs, tmp_path):
     """30 would be perfect; measured 25 here, 28 after three times as much, and 2 where ends are ignored."""
     online, offline = tmp_path / "online", tmp_path / "offline"

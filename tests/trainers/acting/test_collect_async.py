@@ -217,7 +217,7 @@ def stored_env_steps(folder):
     return state["counters"]["env_steps"], fresh, stored
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_stops_at_a_signal_and_resumes(runs, toy, tmp_path, gone, ranks):
     folder = tmp_path / "run"
     ddp = ("trainer.devices=2", "trainer.strategy=ddp") if ranks == 2 else ()

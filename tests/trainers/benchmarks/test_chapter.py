@@ -29,6 +29,7 @@ def short_run(name: str, root: Path, *more: str) -> dict:
     return fit.main([f"experiment=chapter/{name}", *SHORT, seeds, *more, f"run_dir={root}"])
 
 
+@pytest.mark.slow
 def test_version_0_5_never_collects_again_and_versions_1_do(tmp_path: Path) -> None:
     names = ("alg23", "alg24", "alg25")
     results = {name: short_run(name, tmp_path / name) for name in names}

@@ -65,7 +65,7 @@ def test_every_decision_has_its_episode_and_no_report_is_overwritten(bundle, tmp
 
 def test_a_late_actuator_and_a_large_camera(bundle, tmp_path):
     driven = drive.main(
-        [f"bundle={bundle}", *TOY, "hz=20", "episodes=1", f"out={tmp_path}", "delay=2", "camera=640x480"]
+        [f"bundle={bundle}", *TOY, "hz=10", "episodes=1", f"out={tmp_path}", "delay=2", "camera=640x480"]
     )
     assert driven["decisions"] >= 20 and driven["faults"] == 0
 
@@ -76,7 +76,7 @@ def test_frames_are_seen_as_in_training(tmp_path):
         **{"episode_steps": 20, "visuals": {"grayscale": {}, "frame_stack": {"count": 2}}},
     )
     folder = tiny_bundle(tmp_path / "b", what="policy", spec=spec)
-    driven = drive.main([f"bundle={folder}", *TOY, "hz=20", f"out={tmp_path / 'out'}"])
+    driven = drive.main([f"bundle={folder}", *TOY, "hz=10", f"out={tmp_path / 'out'}"])
     assert driven["decisions"] >= 20 and driven["frames_missing"] == 0
     with pytest.raises(DeviceDiffers, match=r"env\.observed: the bundle has 2x16x16, the environment 3x16x16"):
         drive.main([f"bundle={folder}", *TOY, "task.visuals={}"])

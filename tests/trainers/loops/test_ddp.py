@@ -82,7 +82,7 @@ def test_diverged_statistics_are_seen():
     assert fingerprint(first) != fingerprint(second)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_ends_both_and_the_run_resumes(runs, toy, trained, tmp_path, gone, number):
     folder = tmp_path / "run"
     endless = ["task.env_steps=100000"] if number == signal.SIGINT else []

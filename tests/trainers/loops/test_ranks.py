@@ -4,6 +4,7 @@ import shutil
 import signal
 
 import numpy as np
+import pytest
 
 from datamodules.recorded import Recorded
 from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
@@ -76,6 +77,7 @@ def test_killed_between_the_shards_and_their_first_checkpoint(runs, finished, tm
     assert [path.name for path in (folder / "replay").iterdir()] == ["rank_00"]
 
 
+@pytest.mark.slow
 def test_offline_with_more_ranks_and_fewer(runs, finished, tmp_path):
     folder = tmp_path / "run"
     arguments = ("experiment=small", "data=offline", f"data.uri={finished / 'replay'}", "data.batch=4")

@@ -80,6 +80,7 @@ def test_a_comparison_that_bites(finished):
     assert algorithm["ranks"][0]["torch_rng"].numel() > 1000
 
 
+@pytest.mark.slow
 def test_killed_twice_at_random_moments(runs, toy, finished, tmp_path, gone):
     folder, dice = tmp_path / "run", random.Random()
     run = runs.fit(*toy, f"run_dir={folder}")

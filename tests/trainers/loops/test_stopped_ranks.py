@@ -13,7 +13,7 @@ DDP = ("trainer.strategy=ddp", "trainer.accelerator=cpu")
 SOON = ("data.step_timeout_s=3", "data.reset_timeout_s=8", "trainer.rank_timeout_s=12")
 
 
-@pytest.mark.parametrize("stopped", [1, 0])
+@pytest.mark.parametrize("stopped", [1, pytest.param(0, marks=pytest.mark.slow)])
 def test_a_stopped_rank_ends_the_run_which_then_resumes(runs, toy, tmp_path, gone, stopped):
     folder = tmp_path / "run"
     words = (*DDP, *SOON, "trainer.devices=2")

@@ -1,5 +1,6 @@
 """Divide and conquer: one part is its base algorithm; what moves whom, the partition, and what the centre can do."""
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -150,6 +151,7 @@ def test_the_partition_finds_three_heaps_and_no_part_is_ever_without_rows() -> N
     assert belongs.flatten(1).any(1).all() and not belongs[:, ~valid].any()
 
 
+@pytest.mark.slow
 def test_the_centre_does_what_specialists_do_where_each_has_a_goal_of_its_own() -> None:
     torch.manual_seed(0)
     learner = DivideAndConquer(spec=SPEC, parts=3, reset_every=50, horizon=5, starts=48)
