@@ -23,6 +23,7 @@ COMMAND = Command(
         "seed": Key("what the episodes' starts come from", "0"),
         "budget_ms": Key("from a frame to its action; 0.7 of a period by default"),
         "planner": Key("process, which a watchdog can kill and start again, or inline", "process"),
+        "realtime": Key("true: before all ordinary processes of this machine, which needs the permission", "false"),
         "delay": Key("decisions by which the robot's actuator is late", "0"),
         "camera": Key("WIDTHxHEIGHT of the camera's frames, such as 640x480; the environment's own by default"),
         "server": Key("ws://host:port of `trainers.serve`, whose actions are taken instead"),
@@ -42,11 +43,15 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     # torch takes seconds to load: help is answered before
     import torch
 
+    from trainers.command.configuration import true_or_false
     from trainers.deployment.drive import drive
+    from trainers.process.realtime import realtime
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    return drive(**parsed.own, overrides=parsed.overrides)
+    own = dict(parsed.own)
+    with realtime(true_or_false("realtime", str(own.pop("realtime")))):
+        return drive(**own, overrides=parsed.overrides)
 
 
 command = partial(run, main, usage=COMMAND.help())

@@ -28,6 +28,7 @@ COMMAND = Command(
         "max_bytes": Key("of a message; enough for one full HD frame of each camera by default"),
         "api_key_file": Key("a file with the key that clients must send; or set WORLDMODEL_API_KEY"),
         "planner": Key("process, which a watchdog can kill and start again, or inline", "process"),
+        "realtime": Key("true: before all ordinary processes of this machine, which needs the permission", "false"),
     },
     first="bundle",
     word="BUNDLE",
@@ -44,9 +45,10 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     # torch takes seconds to load: help is answered before
     import torch
 
-    from trainers.command.configuration import BadConfig, finite_number, whole_number
+    from trainers.command.configuration import BadConfig, finite_number, true_or_false, whole_number
     from trainers.deployment.api_key import read_api_key
     from trainers.deployment.server import PolicyServer
+    from trainers.process.realtime import realtime
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -58,23 +60,24 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     folder = Path(own["bundle"]).expanduser()
     hz = None if own["hz"] is None else finite_number("hz", own["hz"], least=0.01)
     limit = None if own["max_bytes"] is None else whole_number("max_bytes", own["max_bytes"])
-    server = PolicyServer(
-        folder,
-        hz=hz,
-        host=own["host"],
-        port=port,
-        api_key=read_api_key(own["api_key_file"]),
-        clients=clients,
-        max_bytes=limit,
-        planner=own["planner"],
-    )
-    try:
-        asyncio.run(_serve(server, {"bundle": str(folder), "host": own["host"], "hz": server.hz}))
-    except OSError as error:
-        key = "host" if isinstance(error, socket.gaierror) else "port"
-        raise BadConfig(f"{key}: expected one to listen at, got {own['host']}:{port} ({error.strerror})") from error
-    finally:
-        server.close()
+    with realtime(true_or_false("realtime", own["realtime"])):
+        server = PolicyServer(
+            folder,
+            hz=hz,
+            host=own["host"],
+            port=port,
+            api_key=read_api_key(own["api_key_file"]),
+            clients=clients,
+            max_bytes=limit,
+            planner=own["planner"],
+        )
+        try:
+            asyncio.run(_serve(server, {"bundle": str(folder), "host": own["host"], "hz": server.hz}))
+        except OSError as error:
+            key = "host" if isinstance(error, socket.gaierror) else "port"
+            raise BadConfig(f"{key}: expected one to listen at, got {own['host']}:{port} ({error.strerror})") from error
+        finally:
+            server.close()
     return {"status": "stopped", "bundle": str(folder)}
 
 

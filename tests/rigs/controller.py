@@ -11,6 +11,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,11 +26,20 @@ from trainers.bundle.control_spec import ControlSpec
 from trainers.deployment.controller import SHARE, Controller
 from trainers.deployment.planner_messages import Sizes
 from trainers.deployment.planner_watchdog import PlannerProcess
+from trainers.process.realtime import realtime as run_first
 from worldmodel.errors import UserError
 
 
 def measure(
-    *, calls: int = 100_000, slow_calls: int = 500, kills: int = 10, flips: int = 1000, seed: int = 0
+    *,
+    calls: int = 100_000,
+    slow_calls: int = 500,
+    kills: int = 10,
+    flips: int = 1000,
+    seed: int = 0,
+    hz: float = 20.0,
+    busy: int = 2,
+    realtime: int = 0,
 ) -> dict[str, Any]:
     """Counts; what is wrong must be 0."""
     results: dict[str, Any] = {}
@@ -36,9 +47,9 @@ def measure(
         results |= attack(calls, seed)
     with tempfile.TemporaryDirectory() as folder:
         if slow_calls:
-            results |= slow(Path(folder), slow_calls, seed)
+            results |= slow(Path(folder), slow_calls, seed, hz=hz, busy=busy, first=bool(realtime))
         if kills:
-            results |= kill(Path(folder), kills, seed)
+            results |= kill(Path(folder), kills, seed, hz=hz)
         if flips:
             results |= flip(Path(folder), flips, seed)
     return results
@@ -122,16 +133,13 @@ class SlowProcess(PlannerProcess):
     program = "tests.rigs.slow_planner"
 
 
-def slow(folder: Path, calls: int, seed: int, *, hz: float = 20.0) -> dict[str, Any]:
-    """A model that takes up to ten times as long at random, beside two busy processes."""
+def slow(folder: Path, calls: int, seed: int, *, hz: float, busy: int, first: bool) -> dict[str, Any]:
+    """A model that takes up to ten times as long at random, beside busy processes; `first`: before them."""
     path, rng = tiny_bundle(folder / "slow"), np.random.default_rng(seed)
     bundle = read_bundle(path)
     agent, budget_s = bundle.build(), SHARE / hz
-    process = SlowProcess(
-        path, sha256=bundle.sha256, sizes=Sizes.of(agent), budget_s=budget_s, hang_s=max(1.0, 10 / hz)
-    )
-    hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
-    try:
+    options = {"sha256": bundle.sha256, "sizes": Sizes.of(agent), "budget_s": budget_s, "hang_s": max(1.0, 10 / hz)}
+    with _busy(busy), run_first(first), closing(SlowProcess(path, **options)) as process:
         controller = Controller(bundle, planner=process, hz=hz, budget_s=budget_s)
         missing, times, sources = 0, [], Counter[str]()
         tick = time.monotonic()
@@ -148,8 +156,15 @@ def slow(folder: Path, calls: int, seed: int, *, hz: float = 20.0) -> dict[str, 
         quantiles = {f"slow_{name}_ms": round(float(np.percentile(ms, q)), 2) for name, q in _QUANTILES.items()}
         counts = {"slow_calls": calls, "slow_missing": missing, "slow_late": late, "slow_sources": dict(sources)}
         return {**counts, **quantiles}
+
+
+@contextmanager
+def _busy(count: int) -> Iterator[None]:
+    """Beside as many processes that never wait."""
+    hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
     finally:
-        process.close()
         for hog in hogs:
             hog.kill()
             hog.wait()
@@ -158,7 +173,7 @@ def slow(folder: Path, calls: int, seed: int, *, hz: float = 20.0) -> dict[str, 
 _QUANTILES = {"p50": 50, "p99": 99, "p999": 99.9}
 
 
-def kill(folder: Path, kills: int, seed: int, *, hz: float = 20.0) -> dict[str, Any]:
+def kill(folder: Path, kills: int, seed: int, *, hz: float) -> dict[str, Any]:
     """A planner's process killed or stopped at random; what the robot gets meanwhile."""
     rng, sources, over = np.random.default_rng(seed), Counter[str](), 0
     with Controller(tiny_bundle(folder / "killed"), hz=hz) as controller:

@@ -65,6 +65,13 @@ def finite_number(key: str, text: str, **bounds: float) -> float:
     return number
 
 
+def true_or_false(key: str, text: str) -> bool:
+    """A choice from the command line; raises BadConfig for `key`."""
+    if text not in ("true", "false"):
+        raise BadConfig(f"{key}: expected true or false, got {text!r}")
+    return text == "true"
+
+
 def groups() -> dict[str, list[str]]:
     """Config groups and the names that each offers."""
     names: dict[str, list[str]] = {}

@@ -25,12 +25,14 @@ from trainers.deployment.rerun_recording import RerunRecording
 from trainers.deployment.robot import Played, Robot
 from trainers.deployment.status import Status
 from trainers.deployment.telemetry import Telemetry
+from trainers.process.realtime import runs_first
 from trainers.reporting.tables import show_facts
 from trainers.run_folder.records import versions, write_json
 from trainers.run_folder.statistics import mean_ci95
 from worldmodel.spec import UNITS, EnvSpec
 
 REPORT = "report.html"
+OFTEN = 0.01  # of the decisions, when late ones are worth a word
 TAKEN = 0.9  # of a period after which the robot takes no action for its frame
 
 
@@ -148,6 +150,8 @@ def _results(
     write_json(out / "drive.json", {**results, "versions": versions(), "when": time.strftime("%Y-%m-%d %H:%M:%S")})
     shown = ("decisions", "late", "missing", "fallbacks", "p50_ms", "p99_ms", "p999_ms", "report")
     facts = {"return_mean": f"{results['return_mean']:.1f}", **{key: str(results[key]) for key in shown}}
+    if summary["late"] > OFTEN * summary["decisions"] and not runs_first():
+        facts["advice"] = "realtime=true runs this before the machine's other processes"
     if stopped := summary["sources"]["stopped"]:
         reasons = [row.observation for row in driver.telemetry.rows if row.observation != "ok"]
         facts["stopped"] = f"{stopped} decisions, by {reasons[0] if reasons else 'late or missing actions'}"

@@ -18,12 +18,14 @@ from trainers.bundle.bundle import read_bundle
 from trainers.deployment.planner_messages import Sizes, pack_answer, unpack_request
 from trainers.deployment.planning import DeadlinePlanner
 from trainers.process.allocator import tune_allocator
+from trainers.process.realtime import step_behind
 from worldmodel.agents.latent_mpc import LatentMPC
 
 
 def main(folder: str, budget_s: str, sha256: str, fd: str) -> None:
     """Tune, say so, then answer requests until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the parent decides
+    step_behind()
     tune_allocator()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
