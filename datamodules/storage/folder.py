@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.storage.durable import retry, write_atomic
-from datamodules.storage.log_format import ChecksumMismatch, decode_json, encode_json, load_manifest, parse_manifest
+from datamodules.storage.log_format import (
+    MANIFEST,
+    ChecksumMismatch,
+    decode_json,
+    encode_json,
+    load_manifest,
+    parse_manifest,
+)
 from datamodules.storage.rows import ReplayMismatch
 from datamodules.storage.segments import SegmentLog
 from worldmodel.spec import EnvSpec
@@ -40,7 +48,8 @@ class ReplayFolder:
     """A folder for the rows of `spec` in `streams` logs, this process's alone until `close`.
 
     capacity: rows of the replay that made the folder, for whoever reads the header; another may go on there.
-    broken_headers: 1 where the header had to be made anew. A folder of an older format becomes one of this format.
+    broken_headers: 1 where the header had to be made anew. A folder of an older format becomes one of this format, one
+    that never held a row becomes one of `spec`.
     Raises ReplayMismatch where the folder is in use or holds other rows, and OSError.
     """
 
@@ -68,6 +77,10 @@ class ReplayFolder:
     def _claim(self, capacity: int | None) -> int:
         """Compare the header with what this process writes, or write it; returns the format that was found."""
         content = {**self._mine, "capacity": capacity}
+        if self._never_held_rows():  # of a start that was broken off, perhaps with other options
+            for log in self.path.glob("stream_*"):
+                shutil.rmtree(log)
+            (self.path / HEADER).unlink(missing_ok=True)
         try:
             header = _parse(retry((self.path / HEADER).read_bytes))
             self._require_same(header)
@@ -83,6 +96,18 @@ class ReplayFolder:
             (self.path / HEADER).replace(self.path / f"{HEADER}.damaged")
         write_atomic(self.path / HEADER, encode_json(content))
         return FORMAT
+
+    def _never_held_rows(self) -> bool:
+        """Whether there is nothing but headers and manifests of empty logs."""
+        for log in self.path.glob("stream_*"):
+            data = load_manifest(log)
+            try:
+                empty = data is None or parse_manifest(data)[0].blocks == 0
+            except ChecksumMismatch:
+                return False
+            if not empty or any(path.name != MANIFEST for path in log.iterdir()):
+                return False
+        return True
 
     def _require_same(self, header: Header) -> None:
         require_same_spec(header.spec, self._spec)

@@ -187,6 +187,18 @@ def test_refuses_another_folder_or_state(tmp_path):
         other.load_state_dict(state)
 
 
+def test_what_a_start_without_a_row_left_behind_binds_nobody(tmp_path):
+    Replay(spec=replace(SPEC, action_dim=3), capacity=60, streams=2, folder=tmp_path).close()
+    replay = Replay(spec=SPEC, capacity=80, folder=tmp_path)
+    counter = Counter(replay)
+    counter.play(9)
+    replay.close()
+    assert [path.name for path in tmp_path.glob("stream_*")] == ["stream_00"]
+    (tmp_path / "stream_00" / "segment_000000000000.bin").unlink()  # rows that are lost are not rows that never were
+    with pytest.raises(ReplayMismatch, match="action_dim: expected 3, got 2"):
+        Replay(spec=replace(SPEC, action_dim=3), capacity=80, folder=tmp_path)
+
+
 def test_empty_replay_says_what_is_missing():
     replay = Replay(spec=SPEC, capacity=80)
     Counter(replay).play(5)
