@@ -16,7 +16,8 @@ class Interrupted(Exception):
 class Interrupt:
     """Remembers the first signal; a second one of the same kind goes to the handler that was there before.
 
-    A second SIGUSR1 is ignored: schedulers send this notice to many processes, which may pass it on.
+    A second SIGUSR1 is ignored, to the end of the process: schedulers send this notice to many processes, which may
+    pass it on late, and what follows a run that it stopped, such as its requeue, is not to be ended by it.
     """
 
     def __init__(self) -> None:
@@ -30,7 +31,8 @@ class Interrupt:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            if (number, self.received) != (signal.SIGUSR1, signal.SIGUSR1):
+                signal.signal(number, handler)
 
     def claim(self) -> None:
         """Take the signals, again where another handler was put over this one; only a main thread can."""
@@ -54,5 +56,5 @@ class Interrupt:
         return any(asked)  # a signal may have come meanwhile, which only this rank knows of
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
+        self.received = self.received or number
         signal.signal(number, signal.SIG_IGN if number == signal.SIGUSR1 else self._previous[number])

@@ -33,3 +33,32 @@ def test_a_second_notice_of_preemption_is_ignored():
         for _ in range(3):
             os.kill(os.getpid(), signal.SIGUSR1)
         assert interrupt.received == signal.SIGUSR1
+
+
+def test_a_late_second_notice_does_not_end_what_follows_the_run():
+    ended = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: ended.append(True))
+    try:
+        with Interrupt():
+            pass
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert ended  # a notice that nobody has answered goes to whoever was there
+        with Interrupt():
+            os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGUSR1)  # while the run is requeued
+        assert len(ended) == 1
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_the_first_signal_says_why_a_run_stops():
+    """SLURM says that time is nearly up, then sends SIGTERM: what has not saved by then is to be requeued still."""
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert interrupt.received == signal.SIGUSR1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
