@@ -16,6 +16,7 @@ import json, os, signal, sys, time
 from pathlib import Path
 signal.signal(signal.SIGTERM, lambda *_: (print("saved", flush=True), sys.exit(143)))
 names = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "RANK", "SLURM_NTASKS", "SLURM_JOB_ID")
+names += ("MASTER_ADDR", "MASTER_PORT", "GROUP_RANK", "TORCHELASTIC_RUN_ID")
 here = {name: os.environ[name] for name in names if name in os.environ}
 print(json.dumps({"arguments": sys.argv[1:], "cores": sorted(os.sched_getaffinity(0)), "environ": here}))
 print("ready", flush=True)

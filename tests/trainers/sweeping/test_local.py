@@ -77,7 +77,7 @@ time.sleep(60)
 
 
 def test_a_job_runs_in_its_slot_until_it_is_stopped(stand_in, monkeypatch):
-    for name in (*_process.RANKS, "SLURM_NTASKS"):
+    for name in (*_process.RANKS, "SLURM_NTASKS", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK", "TORCHELASTIC_RUN_ID"):
         monkeypatch.setenv(name, "3")
     core, job = min(os.sched_getaffinity(0)), stand_in.job()
     engine = local.LocalEngine([local.Slot((core,), 1, gpus=("GPU-5a",))])

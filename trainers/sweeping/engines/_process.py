@@ -11,8 +11,12 @@ from datamodules.envs.processes import spawn
 from trainers.process.child import start_module
 
 # what launchers say of their own processes: a run is no rank of whatever started it
-RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "WORLDMODEL_RUN_DIR")
-RANKS_OF = ("SLURM_", "SUBMITIT_")
+RANKS = (
+    *("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "ROLE_RANK", "ROLE_NAME"),
+    *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE", "WORLDMODEL_RUN_DIR"),
+    *("MASTER_ADDR", "MASTER_PORT"),  # where ranks meet: several runs would take each other's for their own
+)
+RANKS_OF = ("SLURM_", "SUBMITIT_", "TORCHELASTIC_")
 
 
 class RunProcess:
