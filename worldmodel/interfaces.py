@@ -160,6 +160,7 @@ class Plan:
     mean: Float[Tensor, "B H A"]  # the whole plan: the next call's warm start after a shift
     value: Float[Tensor, "B"]  # the return that the model predicts for this plan, -inf where it is not finite
     std: Float[Tensor, "B H A"] | None = None  # of the Gaussian that the search ended with; None where it had none
+    searched: bool = True  # False where the deadline came before the first iteration: it is what the search began with
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,11 +100,13 @@ class DeadlinePlanner:
             deadline=until - self.reserve_s,
             iterations=self.iterations,
         )
-        mean = plan.mean[0].numpy()
-        # stopped before its first iteration a planner returns its warm start, which would never grow old
-        if not np.isfinite(mean).all() or np.array_equal(mean, request.warm.clip(-1, 1)):
+        mean, value = plan.mean[0].numpy(), float(plan.value[0])
+        # stopped before its first iteration a planner returns its warm start, which would never grow old, or zeros;
+        # one that has searched may find nothing better than the warm start
+        unseen = not plan.searched and (not np.isfinite(value) or np.array_equal(mean, request.warm.clip(-1, 1)))
+        if unseen or not np.isfinite(mean).all():
             return None
-        return Planned(mean, float(plan.value[0]))
+        return Planned(mean, value)
 
     def close(self) -> None:
         """Nothing was started."""

@@ -26,10 +26,12 @@ class Deadline:
     def __init__(self, at: float | None, device: torch.device) -> None:
         self._at, self._device = at, device
         self._longest, self._started = 0.0, 0.0
+        self.allowed = False  # whether there was time for one iteration
 
     def allows_another(self) -> bool:
         """Whether one more iteration fits; call once before each."""
         if self._at is None:
+            self.allowed = True
             return True
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)  # work that was only queued has taken no time yet
@@ -37,7 +39,9 @@ class Deadline:
         if self._started:
             self._longest = max(self._longest, now - self._started)
         self._started = now
-        return now + self._longest <= self._at
+        fits = now + self._longest <= self._at
+        self.allowed = self.allowed or fits
+        return fits
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,4 +142,6 @@ class Search(ABC):
         )
         found = Found(*self.search(problem))
         value = torch.where(usable & found.value.isfinite(), found.value, -torch.inf)
-        return Plan(action=found.mean[:, 0], mean=found.mean, value=value, std=found.std)
+        return Plan(
+            action=found.mean[:, 0], mean=found.mean, value=value, std=found.std, searched=problem.timer.allowed
+        )

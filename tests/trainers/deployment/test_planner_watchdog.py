@@ -1,3 +1,4 @@
+import math
 import os
 import signal
 import socket
@@ -7,12 +8,14 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from tests.rigs.tiny_bundle import tiny_bundle
 from trainers.bundle.bundle import read_bundle
 from trainers.deployment.planner_messages import Sizes, pack_answer, pack_request, unpack_answer, unpack_request
 from trainers.deployment.planner_watchdog import PlannerFailed, PlannerProcess, _takes_more
 from trainers.deployment.planning import DeadlinePlanner, Planned, Request
+from worldmodel.planners.search import Search
 from worldmodel.planners.searches import SearchElsewhere
 
 SIZES = Sizes(latent=3, horizon=4, action=2)
@@ -123,6 +126,39 @@ def test_a_plan_that_was_never_looked_at_is_none(setting):
     latent = np.zeros(agent.dynamics.latent_dim, np.float32)
     assert planner.ask(Request(latent, warm, 0), until=time.monotonic() - 1) is None
     assert planner.ask(Request(latent, warm, 0), until=time.monotonic() + 10) is not None
+
+
+class Content(Search):
+    """Finds nothing better than what it begins with, which is `begins` with the warm start."""
+
+    def __init__(self, begins):
+        super().__init__(horizon=5, iterations=3)
+        self.begins = begins
+
+    def search(self, problem):
+        for _ in problem.rounds(range(problem.iterations)):
+            pass
+        plan = self.begins(problem)
+        return plan, problem.latent.new_full((1,), 1.0 if plan.any() else -math.inf)
+
+
+def test_a_search_that_finds_nothing_better_than_the_last_plan_has_planned(setting, monkeypatch):
+    _, _, agent, _ = setting
+    warm = np.full((5, 2), 0.25, np.float32)
+    asked = Request(np.zeros(agent.dynamics.latent_dim, np.float32), warm, 0)
+    monkeypatch.setattr(agent, "planner", Content(lambda problem: problem.warm))
+    planner = DeadlinePlanner(agent, budget_s=10.0)
+    np.testing.assert_array_equal(planner.ask(asked, until=time.monotonic() + 10).mean, warm)
+    assert planner.ask(asked, until=time.monotonic() - 1) is None
+
+
+def test_zeros_that_were_never_looked_at_are_no_plan(setting, monkeypatch):
+    """As a tree of which nothing has grown gives."""
+    _, _, agent, _ = setting
+    monkeypatch.setattr(agent, "planner", Content(lambda problem: torch.zeros(1, 5, 2)))
+    planner = DeadlinePlanner(agent, budget_s=10.0)
+    assert planner.ask(request(agent), until=time.monotonic() - 1) is None
+    assert planner.ask(request(agent), until=time.monotonic() + 10) is not None
 
 
 def test_a_planner_whose_parent_is_gone_before_it_is_tuned_ends_quietly(setting):

@@ -166,6 +166,7 @@ def test_a_deadline_returns_the_best_so_far(planner: Planner, monkeypatch: pytes
     if not isinstance(planner, UCT | GumbelMCTS):  # whose values are of longer paths the longer they search
         assert (plan.value >= run(planner, World(), iterations=1).value - 1e-5).all()
     late = run(planner, world, deadline=world.steps - 1.0)
+    assert (plan.searched, late.searched) == (True, False)
     assert late.action.isfinite().all() and late.action.abs().max() <= 1
 
 
