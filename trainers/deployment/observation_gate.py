@@ -106,7 +106,8 @@ class ObservationGate:
         if not limit:
             return
         same = bool(self._last) and all(np.array_equal(rows[name], self._last[name]) for name in rows)
-        self._same, self._last = (self._same + 1 if same else 0), rows
+        self._same = self._same + 1 if same else 0
+        self._last = {name: part.copy() for name, part in rows.items()}  # a driver may draw its next frame into these
         if self._same >= limit:
             raise Refused("frozen", f"the same observation {self._same + 1} times")
 

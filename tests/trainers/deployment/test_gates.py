@@ -70,6 +70,19 @@ def test_a_frozen_camera_is_noticed_and_forgiven():
         still.check(frame(), None, None)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_camera_that_draws_into_one_buffer_is_not_frozen(channels):
+    spec = dataclasses.replace(SPEC, images={"pixels": (channels, 16, 16)})
+    gate = ObservationGate(dataclasses.replace(CONTROL, env=spec), {})
+    buffer = np.empty((channels, 16, 16), np.uint8)
+    for t in range(10):
+        buffer[:] = frame(t)[..., :channels].transpose(2, 0, 1)
+        gate.check(buffer.transpose(1, 2, 0), None, t)
+    with pytest.raises(Refused, match="^frozen"):
+        for t in range(10, 14):
+            gate.check(buffer.transpose(1, 2, 0), None, t)
+
+
 def test_vectors_beyond_the_training_data_are_refused():
     spec = dataclasses.replace(SPEC, images={}, vectors={"joints": 2})
     control = ControlSpec(env=spec, hz=20.0, limits=Limits(vector_stds=10))
