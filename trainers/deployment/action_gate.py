@@ -43,7 +43,7 @@ class ActionGate:
         if chosen.shape != (self._size,) or not np.isfinite(chosen).all():
             return None
         if self._discrete:
-            return np.asarray(int(chosen.argmax()), np.int64), np.clip(chosen, -1, 1), False
+            return self._numbered(int(chosen.argmax())), np.clip(chosen, -1, 1), False
         within = np.clip(chosen, -1, 1)
         native, slowed = self._bounded(self._middle + self._half * within)
         limited = slowed or bool((within != chosen).any())
@@ -54,19 +54,24 @@ class ActionGate:
         values = np.asarray(action)
         if self._discrete:
             whole = values.shape == () and values.dtype.kind in "iu" and 0 <= int(values) < self._size
-            return np.asarray(int(values), np.int64) if whole else None
+            return self._numbered(int(values)) if whole else None
         if values.shape != (self._size,) or values.dtype.kind not in "fiu" or not np.isfinite(values).all():
             return None
         return self._bounded(values.astype(np.float64))[0]
 
     def safe(self) -> tuple[Action, NDArray[np.float32]]:
-        """The declared safe action, or the last one; before the first the middle of the bounds."""
+        """The declared safe action, or the last one; before the first the middle of the bounds, or number 0."""
+        wanted = self._last if self._safe is None else self._safe
         if self._discrete:
-            index = np.asarray(0 if self._safe is None else int(self._safe[0]), np.int64)
-            return index, self.unit(index)
-        wanted = self._safe if self._safe is not None else self._middle if self._last is None else self._last
-        native, _ = self._bounded(wanted)
+            native = self._numbered(0 if wanted is None else int(wanted[0]))
+        else:
+            native, _ = self._bounded(self._middle if wanted is None else wanted)
         return native, self.unit(native)
+
+    def _numbered(self, index: int) -> NDArray[np.int64]:
+        """The number of a discrete action, remembered as the last one."""
+        self._last = np.array([index], np.float64)
+        return np.asarray(index, np.int64)
 
     def _bounded(self, wanted: NDArray[np.float64]) -> tuple[NDArray[np.float32], bool]:
         """Within the limits, and whether the rate limit moved it."""

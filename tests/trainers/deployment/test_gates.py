@@ -164,6 +164,19 @@ def test_discrete_actions_are_numbers():
     assert gate.admit_native(np.int64(3)) is None and gate.admit_native(np.int64(1)) == 1
 
 
+def test_the_last_discrete_action_is_held():
+    spec = dataclasses.replace(SPEC, discrete=True, action_dim=3, action_low=None, action_high=None)
+    gate = ActionGate(ControlSpec(env=spec, hz=1.0))
+    assert gate.safe()[0] == 0
+    gate.admit(np.float32([-1, -1, 1]))
+    held, unit = gate.safe()
+    assert held == 2 and held.dtype == np.int64 and unit.tolist() == [-1, -1, 1]
+    gate.admit_native(np.int64(1))
+    assert gate.safe()[0] == 1
+    gate.reset()
+    assert gate.safe()[0] == 0
+
+
 @pytest.mark.parametrize(
     ("stamp", "sequence", "message"),
     [
