@@ -117,8 +117,12 @@ class Controller:
         self._number = self._missing = 0
 
     def release(self) -> None:
-        """End a latched stop by hand; where the robot is now is inferred anew from what it sees next."""
+        """End a latched stop by hand; where the robot is now is inferred anew from what it sees next.
+
+        Of a camera that was started again as well, whose frames are numbered from 0 on.
+        """
         self.stopped, self._faults = False, 0
+        self._observations.reset()
         self._estimator.forget()
         self._plan_number = -1
 

@@ -292,6 +292,15 @@ def test_after_a_stop_the_robot_is_where_it_is_seen(tmp_path):
     assert np.isnan(after.warm).all()
 
 
+def test_after_a_stop_a_camera_may_number_its_frames_from_0_on(tmp_path):
+    folder = tiny_bundle(tmp_path / "b", limits={"missing": 0, "faults": 1})
+    controller = Controller(folder, planner=Planner(lambda t, *_: plan(t)))
+    controller.step(frame(), None, 100)
+    assert controller.step(frame(1), None, 0)[1].source == "stopped"
+    controller.release()
+    assert controller.step(frame(2), None, 1)[1].observation == "ok"
+
+
 def test_while_it_is_stopped_nothing_is_timed(tmp_path):
     controller, _ = stopped(tiny_bundle(tmp_path / "b", limits={"missing": 0, "faults": 1}))
     for _ in range(50):
