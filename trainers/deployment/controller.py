@@ -196,7 +196,7 @@ class Controller:
         """
         if frames is not None and self.bundle.what == "policy":
             raise BadConfig("goal: expected a bundle that plans, exported with what=planner or what=both, got a policy")
-        self._goal = None
+        goal: Latent | None = None
         if frames is not None:
             rows = ObservationGate(self.control, {}).check(frames, None, None)
             estimator = StateEstimator(self._agent, delay=0)
@@ -205,7 +205,7 @@ class Controller:
             goal = estimator.ahead()
             assert isinstance(self._agent, LatentMPC)
             require_plans_to_goals(self._agent, goal)
-            self._goal = goal
+        self._goal = goal  # the last: of a picture that is refused the robot keeps the goal that it had
 
     def _offers(
         self, decision: _Decision, observation: Any, stamp: float | None, sequence: int | None

@@ -64,6 +64,16 @@ def test_a_controller_with_a_goal_plans_for_it_and_leaves_the_policy_alone(tmp_p
         controller.set_goal(np.zeros((16, 16, 3), np.uint8))
 
 
+def test_a_picture_that_is_refused_leaves_the_goal_as_it_was(tmp_path):
+    controller = Controller(tiny_bundle(tmp_path / "b", what="planner"), planner="inline", budget_s=30.0)
+    controller.set_goal(frame(5))
+    wanted, _ = controller.step(frame(0))
+    with pytest.raises(Refused, match="shape: pixels"):
+        controller.set_goal(frame(6) / 255)
+    controller.reset()
+    np.testing.assert_array_equal(controller.step(frame(0))[0], wanted)
+
+
 def test_a_planner_that_needs_rewards_is_refused_a_goal(tmp_path):
     bundle = tiny_bundle(tmp_path / "b", "planner=confidence", "agent.heads.name=laplace")
     controller = Controller(bundle, planner="inline", budget_s=30.0)
