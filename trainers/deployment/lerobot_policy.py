@@ -16,7 +16,7 @@ from trainers.deployment.controller import Controller
 from trainers.deployment.status import Status
 from worldmodel.errors import UserError
 
-IMAGES, STATE = "observation.images.", "observation.state"
+IMAGE, IMAGES, STATE = "observation.image", "observation.images.", "observation.state"
 
 
 class BadBatch(UserError, ValueError):
@@ -53,13 +53,13 @@ class LeRobotPolicy:
 
         Args:
             batch: `observation.images.NAME` [B c h w], float in [0, 1] or uint8, and `observation.state` [B d]; a name
-                may be another one where the agent has a single image. Other keys are left alone.
+                may be another one, or `observation.image`, where the agent has a single image. Other keys are left alone.
 
         Returns:
             float32 [B A] in the robot's units, int64 [B] where actions are discrete.
 
         Raises:
-            BadBatch: an observation is missing, or rows differ in number.
+            BadBatch: an observation is missing, has no rows, or another number of them than the others.
         """
         rows = self._rows(batch)
         if len(self._controllers) != len(rows):
@@ -92,31 +92,36 @@ class LeRobotPolicy:
 
     def _rows(self, batch: Mapping[str, Any]) -> list[dict[str, NDArray[Any]]]:
         env = self._all[0].control.env
-        cameras = {key.removeprefix(IMAGES): value for key, value in batch.items() if key.startswith(IMAGES)}
+        cameras = {key.removeprefix(IMAGES): batch[key] for key in batch if key == IMAGE or key.startswith(IMAGES)}
         if len(env.images) == len(cameras) == 1:
             cameras = dict(zip(env.images, cameras.values(), strict=True))
         if missing := [name for name in env.images if name not in cameras]:
             raise BadBatch(f"batch: expected {IMAGES}{missing[0]}, got {', '.join(batch)}")
-        parts = {name: _frames(cameras[name]) for name in env.images}
+        parts = {name: _frames(name, cameras[name]) for name in env.images}
         if env.vectors:
             if len(env.vectors) > 1 or STATE not in batch:
                 raise BadBatch(
                     f"batch: expected {STATE} for one vector, got {', '.join(batch)} for {list(env.vectors)}"
                 )
             parts |= {name: np.asarray(_numbers(batch[STATE]), np.float32) for name in env.vectors}
-        if len({len(part) for part in parts.values()}) != 1:
-            raise BadBatch(f"batch: expected as many rows of each, got {[len(part) for part in parts.values()]}")
+        counts = [len(part) for part in parts.values()]
+        if len(set(counts)) != 1 or not counts[0]:
+            raise BadBatch(f"batch: expected as many rows of each, and at least one, got {counts}")
         return [dict(zip(parts, row, strict=True)) for row in zip(*parts.values(), strict=True)]
 
 
 def _numbers(values: Any) -> NDArray[Any]:
-    """On whatever device they are."""
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    """On whatever device they are, and of bfloat16, which numpy has not."""
+    if not isinstance(values, Tensor):
+        return np.asarray(values)
+    return (values.float() if values.is_floating_point() else values).detach().cpu().numpy()
 
 
-def _frames(images: Any) -> NDArray[Any]:
+def _frames(name: str, images: Any) -> NDArray[Any]:
     """[B h w c] uint8 of [B c h w], floats in [0, 1] rounded; what is not finite becomes 0."""
     values = _numbers(images)
+    if values.ndim != 4:
+        raise BadBatch(f"batch: expected {IMAGES}{name} [B c h w], got {list(values.shape)}")
     if values.dtype.kind == "f":
         values = np.rint(np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0).clip(0, 1) * 255).astype(np.uint8)
-    return np.moveaxis(values, 1, -1) if values.ndim == 4 else values
+    return np.moveaxis(values, 1, -1)

@@ -42,6 +42,24 @@ def test_a_batch_without_the_camera_is_refused(folder):
         LeRobotPolicy(folder).select_action({"observation.state": torch.zeros(1, 3)})
 
 
+def test_batches_of_other_types_and_names(folder):
+    policy = LeRobotPolicy(folder)
+    frames = batch(0)["observation.images.top"]
+    wanted = policy.select_action({"observation.images.top": frames})
+    for images in (frames.double(), (frames * 255).round().byte()):
+        policy.reset()
+        torch.testing.assert_close(policy.select_action({"observation.image": images}), wanted, rtol=0, atol=0)
+    policy.reset()
+    assert policy.select_action({"observation.image": frames.bfloat16()}).shape == wanted.shape
+    assert policy.statuses[0].observation == "ok"
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (0, 3, 16, 16)])
+def test_what_is_no_batch_is_refused(folder, shape):
+    with pytest.raises(BadBatch, match=r"^batch: expected .*got \["):
+        LeRobotPolicy(folder).select_action({"observation.images.top": torch.rand(shape)})
+
+
 def test_a_new_episode_is_a_new_controller_s(folder):
     """Its controllers are used again: neither a belief nor a stop is left."""
     policy = LeRobotPolicy(folder)
