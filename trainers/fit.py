@@ -12,7 +12,6 @@ from typing import Any
 from trainers.command.arguments import Command
 from trainers.command.configuration import (
     BadConfig,
-    differences,
     override_saved,
     read_yaml,
     run_differs,
@@ -75,7 +74,10 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
         from trainers.build.check_parts import fit_options
         from trainers.training.train import train
 
-        results = train(fit_options(config, arguments), paths)
+        config = fit_options(config, arguments)
+        if config["resume"]:
+            _require_something_to_do(paths.root, config, arguments)
+        results = train(config, paths)
         if results["exit_code"] == 128 + signal.SIGUSR1 and is_first_rank():
             _say(requeue() if "resume=auto" in arguments else "not requeued: the command has no resume=auto")
         return results
@@ -116,7 +118,10 @@ def _newest_or_new(arguments: Sequence[str]) -> tuple[dict[str, Any], Path]:
         root = newest_run(Path("runs") / title, seed=seed, data=config["data"]["name"])
         where = f"of {title} with seed {seed} in runs/{title}"
     if root is not None and (root / "config.yaml").exists():
-        _require_same_kind(read_yaml(root / "config.yaml"), config)
+        saved = read_yaml(root / "config.yaml")
+        _require_same_kind(saved, config)
+        config = _as_chosen(saved, config)
+        _require_same_run(saved, config, arguments, hint="another run_dir= begins a run")
         _say(f"resume=auto: continues {root}")
         return config | {"resume": str(root)}, root
     root = root or _new_root(config)
@@ -138,26 +143,40 @@ def _resumed(root: Path, arguments: Sequence[str]) -> tuple[dict[str, Any], Path
             )
     config = override_saved(saved, others) | {"resume": str(root)}
     _require_same_kind(saved, config)
-    _require_same_run(root, saved, config)
+    _require_same_run(saved, config, others, hint=BEGIN)
     return config, root
 
 
-def _require_same_run(root: Path, saved: dict[str, Any], config: dict[str, Any]) -> None:
-    """What a run was begun with stays, and one with nothing left to do takes nothing that would be written down."""
-    from trainers.run_folder.read import read_results  # numpy, which help is answered without
+def _as_chosen(saved: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with an environment as the run has chosen it, such as its look, on any machine."""
+    env, chosen = config["task"]["env"], saved["task"]["env"]
+    env = {key: chosen.get(key, value) if value == "auto" else value for key, value in env.items()}
+    return config | {"task": config["task"] | {"env": env}}
 
-    changes = [change for change in differences(saved, config) if change[0] not in ("resume", "run_dir", "parts")]
-    for key, before, now in changes:
+
+def _require_same_run(saved: dict[str, Any], config: dict[str, Any], words: Sequence[str], *, hint: str) -> None:
+    """What a run was begun with stays."""
+    from trainers.command.same_run import changes  # numpy, which help is answered without
+
+    for key, before, now in changes(saved, config, words=words):
         if key == "seed" or key.startswith("task.env."):
-            raise run_differs(key, before, now, hint=BEGIN)
+            raise run_differs(key, before, now, hint=hint)
+
+
+def _require_something_to_do(root: Path, config: dict[str, Any], words: Sequence[str]) -> None:
+    """A run with nothing left to do takes nothing that would be written down."""
+    from trainers.command.same_run import changes
+    from trainers.run_folder.read import read_results
+
+    changed = [key for key, *_ in changes(read_yaml(root / "config.yaml"), config, words=words) if key != "parts"]
     key, counter = ("data.updates", "updates") if "updates" in config["data"] else ("task.env_steps", "env_steps")
     group, _, name = key.partition(".")
     results = read_results(root)
     done = results.get(counter, 0) if results.get("status") == "finished" else 0
-    if done >= config[group][name] and any(change[0].partition(".")[0] not in UNSEEN for change in changes):
+    if done >= config[group][name] and any(key.partition(".")[0] not in UNSEEN for key in changed):
         raise BadConfig(
             f"{key}: expected more than the {done} that are done, got {config[group][name]}: nothing is left that "
-            f"{', '.join(change[0] for change in changes)} would change; python -m trainers.evaluate acts with others"
+            f"{', '.join(changed)} would change; python -m trainers.evaluate acts with others"
         )
 
 

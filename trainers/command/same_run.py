@@ -1,6 +1,6 @@
-"""Whether a run that has begun is the one that is asked for: a run goes on with its own configuration alone."""
+"""Whether a run that has begun is the one that is asked for."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,24 @@ def require_same_run(
     """
     if not (folder / "config.yaml").exists():
         return
-    saved = read_yaml(folder / "config.yaml")
-    known, typed = leaves(saved), {text.partition("=")[0].lstrip("+") for text in words}
-    for key, before, now in differences(saved, dict(config)):
-        # what was left to the run to choose it has chosen; what its version did not know has its default
-        same = key in (*PLACES, *free) or now == "auto" or (before is None and key not in known and key not in typed)
-        if not same:
+    for key, before, now in changes(read_yaml(folder / "config.yaml"), config, words=words):
+        if key not in free:
             raise run_differs(key, before, now, run=f"the run in {folder}", hint=hint)
+
+
+def changes(
+    saved: Mapping[str, Any], config: Mapping[str, Any], *, words: Sequence[str]
+) -> Iterator[tuple[str, Any, Any]]:
+    """What is asked for otherwise than a run has it: dotted keys, with the run's value and the other one.
+
+    Args:
+        saved: the run's configuration.
+        config: what is asked for.
+        words: the overrides as typed.
+    """
+    known, typed = leaves(saved), {text.partition("=")[0].lstrip("+") for text in words}
+    for key, before, now in differences(saved, config):
+        # what was left to the run to choose it has chosen; what its version did not know has its default
+        same = key in PLACES or now == "auto" or (before is None and key not in known and key not in typed)
+        if not same:
+            yield key, before, now

@@ -1,7 +1,9 @@
 """What a user can get wrong: one line that names the key, what it may be and what it is, before anything expensive."""
 
+import copy
 import json
 import os
+import shutil
 import sys
 import time
 import warnings
@@ -10,6 +12,7 @@ import pytest
 
 from trainers import fit
 from trainers.command import entry
+from trainers.command.configuration import read_yaml
 from trainers.command.new_run import new_run_folder
 from trainers.run_folder.paths import RunPaths
 from trainers.training.train import _in_own_words
@@ -291,6 +294,37 @@ def test_a_finished_run_is_not_told_what_it_has_not_been(refused, finished, over
     before = {name: (finished / name).read_bytes() for name in ("config.yaml", "results.json")}
     assert named in refused(fit.main, f"resume={finished}", override)
     assert {name: (finished / name).read_bytes() for name in before} == before
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("seed=7", "seed: expected 0 as in the run to resume, got 7; another run_dir= begins a run"),
+        ("task.env.random_goal=true", "task.env.random_goal: expected False as in the run to resume, got True"),
+        ("planner=icem", "nothing is left that planner would change"),
+    ],
+)
+def test_nor_by_a_line_that_continues_what_it_finds(refused, toy, finished, tmp_path, override, named):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    before = {path.name: path.read_bytes() for path in folder.glob("*.*")}
+    assert named in refused(fit.main, *toy, f"run_dir={folder}", "resume=auto", override)
+    assert {path.name: path.read_bytes() for path in folder.glob("*.*")} == before
+
+
+def test_a_line_that_continues_leaves_to_the_run_what_it_has_chosen(finished):
+    saved = read_yaml(finished / "config.yaml")
+    saved["task"]["env"]["look"], now = "fast", copy.deepcopy(saved)
+    now["task"]["env"] |= {"look": "auto", "size": 32}
+    assert fit._as_chosen(saved, now)["task"]["env"] == saved["task"]["env"] | {"size": 32}
+
+
+def test_a_finished_run_may_be_asked_for_again_by_the_line_that_began_it(runs, toy, finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    again = runs.fit(*toy, f"run_dir={folder}", "resume=auto")
+    assert again.wait() == 0, again.err.read_text()
+    assert again.results()["returns"] == json.loads((finished / "results.json").read_text())["returns"]
 
 
 def test_a_file_is_no_folder_of_a_run(refused, tmp_path):
