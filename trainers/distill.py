@@ -11,6 +11,7 @@ from trainers.command.configuration import BadConfig, read_yaml, run_title
 from trainers.command.entry import run
 from trainers.command.new_run import new_run_folder
 from trainers.distillation.options import KEYS, Options
+from trainers.process.launched import require_one_process
 from trainers.run_folder.find import find_run
 
 COMMAND = Command(
@@ -32,6 +33,7 @@ COMMAND = Command(
 def main(arguments: Sequence[str]) -> dict[str, Any]:
     """Distil planners into a student; returns the results that are printed as the last line."""
     own = COMMAND.parse(arguments).own
+    require_one_process("distill")
     if own["resume"]:
         _refuse_others(arguments)
         root = find_run(Path(own["resume"]), key="resume")

@@ -7,6 +7,7 @@ from typing import Any
 
 from trainers.command.arguments import Command, Key
 from trainers.command.entry import run
+from trainers.process.launched import require_one_process
 
 COMMAND = Command(
     name="export",
@@ -51,6 +52,7 @@ COMMAND = Command(
 def main(arguments: Sequence[str]) -> dict[str, Any]:
     """Export; returns the results that are printed as the last line."""
     parsed = COMMAND.parse(arguments)
+    require_one_process("export")
     # torch takes seconds to load: help is answered before
     from trainers.bundle.export import export
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from trainers.command.arguments import Command, Key
 from trainers.command.entry import run
+from trainers.process.launched import require_one_process
 
 ENGINE = "engine."  # options of the engine, all others are of the runs
 
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     if not any(text.startswith("out=") for text in arguments):  # what trainers.fit calls the folder that it writes
         arguments = [re.sub("^run_dir=", "out=", text) for text in arguments]
     parsed = COMMAND.parse(arguments)
+    require_one_process("sweep")
     # torch and the drawing take seconds to load: help is answered before
     from trainers.sweeping.start import sweep
 

@@ -24,6 +24,7 @@ from tests.rigs.other_camera import OtherCamera
 from tests.rigs.tiny_bundle import tiny_bundle
 from trainers.bundle.bundle import read_bundle
 from trainers.deployment.remote_controller import RemoteController
+from trainers.process.realtime import realtime as run_first
 
 SHARES = {  # how often each happens; what starts programs anew costs seconds
     **{"server killed": 0.05, "server stopped": 0.15, "planner killed": 0.05, "planner stopped": 0.15},
@@ -32,11 +33,11 @@ SHARES = {  # how often each happens; what starts programs anew costs seconds
 RECOVERY_S = 60.0  # in which a fault that is over must be over for the robot too
 
 
-def measure(*, faults: int = 20, seed: int = 0, hz: float = 20.0) -> dict[str, Any]:
+def measure(*, faults: int = 20, seed: int = 0, hz: float = 20.0, realtime: int = 0) -> dict[str, Any]:
     """Counts; `over_two_periods`, `nonfinite`, `exceptions` and `not_recovered` must be 0."""
     with tempfile.TemporaryDirectory() as folder:
         bundle = tiny_bundle(Path(folder) / "bundle", limits={"missing": 5})
-        with Scene(bundle, hz) as scene:
+        with run_first(bool(realtime)), Scene(bundle, hz) as scene:
             robot = RobotLoop(scene, hz)
             kinds = _play(scene, robot, faults, np.random.default_rng(seed), hz)
     return {"faults": sum(kinds.values()), **robot.counts(), "kinds": dict(kinds)}

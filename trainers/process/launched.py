@@ -1,8 +1,11 @@
 """Who started this process, and as one of how many: torchrun, srun or nobody."""
 
+import math
 import os
 import shutil
 import subprocess
+
+from worldmodel.errors import BadValue
 
 REQUEUE_TIMEOUT_S = 60.0
 
@@ -22,6 +25,15 @@ def launched_ranks() -> dict[str, int]:
         nodes = int(environ.get("SLURM_STEP_NUM_NODES", environ.get("SLURM_NNODES", 1)))
         return {"devices": srun_tasks() // nodes, "num_nodes": nodes}
     return {}
+
+
+def require_one_process(command: str) -> None:
+    """Raise BadValue where a launcher has started several of a command that is not made for that."""
+    count = math.prod(launched_ranks().values())
+    if count > 1:
+        raise BadValue(
+            f"{command}: expected one process, got {count} of a launcher; start it without torchrun or srun -n"
+        )
 
 
 def requeue() -> str:
