@@ -62,6 +62,7 @@ class ActionGate:
     def safe(self) -> tuple[Action, NDArray[np.float32]]:
         """The declared safe action, or the last one; before the first the middle of the bounds, or number 0."""
         wanted = self._last if self._safe is None else self._safe
+        native: Action
         if self._discrete:
             native = self._numbered(0 if wanted is None else int(wanted[0]))
         else:

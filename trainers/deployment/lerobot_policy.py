@@ -53,7 +53,8 @@ class LeRobotPolicy:
 
         Args:
             batch: `observation.images.NAME` [B c h w], float in [0, 1] or uint8, and `observation.state` [B d]; a name
-                may be another one, or `observation.image`, where the agent has a single image. Other keys are left alone.
+                may be another one where the agent has a single image, `observation.image` too. Other keys are left
+                alone.
 
         Returns:
             float32 [B A] in the robot's units, int64 [B] where actions are discrete.

@@ -78,7 +78,7 @@ def test_a_camera_that_draws_into_one_buffer_is_not_frozen(channels):
     for t in range(10):
         buffer[:] = frame(t)[..., :channels].transpose(2, 0, 1)
         gate.check(buffer.transpose(1, 2, 0), None, t)
-    with pytest.raises(Refused, match="^frozen"):
+    with pytest.raises(Refused, match=r"^frozen"):
         for t in range(10, 14):
             gate.check(buffer.transpose(1, 2, 0), None, t)
 
