@@ -7,7 +7,7 @@ archive unpickles whatever its constants and example inputs are, so the bundle's
 import io
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -187,5 +187,14 @@ def to_onnx(program: Program) -> bytes:
             dynamo=True,
             external_data=False,
             verbose=False,
+            custom_translation_table={torch.ops.prims.prod.default: _onnx_product},
         )
         return path.read_bytes()
+
+
+def _onnx_product(values: Any, axes: Sequence[int], output_dtype: Any = None) -> Any:
+    """What the exporter makes of a cumulative product, as of continuations, and has no form for."""
+    from onnxscript import opset18
+
+    over: Any = opset18.Constant(value_ints=axes)
+    return opset18.ReduceProd(values, over, keepdims=0)

@@ -24,7 +24,8 @@ def stack(
     line = torch.cat([past.reshape(B, count - 1, E).to(embed.dtype), embed], 1)
     now = torch.arange(T, device=embed.device) + count - 1
     opened = torch.where(is_first, now, torch.where(known, 0, count - 1)[:, None])
-    opened = opened.cummax(1).values
+    if T > 1:  # acting sees one row at a time, and an ONNX program of that has no running maximum
+        opened = opened.cummax(1).values
     lags = torch.arange(count - 1, -1, -1, device=embed.device)
     source = torch.maximum(now[None, :, None] - lags, opened[..., None])
     rows = torch.arange(B, device=embed.device)[:, None, None]

@@ -8,13 +8,15 @@ import yaml
 
 from trainers import export, load_agent
 from trainers.bundle.bundle import read_bundle
-from trainers.bundle.parity import compare
-from trainers.bundle.programs import CEMIteration, FilterStep, programs_of
+from trainers.bundle.parity import by_onnx, compare
+from trainers.bundle.programs import CEMIteration, FilterStep, Program, programs_of, to_onnx
 from trainers.bundle.recorded_rows import recorded_rows
 from trainers.command.configuration import BadConfig
 from worldmodel.distributions import standard_normal
+from worldmodel.dynamics.stack import stack
 from worldmodel.planners.search import Deadline, Problem
 from worldmodel.planners.shooting import Proposal, scored
+from worldmodel.simulators.survival import survival
 
 pytest.importorskip("onnxruntime")
 
@@ -34,6 +36,35 @@ def test_onnx_programs_act_as_the_agent_does(finished, tmp_path):
     assert results["parity_max"] == parity["parity_max"] <= 1e-4
     assert set(parity["differences"]) == {"torch", "onnx"}
     assert {path.suffix for path in (tmp_path / "b" / "programs").iterdir()} == {".pt2", ".onnx"}
+
+
+class Applied(torch.nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *arguments):
+        return self.function(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes"),
+    [
+        (survival, {"continues": (4, 5)}),  # of a planner where episodes can end
+        (
+            lambda embed, carry: stack(embed, carry[:, :1] > 2, carry, count=3)[:2],
+            {"embed": (1, 1, 4), "carry": (1, 9)},
+        ),
+    ],
+    ids=["survival", "stack"],
+)
+def test_operations_of_other_agents_go_to_onnx(function, shapes):
+    generator = torch.Generator().manual_seed(0)
+    inputs = {name: torch.rand(shape, generator=generator) for name, shape in shapes.items()}
+    program = Program(Applied(function), inputs, ("one", "other"))
+    given = [torch.rand(shape, generator=generator) for shape in shapes.values()]
+    for mine, other in zip(program.module(*given), by_onnx(to_onnx(program), program)(*given), strict=True):
+        torch.testing.assert_close(mine, other)
 
 
 def test_the_policy_alone_goes_to_onnx(finished, tmp_path):
