@@ -86,7 +86,8 @@ def read_bundle(folder: str | Path) -> Bundle:
         raise BundleDamaged(f"{folder / AGENT}: expected {WHAT} and {GROUPS}, got {what!r} and {sorted(config)}")
     if is_student(config) and what != "policy":
         raise BundleDamaged(f"{folder / AGENT}: expected policy of a student, got {what!r}")
-    return Bundle(control, what, config, weights, digest, parity, versions, folder)
+    # absolute: a planner that is started again reads it after this process may have gone to another folder
+    return Bundle(control, what, config, weights, digest, parity, versions, folder.absolute())
 
 
 def encode(

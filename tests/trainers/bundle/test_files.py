@@ -26,6 +26,14 @@ def test_what_is_read_is_what_was_written(bundle):
     assert described["normalisers"]["pixels"]["std"] == 1.0
 
 
+def test_a_bundle_is_found_again_from_another_folder(tmp_path, monkeypatch):
+    tiny_bundle(tmp_path / "b")
+    monkeypatch.chdir(tmp_path)
+    bundle = read_bundle("b")
+    monkeypatch.chdir("/")
+    assert read_bundle(bundle.folder).sha256 == bundle.sha256
+
+
 def test_every_flipped_bit_is_refused(bundle, tmp_path):
     rng = random.Random(0)
     for path in sorted(p for p in bundle.rglob("*") if p.is_file()):
