@@ -143,6 +143,18 @@ def test_what_was_typed_is_refused_instead():
         fitted("experiment=toy", "+dynamics.hiden=3")
 
 
+def test_an_option_may_be_named_as_what_another_kind_of_part_is_built_from(tmp_path):
+    code = ["from worldmodel.objectives import Objective", "class Inverse(Objective):"]
+    code += ["    def __init__(self, *, encoder, dynamics, action_dim=2):", "        super().__init__(inverse=1.0)"]
+    files = {"worldmodel/objectives/inverse.py": [*code, "make = Inverse"]}
+    files["configs/objective/inverse.yaml"] = ["name: inverse", "action_dim: 2"]
+    for name, lines in files.items():
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("\n".join(lines))
+    config = fitted(f"parts={tmp_path}", "objective=inverse", "objective.action_dim=5")
+    assert config["objective"] == {"name": "inverse", "action_dim": 5}
+
+
 def test_what_a_part_cannot_be_built_for_is_told_by_its_class(tmp_path):
     parts = tmp_path / "datamodules" / "samplers"
     parts.mkdir(parents=True)

@@ -12,12 +12,12 @@ from trainers.command.registry import DoesNotFit, UnknownComponent
 from worldmodel.errors import UserError, did_you_mean
 from worldmodel.spec import EnvSpec
 
-_FACTS = {"embed_dim", "action_dim", "encoder", "dynamics", "spec"}  # what no option can say
-_PACKAGES = {
-    "planner": "worldmodel.planners",
-    "dynamics": "worldmodel.dynamics",
-    "objective": "worldmodel.objectives",
-    "policy": "worldmodel.policies",
+# where the parts of a group are, and what they are built from that no option can say
+_GROUPS: dict[str, tuple[str, set[str]]] = {
+    "planner": ("worldmodel.planners", set()),
+    "dynamics": ("worldmodel.dynamics", {"embed_dim", "action_dim"}),
+    "objective": ("worldmodel.objectives", {"encoder", "dynamics"}),
+    "policy": ("worldmodel.policies", {"spec"}),
 }
 
 
@@ -34,19 +34,20 @@ def fit_options(config: Mapping[str, Any], arguments: Sequence[str]) -> dict[str
     """
     typed = {text.lstrip("+").partition("=")[0] for text in arguments}
     fitted = dict(config)
-    for group, package in _PACKAGES.items():
+    for group in _GROUPS:
         options = config.get(group)
         if isinstance(options, Mapping) and options.get("name") is not None:
-            fitted[group] = _fitting(group, package, options, typed)
+            fitted[group] = _fitting(group, options, typed)
     _build_without_memory(fitted)
     return fitted
 
 
-def _fitting(group: str, package: str, options: Mapping[str, Any], typed: set[str]) -> dict[str, Any]:
+def _fitting(group: str, options: Mapping[str, Any], typed: set[str]) -> dict[str, Any]:
+    package, facts = _GROUPS[group]
     accepted = registry.accepted(package, options, key=group)
     if accepted is None:
         return dict(options)
-    accepted = (accepted - _FACTS) | (AGENTS_OWN if group == "dynamics" else set())
+    accepted = (accepted - facts) | (AGENTS_OWN if group == "dynamics" else set())
     for name in options.keys() - accepted - {"name"}:
         if f"{group}.{name}" in typed:
             near = did_you_mean(name, accepted) or f"; it takes {', '.join(sorted(accepted))}"
