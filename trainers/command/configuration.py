@@ -34,12 +34,17 @@ PLAIN = ("data.uri", "data.model", "data.cache", "run_dir", "resume")
 ELSEWHERE = {"experiment", "size", "decoder", "objective"}
 # task files that leave open which: task=gym:CartPole-v1 says it
 TASK_KINDS = ("dmc", "gym", "vector")
+# groups whose files need not list what the parts take
+UNLISTED = ("planner", "dynamics", "objective", "policy")
+# what keys may begin with that no file has: whoever takes them knows their names, a part, an environment or Lightning
+ADDED = (*(f"{group}." for group in UNLISTED), *OPEN, *NAMED, "agent.weights.", "task.env.", "trainer.")
 # what other commands, and other projects, call a key of this one
 OTHER_COMMANDS = {"out": "run_dir", "logdir": "run_dir", "batch_size": "batch", "steps": "env_steps", "lr": "model"}
 # what the library says, and what it means to whoever typed it
 IN_WORDS = {
-    r"^Could not override '(.*)'\.$": r"\1: expected a key of this configuration, got another",
-    r"^Could not append to config\. An item is already at '(.*)'\.$": r"\1: expected no + before a key that is there",
+    r"^Could not override '(.*?)'\..*": r"\1: expected a key of this configuration, got another",
+    r"^Key '.*' is not in struct full_key: (\S*).*": r"\1: expected a key of this configuration, got another",
+    r"^Could not append to config\. An item is already at '(.*?)'\..*": r"\1: expected no + before a key that is there",
 }
 
 
@@ -112,6 +117,7 @@ def load_config(overrides: Sequence[str]) -> dict[str, Any]:
     activate_parts(overrides)
     GlobalHydra.instance().clear()
     expanded = [*_expanded(overrides), *_without_task(overrides)]
+    _refuse_unread(overrides)
     try:
         with initialize_config_dir(version_base=None, config_dir=str(CONFIGS)):
             return _plain(compose("fit", [*_search_path(), *expanded]))
@@ -151,12 +157,23 @@ def override_saved(saved: dict[str, Any], overrides: Sequence[str]) -> dict[str,
     activate_parts(overrides, saved.get("parts"))
     config = OmegaConf.create(saved)
     OmegaConf.set_struct(config, True)
+    _refuse_unread(overrides, config)
     try:
         for override in OverridesParser.create().parse_overrides(_expanded(overrides)):
             _apply(config, override)
         return _plain(config)
     except (HydraException, OmegaConfBaseException) as error:
-        raise BadConfig(_explain(str(error), overrides)) from error
+        raise BadConfig(_explain(str(error), overrides, config)) from error
+
+
+def _refuse_unread(overrides: Sequence[str], saved: DictConfig | None = None) -> None:
+    """A misspelt key that is added with a + would be read by nobody."""
+    added = [text.lstrip("+").partition("=") for text in overrides if text.startswith("+")]
+    for key, _, value in (one for one in added if one[0] not in groups() and not one[0].startswith(ADDED)):
+        config = saved or _chosen(overrides)
+        if key not in _dotted(OmegaConf.to_container(config, resolve=False)):
+            said = f"{key}: expected a key of this configuration, got another"
+            raise BadConfig("; ".join(filter(None, [said, _near(f"{key}={value}", config)])))
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:
@@ -183,7 +200,7 @@ def _apply(config: DictConfig, override: Override) -> None:
         chosen.pop("defaults", None)  # choices for other groups are for a configuration that is yet to be made
         config[key] = chosen
     else:
-        raise BadConfig(_near(f"{key}={value}"))
+        raise BadConfig(_near(f"{key}={value}", config))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -270,18 +287,18 @@ def _parsed(override: str) -> Override | None:
         return None
 
 
-def _explain(message: str, overrides: Sequence[str]) -> str:
+def _explain(message: str, overrides: Sequence[str], saved: DictConfig | None = None) -> str:
     """The library's message in one line, with near names for whatever an override misspelt."""
-    first = " ".join(message.split("\n")[0].split())
-    for pattern, meaning in IN_WORDS.items():
-        first = re.sub(pattern, meaning, first)
-    hints = [hint for text in overrides if (hint := _near(text))]
+    known = saved or _chosen(overrides)
+    first, whole = " ".join(message.split("\n")[0].split()), " ".join(message.split())
+    first = next((re.sub(said, meaning, whole) for said, meaning in IN_WORDS.items() if re.match(said, whole)), first)
+    hints = [hint for text in overrides if (hint := _near(text, known))]
     named = hints or any(text.partition("=")[0] in first for text in overrides)
     wrong = [text for text in overrides if _parsed(_expand(text)[0]) is None] or overrides
     return "; ".join([first, *hints] if named else [first, "in " + " ".join(wrong)])
 
 
-def _near(override: str) -> str:
+def _near(override: str, config: DictConfig) -> str:
     key, _, value = override.lstrip("+~").partition("=")
     if key == "task":
         return ""  # a name that no task has was refused when it was expanded
@@ -289,18 +306,25 @@ def _near(override: str) -> str:
         known = groups()[key]
         near = get_close_matches(value, known, n=3, cutoff=0.4) or known
         return "" if value in known else f"{key}={value}: did you mean {', '.join(near)}?"
-    known_keys = _known_keys()
+    known_keys = _known_keys(config)
     if key in known_keys or override.startswith("+") or _expand(override) != [override]:
         return ""
     last = key.rpartition(".")[2]
     elsewhere = [other for other in known_keys if other.rpartition(".")[2] == OTHER_COMMANDS.get(last, last)]
     near = elsewhere[:3] or get_close_matches(key, known_keys, n=3, cutoff=0.5)
-    return f"{key}: did you mean {', '.join(near)}?" if near else ""
+    unlisted = f" +{key} for an option that its file does not list" if key.partition(".")[0] in UNLISTED else ""
+    return f"{key}: did you mean {', '.join(near)}?{unlisted}" if near else ""
 
 
-def _known_keys() -> list[str]:
+def _chosen(overrides: Sequence[str]) -> DictConfig:
+    """The configuration of the groups' files that are chosen, whatever else is wrong: its keys can be meant."""
+    named = [text for text in _expanded(overrides) if (parts := text.partition("="))[2] in groups().get(parts[0], ())]
     with initialize_config_dir(version_base=None, config_dir=str(CONFIGS)):
-        keys = list(_dotted(OmegaConf.to_container(compose("fit"), resolve=False)))
+        return compose("fit", [*_search_path(), *named])
+
+
+def _known_keys(config: DictConfig) -> list[str]:
+    keys = list(_dotted(OmegaConf.to_container(config, resolve=False)))
     sources = [OmegaConf.load(CONFIGS / "data" / f"{name}.yaml") for name in groups()["data"]]
     others = (key for source in sources for key in _dotted(OmegaConf.to_container(source, resolve=False), "data"))
     return list(dict.fromkeys([*keys, *others]))

@@ -1,4 +1,5 @@
 import re
+from functools import partial
 
 import pytest
 
@@ -143,6 +144,34 @@ def test_near_names():
             load_config([override])
 
 
+def test_near_names_are_those_of_the_chosen_parts():
+    for chosen, wrong, near in (
+        ("policy=dyna", "policy.rati=3", "policy.ratio"),
+        ("planner=ilqr", "planner.candidate=3", "planner."),
+        ("task=gym:CartPole-v1", "task.env.episode_step=3", "task.env.episode_steps"),
+    ):
+        with pytest.raises(BadConfig, match=rf"expected a key .* did you mean {near}") as error:
+            load_config([chosen, wrong])
+        assert "planner.candidates" not in str(error.value), "an option of cem"
+    with pytest.raises(BadConfig, match=r"policy\.rati: expected a key .* did you mean policy\.ratio"):
+        override_saved(load_config(["policy=dyna"]), ["policy.rati=3"])
+    with pytest.raises(BadConfig, match=r"\+planner\.width for an option that its file does not list"):
+        load_config(["planner.width=3"])
+
+
+@pytest.mark.parametrize("key", ["data.bacth", "optimizer.lrr", "foo", "agent.explore_stdd", "data.updates"])
+def test_what_nobody_reads_is_not_added(key):
+    for load in (load_config, partial(override_saved, load_config([]))):
+        with pytest.raises(BadConfig, match=rf"^{key}: expected a key of this configuration, got another"):
+            load([f"+{key}=3"])
+
+
+def test_what_parts_and_others_read_can_be_added():
+    added = ["+agent.weights.mine=3", "+trainer.max_epochs=2", "+task.env.camera=1", "+planner.momentum=0.1"]
+    added += ["+data.sampler.share=1", "++data.batch=3", "+agent.encoders.pixels.name=conv"]
+    assert load_config(added)["agent"]["weights"]["mine"] == 3
+
+
 def test_a_right_task_is_not_blamed_for_a_wrong_key():
     with pytest.raises(BadConfig) as error:
         load_config(["task=cheetah_run", "out=x"])
@@ -156,7 +185,7 @@ def test_what_help_offers_exists():
                 known = task_names() if group == "task" else groups()[group]
                 assert set(names.split("|")) - {"NAME"} <= set(known), (group, names)
     for key in re.findall(r"\b([a-z_]+\.[a-z_.]+)=", fit.COMMAND.help().replace("group.key=", "")):
-        assert key in configuration._known_keys(), key
+        assert key in configuration._known_keys(configuration._chosen([])), key
 
 
 def test_overrides_of_a_saved_run():
