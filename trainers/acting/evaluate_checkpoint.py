@@ -24,6 +24,7 @@ from trainers.run_folder.checkpoint import DurableCheckpointIO
 from trainers.run_folder.find import find_checkpoint, read_spec, require_task_fits
 from trainers.run_folder.records import versions, write_json
 from trainers.run_folder.statistics import iqm, mean_ci95
+from trainers.run_folder.three_digits import three_digits
 from worldmodel.spec import DYNAMICS, EnvSpec, require_same
 
 # keys of a run's own evaluations, and this command's for the same
@@ -85,13 +86,13 @@ def evaluate(
 def _show(results: dict[str, Any]) -> None:
     """The results for a person, on standard error."""
     interval, ms = results["return_ci95"], results["decision_ms"]
-    between = f"{interval[0]:.1f} to {interval[1]:.1f}" if interval else "none below four episodes"
+    between = f"{three_digits(interval[0])} to {three_digits(interval[1])}" if interval else "none below four episodes"
     faults = f", {results['faults']} more cut short by faults" if results["faults"] else ""
     rows = {
-        "return": f"{results['return_mean']:.1f} mean of {results['episodes']} episodes{faults}",
+        "return": f"{three_digits(results['return_mean'])} mean of {results['episodes']} episodes{faults}",
         "95% interval": f"{between} (over episodes of this one agent, not over training seeds)",
-        "middle half": f"{results['return_iqm']:.1f} mean",
-        "lowest, highest": f"{min(results['returns']):.1f}, {max(results['returns']):.1f}",
+        "middle half": f"{three_digits(results['return_iqm'])} mean",
+        "lowest, highest": f"{three_digits(min(results['returns']))}, {three_digits(max(results['returns']))}",
         "a decision": f"{ms['p50']:.1f} ms in the median, {ms['p95']:.1f} at most in 95%",
         "computed on": f"{results['device']}, {results['envs_per_decision']} environments at once"
         + (f", {results['ranks']} ranks plan together" if results["ranks"] > 1 else ""),

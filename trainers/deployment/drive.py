@@ -29,6 +29,7 @@ from trainers.process.realtime import runs_first
 from trainers.reporting.tables import show_facts
 from trainers.run_folder.records import versions, write_json
 from trainers.run_folder.statistics import mean_ci95
+from trainers.run_folder.three_digits import three_digits
 from worldmodel.spec import UNITS, EnvSpec
 
 REPORT = "report.html"
@@ -149,7 +150,7 @@ def _results(
     results["report"] = str(write_drive_report(out / REPORT, results, driver.telemetry.rows))
     write_json(out / "drive.json", {**results, "versions": versions(), "when": time.strftime("%Y-%m-%d %H:%M:%S")})
     shown = ("decisions", "late", "missing", "fallbacks", "p50_ms", "p99_ms", "p999_ms", "report")
-    facts = {"return_mean": f"{results['return_mean']:.1f}", **{key: str(results[key]) for key in shown}}
+    facts = {"return_mean": three_digits(results["return_mean"]), **{key: str(results[key]) for key in shown}}
     if summary["late"] > OFTEN * summary["decisions"] and not runs_first():
         facts["advice"] = "realtime=true runs this before the machine's other processes"
     if stopped := summary["sources"]["stopped"]:

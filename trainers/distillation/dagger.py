@@ -27,6 +27,7 @@ from trainers.run_folder.find import checkpoint_to_resume
 from trainers.run_folder.metrics import CSVMetrics
 from trainers.run_folder.paths import RunPaths
 from trainers.run_folder.statistics import evaluation_metrics
+from trainers.run_folder.three_digits import three_digits
 from trainers.training.progress import RunProgress
 from worldmodel.agents.planner_teacher import PlannerTeacher
 from worldmodel.agents.student import Student
@@ -216,7 +217,7 @@ class Dagger:
         row |= evaluation_metrics(self.evaluations[0].returns)
         self._metrics.log_metrics({**row, **{f"eval/{name}": mean for name, mean in zip(tasks, means, strict=True)}})
         shown = [
-            f"{name} {mean:.1f} of {np.mean(best):.1f}"
+            f"{name} {three_digits(mean)} of {three_digits(float(np.mean(best)))}"
             for name, mean, best in zip(tasks, means, progress.teacher_returns, strict=True)
         ]
         self.say(

@@ -14,6 +14,7 @@ from trainers.reporting.charts import Series, duration, in_page, line_chart, sho
 from trainers.reporting.published_curves import Curve, last_mark, published_curves, published_series, return_at
 from trainers.reporting.write_page import write_page
 from trainers.run_folder.read import Run, is_number, leaves, read_run
+from trainers.run_folder.three_digits import three_digits
 
 TIME_PARTS = ("env", "plan", "wait", "update", "evaluation", "rest")
 COUNTERS = ("env_steps", "decisions", "updates")
@@ -83,9 +84,9 @@ def _hero(run: Run) -> dict[str, str]:
         shown = {"value": f"{error:.2f}", "note": f"{what} error on held-out episodes"} if error is not None else {}
         return {"value": "", "note": "", **shown}
     if isinstance(interval, list | tuple) and len(interval) == 2 and all(is_number(edge) for edge in interval):
-        note += f", 95% interval {interval[0]:.0f} to {interval[1]:.0f}"
+        note += f", 95% interval {three_digits(interval[0])} to {three_digits(interval[1])}"
     note += f", {len(returns)} episodes" if isinstance(returns, list) else ""
-    return {"value": f"{mean:.0f}", "note": note + ", one training seed"}
+    return {"value": three_digits(mean), "note": note + ", one training seed"}
 
 
 def _tiles(run: Run) -> list[tuple[str, str]]:
@@ -94,7 +95,7 @@ def _tiles(run: Run) -> list[tuple[str, str]]:
     tiles = [
         *((name, f"{value:,.0f}" if value is not None else "") for name, value in counts),
         ("wall time", duration(seconds) if seconds is not None else ""),
-        ("best evaluation", f"{best.max():.0f}" if len(best) else ""),
+        ("best evaluation", three_digits(best.max()) if len(best) else ""),
         ("parameters", short(params) if is_number(params) else ""),
         ("render", " / ".join(filter(None, (_plain(run.find(key)) for key in ("look", "backend"))))),
     ]
@@ -119,8 +120,8 @@ def _learning(run: Run) -> dict[str, Any] | None:
     title = f"return over {run.axis}"
     return {
         "chart": _chart([*series, *own], title=title, x_max=x_max, x_label=run.axis, from_zero=True),
-        "random": f"{random:.0f}" if random is not None else "",
-        "best": f"{'the optimum' if best_name == 'optimum' else 'the most that is possible'}, {best:.0f}"
+        "random": three_digits(random) if random is not None else "",
+        "best": f"{'the optimum' if best_name == 'optimum' else 'the most that is possible'}, {three_digits(best)}"
         if best
         else "",
         "curves": _sources(run, curves, last_mark(x_max or 0)) if curves else [],
@@ -173,7 +174,8 @@ def _sources(run: Run, curves: Sequence[Curve], mark: int) -> list[tuple[str, st
     rows = [("this run", own, 1, "evaluations of the 20,000 env_steps before, as everywhere in this table")]
     rows += [(curve.method, curve.at(mark), curve.seeds, curve.source) for curve in curves]
     return [
-        (name, f"{value:.0f}" if np.isfinite(value) else "", str(seeds), source) for name, value, seeds, source in rows
+        (name, three_digits(value) if np.isfinite(value) else "", str(seeds), source)
+        for name, value, seeds, source in rows
     ]
 
 
@@ -234,13 +236,16 @@ def _distilled(run: Run) -> list[tuple[str, ...]]:
     def number(text: str, form: str) -> str:
         return format(float(text), form) if text else ""
 
+    def returned(text: str) -> str:
+        return three_digits(float(text)) if text else ""
+
     with path.open(newline="") as file:
         return [
             (
                 f"{row['task']}: {row['policy']}",
                 row["acts_with"],
-                number(row["return"], ".1f"),
-                " to ".join(filter(None, (number(row[f"ci95_{edge}"], ".1f") for edge in ("low", "high")))),
+                returned(row["return"]),
+                " to ".join(filter(None, (returned(row[f"ci95_{edge}"]) for edge in ("low", "high")))),
                 number(row["share"], ".0%"),
                 number(row["decision_ms"], ".2f"),
                 short(float(row["parameters"])),

@@ -1,6 +1,6 @@
 """One self-contained page on many runs, and tables beside it: what sweep.html.j2 shows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from trainers.reporting.run_set import RunResult, RunSet, final_returns
 from trainers.reporting.set_summary import marks, return_at_mark, returns_at_mark, summary
 from trainers.reporting.tables import write_csv
 from trainers.reporting.write_page import write_page
+from trainers.run_folder.three_digits import three_digits
 
 LINES = ("run", "second", "third", "fourth", "fifth")  # colours of variants, in their order
 MOST_THIN_LINES = 10  # of single runs: more would hide their mean
@@ -86,15 +87,19 @@ def _hero(known: dict[str, Any]) -> dict[str, str]:
         return {"value": "", "note": ""}
     interval = known["iqm_ci95"]
     note = f"IQM of final returns, {known['finished']} runs"
-    note += f", 95% interval {interval[0]:.0f} to {interval[1]:.0f}" if interval else ", one seed: no interval"
-    return {"value": f"{known['iqm']:.0f}", "note": note}
+    note += (
+        f", 95% interval {three_digits(interval[0])} to {three_digits(interval[1])}"
+        if interval
+        else ", one seed: no interval"
+    )
+    return {"value": three_digits(known["iqm"]), "note": note}
 
 
 def _tiles(runs: RunSet, known: dict[str, Any]) -> list[tuple[str, str]]:
     seconds = sum(run.last("seconds") or 0.0 for run in runs.runs)
     tiles = [(name, str(known[name])) for name in ("runs", "finished", "failed")]
     mean = known["return_mean"]
-    tiles += [("mean return", f"{mean:.0f}" if mean is not None else ""), ("time of all runs", duration(seconds))]
+    tiles += [("mean return", three_digits(mean) if mean is not None else ""), ("time of all runs", duration(seconds))]
     tiles += [("action repeat", _joined(run.action_repeat for run in runs.runs))]
     tiles += [("render look", _joined(run.look for run in runs.runs))]
     return [(name, value) for name, value in tiles if value]
@@ -212,7 +217,7 @@ def _against(runs: RunSet, against: RunSet | None, known: dict[str, Any]) -> dic
         rows.append(("all tasks", overall, known["probability_of_improvement_ci95"], "run"))
     figure = interval_chart(rows, x_label="probability of improvement", limits=(0.0, 1.0), level=0.5)
     table = [
-        (task, _with_interval(value, interval, digits=2), len(scores[task]), len(others[task]))
+        (task, _with_interval(value, interval, "{:.2f}".format), len(scores[task]), len(others[task]))
         for task, (value, interval) in tasks.items()
     ]
     chart = in_page(figure, title="probability of improvement")
@@ -245,14 +250,17 @@ def _result_row(runs: RunSet, task: str, variant: str, group: list[RunResult]) -
     for mark in marks(runs):
         values = returns_at_mark(group, mark)
         best = best_published(task, mark, action_repeat=repeat)
-        at += [f"{np.mean(values):.0f}" if values else "", f"{best[1]:.0f} ({best[0]})" if best else ""]
+        at += [
+            three_digits(float(np.mean(values))) if values else "",
+            f"{three_digits(best[1])} ({best[0]})" if best else "",
+        ]
     gap = exploitation(group)
     minutes = [seconds / 60 for run in group if run.is_finished and (seconds := run.last("seconds"))]
     return (
         task,
         *((variant or "default",) if len(runs.variants) > 1 else ()),
         str(len(finals)),
-        _with_interval(*aggregates.estimate({"": finals}, aggregates.mean)) if len(finals) else "",
+        _with_interval(*aggregates.estimate({"": finals}, aggregates.mean), three_digits) if len(finals) else "",
         *at,
         _joined(run.action_repeat for run in group),
         _joined(run.look for run in group),
@@ -261,9 +269,9 @@ def _result_row(runs: RunSet, task: str, variant: str, group: list[RunResult]) -
     )
 
 
-def _with_interval(value: float, interval: tuple[float, float] | None, *, digits: int = 0) -> str:
-    between = f" ({interval[0]:.{digits}f} to {interval[1]:.{digits}f})" if interval else ""
-    return f"{value:.{digits}f}{between}"
+def _with_interval(value: float, interval: tuple[float, float] | None, text: Callable[[float], str]) -> str:
+    between = f" ({text(interval[0])} to {text(interval[1])})" if interval else ""
+    return f"{text(value)}{between}"
 
 
 def _run_rows(runs: RunSet) -> list[tuple[str, ...]]:
@@ -271,7 +279,7 @@ def _run_rows(runs: RunSet) -> list[tuple[str, ...]]:
     for run in runs.runs:
         counts = [run.last(name) for name in ("env_steps", "decisions", "updates")]
         seconds = run.last("seconds")
-        mean = f"{run.return_mean:.1f}" if run.return_mean is not None else ""
+        mean = three_digits(run.return_mean) if run.return_mean is not None else ""
         texts = [f"{count:,.0f}" if count is not None else "" for count in counts]
         minutes = f"{seconds / 60:.1f}" if seconds is not None else ""
         rows.append((run.name, run.state, str(run.seed), mean, *texts, minutes, run.commit[:7]))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from trainers.process.interrupt import Interrupt
 from trainers.run_folder.paths import in_use
 from trainers.run_folder.read import read_results
+from trainers.run_folder.three_digits import three_digits
 from trainers.sweeping.engine import Engine, Job, JobLost, StartedJob
 from trainers.sweeping.grid import PlannedRun
 from trainers.sweeping.log_file import error_of, last_lines, log_path
@@ -97,7 +98,7 @@ class Execution:
             if not self._note_if_finished(name):
                 self._note_unfinished(name, code)
             run = self._record.runs[name]
-            result = f"return {run.return_mean:.1f}" if run.return_mean is not None else run.error or ""
+            result = f"return {three_digits(run.return_mean)}" if run.return_mean is not None else run.error or ""
             self._table.say(f"{run.state} {name}" + (f": {result}" if result else ""))
         return again
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from trainers.run_folder.read import is_number
 from trainers.run_folder.read_metrics import read_metrics
+from trainers.run_folder.three_digits import three_digits
 from trainers.sweeping.grid import PlannedRun
 from trainers.sweeping.log_file import log_path, newest_line
 from trainers.sweeping.record import STATES, RunRecord, SweepRecord
@@ -106,6 +107,6 @@ class SweepTable:
 def _return(run: RunRecord, metrics: dict[str, Any]) -> str:
     """The final return, else that of the newest evaluation."""
     if run.return_mean is not None:
-        return f"{run.return_mean:.1f}"
+        return three_digits(run.return_mean)
     returns = [value for value in metrics.get("eval/return_mean", ()) if is_number(float(value))]
-    return f"{returns[-1]:.1f}" if returns else ""
+    return three_digits(returns[-1]) if returns else ""

@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar as Bar
 from rich.table import Table
 from rich.text import Text
 
+from trainers.run_folder.three_digits import three_digits
 from trainers.training.time_left import Status, TimeLeft
 
 REFRESH_SECONDS = 0.2
@@ -128,12 +129,12 @@ class RunProgress(ProgressBar):
     def numbers(self) -> str:
         """What the run has come to."""
         status, rate = self._status, self._left.updates_per_s
-        best = f" (best {self._best:.0f})" if math.isfinite(self._best) else ""
+        best = f" (best {three_digits(self._best)})" if math.isfinite(self._best) else ""
         parts = [
-            f"train {_number(status.train_return)}" if status.train_return is not None else "",
-            f"eval {_number(status.eval_return)}{best}" if status.eval_return is not None else "",
-            f"held-out error {_number(status.held_out)}" if status.held_out is not None else "",
-            f"loss {_number(status.loss)}" if status.loss is not None else "",
+            f"train {three_digits(status.train_return)}" if status.train_return is not None else "",
+            f"eval {three_digits(status.eval_return)}{best}" if status.eval_return is not None else "",
+            f"held-out error {three_digits(status.held_out)}" if status.held_out is not None else "",
+            f"loss {three_digits(status.loss)}" if status.loss is not None else "",
             f"{status.updates:,} updates" if status.updates is not None and not status.counts_updates else "",
             f"{rate:.1f} updates/s" if rate else "",
         ]
@@ -150,10 +151,6 @@ class RunProgress(ProgressBar):
             parts = (self.heading(), self.count(), self.numbers())
             self.console.print(" | ".join(part for part in parts if part), markup=False, soft_wrap=True)
         self._drawn, self._shown = now, True
-
-
-def _number(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _minutes(seconds: float) -> str:

@@ -242,6 +242,12 @@ def test_unfinished_runs_show_the_last_evaluation(tmp_path):
     assert ">780<" in text and "last evaluation, 95% interval 585 to 975" in text
 
 
+def test_small_returns_keep_their_digits(tmp_path):
+    write_run(tmp_path / "x", task="maze", final=0.392, curve=[(1000, 0.784), (2000, 0.392)])
+    text, _ = _text(tmp_path / "x")
+    assert ">0.392<" in text and ">0.784<" in text
+
+
 def test_hostile_strings_stay_text(tmp_path):
     run_dir = _run(tmp_path, task="cartpole_swingup")
     results = {"task": HOSTILE, "return_mean": HOSTILE, "look": HOSTILE, "backend": [HOSTILE], "env_steps": HOSTILE}

@@ -98,7 +98,7 @@ def test_all_run_with_as_many_at_once_as_there_are_slots(root):
     assert list(engine.jobs) == list("abcde") and engine.most == 2
     assert {(run.state, run.return_mean) for run in record.runs.values()} == {("finished", 5.0)}
     assert engine.jobs["a"].arguments == ("task=a", f"run_dir={root / 'a'}")
-    assert sorted(display.lines) == [f"finished {name}: return 5.0" for name in "abcde"]
+    assert sorted(display.lines) == [f"finished {name}: return 5" for name in "abcde"]
 
 
 def test_what_is_finished_is_left_out_and_what_has_begun_is_resumed(root):

@@ -205,6 +205,13 @@ def test_the_panel_shows_what_is_known(clock):
         assert wanted in picture, wanted
 
 
+def test_small_returns_keep_their_digits(clock):
+    progress, _ = _progress(clock)
+    for value in (0.392, 0.784, 0.676):
+        progress.update(eval_return=value, updates=10, phase="learn")
+    assert "eval 0.676 (best 0.784)" in _picture(progress)
+
+
 def test_a_return_of_zero_can_be_the_best(clock):
     progress, _ = _progress(clock)
     for value in (-7.0, 0.0, -5.0):
