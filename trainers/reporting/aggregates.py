@@ -28,6 +28,11 @@ def iqm(tasks: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     return interquartile_mean(np.concatenate(tasks, axis=1))
 
 
+def run_mean(groups: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The mean of all runs: groups' [R S] to [R]."""
+    return np.concatenate(groups, axis=1).mean(axis=1)
+
+
 def performance_profile(thresholds: NDArray[np.float64]) -> Statistic:
     """The statistic "share of runs that score more than", for thresholds [X]: tasks' [R S] to [R X].
 

@@ -112,6 +112,13 @@ class RunSet:
         groups = {task: self.of(task=task, variant=variant) for task in self.tasks}
         return {task: values for task, group in groups.items() if len(values := final_returns(group))}
 
+    def strata(self, *, task: str | None = None, variant: str | None = None) -> dict[str, Array]:
+        """Final returns of finished runs by task and variant, [S] each: what differs in nothing but the seed."""
+        pairs = [(one, other) for one in self.tasks for other in self.variants]
+        chosen = [(one, other) for one, other in pairs if task in (None, one) and variant in (None, other)]
+        groups = {f"{one}, {other}": final_returns(self.of(task=one, variant=other)) for one, other in chosen}
+        return {name: values for name, values in groups.items() if len(values)}
+
 
 def final_returns(runs: Sequence[RunResult]) -> Array:
     """Of the finished ones [S]."""

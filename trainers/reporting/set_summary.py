@@ -9,7 +9,7 @@ import numpy as np
 from trainers.reporting import aggregates
 from trainers.reporting.aggregates import Scores
 from trainers.reporting.published_curves import MARKS, return_at
-from trainers.reporting.run_set import RunResult, RunSet, final_returns
+from trainers.reporting.run_set import RunResult, RunSet
 
 
 def summary(runs: RunSet, *, against: RunSet | None = None) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def summary(runs: RunSet, *, against: RunSet | None = None) -> dict[str, Any]:
 
     Returns:
         Counts, `return_mean` (over tasks of the mean over seeds), `iqm` and `iqm_ci95` (of all runs), the same by
-        task, and by variant where there are several.
+        task, and by variant where there are several. Intervals are over seeds alone, never over variants.
     """
     states = [run.state for run in runs.runs]
     result: dict[str, Any] = {
@@ -29,10 +29,11 @@ def summary(runs: RunSet, *, against: RunSet | None = None) -> dict[str, Any]:
         "finished": states.count("finished"),
         "failed": states.count("failed"),
     }
-    result |= {**_of_scores(runs.scores()), "out": str(runs.root)}
-    result["tasks"] = {task: _of_task(runs.of(task=task)) for task in runs.tasks}
+    result |= {**_of_scores(runs.scores(), runs.strata()), "out": str(runs.root)}
+    result["tasks"] = {task: _of_task(runs.of(task=task), runs.strata(task=task)) for task in runs.tasks}
     if len(runs.variants) > 1:
-        result["variants"] = {name: _of_scores(runs.scores(name)) for name in runs.variants}
+        variants = {name: (runs.scores(name), runs.strata(variant=name)) for name in runs.variants}
+        result["variants"] = {name: _of_scores(*both) for name, both in variants.items()}
     return result | (_improvement(runs.scores(), against) if against is not None else {})
 
 
@@ -53,23 +54,27 @@ def returns_at_mark(runs: Sequence[RunResult], mark: int) -> list[float]:
     return [value for run in runs if math.isfinite(value := return_at_mark(run, mark))]
 
 
-def _of_scores(scores: Scores) -> dict[str, Any]:
+def _of_scores(scores: Scores, strata: Scores) -> dict[str, Any]:
     if not scores:
         return {"return_mean": None, "iqm": None, "iqm_ci95": None, "seeds": None}
     mean, _ = aggregates.estimate(scores, aggregates.mean)
-    iqm, interval = aggregates.estimate(scores, aggregates.iqm)
-    seeds = sorted({len(group) for group in scores.values()})
-    return {"return_mean": mean, "iqm": iqm, "iqm_ci95": interval, "seeds": seeds[0] if len(seeds) == 1 else seeds}
+    iqm, interval = aggregates.estimate(strata, aggregates.iqm)
+    return {"return_mean": mean, "iqm": iqm, "iqm_ci95": interval, "seeds": _seeds(strata)}
 
 
-def _of_task(runs: list[RunResult]) -> dict[str, Any]:
-    finals = final_returns(runs)
-    mean, interval = aggregates.estimate({"": finals}, aggregates.mean) if len(finals) else (None, None)
-    result: dict[str, Any] = {"return_mean": mean, "return_ci95": interval, "seeds": len(finals)}
+def _of_task(runs: list[RunResult], strata: Scores) -> dict[str, Any]:
+    mean, interval = aggregates.estimate(strata, aggregates.run_mean) if strata else (None, None)
+    result: dict[str, Any] = {"return_mean": mean, "return_ci95": interval, "seeds": _seeds(strata) if strata else 0}
     for mark in MARKS:
         if at := returns_at_mark(runs, mark):
             result[f"return_at_{mark}"] = float(np.mean(at))
     return result
+
+
+def _seeds(strata: Scores) -> int | list[int]:
+    """How many each stratum has; several numbers where they differ."""
+    seeds = sorted({len(group) for group in strata.values()})
+    return seeds[0] if len(seeds) == 1 else seeds
 
 
 def _improvement(scores: Scores, against: RunSet) -> dict[str, Any]:

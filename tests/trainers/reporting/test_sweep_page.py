@@ -47,6 +47,23 @@ def test_variants_have_figures_of_their_own(tmp_path):
     assert "planner=icem" in text and "2 variants" in text
 
 
+def test_a_variant_is_not_a_seed(tmp_path):
+    write_sweep(tmp_path / "one", {"walker_walk": [100.0]}, variants=("planner=cem", "planner=icem"))
+    known = summary(read_runs(tmp_path / "one"))
+    assert (known["seeds"], known["iqm_ci95"]) == (1, None)
+    task = {"return_mean": 100.5, "return_ci95": None, "seeds": 1, "return_at_50000": 90.45}
+    assert known["tasks"]["walker_walk"] == pytest.approx(task)
+    write_sweep(tmp_path / "two", FINALS, variants=("planner=cem", "planner=icem"))
+    known = summary(read_runs(tmp_path / "two"))
+    assert known["seeds"] == known["tasks"]["walker_walk"]["seeds"] == 2 and known["iqm_ci95"] is not None
+
+
+def test_small_returns_keep_their_digits(tmp_path):
+    write_sweep(tmp_path, {"maze": [0.392, 0.784]})
+    text = write_sweep_report(read_runs(tmp_path)).read_text()
+    assert ">0.588<" in text and "0.588 (0.392 to 0.784)" in text
+
+
 def test_the_page_has_every_part_and_loads_nothing(sweep, tmp_path):
     write_sweep(tmp_path / "y", {"walker_walk": [50.0, 60.0], "pendulum_swingup": [1.0]})
     add_record(
