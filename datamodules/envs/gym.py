@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import inspect
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -85,7 +86,8 @@ def check_options(*, size: int | Mapping[str, int], action_repeat: int, episode_
 
 def import_gymnasium(*, gpu: gl.GPU | None, draws: bool = True) -> ModuleType:
     """Gymnasium, set up to draw without a screen; raises MissingPackage."""
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    # not "dummy" on Linux, which some games take for "draw nothing": highway-env's frames are black then
+    os.environ.setdefault("SDL_VIDEODRIVER", "offscreen" if sys.platform == "linux" else "dummy")
     # most environments draw without GL
     with contextlib.suppress(MissingGL):
         if draws:

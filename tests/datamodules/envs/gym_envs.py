@@ -1,5 +1,6 @@
 """Gymnasium environments for tests, named by import path: frames are watermarked with lane, episode and step."""
 
+import os
 import time
 from functools import partial
 from typing import ClassVar
@@ -180,6 +181,17 @@ class Halving(Watermarked):
         row = super().step(np.array([2.0, -2.0], np.float32))
         self.actions[-1] = given
         return row
+
+
+class Highway(Watermarked):
+    """Is drawn, black where SDL's driver is "dummy", as highway-env is."""
+
+    def __init__(self, render_mode=None):
+        super().__init__(observation="vector", render_mode=render_mode)
+        self.enabled = os.environ.get("SDL_VIDEODRIVER") != "dummy"
+
+    def render(self):
+        return super().render() if self.enabled else np.zeros((SIDE, SIDE, 3), np.uint8)
 
 
 class SmallSeeds(Watermarked):

@@ -140,6 +140,13 @@ def test_bad_rewards_and_frames_are_typed(envs):
         env.reset(0)
         with pytest.raises(error, match="nan"):
             env.step(MIDDLE)
+@pytest.mark.skipif(sys.platform != "linux", reason="SDL's driver without a screen is chosen on Linux")
+def test_games_that_draw_nothing_for_a_dummy_screen_are_drawn(envs, monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.delenv("SDL_VIDEODRIVER")  # and whatever is set in between is taken back
+    assert make("gym_envs:Highway").reset(3).observation["pixels"].any()
+
+
     env = make(pixels="render", kwargs={"spoil": "render"})
     with pytest.raises(BadObservation, match=r"render: expected uint8.*NoneType"):
         env.reset(0)
