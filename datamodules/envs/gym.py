@@ -114,7 +114,7 @@ def known_limit(env: Any, task: str) -> int:
         limit = env.spec.kwargs["max_num_frames_per_episode"] // np.min(env.spec.kwargs.get("frameskip", 1))
     if limit is None:
         raise BadOption(
-            f"expected a number of control steps, since {task} has no time limit of its own", key="episode_steps"
+            f"expected a number of control steps, since {task} is registered with no time limit", key="episode_steps"
         )
     return int(limit)
 
@@ -135,7 +135,8 @@ def typed_errors(gymnasium: ModuleType, task: str) -> Any:
     except gymnasium.error.DependencyNotInstalled as error:
         raise MissingPackage(f"{task}: {error}") from error
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
-        raise UnknownTask(f"expected a Gymnasium id or package.module:function, got {task!r}: {error}") from error
+        expected = "expected a Gymnasium id, package:Name-v0 where importing another package registers it, "
+        raise UnknownTask(f"{expected}or package.module:function, got {task!r}: {error}") from error
 
 
 def registered_spec(gymnasium: ModuleType, task: str) -> Any:
@@ -184,7 +185,8 @@ def _open(gymnasium: ModuleType, task: str, draws: bool, episode_steps: int | No
         else:
             env = gymnasium.make(spec.id, max_episode_steps=episode_steps, disable_env_checker=True, **options)
     if not isinstance(env, gymnasium.Env):
-        raise UnknownTask(f"expected a gymnasium.Env from {task}, got {type(env).__name__}")
+        kind = type(env)
+        raise UnknownTask(f"expected a gymnasium.Env from {task}, got a {kind.__module__}.{kind.__qualname__}")
     return env
 
 

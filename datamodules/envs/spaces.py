@@ -110,7 +110,8 @@ def choose_observer(
     if observe == STATE:
         images = {}
     elif not images:
-        _require_drawn(space, render_mode, pixels, [r for r in judged.values() if isinstance(r, str)])
+        hint = "; observe=state reads its numbers" if vectors else ""
+        _require_drawn(space, render_mode, pixels, [r for r in judged.values() if isinstance(r, str)], hint)
     whole = observe in (STATE, "pixels+state") or (observe == "auto" and bool(images) and image_key is None)
     read = vectors if whole else {}
     if observe == STATE and not read:
@@ -162,13 +163,14 @@ def _only(
     return {path: reader}
 
 
-def _require_drawn(space: Any, render_mode: str | None, pixels: str, unclear: Sequence[str]) -> None:
+def _require_drawn(space: Any, render_mode: str | None, pixels: str, unclear: Sequence[str], hint: str) -> None:
     if pixels == "observation" and not unclear:
-        raise BadSpace(f"observation: expected an image, got {space}")
+        raise BadSpace(f"observation: expected an image, got {space}{hint}")
     if unclear and pixels != "render":
         raise BadSpace(f"{unclear[0]}; pixels=render draws the environment instead")
     if render_mode != "rgb_array":
-        raise BadSpace(f"observation: expected an image, or an environment with render_mode 'rgb_array', got {space}")
+        wanted = "an image, or an environment with render_mode 'rgb_array'"
+        raise BadSpace(f"observation: expected {wanted}, got {space}{hint}")
 
 
 def _vector(path: tuple[str, ...], part: Any, judged: ImageReader | str | None) -> VectorReader | None:

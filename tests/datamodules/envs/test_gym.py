@@ -115,23 +115,36 @@ def test_discrete_environments_get_their_own_numbers(envs):
     ("task", "options", "error", "text"),
     [
         ("CartPol-v1", {}, UnknownTask, "CartPole"),
+        ("Unheard-v0", {}, UnknownTask, "package:Name-v0.*got 'Unheard-v0'"),
         ("no_such_module:make", {}, UnknownTask, "no_such_module.*PYTHONPATH"),
         ("no_such_module:Env-v0", {}, UnknownTask, "no_such_module"),
         ("gym_envs:Missing", {}, UnknownTask, "'Missing' in gym_envs"),
-        ("os:getcwd", {}, UnknownTask, "gymnasium.Env from os:getcwd, got str"),
-        ("gym_envs:Watermarked", {"episode_steps": None}, BadOption, "episode_steps.*no time limit"),
+        ("os:getcwd", {}, UnknownTask, "gymnasium.Env from os:getcwd, got a builtins.str"),
+        ("gym_envs:Watermarked", {"episode_steps": None}, BadOption, "episode_steps.*registered with no time limit"),
         ("gym_envs:Watermarked", {"kwargs": {"colour": 1}}, BadOption, "kwargs.*colour"),
         ("gym_envs:Watermarked", {"pixels": "camera"}, BadOption, "pixels"),
         ("gym_envs:Watermarked", {"size": 8}, BadOption, "size"),
         ("gym_envs:Watermarked", {"action_repeat": 0}, BadOption, "action_repeat"),
         ("gym_envs:Watermarked", {"episode_steps": 0}, BadOption, "episode_steps"),
         ("gym_envs:Watermarked", {"pixels": "observation", "kwargs": {"observation": "vector"}}, BadSpace, "an image"),
-        ("gym_envs:Watermarked", {"kwargs": {"observation": "vector", "render_mode": None}}, BadSpace, "rgb_array"),
+        (
+            "gym_envs:Watermarked",
+            {"kwargs": {"observation": "vector", "render_mode": None}},
+            BadSpace,
+            "rgb_array.*; observe=state reads its numbers",
+        ),
     ],
 )
 def test_wrong_tasks_and_options_are_named(envs, task, options, error, text):
     with pytest.raises(error, match=text):
         make(task, **options)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="SDL's driver without a screen is chosen on Linux")
+def test_games_that_draw_nothing_for_a_dummy_screen_are_drawn(envs, monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.delenv("SDL_VIDEODRIVER")  # and whatever is set in between is taken back
+    assert make("gym_envs:Highway").reset(3).observation["pixels"].any()
 
 
 def test_bad_rewards_and_frames_are_typed(envs):
@@ -140,13 +153,6 @@ def test_bad_rewards_and_frames_are_typed(envs):
         env.reset(0)
         with pytest.raises(error, match="nan"):
             env.step(MIDDLE)
-@pytest.mark.skipif(sys.platform != "linux", reason="SDL's driver without a screen is chosen on Linux")
-def test_games_that_draw_nothing_for_a_dummy_screen_are_drawn(envs, monkeypatch):
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    monkeypatch.delenv("SDL_VIDEODRIVER")  # and whatever is set in between is taken back
-    assert make("gym_envs:Highway").reset(3).observation["pixels"].any()
-
-
     env = make(pixels="render", kwargs={"spoil": "render"})
     with pytest.raises(BadObservation, match=r"render: expected uint8.*NoneType"):
         env.reset(0)
