@@ -171,7 +171,7 @@ def _refuse_unread(overrides: Sequence[str], saved: DictConfig | None = None) ->
     added = [text.lstrip("+").partition("=") for text in overrides if text.startswith("+")]
     for key, _, value in (one for one in added if one[0] not in groups() and not one[0].startswith(ADDED)):
         config = saved or _chosen(overrides)
-        if key not in _dotted(OmegaConf.to_container(config, resolve=False)):
+        if key not in _known_keys(config):
             said = f"{key}: expected a key of this configuration, got another"
             raise BadConfig("; ".join(filter(None, [said, _near(f"{key}={value}", config)])))
 

@@ -159,7 +159,7 @@ def test_near_names_are_those_of_the_chosen_parts():
         load_config(["planner.width=3"])
 
 
-@pytest.mark.parametrize("key", ["data.bacth", "optimizer.lrr", "foo", "agent.explore_stdd", "data.updates"])
+@pytest.mark.parametrize("key", ["data.bacth", "optimizer.lrr", "foo", "agent.explore_stdd"])
 def test_what_nobody_reads_is_not_added(key):
     for load in (load_config, partial(override_saved, load_config([]))):
         with pytest.raises(BadConfig, match=rf"^{key}: expected a key of this configuration, got another"):
