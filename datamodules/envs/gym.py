@@ -39,6 +39,7 @@ def make(
     observe: str | Sequence[str] = "auto",
     pixels: str = "auto",
     image_key: str | None = None,
+    remake: object = False,  # from a configuration: whether it is true or false is looked at below
     kwargs: Mapping[str, Any] | None = None,
     gpu: gl.GPU | None = None,
 ) -> "GymEnv":
@@ -47,20 +48,33 @@ def make(
     size: of all images, or of each by its name. episode_steps: control steps until truncation; needed where the
     environment is registered with none. observe: what is read, see spaces.py; by default all of an observation with an
     image, else a drawn frame. pixels: where frames come from, "auto" is the observation if it has an image, else
-    render_mode="rgb_array". image_key: the only image that is read, as "pixels".
+    render_mode="rgb_array". image_key: the only image that is read, as "pixels". remake: make the environment anew for
+    every episode, where its reset keeps something of the last one.
     kwargs: for the environment's constructor. gpu: what draws with GL, its number in CUDA and its UUID.
     Raises UnknownTask, BadOption, BadSpace or MissingPackage.
     """
     check_options(size=size, action_repeat=action_repeat, episode_steps=episode_steps, pixels=pixels)
     draws = may_draw(observe, pixels)
+    if not isinstance(remake, bool):
+        raise BadOption(f"expected true or false, got {remake!r}", key="remake")
     gymnasium = import_gymnasium(gpu=gpu, draws=draws)
-    with gl_for(observe):
-        env = _open(gymnasium, task, draws, episode_steps, dict(kwargs or {}))
+
+    def opened() -> Any:
+        with gl_for(observe):
+            return _open(gymnasium, task, draws, episode_steps, dict(kwargs or {}))
+
+    def made_again() -> Any:
+        env = opened()
+        notes_on(env, observer, kwargs or {})
+        return env
+
+    env = opened()
     chosen: dict[str, Any] = {"observe": observe, "pixels": pixels, "image_key": image_key}
     observer = choose_observer(env.observation_space, env.render_mode, **chosen)
     sizes: dict[str, Any] = {"size": size, "action_repeat": action_repeat, "episode_steps": episode_steps}
     spec = spec_of(env, observer, env.action_space, task=task, **sizes)
-    return GymEnv(env, observer, spec, notes=notes_on(env, observer, kwargs or {}))
+    notes = notes_on(env, observer, kwargs or {})
+    return GymEnv(env, observer, spec, notes=notes, remake=made_again if remake else None)
 
 
 def may_draw(observe: str | Sequence[str], pixels: str) -> bool:
@@ -217,16 +231,32 @@ def spec_of(
 
 
 class GymEnv:
-    """One Gymnasium environment; `env` is it, `observer` says what is read of it."""
+    """One Gymnasium environment; `env` is it, `observer` says what is read of it.
 
-    def __init__(self, env: Any, observer: Observer, spec: EnvSpec, *, notes: Sequence[str] = ()) -> None:
+    remake: makes another for each episode but the first; None keeps the one.
+    """
+
+    def __init__(
+        self,
+        env: Any,
+        observer: Observer,
+        spec: EnvSpec,
+        *,
+        notes: Sequence[str] = (),
+        remake: Callable[[], Any] | None = None,
+    ) -> None:
         self.env, self.spec, self._observer, self.notes = env, spec, observer, tuple(notes)
         self._actions = actions_of(env.action_space)
         self._images: dict[str, NDArray[np.uint8]] = {}
         self._control_steps, self._open = 0, False
+        self._remake, self._used = remake, False
 
     def reset(self, seed: int) -> Step:
         """Open the episode of `seed`; it seeds the action space too."""
+        if self._remake is not None and self._used:
+            self.env.close()
+            self.env = self._remake()
+        self._used = True
         observation, _ = self.env.reset(seed=seed % SEEDS)
         self.env.action_space.seed(seed % SEEDS)
         self._control_steps, self._open = 0, True

@@ -51,6 +51,16 @@ def play(env, count, action=MIDDLE):
     return rows
 
 
+def test_an_environment_can_be_made_anew_for_every_episode(envs):
+    """Each of these counts its own episodes: what one's reset keeps no other one has."""
+    env = make(remake=True)
+    assert [envs.read(env.reset(seed).pixels)[1] for seed in (3, 3, 4)] == [0, 0, 0]
+    kept = make()
+    assert [envs.read(kept.reset(seed).pixels)[1] for seed in (3, 3, 4)] == [0, 1, 2]
+    with pytest.raises(BadOption, match="remake: expected true or false, got 1"):
+        make(remake=1)
+
+
 def test_rows_are_the_environments_own(envs):
     env = make(kwargs={"lane": 1, "lengths": (3,)})
     for episode in range(2):
