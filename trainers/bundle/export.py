@@ -3,7 +3,8 @@
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -182,15 +183,30 @@ def _export(
     for name, program in programs.items():
         start = time.monotonic()
         if "torch" in formats:
-            recorded = record(program)
+            with _said_of_format("torch", name, without="onnx"):
+                recorded = record(program)
             calls.setdefault("torch", {})[name] = recorded.module()
             files[f"{PROGRAMS}/{name}.pt2"] = to_torch(recorded)
         if "onnx" in formats:
-            model = to_onnx(program)
+            with _said_of_format("onnx", name, without="torch"):
+                model = to_onnx(program)
             calls.setdefault("onnx", {})[name] = by_onnx(model, program)
             files[f"{PROGRAMS}/{name}.onnx"] = model
         print(f"{name}: exported in {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
     return files, calls
+
+
+@contextmanager
+def _said_of_format(form: str, program: str, *, without: str) -> Iterator[None]:
+    """Name the format where a part, perhaps one of a person's own, has no such form."""
+    try:
+        yield
+    except RuntimeError as error:  # as both exporters' errors are
+        why = " ".join(str(error).split())[:200]
+        raise BadConfig(
+            f"format: expected parts that {form} can express, got in the {program} {type(error).__name__}: {why}; "
+            f"format={without}, or none, leaves {form} out"
+        ) from error
 
 
 def _results(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from websockets.sync.client import ClientConnection, connect
 
-from trainers.bundle.control_spec import ControlSpec
+from trainers.bundle.control_spec import ControlSpec, DeviceDiffers
 from trainers.deployment.action_gate import Action, ActionGate
 from trainers.deployment.lateness import Lateness
 from trainers.deployment.observation_gate import nothing_came, refused_age
@@ -31,11 +31,11 @@ class RemoteController:
     Args:
         address: ws://host:port.
         control: what the robot is, as its own copy of the bundle says: the server's must be equal.
-        hz: decisions per second.
+        hz: decisions per second, at most the server's.
         api_key: of the server.
 
     Raises:
-        DeviceDiffers: the server has another bundle's observations or actions.
+        DeviceDiffers: the server has another bundle's observations or actions, or is slower.
         BadMessage: what answers is another kind of server.
         OSError: there is no server at the start. Nothing later raises.
     """
@@ -203,19 +203,26 @@ class RemoteController:
             self._address, compression=None, max_size=10_000_000, open_timeout=5, additional_headers=self._headers
         )
         try:
-            self.control.require_device(_metadata(connection.recv(timeout=10)))
+            said = _metadata(connection.recv(timeout=10))
+            self._require_rate(said.pop("hz"))
+            self.control.require_device(said)
         except BaseException:
             connection.close()
             raise
         return connection
 
+    def _require_rate(self, hz: Any) -> None:
+        """A server's budget is a share of its own period: it would answer a faster robot too late every time."""
+        if isinstance(hz, int | float) and hz * self.period_s < 1 - 1e-6:
+            raise DeviceDiffers(f"hz: expected at most the server's {hz:g}, got {1 / self.period_s:g}")
+
 
 def _metadata(frame: Any) -> dict[str, Any]:
-    """What a server says of itself first, as a device."""
+    """What a server says of itself first: its device, and `hz`, None where it does not say."""
     said = unpack(frame) if isinstance(frame, bytes) else {}
     if not {"observation", "action"} <= said.keys():
         raise BadMessage("metadata: expected a message with observation and action first, as trainers.serve sends it")
-    return {key: said[key] for key in ("observation", "action")}
+    return {"observation": said["observation"], "action": said["action"], "hz": said.get("hz")}
 
 
 def _number(value: Any) -> float:

@@ -151,6 +151,17 @@ def test_a_program_that_acts_differently_is_noticed(finished):
     assert report["differences"]["onnx"]["filter"] == 0
 
 
+@pytest.mark.parametrize(("form", "exporter", "other"), [("torch", "record", "onnx"), ("onnx", "to_onnx", "torch")])
+def test_parts_without_a_form_name_the_format(finished, tmp_path, monkeypatch, form, exporter, other):
+    def refuse(program):
+        raise RuntimeError("no translation\n  for aten.mine")
+
+    monkeypatch.setattr(f"trainers.bundle.export.{exporter}", refuse)
+    with pytest.raises(BadConfig, match=rf"format: .* {form} can .* for aten.mine; format={other}, or none, leaves"):
+        export.main([f"checkpoint={finished}", f"out={tmp_path / 'b'}", f"format={form}", "frames=5"])
+    assert not (tmp_path / "b").exists()
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [

@@ -16,6 +16,7 @@ from websockets.sync.client import connect
 
 from tests.rigs.tiny_bundle import HIGH, LOW, tiny_bundle
 from trainers.bundle.bundle import read_bundle
+from trainers.bundle.control_spec import DeviceDiffers
 from trainers.deployment.controller import Controller
 from trainers.deployment.openpi_codec import pack, unpack
 from trainers.deployment.remote_controller import RemoteController
@@ -213,6 +214,12 @@ def test_a_silent_camera_is_bridged_as_by_a_controller_beside_the_robot(folder):
             (action, status), (expected, here) = robot.step(given), local.step(given)
             np.testing.assert_array_equal(action, expected)
             assert (status.source, status.observation) == (here.source, here.observation), t
+
+
+def test_a_robot_faster_than_its_server_is_refused(port, folder):
+    control = read_bundle(folder).control
+    with pytest.raises(DeviceDiffers, match="hz: expected at most the server's 5, got 20"):
+        RemoteController(f"ws://127.0.0.1:{port}", control, hz=20.0)
 
 
 def test_a_server_that_says_nothing_is_told(folder, monkeypatch):
