@@ -187,7 +187,10 @@ def test_a_row_that_differs_from_the_spec_in_any_name_is_refused():
 
 
 def test_other_names_or_another_order_are_another_folder(tmp_path):
-    Replay(spec=SPEC, capacity=10, folder=tmp_path).close()
+    replay = Replay(spec=SPEC, capacity=10, folder=tmp_path)
+    for step, action in episode(SPEC, np.random.default_rng(0), 6).rows():
+        replay.append(0, step, action)
+    replay.close()
     for spec in (
         replace(SPEC, images=dict(reversed(SPEC.images.items()))),
         replace(SPEC, vectors={}),

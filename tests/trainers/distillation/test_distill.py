@@ -59,7 +59,7 @@ def test_results(student, finished):
         low, high = results[f"{policy}_ci95"]
         mean = results[f"{policy}_return"]
         row = re.search(rf"<tr><th>toy_point: {policy}</th>(.*?)</tr>", page)[1]
-        assert f"<td>{mean:.1f}</td><td>{low:.1f} to {high:.1f}</td>" in row and f"<td>{ms:.2f}</td>" in row
+        assert f"<td>{mean:.3g}</td><td>{low:.3g} to {high:.3g}</td>" in row and f"<td>{ms:.2f}</td>" in row
 
 
 def test_other_commands_take_the_student(student, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from datamodules.envs.errors import BadOption, UnknownSource
 from datamodules.envs.pool import EnvPool
-from datamodules.envs.protocol import Renders
+from datamodules.envs.protocol import Renders, Step
 from datamodules.envs.sources import SeenLanes, open_env, visual_names
 from datamodules.envs.wrapper import background_of, source_of
 from datamodules.replay import Replay, ReplayMismatch
@@ -105,7 +105,12 @@ def test_a_replay_of_other_visuals_is_refused(tmp_path, other):
         spec = EnvSpec("x", {"pixels": (3, 8, 8)}, action_dim=2, action_repeat=1, episode_steps=5, visuals=visuals)
         return Replay(spec=spec, capacity=20, folder=tmp_path)
 
-    replay(RECORDED).close()
+    begun = replay(RECORDED)
+    frame = {"pixels": np.zeros((3, 8, 8), np.uint8)}
+    for first in (True, False):
+        row = Step(frame, 0.0, is_first=first, is_last=not first, is_terminal=False, env_steps=int(not first))
+        begun.append(0, row, ZERO)
+    begun.close()
     replay(RECORDED).close()
     with pytest.raises(ReplayMismatch, match="visuals: expected"):
         replay(other)
