@@ -30,5 +30,5 @@ def test_the_rig_notices_what_is_wrong() -> None:
 
 @pytest.mark.slow
 def test_a_slow_model_is_not_waited_for(tmp_path) -> None:
-    found = controller.slow(tmp_path, 20, seed=0, hz=20.0)
+    found = controller.slow(tmp_path, 20, seed=0, hz=20.0, busy=2, first=False)
     assert found["slow_missing"] == 0 and found["slow_calls"] == 20
