@@ -7,7 +7,8 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install -q --disable-pip-version-check gymnasium==1.4.0 box2d==2.3.10 pygame==2.6.1
+"$folder/venv/bin/pip" install -q --disable-pip-version-check gymnasium==1.4.0 box2d==2.3.10 \
+    pygame==2.6.1 numpy==2.4.6
 cd "$folder"
 PYGAME_HIDE_SUPPORT_PROMPT=1 venv/bin/python -W ignore - <<'PY'
 import inspect

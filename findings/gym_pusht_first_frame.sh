@@ -8,7 +8,8 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install -q --disable-pip-version-check gym-pusht==0.1.8 gymnasium==1.4.0 "pymunk<7"
+"$folder/venv/bin/pip" install -q --disable-pip-version-check gym-pusht==0.1.8 gymnasium==1.4.0 \
+    pymunk==6.11.1 pygame==2.6.1 numpy==2.4.6
 cd "$folder"
 SDL_VIDEODRIVER=dummy PYGAME_HIDE_SUPPORT_PROMPT=1 venv/bin/python -W ignore - <<'PY'
 import inspect

@@ -7,7 +7,8 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install -q --disable-pip-version-check highway-env==1.12.1 gymnasium==1.4.0 pygame==2.6.1
+"$folder/venv/bin/pip" install -q --disable-pip-version-check highway-env==1.12.1 gymnasium==1.4.0 \
+    pygame==2.6.1 numpy==2.4.6
 cd "$folder"
 cat > draw.py <<'PY'
 import gymnasium

@@ -7,7 +7,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install -q --disable-pip-version-check minatar==1.0.15 gymnasium==1.4.0
+"$folder/venv/bin/pip" install -q --disable-pip-version-check minatar==1.0.15 gymnasium==1.4.0 numpy==2.4.6
 cd "$folder"
 venv/bin/python -W ignore - <<'PY'
 import inspect

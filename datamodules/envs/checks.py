@@ -40,6 +40,12 @@ def require_whole(key: str, value: object, *, least: int, most: float = math.inf
         raise BadOption(wrong, key=key)
 
 
+def require_bool(key: str, value: object) -> None:
+    """Raise BadOption that names `key` unless `value` is true or false."""
+    if not isinstance(value, bool):
+        raise BadOption(f"expected true or false, got {value!r}", key=key)
+
+
 def checked_reward(reward: object) -> float:
     """Return a reward as a float; raises BadReward unless it is one finite number within REWARD_LIMIT."""
     try:

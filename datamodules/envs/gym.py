@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from datamodules.envs import gl
 from datamodules.envs.actions import actions_of
-from datamodules.envs.checks import checked_action, checked_reward, require_open, require_whole
+from datamodules.envs.checks import checked_action, checked_reward, require_bool, require_open, require_whole
 from datamodules.envs.errors import BadObservation, BadOption, MissingGL, MissingPackage, UnknownTask
 from datamodules.envs.images import area_resized, as_colour
 from datamodules.envs.import_path import import_callable, import_module_of, is_import_path
@@ -39,7 +39,7 @@ def make(
     observe: str | Sequence[str] = "auto",
     pixels: str = "auto",
     image_key: str | None = None,
-    remake: object = False,  # from a configuration: whether it is true or false is looked at below
+    remake: object = False,  # a configuration may say anything: it must be true or false
     kwargs: Mapping[str, Any] | None = None,
     gpu: gl.GPU | None = None,
 ) -> "GymEnv":
@@ -54,9 +54,8 @@ def make(
     Raises UnknownTask, BadOption, BadSpace or MissingPackage.
     """
     check_options(size=size, action_repeat=action_repeat, episode_steps=episode_steps, pixels=pixels)
+    require_bool("remake", remake)
     draws = may_draw(observe, pixels)
-    if not isinstance(remake, bool):
-        raise BadOption(f"expected true or false, got {remake!r}", key="remake")
     gymnasium = import_gymnasium(gpu=gpu, draws=draws)
 
     def opened() -> Any:

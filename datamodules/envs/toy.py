@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.envs.checks import checked_action, require_open, require_whole
+from datamodules.envs.checks import checked_action, require_bool, require_open, require_whole
 from datamodules.envs.errors import BadOption
 from datamodules.envs.protocol import Step
 from worldmodel.limits import wrong_number
@@ -64,8 +64,7 @@ class PointEnv:
         require_whole("episode_steps", episode_steps, least=1)
         if wrong := wrong_number(speed, above=0, most=1):
             raise BadOption(wrong, key="speed")
-        if not isinstance(random_goal, bool):
-            raise BadOption(f"expected true or false, got {random_goal!r}", key="random_goal")
+        require_bool("random_goal", random_goal)
         self.spec = EnvSpec(
             task=TASK,
             images={"pixels": (3, size, size)},

@@ -24,7 +24,7 @@ from trainers.run_folder.checkpoint import DurableCheckpointIO
 from trainers.run_folder.find import find_checkpoint, read_spec, require_task_fits
 from trainers.run_folder.records import versions, write_json
 from trainers.run_folder.statistics import iqm, mean_ci95
-from trainers.run_folder.three_digits import three_digits
+from trainers.run_folder.three_digits import low_to_high, three_digits
 from worldmodel.spec import DYNAMICS, EnvSpec, require_same
 
 # keys of a run's own evaluations, and this command's for the same
@@ -86,7 +86,7 @@ def evaluate(
 def _show(results: dict[str, Any]) -> None:
     """The results for a person, on standard error."""
     interval, ms = results["return_ci95"], results["decision_ms"]
-    between = f"{three_digits(interval[0])} to {three_digits(interval[1])}" if interval else "none below four episodes"
+    between = low_to_high(interval) if interval else "none below four episodes"
     faults = f", {results['faults']} more cut short by faults" if results["faults"] else ""
     rows = {
         "return": f"{three_digits(results['return_mean'])} mean of {results['episodes']} episodes{faults}",

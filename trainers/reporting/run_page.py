@@ -14,7 +14,7 @@ from trainers.reporting.charts import Series, duration, in_page, line_chart, sho
 from trainers.reporting.published_curves import Curve, last_mark, published_curves, published_series, return_at
 from trainers.reporting.write_page import write_page
 from trainers.run_folder.read import Run, is_number, leaves, read_run
-from trainers.run_folder.three_digits import three_digits
+from trainers.run_folder.three_digits import low_to_high, three_digits
 
 TIME_PARTS = ("env", "plan", "wait", "update", "evaluation", "rest")
 COUNTERS = ("env_steps", "decisions", "updates")
@@ -84,7 +84,7 @@ def _hero(run: Run) -> dict[str, str]:
         shown = {"value": f"{error:.2f}", "note": f"{what} error on held-out episodes"} if error is not None else {}
         return {"value": "", "note": "", **shown}
     if isinstance(interval, list | tuple) and len(interval) == 2 and all(is_number(edge) for edge in interval):
-        note += f", 95% interval {three_digits(interval[0])} to {three_digits(interval[1])}"
+        note += f", 95% interval {low_to_high(interval)}"
     note += f", {len(returns)} episodes" if isinstance(returns, list) else ""
     return {"value": three_digits(mean), "note": note + ", one training seed"}
 

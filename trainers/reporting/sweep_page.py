@@ -25,7 +25,7 @@ from trainers.reporting.run_set import RunResult, RunSet, final_returns
 from trainers.reporting.set_summary import marks, return_at_mark, returns_at_mark, summary
 from trainers.reporting.tables import write_csv
 from trainers.reporting.write_page import write_page
-from trainers.run_folder.three_digits import three_digits
+from trainers.run_folder.three_digits import low_to_high, three_digits
 
 LINES = ("run", "second", "third", "fourth", "fifth")  # colours of variants, in their order
 MOST_THIN_LINES = 10  # of single runs: more would hide their mean
@@ -87,11 +87,7 @@ def _hero(known: dict[str, Any]) -> dict[str, str]:
         return {"value": "", "note": ""}
     interval = known["iqm_ci95"]
     note = f"IQM of final returns, {known['finished']} runs"
-    note += (
-        f", 95% interval {three_digits(interval[0])} to {three_digits(interval[1])}"
-        if interval
-        else ", one seed: no interval"
-    )
+    note += f", 95% interval {low_to_high(interval)}" if interval else ", one seed: no interval"
     return {"value": three_digits(known["iqm"]), "note": note}
 
 
