@@ -13,7 +13,7 @@ from datamodules.replay import Replay
 from tests.rigs.forked import Forked
 from tests.rigs.io_calls import EXIT_CODE, KINDS, failing
 from tests.rigs.marked_rows import SPEC, Mark, row, served
-from trainers.run_folder.checkpoint import CheckpointDamaged, DurableCheckpointIO, newest, prune
+from trainers.run_folder.checkpoint import CheckpointDamaged, load_checkpoint, newest, prune, save_checkpoint
 from trainers.run_folder.paths import step_name
 
 Content = frozenset[Any]
@@ -203,14 +203,14 @@ def _numbers(folder: Path) -> Content:
     found = newest(folder)
     if found is None:
         return frozenset()
-    checkpoint = DurableCheckpointIO().load_checkpoint(found)
+    checkpoint = load_checkpoint(found)
     assert (checkpoint["state_dict"]["w"] == checkpoint["number"]).all(), "weights"
     return frozenset({checkpoint["number"]})
 
 
 def _save(folder: Path, step: int, number: int) -> None:
     try:
-        DurableCheckpointIO().save_checkpoint(_checkpoint(number), folder / step_name(step))
+        save_checkpoint(_checkpoint(number), folder / step_name(step))
     except CheckpointDamaged as error:  # what was written was not what is read back
         raise OSError(str(error)) from error
 

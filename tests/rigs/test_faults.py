@@ -13,11 +13,11 @@ from tests.rigs import flips, io_points, kills
 from tests.rigs.forked import Forked
 from tests.rigs.io_calls import EXIT_CODE, NthCall, failing
 from tests.rigs.marked_rows import SPEC, Mark, row, served
-from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
+from trainers.run_folder.checkpoint import newest
 from worldmodel.spec import EnvSpec
 
 
-def in_place(self, checkpoint, path, storage_options=None) -> None:
+def in_place(checkpoint, path) -> None:
     """How a checkpoint must not be written: under its own name from the first byte on."""
     path.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"number": checkpoint["number"]}).encode()
@@ -49,7 +49,7 @@ def test_a_durable_save_has_two_states(tmp_path, kind):
 
 
 def test_a_save_in_place_is_caught(tmp_path, monkeypatch):
-    monkeypatch.setattr(DurableCheckpointIO, "save_checkpoint", in_place)
+    monkeypatch.setattr(io_points, "save_checkpoint", in_place)
     monkeypatch.setattr(io_points, "_numbers", read_in_place)
     assert any(points(io_points.checkpoint_save(), tmp_path, "exit"))
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.rigs import PARTS
 from trainers import evaluate, fit
-from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
+from trainers.run_folder.checkpoint import load_checkpoint, newest
 from trainers.run_folder.read import read_run
 
 TINY = (
@@ -62,7 +62,7 @@ def test_it_trains_and_is_evaluated(kind: str, tmp_path: Path) -> None:
 
 def test_normalisers_are_measured_on_the_seed_episodes(tmp_path: Path) -> None:
     fit.main([*TINY, *KINDS["camera and joints"][0], f"run_dir={tmp_path / 'run'}"])
-    weights = DurableCheckpointIO().load_checkpoint(newest(tmp_path / "run" / "checkpoints"))["state_dict"]
+    weights = load_checkpoint(newest(tmp_path / "run" / "checkpoints"))["state_dict"]
     image, vector = (weights[f"agent.norm.parts.{i}.mean"] for i in (0, 1))
     assert image.shape == (3, 16, 16) and vector.shape == (4,)
     assert vector.abs().max() > 0
@@ -88,13 +88,13 @@ def test_dynamics_in_closed_form_need_no_updates(tmp_path: Path) -> None:
     more = ["data.update_ratio=0", "planner.policy_candidates=0", f"run_dir={tmp_path / 'run'}"]
     results = fit.main([*words, *KINDS["a state"][0], *linear, *more])
     assert (results["status"], results["updates"]) == ("finished", 0)
-    weights = DurableCheckpointIO().load_checkpoint(newest(tmp_path / "run" / "checkpoints"))["state_dict"]
+    weights = load_checkpoint(newest(tmp_path / "run" / "checkpoints"))["state_dict"]
     assert weights["agent.dynamics.weight"].abs().max() > 0
 
 
 def test_an_encoder_may_be_chosen_for_one_name(tmp_path: Path) -> None:
     words = [*TINY, *KINDS["two cameras"][0], "+agent.encoders.wrist={name: patch, channels: [4, 4]}"]
     assert fit.main([*words, f"run_dir={tmp_path / 'run'}"])["status"] == "finished"
-    weights = DurableCheckpointIO().load_checkpoint(newest(tmp_path / "run" / "checkpoints"))["state_dict"]
+    weights = load_checkpoint(newest(tmp_path / "run" / "checkpoints"))["state_dict"]
     assert weights["agent.encoder.parts.0.stem.weight"].shape[0] == 16
     assert weights["agent.encoder.parts.1.stem.weight"].shape[0] == 4

@@ -20,7 +20,7 @@ from trainers.command.entry import silence_advice
 from trainers.command.preflight import check
 from trainers.machine.device import usable_device
 from trainers.reporting.tables import show_facts
-from trainers.run_folder.checkpoint import DurableCheckpointIO
+from trainers.run_folder.checkpoint import load_checkpoint
 from trainers.run_folder.find import find_checkpoint, read_spec, require_task_fits
 from trainers.run_folder.records import versions, write_json
 from trainers.run_folder.statistics import iqm, mean_ci95
@@ -59,7 +59,7 @@ def evaluate(
     count, where = whole_number("episodes", episodes), own_device(usable_device(device))
     width = min(count, whole_number("envs", envs))
     first_seed = int(config["seed"]) if seed is None else whole_number("seed", seed, least=0)
-    weights = DurableCheckpointIO().load_checkpoint(path)["state_dict"]
+    weights = load_checkpoint(path)["state_dict"]
     if only_scores():
         with plan_over_ranks(with_weights(config, read_spec(root, key="checkpoint"), weights).to(where), device=where):
             return {}

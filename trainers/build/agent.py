@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers.command import registry
+from trainers.run_folder.checkpoint import load_checkpoint
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.capabilities import ChoosesAmong, Epistemic, Members
 from worldmodel.errors import BadValue, UserError, naming
@@ -71,11 +72,8 @@ def build_dynamics(options: Config, spec: EnvSpec, *, embed_dim: int) -> Any:
 
 def build_trained_agent(config: Config, spec: EnvSpec, checkpoint: Path) -> LatentMPC:
     """The agent with a checkpoint's weights, in evaluation mode; raises CheckpointDamaged and WeightsDiffer."""
-    # Lightning takes seconds to load, and a robot's program never needs it
-    from trainers.run_folder.checkpoint import DurableCheckpointIO
-
     agent = build_agent(config, spec)
-    load_weights(agent, DurableCheckpointIO().load_checkpoint(checkpoint)["state_dict"])
+    load_weights(agent, load_checkpoint(checkpoint)["state_dict"])
     return agent.eval()
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from trainers.build.agent import build_agent, load_weights
 from trainers.build.student import build_student
-from trainers.run_folder.checkpoint import DurableCheckpointIO
+from trainers.run_folder.checkpoint import load_checkpoint
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.agents.student import Student
 from worldmodel.spec import EnvSpec
@@ -16,7 +16,7 @@ from worldmodel.spec import EnvSpec
 
 def build_trained(config: Mapping[str, Any], spec: EnvSpec, checkpoint: Path) -> LatentMPC | Student:
     """What acts, with a checkpoint's weights, in evaluation mode; raises CheckpointDamaged and WeightsDiffer."""
-    return with_weights(config, spec, DurableCheckpointIO().load_checkpoint(checkpoint)["state_dict"])
+    return with_weights(config, spec, load_checkpoint(checkpoint)["state_dict"])
 
 
 def with_weights(config: Mapping[str, Any], spec: EnvSpec, state_dict: Mapping[str, Tensor]) -> LatentMPC | Student:

@@ -26,7 +26,7 @@ from trainers.command.configuration import BadConfig, finite_number, override_sa
 from trainers.command.preflight import check
 from trainers.deployment.surprise import calibrated_limit
 from trainers.reporting.tables import show_facts
-from trainers.run_folder.checkpoint import DurableCheckpointIO
+from trainers.run_folder.checkpoint import load_checkpoint
 from trainers.run_folder.find import data_uri, find_checkpoint, is_run, read_spec, run_of
 from trainers.run_folder.records import versions
 from worldmodel.agents.student_in_task import StudentInTask
@@ -134,7 +134,7 @@ def _acting(config: dict[str, Any], what: str) -> dict[str, Any]:
 
 def _slim(config: dict[str, Any], control: ControlSpec, checkpoint: Path) -> Acting:
     """The agent with those of a checkpoint's weights that it acts with."""
-    state = DurableCheckpointIO().load_checkpoint(checkpoint)["state_dict"]
+    state = load_checkpoint(checkpoint)["state_dict"]
     if is_student(config):
         student = build_student(config)
         load_weights(student, state)

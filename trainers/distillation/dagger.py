@@ -22,7 +22,7 @@ from trainers.distillation.query import played, replayed
 from trainers.distillation.student_folder import save
 from trainers.distillation.teachers import Teacher
 from trainers.process.interrupt import Interrupt, Interrupted
-from trainers.run_folder.checkpoint import DurableCheckpointIO
+from trainers.run_folder.checkpoint import load_checkpoint
 from trainers.run_folder.find import checkpoint_to_resume
 from trainers.run_folder.metrics import CSVMetrics
 from trainers.run_folder.paths import RunPaths
@@ -236,7 +236,7 @@ class Dagger:
         if checkpoint is None:
             self._metrics.rewind(updates=-1)
             return
-        content = DurableCheckpointIO().load_checkpoint(checkpoint)
+        content = load_checkpoint(checkpoint)
         load_weights(self.student, content["state_dict"])
         self.progress = Progress(**content["distillation"])
         self._metrics.rewind(updates=self.progress.updates, env_steps=self.progress.env_steps)

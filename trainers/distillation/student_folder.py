@@ -7,7 +7,7 @@ from trainers.build.environments import POOL_LIMITS
 from trainers.build.student import student_options
 from trainers.distillation.options import Options
 from trainers.distillation.teachers import Teacher
-from trainers.run_folder.checkpoint import DurableCheckpointIO, prune
+from trainers.run_folder.checkpoint import prune, save_checkpoint
 from trainers.run_folder.conversion import FORMAT
 from trainers.run_folder.paths import RunPaths
 from trainers.run_folder.records import write_records
@@ -36,7 +36,7 @@ def save(paths: RunPaths, student: Student, state: Mapping[str, Any], *, progres
     """Write a checkpoint, whole or not at all, and remove older ones; raises OSError."""
     weights = {f"agent.{name}": weight for name, weight in student.state_dict().items()}
     content = {"format": FORMAT, "state_dict": weights, "distillation": dict(state)}
-    DurableCheckpointIO().save_checkpoint(content, paths.checkpoint(progress))
+    save_checkpoint(content, paths.checkpoint(progress))
     prune(paths.checkpoints, keep=KEPT)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from trainers.build.agent import build_agent, require_fit
 from trainers.build.module import build_module
 from trainers.loops.offline import OfflineLoop, build_offline_loop
-from trainers.run_folder.checkpoint import DurableCheckpointIO
+from trainers.run_folder.checkpoint import load_checkpoint
 from trainers.run_folder.find import find_checkpoint
 from trainers.training.module import WorldModelModule
 from trainers.training.run_context import RunContext
@@ -67,7 +67,7 @@ def make(*, run: RunContext) -> OfflineLoop:
         agent = build_agent(config, spec)
         if not run.resumed:
             _, checkpoint = find_checkpoint(Path(config["data"]["model"]), key="data.model")
-            load_model(agent, DurableCheckpointIO().load_checkpoint(checkpoint)["state_dict"])
+            load_model(agent, load_checkpoint(checkpoint)["state_dict"])
         return build_module(config, agent, PolicyModule)
 
     return build_offline_loop(run, policy_module, ImaginedLoop)

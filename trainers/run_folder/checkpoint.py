@@ -15,7 +15,6 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from pytorch_lightning.plugins.io import CheckpointIO
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -120,53 +119,49 @@ def _publish(temporary: Path, path: Path) -> None:
     _delete(temporary)
 
 
-class DurableCheckpointIO(CheckpointIO):
-    """Saves and loads checkpoint folders for Lightning, which calls it on the process of global rank 0 only."""
+def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
+    """Write `checkpoint` to the folder `path`, durable on return; raises OSError, TypeError, CheckpointDamaged.
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Write `checkpoint` to the folder `path`, durable on return; raises OSError, TypeError, CheckpointDamaged.
+    After a crash or an error `path` is as before or complete. An existing checkpoint is replaced as a whole.
+    """
+    path, files = Path(path), _encode(checkpoint)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
+    try:
+        temporary.mkdir()
+        for name, data in files.items():
+            write_new(temporary / name, data)
+        sync(temporary)
+        verify(temporary)
+        _publish(temporary, path)
+    except (OSError, CheckpointDamaged):
+        if _holds_only_ours(temporary):
+            _delete(temporary)
+        raise
 
-        After a crash or an error `path` is as before or complete. An existing checkpoint is replaced as a whole.
-        """
-        path, files = Path(path), _encode(checkpoint)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary(path)
-        try:
-            temporary.mkdir()
-            for name, data in files.items():
-                write_new(temporary / name, data)
-            sync(temporary)
-            verify(temporary)
-            _publish(temporary, path)
-        except (OSError, CheckpointDamaged):
-            if _holds_only_ours(temporary):
-                _delete(temporary)
-            raise
 
-    def load_checkpoint(
-        self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        """The checkpoint at `path`, every file verified before anything is decoded; raises CheckpointDamaged.
+def load_checkpoint(path: str | Path, *, device: str | torch.device | None = None) -> dict[str, Any]:
+    """The checkpoint at `path`, every file verified before anything is decoded; raises CheckpointDamaged.
 
-        Tensors are on the CPU, or on `map_location` where it names a device. weights_only: no file holds code, so
-        it changes nothing.
-        """
-        files = dict(_read(Path(path)))
-        try:
-            checkpoint = _decode(files)
-        except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise CheckpointDamaged(f"{path}: expected a checkpoint's content, got {error!r}") from error
-        checkpoint = convert_checkpoint(checkpoint, path=path)
-        return _move(checkpoint, map_location) if isinstance(map_location, str | torch.device) else checkpoint
+    Tensors are on the CPU, or on `device`.
+    """
+    files = dict(_read(Path(path)))
+    try:
+        checkpoint = _decode(files)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointDamaged(f"{path}: expected a checkpoint's content, got {error!r}") from error
+    checkpoint = convert_checkpoint(checkpoint, path=path)
+    return checkpoint if device is None else _move(checkpoint, device)
 
-    def remove_checkpoint(self, path: str | Path) -> None:
-        """Delete the checkpoint at `path`, which disappears as a whole; raises OSError."""
-        path = Path(path)
-        if not _holds_only_ours(path):
-            raise FileNotFoundError(f"{path}: expected a checkpoint folder and nothing else in it")
-        temporary = _temporary(path)
-        path.rename(temporary)
-        _delete(temporary)
+
+def remove_checkpoint(path: str | Path) -> None:
+    """Delete the checkpoint at `path`, which disappears as a whole; raises OSError."""
+    path = Path(path)
+    if not _holds_only_ours(path):
+        raise FileNotFoundError(f"{path}: expected a checkpoint folder and nothing else in it")
+    temporary = _temporary(path)
+    path.rename(temporary)
+    _delete(temporary)
 
 
 def _move(value: Any, device: str | torch.device) -> Any:
@@ -212,7 +207,7 @@ def prune(folder: Path, keep: int = 2) -> list[Path]:
     candidates = _by_step(folder)
     old = candidates[candidates.index(intact[-1]) + 1 :] if len(intact) == keep else []
     for path in old:
-        DurableCheckpointIO().remove_checkpoint(path)
+        remove_checkpoint(path)
     leftovers = [path for path in folder.glob(".*.tmp") if _holds_only_ours(path)]
     for path in leftovers:
         _delete(path)

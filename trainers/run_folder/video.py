@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
-from torchvision.utils import make_grid
 
 from datamodules.storage.durable import write_atomic
 from worldmodel.spec import EnvSpec
@@ -91,6 +90,8 @@ def open_loop_still(
 
 def filmstrip(frames: NDArray[np.uint8], *, columns: int = 10, rows: int = 1) -> NDArray[np.uint8]:
     """At most rows x columns frames of [T, H, W, 3] uint8, evenly spaced in time, as one picture [H', W', 3] uint8."""
+    from torchvision.utils import make_grid  # it loads torch's compiler, for seconds
+
     frames = _checked(frames)
     picks = np.unique(np.linspace(0, len(frames) - 1, num=rows * columns).round().astype(int))
     tiles = torch.from_numpy(frames[picks]).permute(0, 3, 1, 2)
@@ -137,6 +138,8 @@ def _page(columns: list[list[Tensor]], *, seen: Sequence[bool], scale: int) -> N
 
 
 def _column(rows: list[Tensor], *, colour: tuple[float, float, float], scale: int) -> Tensor:
+    from torchvision.utils import make_grid
+
     B = rows[0].shape[0]
     tiles = functional.interpolate(torch.cat(rows), scale_factor=scale, mode="nearest")
     framed = torch.tensor(colour).reshape(1, 3, 1, 1).expand(len(tiles), 3, tiles.shape[2] + 4, tiles.shape[3] + 4)

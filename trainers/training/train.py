@@ -31,13 +31,14 @@ from trainers.machine.precision import with_precision
 from trainers.process.heartbeat import Heartbeat
 from trainers.process.interrupt import Interrupt
 from trainers.process.launched import srun_tasks
-from trainers.run_folder.checkpoint import DurableCheckpointIO
+from trainers.run_folder.checkpoint import load_checkpoint
 from trainers.run_folder.find import checkpoint_to_resume
 from trainers.run_folder.loggers import build_loggers, finish
 from trainers.run_folder.metrics import CSVMetrics
 from trainers.run_folder.paths import RunPaths, record_fault
 from trainers.run_folder.records import write_json
 from trainers.run_folder.statistics import mean_ci95
+from trainers.training.checkpoint_io import DurableCheckpointIO
 from trainers.training.loop import TrainingLoop
 from trainers.training.progress import RunProgress
 from trainers.training.run_context import RunContext
@@ -210,7 +211,7 @@ def _ranks_before(checkpoint: Path | None, *, ranks: int) -> tuple[int, tuple[di
     """The run's generation, and the states of the ranks that the checkpoint had where they were not as many."""
     if checkpoint is None:
         return 0, ()
-    state = DurableCheckpointIO().load_checkpoint(checkpoint)["callbacks"]["loop"]
+    state = load_checkpoint(checkpoint)["callbacks"]["loop"]
     generation, former = state["generation"], tuple(state["ranks"])
     return (generation, ()) if len(former) == ranks else (generation + 1, former)
 

@@ -16,7 +16,7 @@ from trainers.acting.collect_async import AsyncCollector
 from trainers.acting.exploration import Exploration
 from trainers.process.clock import Clock
 from trainers.process.interrupt import Interrupt
-from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
+from trainers.run_folder.checkpoint import load_checkpoint, newest
 
 NOISE = Exploration(std=0.3, decisions=6)
 
@@ -211,7 +211,7 @@ def test_an_error_of_the_thread_is_raised_where_its_round_is_asked_for(pool):
 
 def stored_env_steps(folder):
     """Of the newest checkpoint: what is counted, and what each rank's replay has and was not counted yet."""
-    state = DurableCheckpointIO().load_checkpoint(newest(folder / "checkpoints"))["callbacks"]["loop"]
+    state = load_checkpoint(newest(folder / "checkpoints"))["callbacks"]["loop"]
     stored = sum(s["env_steps"] for rank in state["ranks"] for s in rank["replay"]["streams"])
     fresh = sum(rank["collector"]["fresh"]["env_steps"] for rank in state["ranks"])
     return state["counters"]["env_steps"], fresh, stored

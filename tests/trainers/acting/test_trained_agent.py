@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -196,3 +198,14 @@ def test_a_device_that_is_not_there_is_refused_by_its_key(finished, device):
 def test_overrides_that_are_no_list_are_not_read_letter_by_letter(finished):
     with pytest.raises(BadInput, match=r"overrides: expected a list of texts .*, got 'planner\.horizon=3'"):
         load_agent(finished, overrides="planner.horizon=3")
+
+
+def test_what_only_acts_loads_neither_lightning_nor_the_compiler(finished):
+    code = (
+        "import sys, trainers.acting.evaluate_checkpoint, trainers.bundle.export\n"
+        "import trainers.deployment.controller\n"
+        f"from trainers import load_agent\nload_agent({str(finished)!r})\n"
+        "print({'pytorch_lightning', 'torchvision', 'torch._dynamo', 'matplotlib'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "set()\n"), done.stderr

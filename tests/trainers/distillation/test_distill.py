@@ -14,7 +14,7 @@ from trainers import collect_data, distill, drive, evaluate, export, fit, load_a
 from trainers.distillation import dagger
 from trainers.distillation.teachers import load_teachers
 from trainers.reporting.run_set import read_runs
-from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
+from trainers.run_folder.checkpoint import load_checkpoint, newest
 from trainers.run_folder.read_metrics import read_metrics
 from trainers.training.progress import RunProgress
 
@@ -29,7 +29,7 @@ def student(finished, tmp_path_factory):
 
 
 def weights(root):
-    return DurableCheckpointIO().load_checkpoint(newest(Path(root) / "checkpoints"))["state_dict"]
+    return load_checkpoint(newest(Path(root) / "checkpoints"))["state_dict"]
 
 
 def same(one, other):

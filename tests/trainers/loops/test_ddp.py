@@ -9,7 +9,7 @@ import torch
 from datamodules.envs.seeds import episode_seed
 from datamodules.replay import Replay
 from trainers.process.distributed import fingerprint
-from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
+from trainers.run_folder.checkpoint import load_checkpoint, newest
 from trainers.run_folder.read_metrics import read_metrics
 from worldmodel.spec import EnvSpec
 
@@ -20,7 +20,7 @@ SPEC = EnvSpec(task="toy_point", images={"pixels": (3, 16, 16)}, action_dim=2, a
 
 
 def checkpoint(folder):
-    return DurableCheckpointIO().load_checkpoint(newest(folder / "checkpoints"))
+    return load_checkpoint(newest(folder / "checkpoints"))
 
 
 @pytest.fixture(scope="module")

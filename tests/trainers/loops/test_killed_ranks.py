@@ -10,7 +10,7 @@ import pytest
 
 from datamodules.reshard import OldShards
 from datamodules.storage.shards import shard_folder
-from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
+from trainers.run_folder.checkpoint import load_checkpoint, newest
 from worldmodel.spec import EnvSpec
 
 KILLS = int(os.environ.get("WORLDMODEL_KILLS", 10))
@@ -24,7 +24,7 @@ def counted(folder):
     found = newest(folder / "checkpoints") if (folder / "checkpoints").exists() else None
     if found is None:
         return Counter(), 0
-    state = DurableCheckpointIO().load_checkpoint(found)["callbacks"]["loop"]
+    state = load_checkpoint(found)["callbacks"]["loop"]
     replays = [rank["replay"] for rank in state["ranks"]]
     folders = [shard_folder(folder / "replay", i, generation=state["generation"]) for i in range(len(replays))]
     old = OldShards(folders, replays, spec=SPEC, damage_limit=0.0)

@@ -7,13 +7,13 @@ import stat
 
 import pytest
 
-from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
+from trainers.run_folder.checkpoint import load_checkpoint, newest
 
 SHORT = ("task.env_steps=160", "evaluation.every=100000", "evaluation.final_episodes=1", "resume=auto")
 
 
 def checkpoint(folder):
-    return DurableCheckpointIO().load_checkpoint(newest(folder / "checkpoints"))
+    return load_checkpoint(newest(folder / "checkpoints"))
 
 
 def free_port():

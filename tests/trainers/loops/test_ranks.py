@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from datamodules.recorded import Recorded
-from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
+from trainers.run_folder.checkpoint import load_checkpoint, newest
 from trainers.run_folder.read_metrics import read_metrics
 
 DDP = ("trainer.strategy=ddp", "trainer.accelerator=cpu")
 
 
 def checkpoint(folder):
-    return DurableCheckpointIO().load_checkpoint(newest(folder / "checkpoints"))
+    return load_checkpoint(newest(folder / "checkpoints"))
 
 
 def rows(folder):

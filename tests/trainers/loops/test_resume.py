@@ -12,7 +12,7 @@ import torch
 
 from datamodules.replay import Replay
 from trainers import fit
-from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
+from trainers.run_folder.checkpoint import load_checkpoint, newest
 from trainers.run_folder.read_metrics import read_metrics
 from worldmodel.spec import EnvSpec
 
@@ -35,7 +35,7 @@ def differences(a, b, path=""):
 
 
 def checkpoint(folder):
-    return DurableCheckpointIO().load_checkpoint(newest(folder / "checkpoints"))
+    return load_checkpoint(newest(folder / "checkpoints"))
 
 
 def curves(folder):

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from tests.io_faults import Crash, Faults
-from trainers.run_folder.checkpoint import CheckpointDamaged, DurableCheckpointIO, newest, prune, verify
+from trainers.run_folder.checkpoint import CheckpointDamaged, newest, prune, verify
 from trainers.run_folder.paths import step_name
 from trainers.run_folder.serialization import STORED_DTYPES
+from trainers.training.checkpoint_io import DurableCheckpointIO
 
 ROOT = Path(__file__).parents[3]
 IO = DurableCheckpointIO()
@@ -321,29 +322,29 @@ KILLED = """
 import os, sys, time
 import torch
 from pathlib import Path
-from trainers.run_folder.checkpoint import DurableCheckpointIO, newest, prune
+from trainers.run_folder.checkpoint import load_checkpoint, newest, prune, save_checkpoint
 from trainers.run_folder.paths import step_name
 
 torch.set_num_threads(1)
 os.fsync = lambda fd: None  # a killed process leaves its pages behind
-io, folder, last = DurableCheckpointIO(), Path(sys.argv[1]), -1
+folder, last = Path(sys.argv[1]), -1
 for trial in range(10):
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
         for step in range(last + 1, 10**9):
             tree = {"step": step, "state_dict": {"w": torch.full((1000,), float(step))}}
-            io.save_checkpoint(tree, folder / step_name(step))
-            io.save_checkpoint({"step": step}, folder / "last")
+            save_checkpoint(tree, folder / step_name(step))
+            save_checkpoint({"step": step}, folder / "last")
             os.write(write, b"x")
             prune(folder)
     os.read(read, 1)
     time.sleep(0.003 + 0.0071 * trial)
     os.kill(pid, 9)
     os.waitpid(pid, 0)
-    found = io.load_checkpoint(newest(folder))
+    found = load_checkpoint(newest(folder))
     assert found["step"] > last and (found["state_dict"]["w"] == found["step"]).all()
-    assert found["step"] - io.load_checkpoint(folder / "last")["step"] in (0, 1)
+    assert found["step"] - load_checkpoint(folder / "last")["step"] in (0, 1)
     last = found["step"]
 prune(folder)
 assert len(os.listdir(folder)) == 3, os.listdir(folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trainers import evaluate, fit
-from trainers.run_folder.checkpoint import DurableCheckpointIO, newest
+from trainers.run_folder.checkpoint import load_checkpoint, newest
 from trainers.run_folder.conversion import convert_checkpoint
 
 # `fit experiment=smoke` of commit dbaaab1 with networks of width 8: 60 env_steps, 6 updates
@@ -32,7 +32,7 @@ def test_it_goes_on_where_it_stopped(run: Path) -> None:
 
 
 def test_names_of_this_version_stay(run: Path) -> None:
-    checkpoint = DurableCheckpointIO().load_checkpoint(newest(run / "checkpoints"))
+    checkpoint = load_checkpoint(newest(run / "checkpoints"))
     weights = checkpoint["state_dict"]
     assert "agent.norm.parts.0.mean" in weights and not [name for name in weights if name.startswith("agent.pixels")]
     assert convert_checkpoint(checkpoint, path="x") == checkpoint
