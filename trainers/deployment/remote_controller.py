@@ -102,8 +102,11 @@ class RemoteController:
             if reply is None and not self.stopped:
                 message = message or self._trouble or f"server: no reply in {1e3 * (time.monotonic() - start):.0f} ms"
             if reply is not None:
-                self._chunk, said = reply
-                self._chunk_number = self._number
+                actions, said = reply
+                gave_up = said.get("source") in ("safe", "stopped")
+                self._chunk, self._chunk_number = None if gave_up else actions, self._number
+                # one stop for both sides: who sees to the robot asks this side alone
+                self.stopped = said.get("source") == "stopped"
             offer = None if self.stopped else self._offer()
         except Exception as error:  # noqa: BLE001 - whatever it is, the robot needs an action
             offer, message = None, f"{type(error).__name__}: {error}"
@@ -112,7 +115,7 @@ class RemoteController:
             action, _ = self._gate.safe()
             self._faults += 1
             self.stopped = self.stopped or self._faults >= self.control.limits.faults
-            message = message or (str(nothing_came()) if observation is None else "")
+            message = message or str(said.get("message", "")) or (str(nothing_came()) if observation is None else "")
             source = "stopped" if self.stopped else "safe"
         else:
             action = offer

@@ -216,6 +216,26 @@ def test_a_silent_camera_is_bridged_as_by_a_controller_beside_the_robot(folder):
             assert (status.source, status.observation) == (here.source, here.observation), t
 
 
+def test_a_camera_that_stays_away_stops_both_sides_until_a_release(folder):
+    """The server gives up; a robot that asks its own side alone learns of it, and ends it there."""
+    control = read_bundle(folder).control
+    local, silent = Controller(folder), control.limits.missing + control.limits.faults + 2
+    with serving(folder) as port, RemoteController(f"ws://127.0.0.1:{port}", control, hz=2.0) as robot:
+        for t in range(2 + silent + 1):
+            given = frame(t) if t < 2 or t == 2 + silent else None
+            (action, status), (expected, here) = robot.step(given), local.step(given)
+            np.testing.assert_array_equal(action, expected)
+            assert (status.source, robot.stopped) == (here.source, local.stopped), t
+        assert robot.stopped, "a frame does not end it"
+        robot.release()
+        local.release()
+        assert not robot.stopped
+        for t in range(3):
+            (action, status), (expected, _) = robot.step(frame(t)), local.step(frame(t))
+            np.testing.assert_array_equal(action, expected)
+            assert (status.source, robot.stopped) == ("policy", False)
+
+
 def test_a_robot_faster_than_its_server_is_refused(port, folder):
     control = read_bundle(folder).control
     with pytest.raises(DeviceDiffers, match="hz: expected at most the server's 5, got 20"):
