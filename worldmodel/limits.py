@@ -1,4 +1,7 @@
-"""Checks of a part's own options: whatever a constructor is given is refused by name, whoever calls it."""
+"""Checks of a part's own options: whatever a constructor is given is refused by name, whoever calls it.
+
+Every constructor of a part raises BadValue for an option out of its range; it is said here once for all.
+"""
 
 import math
 from collections.abc import Collection, Sequence

@@ -21,9 +21,6 @@ class DiscreteQ(nn.Module, ABC):
         scale: what a number of order 1 stands for, in the unit of returns.
         hidden: width of the hidden layers.
         layers: number of hidden layers.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     outputs = 1  # of the network, for every choice

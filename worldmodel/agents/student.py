@@ -71,9 +71,6 @@ class Student(nn.Module):
         discount: per decision, of the teachers.
         task: number of the task that `act` acts in.
         min_std, max_std: bounds of σ.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     def __init__(

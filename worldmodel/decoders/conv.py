@@ -21,9 +21,6 @@ class ConvDecoder(nn.Module):
         pixels: (c, h, w) of a frame.
         channels: of every stage.
         kernels: side of every kernel.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     def __init__(

@@ -23,9 +23,6 @@ class PatchDecoder(nn.Module):
         latent_dim: D, numbers of a latent.
         pixels: (c, h, w) of a frame.
         channels: of every stage, the smallest image first.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     def __init__(

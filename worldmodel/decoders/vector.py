@@ -15,9 +15,6 @@ class VectorDecoder(nn.Module):
         size: numbers in a vector, d.
         hidden: width of the hidden layers.
         layers: how many there are.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     def __init__(self, *, latent_dim: int, size: int, hidden: int = 128, layers: int = 2) -> None:

@@ -28,9 +28,6 @@ class MemberSteps(nn.Module):
     Args:
         filter: `name` and options of the model that filters, one of `filters`.
         noisy_dims: the last dimensions of a latent, those that a step leaves uncertain; the others have a std of 0.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     filter: Any

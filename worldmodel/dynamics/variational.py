@@ -29,9 +29,6 @@ class VariationalDynamics(MemberSteps):
         members: M, how many.
         prior_scale: std of the weights' prior, over the root of a layer's inputs.
         temperature: weight of the weights' KL; 1 is Bayes' rule, less believes the data more often than they came.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     def __init__(

@@ -23,9 +23,6 @@ class ConvEncoder(nn.Module):
         pixels: (c, h, w) of a frame.
         channels: of every stage.
         padding: rows of zeros around an image.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     def __init__(

@@ -24,9 +24,6 @@ class PatchEncoder(nn.Module):
     Args:
         pixels: (c, h, w) of a frame; h and w must be multiples of 4 * 2**(len(channels) - 1), BadValue otherwise.
         channels: of the stem, then of each convolution.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     def __init__(self, *, pixels: tuple[int, int, int], channels: Sequence[int] = (32, 64, 64)) -> None:

@@ -25,9 +25,6 @@ class PatchMergingEncoder(nn.Module):
     Args:
         pixels: (c, h, w) of a frame; h and w must be multiples of 4 * 2**(len(channels) - 1), BadValue otherwise.
         channels: of the first layer, then of each merging.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     def __init__(self, *, pixels: tuple[int, int, int], channels: Sequence[int] = (32, 96, 128)) -> None:

@@ -15,9 +15,6 @@ class VectorEncoder(nn.Module):
         embed_dim: numbers in an embedding, E.
         hidden: width of the hidden layers.
         layers: how many there are.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     def __init__(self, *, size: int, embed_dim: int = 128, hidden: int = 128, layers: int = 2) -> None:

@@ -17,9 +17,6 @@ class LaplaceHead(ScalarHead):
         hidden: width of the hidden layers.
         layers: number of hidden layers.
         precision, rate: as in `LastLayerPosterior`.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     def __init__(

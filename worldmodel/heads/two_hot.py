@@ -17,11 +17,7 @@ from worldmodel.nets import mlp, zero_last
 
 
 class TwoHot(nn.Module):
-    """Numbers in [-symexp(reach), symexp(reach)] as weights of an odd number of bins, and back.
-
-    Raises:
-        BadValue: for an option out of its range.
-    """
+    """Numbers in [-symexp(reach), symexp(reach)] as weights of an odd number of bins, and back."""
 
     bins: Tensor
 

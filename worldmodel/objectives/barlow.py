@@ -19,9 +19,6 @@ class Barlow(Objective):
         dynamics: the agent's, for the size of its latents.
         redundancy: weight of the entries off the diagonal.
         weight: of the loss term.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     def __init__(self, *, encoder: Embeds, dynamics: Latents, redundancy: float = 5e-4, weight: float = 0.05) -> None:

@@ -21,9 +21,6 @@ class InfoNCE(Objective):
         dynamics: the agent's, for the size of its latents.
         temperature: of the softmax.
         weight: of the loss term.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     def __init__(self, *, encoder: Embeds, dynamics: Latents, temperature: float = 0.1, weight: float = 1.0) -> None:

@@ -21,9 +21,6 @@ class LatentConsistency(Objective):
         encoder: the agent's, for the size of its embeddings.
         dynamics: the agent's, for the size of its latents.
         steps: K, rows predicted open-loop.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     looks_ahead = True

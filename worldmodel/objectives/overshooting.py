@@ -22,9 +22,6 @@ class Overshooting(Reconstruction):
         steps: K, rows predicted open-loop.
         weight: of that KL in nats, β of the equation. A model that only predicts has unit Gaussians: half the
             squared distance, summed over the latent.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     def __init__(

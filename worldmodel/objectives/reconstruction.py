@@ -17,9 +17,6 @@ class Reconstruction(Objective):
         dynamics: the agent's, for the size of its latents.
         decode_fraction: share of a batch's rows that is decoded, a random subset: the decoder is the costliest
             part.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     decodes = True

@@ -61,9 +61,6 @@ class Normality(nn.Module):
 
     Args:
         knots, reach: of the trapezoid rule over frequencies [0, reach], doubled for their mirror images.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     frequency: Tensor

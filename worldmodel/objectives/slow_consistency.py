@@ -22,9 +22,6 @@ class SlowConsistency(LatentConsistency):
         dynamics: the agent's, for the size of its latents.
         steps: K, rows predicted open-loop.
         rate: share by which copies move in an update.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     def __init__(self, *, encoder: nn.Module, dynamics: nn.Module, steps: int = 5, rate: float = 0.01) -> None:

@@ -16,9 +16,6 @@ class CEM(Shooting):
         elites: candidates that refit it.
         momentum: how much of the old proposal each refit keeps.
         min_std: least spread of a refit.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     elites: int = 100

@@ -25,9 +25,6 @@ class GradientCEM(CEM):
         refined: candidates that are improved by gradients, beside the mean.
         steps: of gradient ascent for each of them.
         learning_rate: of Adam on the actions before their tanh.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     refined: int = 4

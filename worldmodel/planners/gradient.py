@@ -31,9 +31,6 @@ class GradientShooting(Search):
         learning_rate: of Adam on u, with a = tanh(u); gradients are normalised per sequence.
         init_std: std of the first Gaussian, for actions in [-1, 1].
         policy_candidates: P, sequences of the learned policy that take part, 0 for none.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     horizon: int = 12

@@ -68,9 +68,6 @@ class GumbelMCTS(Search):
         policy_candidates: samples of a node that come from the policy, where there is one; the rest is uniform.
         gumbel_scale: 1 draws from the improved policy, 0 takes its mode.
         visit_scale, value_scale: c_visit and c_scale of the transformation of values.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     horizon: int = 8

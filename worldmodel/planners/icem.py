@@ -24,9 +24,6 @@ class ICEM(CEM):
         beta: power of the noise falls with frequency as f^-beta, 0 is white.
         decay: samples of an iteration over those of the next, down to twice the elites.
         keep: share of the elites that compete in the next iteration.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     candidates: int = 128

@@ -46,9 +46,6 @@ class ILQR(Search):
         bounded: actions stay within [-1, 1] by clamping directions that lead out (box constraints), False for
             problems without bounds.
         policy_candidates: from 1 on, start from a sequence of the policy where there is no warm start.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     horizon: int = 12

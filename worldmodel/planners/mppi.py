@@ -20,9 +20,6 @@ class MPPI(Shooting):
         temperature: in units of the range of the elites' scores, so that it means the same whatever rewards are
             worth.
         min_std, max_std: bounds of the refitted std.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     candidates: int = 512

@@ -101,9 +101,6 @@ class Search(ABC):
         horizon: decisions looked ahead.
         iterations: rounds of the search, after each of which it can stop. Rows of a batch are planned for
             independently.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     horizon: int

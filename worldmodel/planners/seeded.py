@@ -25,9 +25,6 @@ class SeededCEM(CEM):
     Args:
         widen: std of the first Gaussian over that of the policy's best sequences, which is `least_std` at least.
             init_std: of the first Gaussian where there is no policy.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     candidates: int = 100

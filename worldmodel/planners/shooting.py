@@ -51,9 +51,6 @@ class Shooting(Search):
             Where a planner keeps the best `kept` candidates of an iteration for the next, they compete in the first
             and by what is kept of them. What is executed is `refit`'s mean, or the best candidate ever where
             `execute_best`.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     horizon: int = 12

@@ -60,9 +60,6 @@ class UCT(Search):
         normalise: scale returns to [0, 1] by the range seen from nodes of the same depth: returns from others are
             sums of more or fewer rewards.
         policy_candidates: 0 leaves the learned policy out; any other number lets it act beyond the tree.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     horizon: int = 8

@@ -38,9 +38,6 @@ class GuidedActor(CountsUpdates):
         control_cost: of ½ |u|² of a decision, in reward.
         temperature: what a nat of a local policy's entropy is worth, in reward.
         limit: nats per decision that a local step may move.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     to_action: Callable[[Tensor], Tensor] = staticmethod(torch.tanh)

@@ -27,9 +27,6 @@ class ActorAndValue(PolicyLearner):
         mix: λ.
         entropy: weight of the policy's entropy against returns of order 1.
         slow_rate: how fast the target value follows the learned one, per update.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     scales_returns = True  # by their `spread`, see `imagination.track_spread`

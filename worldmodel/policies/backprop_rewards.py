@@ -33,9 +33,6 @@ class BackpropRewards(PolicyLearner):
         entropy: weight of the policy's entropy, summed over the rollout as rewards are.
         clip: largest norm of the gradient that flows back through an imagined state; None for any.
         detach_every: steps after which no gradient flows back; None for the whole horizon.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     planning_value = None

@@ -42,9 +42,6 @@ class PlannerDistillation(ActorAndValue, CountsUpdates):
         least_std: of an answer, see `PlannerTarget`.
         entropy: weight of the actor's entropy beside the KL.
         options: those of `ActorAndValue`; horizon, starts, mix and slow_rate are of the value.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     options_go_to = ActorAndValue

@@ -40,9 +40,6 @@ class DivideAndConquer(CountsUpdates):
         reset_every: updates after which the local policies become the central one.
         starts: replayed latents that are continued per update, over all parts.
         options: those of `BackpropImagination`, which a local policy is.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     options_go_to = BackpropImagination

@@ -35,9 +35,6 @@ class GeneralDyna(PolicyLearner):
         target: of `worldmodel.value_targets`, and options.
         rollout: how long branches are, of `worldmodel.dyna`, and options.
         ratio: imagined rows for each recorded one, at least 0.
-
-    Raises:
-        BadValue: for an option out of its range, or a name that is none.
     """
 
     varies_by_update = True  # rows of a batch are chosen by what they are

@@ -49,9 +49,6 @@ class LatentDynaQ(PolicyLearner):
             (`epsilon_greedy`) or any (`uniform`); later ones are ε-greedy.
         double: the online Q chooses what the slow one values, else the slow one does both.
         slow_rate: how fast the slow Q follows, per update.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     varies_by_update = True  # rows of a batch are chosen by what they are

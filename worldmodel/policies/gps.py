@@ -56,9 +56,6 @@ class GuidedPolicySearch(GuidedActor):
         agreement: first λ, what a nat between controller and policy costs, in reward.
         agreement_kl: nats per decision between them that λ aims at; 0 leaves λ as it is.
         options: those of `GuidedActor`; a controller's limit is less after a step that made it worse.
-
-    Raises:
-        BadValue: for an option out of its range, or an actor without moments.
     """
 
     options_go_to = GuidedActor

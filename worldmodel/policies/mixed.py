@@ -32,9 +32,6 @@ class MixedGradients(ActorAndValue):
         alpha: a weight of the pathwise gradient that stays, from 0 to 1; None for that of the variances.
         variance_rate: how fast measured variances are followed, per update.
         options: those of `ActorAndValue`; starts are of each estimator, at least 2.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     options_go_to = ActorAndValue

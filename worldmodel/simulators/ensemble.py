@@ -32,9 +32,6 @@ class EnsembleSimulator:
         noisy: particles also sample their member's Gaussian, else follow its mean.
         kappa: optimism above 0, pessimism below.
         bonus: what a unit of disagreement between members adds to a step's reward.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     def __init__(

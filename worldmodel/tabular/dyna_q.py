@@ -23,9 +23,6 @@ class DynaQ:
         initial: Q(s, a) at first; above every return it makes the learner try all actions of the states on its way.
         model_rate: as in `TabularModel`.
         seed: of actions and of what is planned.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     def __init__(

@@ -19,9 +19,6 @@ class VariationalLinear(nn.Module):
     """w ~ N(mean, softplus(raw)²) for every weight and bias, with the prior N(0, prior_std²).
 
     The loss of N rows is Σ -log p(y | x, w) + kl(); divide kl by N for the loss of one row.
-
-    Raises:
-        BadValue: for an option out of its range.
     """
 
     def __init__(self, inputs: int, outputs: int, *, prior_std: float = 1.0) -> None:
