@@ -15,8 +15,6 @@ class Barlow(Objective):
     """Squared distance of the cross-correlation from the identity, off the diagonal times `redundancy`.
 
     Args:
-        encoder: the agent's, for the size of its embeddings.
-        dynamics: the agent's, for the size of its latents.
         redundancy: weight of the entries off the diagonal.
         weight: of the loss term.
     """

@@ -17,8 +17,6 @@ class InfoNCE(Objective):
     """Cross-entropy of the right row among all, by the cosine of a projected latent and an embedding, in nats.
 
     Args:
-        encoder: the agent's, for the size of its embeddings.
-        dynamics: the agent's, for the size of its latents.
         temperature: of the softmax.
         weight: of the loss term.
     """

@@ -18,8 +18,6 @@ class LatentConsistency(Objective):
     Rewards alone say what a latent must hold: what they do not depend on may be forgotten.
 
     Args:
-        encoder: the agent's, for the size of its embeddings.
-        dynamics: the agent's, for the size of its latents.
         steps: K, rows predicted open-loop.
     """
 

@@ -3,16 +3,14 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.interfaces import Dynamics
 from worldmodel.model import Model, Seen
-from worldmodel.objectives.objective import Objective
-from worldmodel.observations import ObservationEncoder
+from worldmodel.objectives.objective import Embeds, Latents, Objective
 
 
 class NoObjective(Objective):
     """No terms."""
 
-    def __init__(self, *, encoder: ObservationEncoder, dynamics: Dynamics) -> None:
+    def __init__(self, *, encoder: Embeds, dynamics: Latents) -> None:
         super().__init__()
 
     def losses(self, model: Model, seen: Seen) -> dict[str, Float[Tensor, ""]]:

@@ -24,7 +24,7 @@ class Latents(Protocol):
 
 
 class Objective(nn.Module, ABC):
-    """One choice of the config group `objective`; `make` takes encoder and dynamics, for their sizes, and options.
+    """One choice of the config group `objective`; `make` takes the agent's encoder and dynamics, for their sizes.
 
     loss_weights: of its terms by name; 1 for those without. decodes: whether the model has a decoder.
     looks_ahead: whether it trains open-loop predictions, in place of the agent's `unroll`.

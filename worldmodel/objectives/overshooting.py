@@ -3,12 +3,13 @@
 Hafner et al., Learning Latent Dynamics for Planning from Pixels (2019), equation 7.
 """
 
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.limits import require_number, require_whole
 from worldmodel.model import Model, Seen
-from worldmodel.objectives.objective import Embeds, Latents
 from worldmodel.objectives.reconstruction import Reconstruction
 from worldmodel.unrolling import latent_overshooting, mean_within_episodes, posterior_of, same_episode, stepper
 
@@ -17,24 +18,17 @@ class Overshooting(Reconstruction):
     """`Reconstruction`, and the mean KL of priors 2 to `steps` rows ahead; one row ahead is the dynamics' own term.
 
     Args:
-        encoder: the agent's, for the size of its embeddings.
-        dynamics: the agent's, for the size of its latents.
         steps: K, rows predicted open-loop.
         weight: of that KL in nats, β of the equation. A model that only predicts has unit Gaussians: half the
             squared distance, summed over the latent.
+        options: those of `Reconstruction`.
     """
 
-    def __init__(
-        self,
-        *,
-        encoder: Embeds,
-        dynamics: Latents,
-        decode_fraction: float = 0.25,
-        steps: int = 5,
-        weight: float = 1.0,
-    ) -> None:
+    options_go_to = Reconstruction
+
+    def __init__(self, *, steps: int = 5, weight: float = 1.0, **options: Any) -> None:
         require_number(weight=weight, least=0)
-        super().__init__(encoder=encoder, dynamics=dynamics, decode_fraction=decode_fraction)
+        super().__init__(**options)
         require_whole(steps=steps, least=2)  # one row ahead is the dynamics' own KL
         self.steps = steps
         self.loss_weights["overshooting"] = weight

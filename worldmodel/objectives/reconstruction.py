@@ -13,8 +13,6 @@ class Reconstruction(Objective):
     """Share of each observation's variance left unexplained: a Gaussian's -log likelihood up to scale and constant.
 
     Args:
-        encoder: the agent's, for the size of its embeddings.
-        dynamics: the agent's, for the size of its latents.
         decode_fraction: share of a batch's rows that is decoded, a random subset: the decoder is the costliest
             part.
     """

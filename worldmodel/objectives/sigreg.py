@@ -20,8 +20,6 @@ class SIGReg(Objective):
     Neither side is held still.
 
     Args:
-        encoder: the agent's, for the size of its embeddings.
-        dynamics: the agent's, for the size of its latents.
         code_dim: size of the code.
         hidden: width of the hidden layers.
         projections, knots, reach: of the statistic.

@@ -18,8 +18,6 @@ class SlowConsistency(LatentConsistency):
     """As `LatentConsistency`, with the targets' weights an exponential moving average that moves by `rate`.
 
     Args:
-        encoder: the agent's, for the size of its embeddings.
-        dynamics: the agent's, for the size of its latents.
         steps: K, rows predicted open-loop.
         rate: share by which copies move in an update.
     """
