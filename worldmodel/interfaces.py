@@ -257,6 +257,17 @@ class Readout(Protocol):
 
 
 @runtime_checkable
+class Policy(Protocol):
+    """A distribution over actions in [-1, 1] for every latent; what it returns is finite, whatever the latent."""
+
+    def sample(self, latent: Float[Tensor, "*R D"], *, generator: Noise) -> Float[Tensor, "*R A"]:
+        """An action drawn with an explicit generator."""
+
+    def mode(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R A"]:
+        """The most probable action."""
+
+
+@runtime_checkable
 class Simulator(Readout, Protocol):
     """The one thing that planners and policies see of a learned world; discount is per decision."""
 

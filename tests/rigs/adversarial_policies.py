@@ -12,8 +12,8 @@ from tests.rigs.adversary import ACTION, LATENT, Adversary
 from worldmodel.action_values.action_sets import Grid, OneHot, PerDimension
 from worldmodel.action_values.huber_q import HuberQ
 from worldmodel.actors.greedy_q import GreedyQActor
-from worldmodel.actors.policy import Policy
 from worldmodel.actors.squashed_normal import SquashedNormalActor
+from worldmodel.interfaces import Policy
 
 NONSENSE = torch.tensor([math.nan, math.inf, -math.inf, 1e38, -1e38, 1e20, 1e-40, 0.0])
 # what every weight is multiplied by: as they were drawn, grown without bound, or ruined

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from worldmodel.actors.policy import Policy
 from worldmodel.agents.graphed_world import GraphedWorld
 from worldmodel.agents.while_unchanged import WhileUnchanged
 from worldmodel.capabilities import FitsAtOnce, FitsPosterior, ReportsBelief, ReportsLatent, WeightedLosses
@@ -31,6 +30,7 @@ from worldmodel.interfaces import (
     Observation,
     Plan,
     Planner,
+    Policy,
 )
 from worldmodel.latent_rows import LatentRows
 from worldmodel.limits import require_one_of, require_whole

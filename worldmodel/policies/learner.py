@@ -5,8 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from worldmodel.actors.policy import Policy
-from worldmodel.interfaces import Loss
+from worldmodel.interfaces import Loss, Policy
 from worldmodel.latent_rows import LatentRows
 from worldmodel.simulators.latent import LatentSimulator
 

@@ -8,10 +8,9 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.actors.policy import Policy
 from worldmodel.capabilities import Epistemic, HasRollout, ScoresSequences
 from worldmodel.heads.head import Head
-from worldmodel.interfaces import Noise, Predictor
+from worldmodel.interfaces import Noise, Policy, Predictor
 from worldmodel.interfaces import Simulator as SimulatorProtocol
 from worldmodel.simulators._packed_scorer import Scorer
 from worldmodel.simulators.survival import continuation, survival

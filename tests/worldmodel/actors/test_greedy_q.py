@@ -6,7 +6,7 @@ import torch
 from worldmodel.action_values.action_sets import Grid, OneHot, PerDimension
 from worldmodel.action_values.huber_q import HuberQ
 from worldmodel.actors.greedy_q import GreedyQActor
-from worldmodel.actors.policy import Policy
+from worldmodel.interfaces import Policy
 
 SETS = [Grid(action_dim=2, bins=3), PerDimension(action_dim=2, bins=5), OneHot(action_dim=2)]
 
