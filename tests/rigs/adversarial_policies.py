@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tests.rigs.adversary import ACTION, LATENT, Adversary
 from worldmodel.action_values.action_sets import Grid, OneHot, PerDimension
-from worldmodel.action_values.huber_q import HuberQ
+from worldmodel.action_values.discrete_q import HuberQ
 from worldmodel.actors.greedy_q import GreedyQActor
 from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.interfaces import Policy

@@ -1,11 +1,15 @@
 """Values Q(z, a) of finitely many actions, all at once."""
 
+import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from worldmodel.action_values.action_sets import ActionSet
+from worldmodel.heads.two_hot import TwoHot
 from worldmodel.limits import require_whole
 from worldmodel.nets import mlp, zero_last
 
@@ -19,8 +23,7 @@ class DiscreteQ(nn.Module, ABC):
         actions: whose values it has.
         latent_dim: D, numbers of a latent.
         scale: what a number of order 1 stands for, in the unit of returns.
-        hidden: width of the hidden layers.
-        layers: number of hidden layers.
+        hidden, layers: width and number of the hidden layers.
     """
 
     outputs = 1  # of the network, for every choice
@@ -54,6 +57,46 @@ class DiscreteQ(nn.Module, ABC):
     def of(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R"]:
         """The value of any action in [-1, 1]."""
         return (self(latent) * self.actions.weights(action)).sum(-1).mean(-1)
+
+
+class HuberQ(DiscreteQ):
+    """Values as numbers in units of `scale`, learned by Huber's loss, linear from one unit on."""
+
+    def forward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R groups choices"]:
+        return self.net(latent).float().unflatten(-1, (self.actions.groups, -1)) * self.scale
+
+    def loss(
+        self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"], target: Float[Tensor, "*R"]
+    ) -> Float[Tensor, "*R"]:
+        value = self.of(latent, action) / self.scale
+        return F.huber_loss(value, target / self.scale, reduction="none")
+
+
+class TwoHotQ(DiscreteQ):
+    """Values as the means of distributions over bins; of an action between choices, that of their mixture."""
+
+    outputs = 101  # bins
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.code = TwoHot(bins=self.outputs, reach=3.0)
+
+    def forward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R groups choices"]:
+        return self.code.decode(self._logits(latent).softmax(-1)) * self.scale
+
+    def loss(
+        self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"], target: Float[Tensor, "*R"]
+    ) -> Float[Tensor, "*R"]:
+        """The cross-entropy to the target's two bins, in nats."""
+        # in logarithms throughout: bins that have become improbable are those with most to learn
+        weights = self.actions.weights(action).unsqueeze(-1)
+        mixture = (self._logits(latent).log_softmax(-1) + weights.log()).flatten(-3, -2).logsumexp(-2)
+        return -(self.code.encode(target / self.scale) * (mixture - math.log(self.actions.groups))).sum(-1)
+
+    def _logits(self, latent: Tensor) -> Tensor:
+        """Of probabilities [*R groups choices bins]."""
+        shape = (self.actions.groups, self.actions.choices, -1)
+        return self.net(latent).float().unflatten(-1, shape)
 
 
 class BestValue(nn.Module):

@@ -11,9 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.action_values.action_sets import ActionSet, Grid, OneHot, PerDimension
-from worldmodel.action_values.discrete_q import BestValue, DiscreteQ
-from worldmodel.action_values.huber_q import HuberQ
-from worldmodel.action_values.two_hot_q import TwoHotQ
+from worldmodel.action_values.discrete_q import BestValue, DiscreteQ, HuberQ, TwoHotQ
 from worldmodel.actors.greedy_q import GreedyQActor
 from worldmodel.distributions import uniform
 from worldmodel.dyna.branches import branch, draw

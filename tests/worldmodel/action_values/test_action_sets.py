@@ -4,9 +4,7 @@ import pytest
 import torch
 
 from worldmodel.action_values.action_sets import Grid, OneHot, PerDimension
-from worldmodel.action_values.discrete_q import BestValue
-from worldmodel.action_values.huber_q import HuberQ
-from worldmodel.action_values.two_hot_q import TwoHotQ
+from worldmodel.action_values.discrete_q import BestValue, HuberQ, TwoHotQ
 
 SETS = [
     Grid(action_dim=1, bins=5),

@@ -3,7 +3,7 @@
 import torch
 
 from worldmodel.action_values.action_sets import Grid
-from worldmodel.action_values.two_hot_q import TwoHotQ
+from worldmodel.action_values.discrete_q import TwoHotQ
 
 
 def sure_of(bin_: int) -> TwoHotQ:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from worldmodel.action_values.action_sets import Grid, OneHot, PerDimension
-from worldmodel.action_values.huber_q import HuberQ
+from worldmodel.action_values.discrete_q import HuberQ
 from worldmodel.actors.greedy_q import GreedyQActor
 from worldmodel.interfaces import Policy
 
