@@ -8,7 +8,7 @@ from torch import Tensor
 from worldmodel.capabilities import Confident
 from worldmodel.interfaces import Simulator
 from worldmodel.planners.searches import SearchElsewhere, make_search
-from worldmodel.simulators.confidence import ConfidenceSimulator
+from worldmodel.simulators.wrapped import ConfidenceSimulator
 
 
 class ConfidencePlanner(SearchElsewhere):

@@ -1,8 +1,9 @@
-"""Another simulator as it is; a subclass changes what it is about."""
+"""Another simulator as it is; a subclass changes what it is about, as its rewards by how sure they are (5.3.3)."""
 
 from jaxtyping import Float
 from torch import Tensor
 
+from worldmodel.capabilities import Confident
 from worldmodel.interfaces import Noise, Simulator
 from worldmodel.simulators.survival import continuation, may_end, may_value
 
@@ -30,3 +31,17 @@ class WrappedSimulator:
 
     def propose(self, latent: Float[Tensor, "R D"], generator: Noise) -> Float[Tensor, "R A"] | None:
         return self.simulator.propose(latent, generator)
+
+
+class ConfidenceSimulator(WrappedSimulator):
+    """Another simulator with reward + kappa · its epistemic std: optimism above 0, pessimism below."""
+
+    simulator: Confident
+
+    def __init__(self, simulator: Confident, *, kappa: float) -> None:
+        super().__init__(simulator)
+        self.kappa = kappa
+
+    def reward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
+        """The bound of the reward's confidence interval."""
+        return self.simulator.reward(latent) + self.kappa * self.simulator.reward_std(latent)

@@ -7,8 +7,8 @@ from tests.conftest import random_batch, small_agent
 from worldmodel.heads.laplace import LaplaceHead
 from worldmodel.planners.cem import CEM
 from worldmodel.planners.confidence import ConfidencePlanner
-from worldmodel.simulators.confidence import ConfidenceSimulator
 from worldmodel.simulators.latent import score
+from worldmodel.simulators.wrapped import ConfidenceSimulator
 from worldmodel.uncertainty.last_layer import LastLayerPosterior, with_one
 
 

@@ -7,10 +7,10 @@ from torch import Tensor
 from tests.worldmodel.planners.test_contract import PLANNERS, World
 from worldmodel.heads.head import Head
 from worldmodel.local_models.control_space import ControlSpace, Paths, returns
-from worldmodel.simulators.confidence import ConfidenceSimulator
 from worldmodel.simulators.ensemble import EnsembleSimulator
 from worldmodel.simulators.latent import LatentSimulator, score, score_by_steps
 from worldmodel.simulators.survival import SurvivalSimulator, continuation, may_end, survival
+from worldmodel.simulators.wrapped import ConfidenceSimulator
 
 
 class Cliff:
