@@ -65,8 +65,7 @@ class Student(nn.Module):
     Args:
         tasks: one or several; the layers behind them are shared.
         features: F, outputs of every task's `read`.
-        hidden: width of the shared layers.
-        layers: how many there are.
+        hidden, layers: width and number of the shared layers.
         stack: k, frames that are seen.
         discount: per decision, of the teachers.
         task: number of the task that `act` acts in.

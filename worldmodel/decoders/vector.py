@@ -13,8 +13,7 @@ class VectorDecoder(nn.Module):
     Args:
         latent_dim: numbers in a latent, D.
         size: numbers in a vector, d.
-        hidden: width of the hidden layers.
-        layers: how many there are.
+        hidden, layers: width and number of the hidden layers.
     """
 
     def __init__(self, *, latent_dim: int, size: int, hidden: int = 128, layers: int = 2) -> None:

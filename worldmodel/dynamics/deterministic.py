@@ -17,8 +17,7 @@ class DeterministicDynamics(nn.Module):
     The normalisation fixes the latent's scale, which a latent prediction loss alone would let shrink to nothing.
 
     Args:
-        embed_dim: E, numbers of an embedding.
-        action_dim: A, action dimensions.
+        embed_dim, action_dim: E and A, numbers of an embedding and of an action.
         latent_dim: D, numbers of a latent.
         hidden: width of the hidden layers.
         stack: frames that g sees, k.

@@ -30,31 +30,21 @@ class EnsembleDynamics(MemberSteps):
     Every member sees each transition as often as its own bootstrap drew it, by the row that it arrives at.
 
     Args:
-        embed_dim: E, numbers of an embedding.
-        action_dim: A, action dimensions.
-        filter: `name` and options of the model that filters.
-        members: M, how many.
-        hidden: width of the hidden layers.
-        layers: number of hidden layers.
+        hidden, layers: width and number of the members' hidden layers.
         min_std: least std of every Gaussian.
+        options: those of `MemberSteps`.
     """
 
-    def __init__(
-        self,
-        *,
-        embed_dim: int,
-        action_dim: int,
-        filter: dict[str, Any],
-        members: int = 5,
-        hidden: int = 200,
-        layers: int = 2,
-        min_std: float = 0.03,
-    ) -> None:
+    filters = FILTERS
+    options_go_to = MemberSteps
+
+    def __init__(self, *, hidden: int = 200, layers: int = 2, min_std: float = 0.03, **options: Any) -> None:
         require_whole(hidden=hidden, layers=layers)
         require_number(min_std=min_std, least=0)
-        super().__init__(embed_dim=embed_dim, action_dim=action_dim, filter=filter, filters=FILTERS, members=members)
-        self.noisy_dims, self.min_std = self.latent_dim, min_std
-        self.change = member_mlp(members, self.latent_dim + action_dim, hidden, layers, 2 * self.latent_dim)
+        super().__init__(**options)
+        D = self.latent_dim
+        self.noisy_dims, self.min_std = D, min_std
+        self.change = member_mlp(self.members, D + self.action_dim, hidden, layers, 2 * D)
 
     def moments(self, latent: Float[Tensor, "M R D"], action: Float[Tensor, "M R A"]) -> Moments:
         change, std = read_moments(self.change(torch.cat([latent, action], -1)), self.min_std)

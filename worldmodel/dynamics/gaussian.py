@@ -22,8 +22,7 @@ class GaussianDynamics(GaussianMarkov):
     complete. The carry holds the stack's and the last latent.
 
     Args:
-        embed_dim: E, numbers of an embedding.
-        action_dim: A, action dimensions.
+        embed_dim, action_dim: E and A, numbers of an embedding and of an action.
         latent_dim: D, numbers of a latent.
         hidden: width of the hidden layers.
         stack: k, frames that a latent reads.

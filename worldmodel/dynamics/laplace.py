@@ -23,31 +23,21 @@ class LaplaceDynamics(MemberSteps):
     """Another model, with M draws of its prior's last layer as members; their mean is that model's own prediction.
 
     Args:
-        embed_dim: E, numbers of an embedding.
-        action_dim: A, action dimensions.
-        filter: `name` and options of the model that filters.
-        members: M, how many.
         precision, rate: as in `LastLayerPosterior`. Noise is fixed, so that members move with the posterior alone.
+        options: those of `MemberSteps`.
     """
 
+    filters = FILTERS
+    options_go_to = MemberSteps
     noise: Tensor
     drawn: Tensor
 
-    def __init__(
-        self,
-        *,
-        embed_dim: int,
-        action_dim: int,
-        filter: dict[str, Any],
-        members: int = 5,
-        precision: float = 1.0,
-        rate: float = 0.01,
-    ) -> None:
-        super().__init__(embed_dim=embed_dim, action_dim=action_dim, filter=filter, filters=FILTERS, members=members)
+    def __init__(self, *, precision: float = 1.0, rate: float = 0.01, **options: Any) -> None:
+        super().__init__(**options)
         last: Any = prior_net(self.filter)[-1]
         self.noisy_dims = last.out_features // 2
         self.posterior = LastLayerPosterior(last.in_features, self.noisy_dims, precision=precision, rate=rate)
-        noise = member_noise(members, last.in_features + 1, self.noisy_dims)
+        noise = member_noise(self.members, last.in_features + 1, self.noisy_dims)
         self.register_buffer("noise", noise, persistent=False)
         self.register_buffer("drawn", self.posterior.draws(noise))
         if isinstance(self.filter, HasRollout):

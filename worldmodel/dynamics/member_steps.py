@@ -6,7 +6,7 @@ An ensemble has them, and so has a posterior over weights, as draws from it.
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -26,33 +26,24 @@ class MemberSteps(nn.Module):
     predict is their mean, imagine draws one for every row.
 
     Args:
+        embed_dim, action_dim: E and A, numbers of an embedding and of an action.
         filter: `name` and options of the model that filters, one of `filters`.
-        noisy_dims: the last dimensions of a latent, those that a step leaves uncertain; the others have a std of 0.
+        members: M, how many.
     """
 
-    filter: Any
-    latent_dim: int
-    carry_dim: int
-    noisy_dims: int
+    filters: ClassVar[Mapping[str, Callable[..., nn.Module]]]
+    noisy_dims: int  # the last ones of a latent, those that a step leaves uncertain; the others have a std of 0
 
-    def __init__(
-        self,
-        *,
-        embed_dim: int,
-        action_dim: int,
-        filter: Mapping[str, Any],
-        filters: Mapping[str, Callable[..., nn.Module]],
-        members: int,
-    ) -> None:
+    def __init__(self, *, embed_dim: int, action_dim: int, filter: Mapping[str, Any], members: int = 5) -> None:
         require_whole(members=members)
         super().__init__()
         options = dict(filter)
         name = options.pop("name", None)
-        require_one_of(filters, **{"filter.name": name})
+        require_one_of(self.filters, **{"filter.name": name})
         with naming("filter"):
-            model: Any = filters[name](embed_dim=embed_dim, action_dim=action_dim, **options)
+            model: Any = self.filters[name](embed_dim=embed_dim, action_dim=action_dim, **options)
         self.filter, self.latent_dim, self.carry_dim = model, model.latent_dim, model.carry_dim
-        self.members = members
+        self.action_dim, self.members = action_dim, members
         self.loss_weights = dict(model.loss_weights) if isinstance(model, WeightedLosses) else {}
 
     def observe(

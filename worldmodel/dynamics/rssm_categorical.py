@@ -29,8 +29,7 @@ class CategoricalRSSM(RecurrentState):
     """s = (h, z): a GRU state h and `groups` one-hot vectors of `classes` each, gradients straight through.
 
     Args:
-        embed_dim: E, numbers of an embedding.
-        action_dim: A, action dimensions.
+        embed_dim, action_dim: E and A, numbers of an embedding and of an action.
         deterministic: size of h.
         groups: categoricals of z.
         classes: of each categorical.

@@ -21,8 +21,7 @@ class GaussianRSSM(RecurrentState):
     """s = (h, z): a GRU state h and a Gaussian z whose prior sees h and whose posterior also sees the frame.
 
     Args:
-        embed_dim: E, numbers of an embedding.
-        action_dim: A, action dimensions.
+        embed_dim, action_dim: E and A, numbers of an embedding and of an action.
         deterministic, stochastic: sizes of h and z.
         hidden: width of the two state heads.
         min_std: least std of every Gaussian.

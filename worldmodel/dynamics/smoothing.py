@@ -25,8 +25,7 @@ class SmoothingDynamics(GaussianMarkov):
     the smoother's latents and moves nothing but itself.
 
     Args:
-        embed_dim: E, numbers of an embedding.
-        action_dim: A, action dimensions.
+        embed_dim, action_dim: E and A, numbers of an embedding and of an action.
         latent_dim: D, numbers of a latent.
         hidden: width of the hidden layers.
         min_std: of both posteriors and the prior.

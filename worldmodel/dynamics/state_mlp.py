@@ -15,10 +15,8 @@ class StateMLP(ObservedState):
     """Inputs and outputs have zero mean and unit scale, measured anew before every round of updates.
 
     Args:
-        embed_dim: numbers in a state.
-        action_dim: numbers in an action.
-        hidden: width of the hidden layers.
-        layers: how many there are.
+        embed_dim, action_dim: numbers in a state and in an action.
+        hidden, layers: width and number of the hidden layers.
     """
 
     mean: Tensor

@@ -23,32 +23,23 @@ class VariationalDynamics(MemberSteps):
     """Another model with a distribution over its prior's weights, which learns by samples; M fixed draws are members.
 
     Args:
-        embed_dim: E, numbers of an embedding.
-        action_dim: A, action dimensions.
-        filter: `name` and options of the model that filters.
-        members: M, how many.
         prior_scale: std of the weights' prior, over the root of a layer's inputs.
         temperature: weight of the weights' KL; 1 is Bayes' rule, less believes the data more often than they came.
+        options: those of `MemberSteps`.
     """
 
-    def __init__(
-        self,
-        *,
-        embed_dim: int,
-        action_dim: int,
-        filter: dict[str, Any],
-        members: int = 5,
-        prior_scale: float = 1.0,
-        temperature: float = 1.0,
-    ) -> None:
-        super().__init__(embed_dim=embed_dim, action_dim=action_dim, filter=filter, filters=FILTERS, members=members)
+    filters = FILTERS
+    options_go_to = MemberSteps
+
+    def __init__(self, *, prior_scale: float = 1.0, temperature: float = 1.0, **options: Any) -> None:
+        super().__init__(**options)
         require_number(prior_scale=prior_scale, temperature=temperature, above=0)
         net = prior_net(self.filter)
         last: Any = net[-1]
         self.noisy_dims, self.temperature = last.out_features // 2, temperature
         setattr(self.filter, prior_name(self.filter), VariationalNet(net, prior_scale=prior_scale))
         for i, size in enumerate(self.net.sizes):
-            self.register_buffer(f"noise_{i}", member_noise(members, *size, seed=i), persistent=False)
+            self.register_buffer(f"noise_{i}", member_noise(self.members, *size, seed=i), persistent=False)
         self.rows: int | None = None
 
     @property

@@ -13,8 +13,7 @@ class VectorEncoder(nn.Module):
     Args:
         size: numbers in a vector, d.
         embed_dim: numbers in an embedding, E.
-        hidden: width of the hidden layers.
-        layers: how many there are.
+        hidden, layers: width and number of the hidden layers.
     """
 
     def __init__(self, *, size: int, embed_dim: int = 128, hidden: int = 128, layers: int = 2) -> None:

@@ -16,9 +16,7 @@ class ContinuationHead(Head):
     """The probability that the episode goes on after a latent, 1 - p(terminal | s).
 
     Args:
-        latent_dim: D, numbers of a latent.
-        hidden: width of the hidden layers.
-        layers: number of hidden layers.
+        latent_dim, hidden, layers: as in `Head`.
         even: whether every row of an episode lies in as many windows, as where windows run over ends of episodes.
     """
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class Head(nn.Module, ABC):
     """What rewards and values are read with: a perceptron `net`, whose outputs `read` makes a number of.
 
-    `make` takes latent_dim, scale, hidden and layers. scale is what a number of order 1 stands for: the action repeat
-    for rewards, that over 1-γ for values.
+    `make` takes latent_dim, D; scale, what a number of order 1 stands for, in its own unit: the action repeat for
+    rewards, that over 1-γ for values; hidden and layers, width and number of the hidden layers.
     """
 
     net: nn.Sequential

@@ -1,5 +1,7 @@
 """A scalar head with a Gaussian posterior over its last layer: Laplace's approximation, exact for squared errors."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -12,25 +14,16 @@ class LaplaceHead(ScalarHead):
     """A `scalar` head that also says how sure it is of its number, from what `condition` was given.
 
     Args:
-        latent_dim: D, numbers of a latent.
-        scale: what a number of order 1 stands for, in its own unit.
-        hidden: width of the hidden layers.
-        layers: number of hidden layers.
         precision, rate: as in `LastLayerPosterior`.
+        options: those of `ScalarHead`.
     """
 
-    def __init__(
-        self,
-        *,
-        latent_dim: int,
-        scale: float,
-        hidden: int = 200,
-        layers: int = 2,
-        precision: float = 1.0,
-        rate: float = 0.01,
-    ) -> None:
-        super().__init__(latent_dim=latent_dim, scale=scale, hidden=hidden, layers=layers)
-        self.posterior = LastLayerPosterior(hidden, 1, precision=precision, rate=rate)
+    options_go_to = ScalarHead
+
+    def __init__(self, *, precision: float = 1.0, rate: float = 0.01, **options: Any) -> None:
+        super().__init__(**options)
+        last: Any = self.net[-1]
+        self.posterior = LastLayerPosterior(last.in_features, 1, precision=precision, rate=rate)
 
     def count_rows(self, rows: int) -> None:
         self.posterior.count_rows(rows)

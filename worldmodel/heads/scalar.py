@@ -14,10 +14,7 @@ class ScalarHead(Head):
     The network itself outputs numbers of order 1, so that one learning rate and one loss weight fit every task.
 
     Args:
-        latent_dim: D, numbers of a latent.
-        scale: what a number of order 1 stands for, in its own unit.
-        hidden: width of the hidden layers.
-        layers: number of hidden layers.
+        latent_dim, scale, hidden, layers: as in `Head`.
     """
 
     def __init__(self, *, latent_dim: int, scale: float, hidden: int = 200, layers: int = 2) -> None:

@@ -51,10 +51,7 @@ class TwoHotHead(Head):
     """A perceptron whose softmax over the bins has the number as its mean, in units of `scale`.
 
     Args:
-        latent_dim: D, numbers of a latent.
-        scale: what a number of order 1 stands for, in its own unit.
-        hidden: width of the hidden layers.
-        layers: number of hidden layers.
+        latent_dim, scale, hidden, layers: as in `Head`.
         bins: their number.
         reach: the last bin is symexp(reach) times `scale`. The loss is a cross-entropy in nats, log(bins) at the
             start: `agent.weights` must suit it.
