@@ -53,7 +53,7 @@ class MixedGradients(ActorAndValue):
         weights = [*self.actor.parameters()]
         paths = [self._pathwise(simulator, half) for half in halves]
         scores = [self._score(simulator, half) for half in halves]
-        gradients = [_stacked([_gradient(j, weights) for j in js]) for js in ([j for j, *_ in paths], scores)]
+        gradients = [_gradients([J for J, _, _ in paths], weights), _gradients(scores, weights)]
         alpha = self._mixture(gradients)
         mean = alpha * gradients[0].mean(0).nan_to_num(0.0, 0.0, 0.0) + (1 - alpha) * gradients[1].mean(0)
         # a sum whose derivative by the weights is what was mixed: it costs no second backward pass
@@ -110,12 +110,8 @@ def _flat(tensors: Iterable[Tensor]) -> Float[Tensor, "weights"]:
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
 
-def _gradient(objective: Float[Tensor, ""], weights: list[nn.Parameter]) -> Float[Tensor, "weights"]:
-    return _flat(torch.autograd.grad(objective, weights))
-
-
-def _stacked(gradients: list[Float[Tensor, "weights"]]) -> Float[Tensor, "halves weights"]:
-    return torch.stack(gradients).float()
+def _gradients(objectives: list[Tensor], weights: list[nn.Parameter]) -> Float[Tensor, "halves weights"]:
+    return torch.stack([_flat(torch.autograd.grad(J, weights)) for J in objectives]).float()
 
 
 make = MixedGradients
