@@ -13,9 +13,9 @@ from worldmodel.interfaces import Loss
 from worldmodel.latent_rows import LatentRows
 from worldmodel.limits import require_number, require_whole
 from worldmodel.local_models.control_space import ControlSpace, Paths
+from worldmodel.local_models.fitting import Recorded, local_problem
 from worldmodel.local_models.global_policy import linearise_policy
 from worldmodel.local_models.linear_gaussian import LinearGaussianDynamics, LinearGaussianPolicy
-from worldmodel.local_models.local_problem import Recorded, local_problem
 from worldmodel.local_models.quadratic_cost import QuadraticCost
 from worldmodel.local_models.teachers import Teachers
 from worldmodel.policies.learner import CountsUpdates
