@@ -30,9 +30,10 @@ def fused_imagine(
     """
     if type(dynamics) is not GaussianRSSM or type(act) is not SquashedNormalActor or not dynamics.fused:
         return None
-    if any(weight.requires_grad for weight in dynamics.parameters()):
+    world = _world(dynamics)
+    if any(weight.requires_grad for weight in world):
         return None
-    world, policy = _world(dynamics), _policy(act)
+    policy = _policy(act)
     start = start.to(world.gates.dtype)
     rows = horizon, len(start)
     noise = start.new_empty(*rows, len(policy.outputs_bias) // 2).normal_()
@@ -98,22 +99,8 @@ class _Trace(NamedTuple):
 
 
 def _world(dynamics: GaussianRSSM) -> _World:
-    layers: list[Any] = [*dynamics.inputs, dynamics.cell.gates, dynamics.cell.norm, *dynamics.prior]
-    inputs, input_norm, _, gates, gates_norm, prior, prior_norm, _, moments = layers
-    return _World(
-        input=inputs.weight,
-        input_gain=input_norm.weight,
-        input_shift=input_norm.bias,
-        gates=gates.weight,
-        gates_gain=gates_norm.weight,
-        gates_shift=gates_norm.bias,
-        prior=prior.weight,
-        prior_bias=prior.bias,
-        prior_gain=prior_norm.weight,
-        prior_shift=prior_norm.bias,
-        moments=moments.weight,
-        moments_bias=moments.bias,
-    )
+    layers = [*dynamics.inputs, dynamics.cell.gates, dynamics.cell.norm, *dynamics.prior]
+    return _World(*(weight for layer in layers for weight in layer.parameters()))  # in the order of its fields
 
 
 def _policy(actor: SquashedNormalActor) -> _Policy:
