@@ -65,15 +65,12 @@ class WindowSource(ABC):
 
     @synchronized
     def feedback(self, windows: Tensor, error: Tensor) -> None:
-        """Tell the sampler the model's error [B] on `windows` [B, 3] of an earlier batch."""
         self._sampler.feedback(windows, error)
 
     @synchronized
     def cursor(self) -> dict[str, Any]:
-        """Where the sequence of batches stands."""
         return self._sampler.cursor()
 
     @synchronized
     def rewind(self, cursor: dict[str, Any]) -> None:
-        """Undo the draws since `cursor` was taken."""
         self._sampler.rewind(cursor)

@@ -133,11 +133,9 @@ class ArrivedRow:
         self.spec = spec
 
     def reset(self, seed: int) -> Step:
-        """The opening row."""
         return self.row
 
     def step(self, action: NDArray[np.floating]) -> Step:
-        """The next row."""
         return self.row
 
     def close(self) -> None:
@@ -157,12 +155,10 @@ class SeenLanes:
             raise BadOption("expected none with lanes, task.env.action_repeat repeats", key="visuals.action_repeat")
 
     def reset(self, seeds: dict[int, int]) -> dict[int, Step]:
-        """Open an episode in each lane of {lane: seed}."""
         arrived = self._lanes.reset(seeds)
         return {lane: self._seen(lane, row).reset(seeds[lane]) for lane, row in arrived.items()}
 
     def step(self, actions: Mapping[int, NDArray[np.floating]]) -> dict[int, Step]:
-        """Advance {lane: action [A]}."""
         arrived = self._lanes.step(actions)
         return {lane: self._seen(lane, row).step(actions[lane]) for lane, row in arrived.items()}
 
@@ -171,7 +167,6 @@ class SeenLanes:
         return self._lanes.render(lane, size)
 
     def close(self) -> None:
-        """Close the lanes."""
         self._lanes.close()
 
     def _seen(self, lane: int, row: Step) -> Env:

@@ -103,7 +103,6 @@ class PointEnv:
         )
 
     def render(self, size: int) -> NDArray[np.uint8]:
-        """Draw the present state as uint8 [size, size, 3], for videos."""
         return np.ascontiguousarray(_draw(self.state, self._grid.setdefault(size, _grid(size))).transpose(1, 2, 0))
 
     def background_mask(self, image: str = "pixels") -> NDArray[np.bool_]:

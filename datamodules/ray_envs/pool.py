@@ -47,7 +47,6 @@ class _WorkersElsewhere:
         super().__init__(**options)
 
     def traffic(self) -> dict[str, float]:
-        """See MeasuresTraffic."""
         return self._traffic.metrics()
 
     def _open_worker(self, **facts: Any) -> Remote:

@@ -36,7 +36,6 @@ class Soft(ActorCritic):
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
 
     def bonus(self, log_prob: Float[Tensor, "*R"]) -> Float[Tensor, "*R"]:
-        """-α log π."""
         return -self.log_temperature.detach().exp() * log_prob
 
     def actor_loss(self, latent: Float[Tensor, "R D"], weight: Float[Tensor, "R"]) -> tuple[Float[Tensor, ""], Metrics]:

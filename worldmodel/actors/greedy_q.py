@@ -22,7 +22,6 @@ class GreedyQActor(nn.Module):
         self.q, self.epsilon = q, epsilon
 
     def mode(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R A"]:
-        """The best action."""
         return self.q.actions.action(self.q.choose(latent))
 
     def sample(self, latent: Float[Tensor, "*R D"], *, generator: Noise) -> Float[Tensor, "*R A"]:

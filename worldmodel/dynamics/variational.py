@@ -48,7 +48,6 @@ class VariationalDynamics(MemberSteps):
         return getattr(self.filter, prior_name(self.filter))
 
     def moments(self, latent: Float[Tensor, "M R D"], action: Float[Tensor, "M R A"]) -> Moments:
-        """Mean and std of the step under each draw of the weights, from rows of its own."""
         step = prior_step(self.filter, latent, action)
         noise = [getattr(self, f"noise_{i}") for i in range(len(self.net.sizes))]
         return step.moments(self.net.drawn(step.inputs, noise), self.filter.min_std)

@@ -87,7 +87,6 @@ class UCT(Search):
         return self._decide(tree, choices)
 
     def action_set(self, action_dim: int) -> Float[Tensor, "choices A"]:
-        """The actions of every node; a BadValue where a grid has too many."""
         if self.actions == "one_hot":
             return 2 * torch.eye(action_dim) - 1
         if self.levels**action_dim > MAX_ACTIONS:

@@ -125,7 +125,6 @@ class LatentDynaQ(PolicyLearner):
         return branch(simulator, real.latent[start], first=first, then=policy, steps=self.rollout)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Q's weights, as "value"."""
         return {"value": [*self.q.parameters()]}
 
     def follow(self) -> None:

@@ -49,7 +49,6 @@ class LatentSimulator:
         return self.dynamics.predict(latent, action)
 
     def reward(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
-        """The reward that arrives with a latent, per decision."""
         return self._reward(latent)
 
     def reward_std(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
@@ -67,7 +66,6 @@ class LatentSimulator:
         return latent.new_ones(latent.shape[:-1]) if head is None else head(latent)
 
     def propose(self, latent: Float[Tensor, "R D"], generator: Noise) -> Float[Tensor, "R A"] | None:
-        """A sample of the actor, or None without one."""
         return None if self._actor is None else self._actor.sample(latent, generator=generator)
 
     def propose_mode(self, latent: Float[Tensor, "R D"]) -> Float[Tensor, "R A"] | None:
