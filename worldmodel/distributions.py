@@ -92,12 +92,7 @@ def one_hot_sample(log_probs: Float[Tensor, "*R classes"]) -> Float[Tensor, "*R 
 
 
 def balanced_kl(
-    q: Statistics,
-    p: Statistics,
-    *,
-    balance: float,
-    free_nats: float,
-    kl: Callable[[Any, Any], Tensor] = gaussian_kl,
+    q: Statistics, p: Statistics, *, balance: float, free_nats: float, kl: Callable[[Any, Any], Tensor] = gaussian_kl
 ) -> Float[Tensor, "*R"]:
     """KL(q || p) whose gradient goes to p with weight `balance` and to q with the rest, nothing below `free_nats`.
 

@@ -43,12 +43,7 @@ class Imagined:
 
 
 def imagine(
-    simulator: LatentSimulator,
-    act: Act,
-    start: Float[Tensor, "R D"],
-    *,
-    horizon: int,
-    passed_on: PassOn = unchanged,
+    simulator: LatentSimulator, act: Act, start: Float[Tensor, "R D"], *, horizon: int, passed_on: PassOn = unchanged
 ) -> Imagined:
     """Roll out samples of the prior for `horizon` decisions of `act`."""
     dynamics = simulator.dynamics
@@ -113,11 +108,7 @@ def endings(simulator: Readout, states: Float[Tensor, "_ R D"]) -> Endings:
 
 
 def lambda_return(
-    reward: Float[Tensor, "H R"],
-    value: Float[Tensor, "H R"],
-    *,
-    discount: float | Float[Tensor, "H R"],
-    mix: float,
+    reward: Float[Tensor, "H R"], value: Float[Tensor, "H R"], *, discount: float | Float[Tensor, "H R"], mix: float
 ) -> Float[Tensor, "H R"]:
     """λ-returns of imagined rollouts, G[t] = r[t] + γ((1-λ) v[t] + λ G[t+1]) with G[H] = v[H-1].
 

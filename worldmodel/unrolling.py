@@ -85,12 +85,7 @@ Ahead = Callable[[Tensor, Tensor], tuple[Tensor, Statistics]]
 
 
 def latent_overshooting(
-    ahead: Ahead,
-    latent: Float[Tensor, "B T D"],
-    posterior: Statistics,
-    action: Float[Tensor, "B T A"],
-    *,
-    steps: int,
+    ahead: Ahead, latent: Float[Tensor, "B T D"], posterior: Statistics, action: Float[Tensor, "B T A"], *, steps: int
 ) -> Float[Tensor, "B L K"]:
     """KL(q(s_t+k) || p(s_t+k | s_t, a)) for k = 1 to `steps` = K from each of the first L = T - K rows, in nats.
 

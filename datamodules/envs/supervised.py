@@ -87,14 +87,7 @@ class Supervised:
     starts in the background. One whose simulation blew up goes on: its episode is over.
     """
 
-    def __init__(
-        self,
-        index: int,
-        *,
-        start: Callable[[int], Remote],
-        options: PoolOptions,
-        limit: FaultLimit,
-    ) -> None:
+    def __init__(self, index: int, *, start: Callable[[int], Remote], options: PoolOptions, limit: FaultLimit) -> None:
         self.index, self._start, self._options, self._limit = index, start, options, limit
         self._restarts = self._decisions = 0
         self._spec: EnvSpec | None = None

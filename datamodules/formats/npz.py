@@ -108,13 +108,7 @@ class NpzReader(EpisodeReader):
     """
 
     def __init__(
-        self,
-        path: Path,
-        *,
-        options: RowOptions = BY_ARRIVAL,
-        image_key: str = "",
-        observe: str = "",
-        threads: int = 0,
+        self, path: Path, *, options: RowOptions = BY_ARRIVAL, image_key: str = "", observe: str = "", threads: int = 0
     ) -> None:
         self._root, files, problems = files_at(path, [".npz"])
         stored = stored_spec(self._root)
@@ -146,7 +140,6 @@ class NpzReader(EpisodeReader):
         return next(item for item in items if isinstance(item, Trajectory))
 
     def trajectories(self) -> Iterator[Trajectory]:
-        """Every readable episode in the order of the file names; afterwards `problems` names the others."""
         self.problems[:] = self._left_out
         self.notes.clear()
         open_part: list[_Part] = []

@@ -45,11 +45,7 @@ class RecordedStream:
     """
 
     def __init__(
-        self,
-        spec: EnvSpec,
-        table: dict[str, NDArray[Any]],
-        log: LogSnapshot,
-        state: Mapping[str, Any] | None = None,
+        self, spec: EnvSpec, table: dict[str, NDArray[Any]], log: LogSnapshot, state: Mapping[str, Any] | None = None
     ) -> None:
         frames = MappedFrames(frame_bytes=image_bytes(spec), capacity=1)
         self.stream = Stream(spec, table, frames, flush_rows=1, log=None)

@@ -106,12 +106,7 @@ class Student(nn.Module):
         return not any(weight.requires_grad for weight in self.tasks[task].encoder.parameters())
 
     def embed(
-        self,
-        observation: Observation,
-        action: Float[Tensor, "B T A"],
-        is_first: Bool[Tensor, "B T"],
-        *,
-        task: int,
+        self, observation: Observation, action: Float[Tensor, "B T A"], is_first: Bool[Tensor, "B T"], *, task: int
     ) -> Float[Tensor, "B T E"]:
         """What a task's encoder, and its filter where it has one, make of windows that nothing is known before.
 

@@ -74,12 +74,7 @@ class GaussianRSSM(RecurrentState):
                 rows.append((latent, mean, std))
             latents, mean, std = (torch.stack(column, 1) for column in zip(*rows, strict=True))
         prior_mean, prior_std = read_moments(self.prior(latents[..., : self.deterministic]), self.min_std)  # p(z' | h')
-        statistics = {
-            "posterior_mean": mean,
-            "posterior_std": std,
-            "prior_mean": prior_mean,
-            "prior_std": prior_std,
-        }
+        statistics = {"posterior_mean": mean, "posterior_std": std, "prior_mean": prior_mean, "prior_std": prior_std}
         return Belief(latent=latents, carry=latents[:, -1], statistics=statistics)
 
     def predict(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:

@@ -76,14 +76,7 @@ def of_controllers(policy: LinearGaussianPolicy) -> Act:
     return act
 
 
-def roll_out(
-    world: ControlSpace,
-    start: Float[Tensor, "B n"],
-    act: Act,
-    *,
-    samples: int,
-    horizon: int,
-) -> Paths:
+def roll_out(world: ControlSpace, start: Float[Tensor, "B n"], act: Act, *, samples: int, horizon: int) -> Paths:
     """Imagine `samples` trajectories from every start.
 
     Args:

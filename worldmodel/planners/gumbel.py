@@ -204,12 +204,7 @@ class GumbelMCTS(Search):
         return left if discount == 1 else (1 - discount**left) / (1 - discount)
 
     def _back_up(
-        self,
-        simulator: Simulator,
-        tree: Tree,
-        rows: Tensor,
-        path: list[tuple[Tensor, Tensor, Tensor]],
-        leaf: Tensor,
+        self, simulator: Simulator, tree: Tree, rows: Tensor, path: list[tuple[Tensor, Tensor, Tensor]], leaf: Tensor
     ) -> None:
         total, missing = tree.value[rows, leaf], self._left(tree.steps[rows, leaf], simulator.discount)
         fails = torch.zeros_like(rows, dtype=torch.bool)
