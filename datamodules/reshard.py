@@ -151,12 +151,9 @@ def reshard(
     """Write shard number `shard` of `shards`, durable on return; what an earlier attempt left there is removed.
 
     Args:
-        old: the rows.
+        old: the rows, of `spec`.
         folder: of the new shard.
-        spec: of the rows.
-        shard, shards: which of how many.
-        streams: of each shard.
-        capacity: rows of each shard.
+        streams, capacity: of each shard, in rows.
         flush_rows: rows of a block.
 
     Raises:

@@ -42,12 +42,7 @@ def wrong_number(value: object, *, shown: object = None, **bounds: float) -> str
 
 
 def require_whole(*, least: int = 1, most: float = math.inf, **numbers: object) -> None:
-    """Raise BadValue for the first that is not a whole number within [least, most].
-
-    Args:
-        least, most: the bounds.
-        numbers: by the names of the options.
-    """
+    """Raise BadValue for the first of `numbers`, by their options' names, that is no whole number within the bounds."""
     for name, number in numbers.items():
         if wrong := wrong_whole(number, least=least, most=most):
             raise BadValue(f"{name}: {wrong}")
@@ -56,12 +51,7 @@ def require_whole(*, least: int = 1, most: float = math.inf, **numbers: object) 
 def require_number(
     *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf, **numbers: object
 ) -> None:
-    """Raise BadValue for the first that is not a finite number of at least `least`, above `above`, at most `most`.
-
-    Args:
-        least, above, most: the bounds.
-        numbers: by the names of the options.
-    """
+    """Raise BadValue for the first of `numbers`, by their options' names, that is not finite and within the bounds."""
     for name, number in numbers.items():
         if wrong := wrong_number(number, least=least, above=above, most=most):
             raise BadValue(f"{name}: {wrong}")
@@ -74,12 +64,7 @@ def _bounds(**bounds: float) -> str:
 
 
 def require_one_of(known: Collection[str], **choices: object) -> None:
-    """Raise BadValue for the first that is none of the names that are known.
-
-    Args:
-        known: names, in the order in which a message lists them.
-        choices: by the names of the options.
-    """
+    """Raise BadValue for the first of `choices`, by their options' names, that is not `known`, listed in this order."""
     for name, choice in choices.items():
         if choice not in known:
             raise BadValue(f"{name}: expected one of {', '.join(known)}, got {choice!r}{did_you_mean(choice, known)}")

@@ -181,9 +181,7 @@ class ObservationDecoder(_ByName):
     def losses(self, latent: Float[Tensor, "R D"], target: Observation) -> dict[str, Float[Tensor, ""]]:
         """`image` and `vector`, where there is one: the share of variance that is missed, summed over observations.
 
-        Args:
-            latent: of every row.
-            target: the same rows' normalised observations.
+        target: the rows' normalised observations.
         """
         terms: dict[str, Tensor] = {}
         for name, mean in self(latent).items():

@@ -17,10 +17,6 @@ class SeedRank(IntEnum):
 def episode_seed(run_seed: int, rank: int, index: int, episode: int) -> int:
     """The seed in [0, 2**32) of one episode, a pure function, so a resumed run continues the same stream.
 
-    Args:
-        run_seed: of the run.
-        rank: that plays it, or a `SeedRank`.
-        index: of the environment, or of what else a number is drawn for.
-        episode: its number.
+    rank: that plays it, or a `SeedRank`. index: of the environment, or of what else a number is drawn for.
     """
     return int(np.random.SeedSequence([run_seed, int(rank), index, episode]).generate_state(1)[0])

@@ -98,11 +98,7 @@ class Reader(Protocol):
     notes: Notes
 
     def __len__(self) -> int:
-        """How many episodes there are.
-
-        Returns:
-            Episodes that the data set claims to hold, the bad ones included.
-        """
+        """Episodes that the data set claims to hold, the bad ones included."""
 
     def trajectories(self) -> Iterator[Trajectory]:
         """Every readable episode, in a fixed order; can be called again, which clears `problems` and `notes`.
@@ -123,10 +119,7 @@ class Writer(Protocol):
     """Takes episodes one at a time; what was written before a crash stays readable."""
 
     def write(self, trajectory: Trajectory) -> None:
-        """Add an episode.
-
-        Args:
-            trajectory: an episode by arrival, of the spec that the writer was opened with.
+        """Add an episode by arrival, of the spec that the writer was opened with.
 
         Raises:
             TrajectoryInvalid, FormatError: for an episode that cannot be stored; nothing is written then.

@@ -20,12 +20,7 @@ Metrics = Mapping[str, Tensor]
 
 
 class QEnsemble(nn.Module):
-    """M heads of one shape over (z, a), each from a start of its own.
-
-    Args:
-        spec: what heads are built from.
-        members: M, at least 2.
-    """
+    """`members` = M heads of one shape over (z, a), at least 2, each from a start of its own."""
 
     def __init__(self, spec: PolicySpec, *, members: int) -> None:
         require_whole(members=members, least=2)

@@ -170,10 +170,9 @@ class LatentMPC(Model):
             return self.policy.losses(self.simulator(), LatentRows.of(batch, belief))
 
     def fit_at_once(self, batch: Batch) -> None:
-        """Let the dynamics take what they need from all transitions at once, where they do: before a round of updates.
+        """Let the dynamics take what they need from windows that hold every recorded transition once, where they do.
 
-        Args:
-            batch: windows that hold every recorded transition once.
+        Before a round of updates.
         """
         if isinstance(self.dynamics, FitsAtOnce):
             self.dynamics.fit_at_once(self.embed(batch), batch)
@@ -266,14 +265,7 @@ class LatentMPC(Model):
     def perceive(
         self, observation: Observation, is_first: Bool[Tensor, "B"], carry: Carry
     ) -> tuple[Belief, Float[Tensor, "B H A"]]:
-        """Algorithm 26, line 5, before the plan: what is held to be true now, and the plan to start from.
-
-        Args:
-            observation, is_first, carry: as in `act`.
-
-        Returns:
-            A belief of one row, and the last plan, NaN in rows with is_first.
-        """
+        """Algorithm 26, line 5, before the plan: a belief of one row, and the last plan, NaN in rows with is_first."""
         blank = is_first[:, None]
         last = torch.where(blank, 0.0, carry.action)
         embed = self.encoder(self.norm({name: rows[:, None] for name, rows in observation.items()}))

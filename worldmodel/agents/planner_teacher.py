@@ -30,13 +30,9 @@ class PlannerTeacher:
     def label(
         self, observation: Observation, is_first: Bool[Tensor, "B"], carry: Carry, *, generator: Noise = None
     ) -> tuple[PlannerTarget, Carry]:
-        """What the planner would do now, searched from its last plan.
+        """What the planner would do now [B A], searched from its last plan; arguments as in `interfaces.Acts.act`.
 
-        Args:
-            observation, is_first, carry, generator: as in `interfaces.Acts.act`.
-
-        Returns:
-            The target [B A], and what to remember, which `executed` must be told the action.
+        And what to remember, which `executed` must be told the action.
         """
         belief, warm = self.agent.perceive(observation, is_first, carry)
         latent = belief.latent[:, 0]

@@ -108,12 +108,7 @@ class Student(nn.Module):
     def embed(
         self, observation: Observation, action: Float[Tensor, "B T A"], is_first: Bool[Tensor, "B T"], *, task: int
     ) -> Float[Tensor, "B T E"]:
-        """What a task's encoder, and its filter where it has one, make of windows that nothing is known before.
-
-        Args:
-            observation: by name, [B T ...].
-            action, is_first, task: as in `moments`.
-        """
+        """What a task's encoder, and its filter where it has one, make of windows that nothing is known before."""
         part = self.tasks[task]
         return part(observation, action, is_first, action.new_zeros(len(action), part.carry_dim))[0]
 

@@ -16,10 +16,6 @@ class StudentFilter(nn.Module):
 
     Only what belongs to one task is kept. Where the teacher's filter carries its latent on, or there is no such filter
     (and no z), the carry is the latent, so that a prediction can take a missing frame's place.
-
-    Args:
-        student: of which.
-        task: number of the task.
     """
 
     def __init__(self, student: Student, task: int) -> None:
@@ -67,12 +63,7 @@ class StudentFilter(nn.Module):
 
 
 class StudentActor(nn.Module):
-    """The policy's mean on a `StudentFilter`'s latent.
-
-    Args:
-        student: of which.
-        task: number of the task.
-    """
+    """The policy's mean on a `StudentFilter`'s latent."""
 
     def __init__(self, student: Student, task: int) -> None:
         super().__init__()

@@ -77,15 +77,7 @@ def of_controllers(policy: LinearGaussianPolicy) -> Act:
 
 
 def roll_out(world: ControlSpace, start: Float[Tensor, "B n"], act: Act, *, samples: int, horizon: int) -> Paths:
-    """Imagine `samples` trajectories from every start.
-
-    Args:
-        world: where.
-        start: x[0].
-        act: chooses the controls.
-        samples: N.
-        horizon: H.
-    """
+    """Imagine `samples` = N trajectories of `horizon` = H steps from every start."""
     B = len(start)
     state = start[:, None].expand(-1, samples, -1)
     states, controls = [state], []

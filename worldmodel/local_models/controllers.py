@@ -8,13 +8,7 @@ from worldmodel.local_models.linear_gaussian import LinearGaussianPolicy
 
 
 class LocalControllers(nn.Module):
-    """One linear-Gaussian policy for each start, the price λ of its KL from the global policy, and its step size.
-
-    Args:
-        starts: how many.
-        horizon: steps of each.
-        latent_dim, action_dim: sizes of states and controls.
-    """
+    """One linear-Gaussian policy for each start, the price λ of its KL from the global policy, and its step size."""
 
     samples_of_rank_zero = True
     start: Tensor

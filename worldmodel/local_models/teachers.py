@@ -38,13 +38,7 @@ class Teachers(nn.Module):
 
     @torch.no_grad()
     def take(self, policy: LinearGaussianPolicy, paths: Paths, weight: Float[Tensor, "B"]) -> None:
-        """Take the first steps of the trajectories of local policies.
-
-        Args:
-            policy: the teachers.
-            paths: where they went.
-            weight: of every start's teacher; those that are not finite have none.
-        """
+        """Take the first steps of local policies' paths, by a weight of each: those that are not finite have none."""
         states = paths.states[:, :, : paths.controls.shape[2]]
         target = policy.mean(states.double())
         values, vectors = torch.linalg.eigh(policy.covariance)

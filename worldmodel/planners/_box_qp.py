@@ -19,13 +19,7 @@ def solve_box_qp(
     low: Float[Tensor, "B A"],
     high: Float[Tensor, "B A"],
 ) -> tuple[Float[Tensor, "B A"], Bool[Tensor, "B A"]]:
-    """Minimise ½ xᵀHx + gᵀx over low <= x <= high, where low <= 0 <= high.
-
-    Args:
-        hessian: H of every problem, symmetric positive definite.
-        gradient: g of every problem.
-        low: least x.
-        high: greatest x.
+    """Minimise ½ xᵀHx + gᵀx over low <= x <= high, where low <= 0 <= high and H is positive definite.
 
     Returns:
         The minimum x, and the dimensions that are free there: not at a bound with the gradient pointing outward.

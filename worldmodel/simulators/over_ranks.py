@@ -57,12 +57,7 @@ def release(device: torch.device) -> None:
 
 @torch.no_grad()
 def score_for_first_rank(simulator: Simulator, *, device: torch.device) -> None:
-    """Score what the first rank sends, until it lets go; called by every other rank.
-
-    Args:
-        simulator: with the first rank's weights.
-        device: of this rank.
-    """
+    """Score what the first rank sends, with its weights, until it lets go; called by every other rank."""
     latent = torch.empty(0, device=device)
     while True:
         asked, B, D, N, H, A = _hear(device)

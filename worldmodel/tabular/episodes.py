@@ -13,10 +13,7 @@ from worldmodel.tabular.maze import Maze, Transition, path_length, shortest_path
 def play(maze: Maze, learner: DynaQ, *, changes: Mapping[int, Maze] | None = None) -> Iterator[Transition]:
     """Real steps without end, each learned from before it is yielded; an episode's end is followed by a new start.
 
-    Args:
-        maze: where it begins.
-        learner: acts and learns.
-        changes: mazes of the same size by the number of real steps before them.
+    changes: mazes of the same size by the number of real steps before them.
     """
     state, count = maze.start, 0
     while True:
