@@ -118,6 +118,10 @@ class Belief:
     statistics: Mapping[str, Tensor]
     valid: Bool[Tensor, "B T"] | None = None
 
+    def moments(self, name: str) -> tuple[Float[Tensor, "B T *F"], Float[Tensor, "B T *F"]]:
+        """Mean and std of the Gaussian of that name, such as `prior`, among the statistics."""
+        return self.statistics[f"{name}_mean"], self.statistics[f"{name}_std"]
+
     def mean(self, rows: Float[Tensor, "B L *F"]) -> Float[Tensor, ""]:
         """The mean over what belongs to valid rows, of the window's first L."""
         if self.valid is None:

@@ -7,17 +7,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldmodel.limits import require_whole
+
 
 def mlp(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
     """A perceptron of `layers` blocks (linear, LayerNorm, SiLU) and a linear output layer.
 
     The first layer's bias is a yardstick: without one the norm would leave of an input its direction alone. Later
     layers before a norm have none: their inputs have one size, and the norm's own shift does that work.
+
+    Raises BadValue for `hidden` or `layers` below 1, which are options of nearly every part.
     """
+    require_whole(hidden=hidden, layers=layers)
     blocks: list[nn.Module] = []
     for size in [inputs] + [hidden] * (layers - 1):
         blocks += [nn.Linear(size, hidden, bias=not blocks), nn.LayerNorm(hidden), nn.SiLU()]
-    return nn.Sequential(*blocks, nn.Linear(hidden if layers else inputs, outputs))
+    return nn.Sequential(*blocks, nn.Linear(hidden, outputs))
 
 
 def as_product(x: Float[Tensor, "*R"]) -> Float[Tensor, "*R"]:

@@ -121,5 +121,5 @@ def posterior_of(belief: Belief) -> Statistics:
     if "posterior" in stats:
         return (stats["posterior"],)
     if "posterior_mean" in stats:
-        return stats["posterior_mean"], stats["posterior_std"]
+        return belief.moments("posterior")
     return belief.latent, torch.ones_like(belief.latent)

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from worldmodel.action_values.action_sets import ActionSet
 from worldmodel.heads.two_hot import TwoHot
-from worldmodel.limits import require_whole
 from worldmodel.nets import mlp, zero_last
 
 
@@ -31,7 +30,6 @@ class DiscreteQ(nn.Module, ABC):
     def __init__(
         self, *, actions: ActionSet, latent_dim: int, scale: float, hidden: int = 200, layers: int = 2
     ) -> None:
-        require_whole(hidden=hidden, layers=layers)
         super().__init__()
         self.actions, self.scale = actions, scale
         self.net = zero_last(mlp(latent_dim, hidden, layers, actions.groups * actions.choices * self.outputs))

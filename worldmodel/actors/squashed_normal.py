@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from worldmodel.distributions import Moments, squashed_sample, standard_normal
 from worldmodel.interfaces import Noise
-from worldmodel.limits import require_whole
 from worldmodel.nets import mlp
 
 
@@ -27,7 +26,6 @@ class SquashedNormalActor(nn.Module):
         max_std: float = 1.0,
         mean_bound: float = 3.0,
     ) -> None:
-        require_whole(hidden=hidden, layers=layers)
         super().__init__()
         self.net = mlp(latent_dim, hidden, layers, 2 * action_dim)
         self.min_std, self.max_std, self.mean_bound = min_std, max_std, mean_bound

@@ -85,7 +85,7 @@ class Student(nn.Module):
         min_std: float = 0.05,
         max_std: float = 1.0,
     ) -> None:
-        require_whole(hidden=hidden, layers=layers, stack=stack)
+        require_whole(stack=stack)
         require_whole(task=task, least=0, most=len(tasks) - 1)
         require_number(min_std=min_std, above=0, most=max_std)
         super().__init__()

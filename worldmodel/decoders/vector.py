@@ -3,7 +3,6 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.limits import require_whole
 from worldmodel.nets import mlp
 
 
@@ -17,7 +16,6 @@ class VectorDecoder(nn.Module):
     """
 
     def __init__(self, *, latent_dim: int, size: int, hidden: int = 128, layers: int = 2) -> None:
-        require_whole(hidden=hidden, layers=layers)
         super().__init__()
         self.net = mlp(latent_dim, hidden, layers, size)
 

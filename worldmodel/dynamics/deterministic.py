@@ -26,7 +26,7 @@ class DeterministicDynamics(nn.Module):
     def __init__(
         self, *, embed_dim: int, action_dim: int, latent_dim: int = 128, hidden: int = 256, stack: int = 3
     ) -> None:
-        require_whole(latent_dim=latent_dim, hidden=hidden, stack=stack)
+        require_whole(latent_dim=latent_dim, stack=stack)
         super().__init__()
         self.latent_dim, self.stack, self.carry_dim = latent_dim, stack, carried(embed_dim, stack)
         self.infer = mlp(stack * embed_dim, hidden, 1, latent_dim)

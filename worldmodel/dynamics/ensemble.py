@@ -17,7 +17,7 @@ from worldmodel.dynamics.member_steps import MemberSteps
 from worldmodel.dynamics.rssm_categorical import CategoricalRSSM
 from worldmodel.dynamics.rssm_gaussian import GaussianRSSM
 from worldmodel.interfaces import Batch, Belief
-from worldmodel.limits import require_number, require_whole
+from worldmodel.limits import require_number
 from worldmodel.uncertainty.members import bootstrap_weights, member_mlp
 
 # deterministic latents are not among them: they are shaped by the very f that members would replace
@@ -39,7 +39,6 @@ class EnsembleDynamics(MemberSteps):
     options_go_to = MemberSteps
 
     def __init__(self, *, hidden: int = 200, layers: int = 2, min_std: float = 0.03, **options: Any) -> None:
-        require_whole(hidden=hidden, layers=layers)
         require_number(min_std=min_std, least=0)
         super().__init__(**options)
         D = self.latent_dim

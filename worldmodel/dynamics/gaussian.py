@@ -39,7 +39,7 @@ class GaussianDynamics(GaussianMarkov):
         stack: int = 3,
         min_std: float = 0.1,
     ) -> None:
-        require_whole(latent_dim=latent_dim, hidden=hidden, stack=stack)
+        require_whole(latent_dim=latent_dim, stack=stack)
         super().__init__(min_std=min_std)
         self.latent_dim, self.stack = latent_dim, stack
         self.carry_dim = carried(embed_dim, stack) + latent_dim
@@ -76,9 +76,7 @@ class GaussianDynamics(GaussianMarkov):
 
     def losses(self, belief: Belief, batch: Batch) -> dict[str, Float[Tensor, "B T"]]:
         """KL(q(s_t | o_t) || p(s_t | s_t-1, a_t-1)), neither balanced nor floored: the ELBO's own term."""
-        stats = belief.statistics
-        posterior = stats["posterior_mean"], stats["posterior_std"]
-        return {"kl": gaussian_kl(posterior, (stats["prior_mean"], stats["prior_std"]))}
+        return {"kl": gaussian_kl(belief.moments("posterior"), belief.moments("prior"))}
 
 
 make = GaussianDynamics

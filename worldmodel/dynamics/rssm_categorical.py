@@ -54,7 +54,7 @@ class CategoricalRSSM(RecurrentState):
         balance: float = 0.8,
         free_nats: float = 1.0,
     ) -> None:
-        require_whole(deterministic=deterministic, groups=groups, hidden=hidden)
+        require_whole(deterministic=deterministic, groups=groups)
         require_whole(classes=classes, least=2)
         require_number(free_nats=free_nats, least=0)
         require_number(balance=balance, least=0, most=1)

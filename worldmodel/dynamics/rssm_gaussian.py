@@ -43,7 +43,7 @@ class GaussianRSSM(RecurrentState):
         balance: float = 0.8,
         free_nats: float = 1.0,
     ) -> None:
-        require_whole(deterministic=deterministic, stochastic=stochastic, hidden=hidden)
+        require_whole(deterministic=deterministic, stochastic=stochastic)
         require_number(min_std=min_std, free_nats=free_nats, least=0)
         require_number(balance=balance, least=0, most=1)
         sizes = {"embed_dim": embed_dim, "action_dim": action_dim, "deterministic": deterministic}
@@ -99,14 +99,8 @@ class GaussianRSSM(RecurrentState):
 
     def losses(self, belief: Belief, batch: Batch) -> dict[str, Float[Tensor, "B T"]]:
         """The balanced KL from posterior to prior, in nats per row."""
-        stats = belief.statistics
-        kl = balanced_kl(
-            (stats["posterior_mean"], stats["posterior_std"]),
-            (stats["prior_mean"], stats["prior_std"]),
-            balance=self.balance,
-            free_nats=self.free_nats,
-        )
-        return {"kl": kl}
+        posterior, prior = belief.moments("posterior"), belief.moments("prior")
+        return {"kl": balanced_kl(posterior, prior, balance=self.balance, free_nats=self.free_nats)}
 
     def _prior_mean(self, h: Tensor) -> Tensor:
         *hidden, last = self.prior

@@ -34,7 +34,7 @@ class SmoothingDynamics(GaussianMarkov):
     def __init__(
         self, *, embed_dim: int, action_dim: int, latent_dim: int = 64, hidden: int = 200, min_std: float = 0.1
     ) -> None:
-        require_whole(latent_dim=latent_dim, hidden=hidden)
+        require_whole(latent_dim=latent_dim)
         super().__init__(min_std=min_std)
         self.latent_dim, self.carry_dim = latent_dim, hidden
         self.backward_in = mlp(embed_dim + action_dim, hidden, 1, hidden)
@@ -73,14 +73,12 @@ class SmoothingDynamics(GaussianMarkov):
 
     def losses(self, belief: Belief, batch: Batch) -> dict[str, Float[Tensor, "B T"]]:
         """The ELBO's KL of every row, and the filter's from the smoother, which is held still."""
-        stats = belief.statistics
-        smoothed = stats["posterior_mean"], stats["posterior_std"]
-        filtered = stats["filter_mean"], stats["filter_std"]
+        smoothed = belief.moments("posterior")
         # stop-grad: the smoother must not give up what the filter cannot know
         still = smoothed[0].detach(), smoothed[1].detach()
         return {
-            "kl": gaussian_kl(smoothed, (stats["prior_mean"], stats["prior_std"])),
-            "filter": gaussian_kl(still, filtered),
+            "kl": gaussian_kl(smoothed, belief.moments("prior")),
+            "filter": gaussian_kl(still, belief.moments("filter")),
         }
 
     def _look_back(self, embed: Tensor, action: Tensor, keep: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ class VectorEncoder(nn.Module):
     """
 
     def __init__(self, *, size: int, embed_dim: int = 128, hidden: int = 128, layers: int = 2) -> None:
-        require_whole(embed_dim=embed_dim, hidden=hidden, layers=layers)
+        require_whole(embed_dim=embed_dim)
         super().__init__()
         self.embed_dim, self.net = embed_dim, nn.Sequential(mlp(size, hidden, layers, embed_dim), nn.SiLU())
 

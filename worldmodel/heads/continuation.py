@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.heads.head import Head
-from worldmodel.limits import require_whole
 from worldmodel.nets import mlp, zero_last
 
 _FIRST_LOGIT = 4.0  # episodes seem to go on, with 0.98, before anything is learned: ends are rare
@@ -21,7 +20,6 @@ class ContinuationHead(Head):
     """
 
     def __init__(self, *, latent_dim: int, hidden: int = 200, layers: int = 2, even: bool = False) -> None:
-        require_whole(hidden=hidden, layers=layers)
         super().__init__()
         self.even = even
         self.net = zero_last(mlp(latent_dim, hidden, layers, 1))

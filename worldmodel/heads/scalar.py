@@ -4,7 +4,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.heads.head import Head
-from worldmodel.limits import require_whole
 from worldmodel.nets import mlp, zero_last
 
 
@@ -18,7 +17,6 @@ class ScalarHead(Head):
     """
 
     def __init__(self, *, latent_dim: int, scale: float, hidden: int = 200, layers: int = 2) -> None:
-        require_whole(hidden=hidden, layers=layers)
         super().__init__()
         self.net = zero_last(mlp(latent_dim, hidden, layers, 1))
         self.scale = scale

@@ -60,7 +60,7 @@ class TwoHotHead(Head):
     def __init__(
         self, *, latent_dim: int, scale: float, hidden: int = 200, layers: int = 2, bins: int = 101, reach: float = 3.0
     ) -> None:
-        require_whole(hidden=hidden, layers=layers, bins=bins)
+        require_whole(bins=bins)
         super().__init__()
         self.code, self.scale = TwoHot(bins=bins, reach=reach), scale
         self.net = zero_last(mlp(latent_dim, hidden, layers, bins))

@@ -40,7 +40,7 @@ class SIGReg(Objective):
         weight: float = 20.0,
         normality: float = 20.0,
     ) -> None:
-        require_whole(code_dim=code_dim, hidden=hidden)
+        require_whole(code_dim=code_dim)
         require_number(weight=weight, normality=normality, least=0)
         super().__init__(code=weight, sigreg=normality)
         self.code = nn.Linear(encoder.embed_dim, code_dim)

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldmodel.limits import require_whole
 from worldmodel.transfer import resident
 
 # P(k <= 0), P(k <= 1), ... of a Poisson variable of rate 1: how often a bootstrap draws a sample of a large set
@@ -43,10 +44,11 @@ class MemberNorm(nn.Module):
 
 def member_mlp(members: int, inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
     """`nets.mlp` for M members: [M R inputs] to [M R outputs]."""
+    require_whole(hidden=hidden, layers=layers)
     blocks: list[nn.Module] = []
     for size in [inputs] + [hidden] * (layers - 1):
         blocks += [MemberLinear(members, size, hidden, bias=not blocks), MemberNorm(members, hidden), nn.SiLU()]
-    return nn.Sequential(*blocks, MemberLinear(members, hidden if layers else inputs, outputs))
+    return nn.Sequential(*blocks, MemberLinear(members, hidden, outputs))
 
 
 def member_noise(members: int, *size: int, seed: int = 0) -> Float[Tensor, "M *size"]:
