@@ -9,8 +9,8 @@ from torch import Tensor
 from tests.worldmodel.policies.linear_plants import QuadraticReward, double
 from tests.worldmodel.test_policy_gradients import GAMMA, Linear, Sampled
 from worldmodel.imagination import imagine
+from worldmodel.policy_gradients import StepGradients
 from worldmodel.simulators.latent import LatentSimulator
-from worldmodel.step_gradients import StepGradients
 
 N, H = 2, 40
 

@@ -17,9 +17,9 @@ from worldmodel.interfaces import Loss
 from worldmodel.latent_rows import LatentRows
 from worldmodel.limits import require_number, require_whole
 from worldmodel.policies.learner import PolicyLearner
+from worldmodel.policy_gradients import StepGradients
 from worldmodel.policy_spec import PolicySpec
 from worldmodel.simulators.latent import LatentSimulator
-from worldmodel.step_gradients import StepGradients
 
 
 class BackpropRewards(PolicyLearner):

@@ -15,8 +15,7 @@ from trainers.reporting.charts import COLOURS, new_figure, save
 from trainers.reporting.tables import as_text
 from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.imagination import detached, imagine, lambda_return
-from worldmodel.policy_gradients import score_function
-from worldmodel.step_gradients import StepGradients
+from worldmodel.policy_gradients import StepGradients, score_function
 
 COLUMNS = ("world", "horizon", "pathwise", "score_function", "better")
 COMPARED = ("perceptron", "chaotic")
