@@ -7,11 +7,12 @@ and looking each of them up costs as much as copying them. No descriptor stays o
 import ctypes
 import os
 import sys
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -29,45 +30,54 @@ def _copy(source: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
     np.positive(source, out=out)
 
 
-@runtime_checkable
-class Frames(Protocol):
-    """The newest frames of one stream by row number; capacity: rows that `put` keeps."""
+class Frames(ABC):
+    """The newest frames of one stream by row number; capacity: rows that `put` keeps.
+
+    Where they are in memory, what becomes of the files that hold them as well is of no interest.
+    """
 
     capacity: int
 
+    @abstractmethod
     def put(self, row: int, frame: NDArray[np.uint8]) -> None:
         """Keep the bytes of the newest row, in place of the row `capacity` before it."""
 
+    @abstractmethod
     def read(self, path: Path) -> bytes:
         """A segment file whose blocks are about to be taken in; raises OSError."""
 
+    @abstractmethod
     def load(self, row: int, frames: Rows) -> None:
         """Take in rows [row, row + n), read from a block that is about to be `located`."""
 
-    def located(self, row: int, path: Path, offset: int) -> None:
-        """The frames of a block that begins with row number `row` begin at byte `offset` of `path`."""
-
+    @abstractmethod
     def copy(self, row: int, out: Rows) -> None:
         """Write the frames of rows [row, row + n) to `out` (C-contiguous)."""
 
+    def located(self, row: int, path: Path, offset: int) -> None:
+        """The frames of a block that begins with row number `row` begin at byte `offset` of `path`."""
+        return
+
     def settle(self) -> None:
         """Every block there is was located: let go of files that hold none, whose names may come again."""
+        return
 
     def forget_before(self, row: int) -> None:
         """Let go of the rows below `row`."""
+        return
 
     def clear(self) -> None:
         """Let go of every row."""
+        return
 
 
-class MemoryFrames:
-    """A ring in memory."""
+class MemoryFrames(Frames):
+    """A ring in memory, whose rows are overwritten when their numbers come again."""
 
     def __init__(self, ring: Rows) -> None:
         self._ring, self.capacity = ring, len(ring)
 
     def put(self, row: int, frame: NDArray[np.uint8]) -> None:
-        """Overwrite the oldest frame."""
         self._ring[row % self.capacity] = frame.reshape(-1)
 
     def read(self, path: Path) -> bytes:
@@ -81,9 +91,6 @@ class MemoryFrames:
         newest = frames[-self.capacity :]
         self._ring[(np.arange(len(newest)) + row + len(frames) - len(newest)) % self.capacity] = newest
 
-    def located(self, row: int, path: Path, offset: int) -> None:
-        """What is on disk as well is of no interest here."""
-
     def copy(self, row: int, out: Rows) -> None:
         """At most two pieces, before and after the ring's seam."""
         slot = row % self.capacity
@@ -92,17 +99,8 @@ class MemoryFrames:
         if head < len(out):
             _copy(self._ring[: len(out) - head], out[head:])
 
-    def settle(self) -> None:
-        """No file is held."""
 
-    def forget_before(self, row: int) -> None:
-        """The ring forgets by itself."""
-
-    def clear(self) -> None:
-        """Rows are overwritten when they come again."""
-
-
-class MappedFrames:
+class MappedFrames(Frames):
     """Frames read where the blocks of a log lie; a ring of `capacity` rows holds those that may not be durable yet.
 
     resident: all files together stay in the system's cache, and are brought there when they are complete.
