@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from datamodules.formats.assemble import Assembler
 from datamodules.formats.observed import with_task
-from datamodules.formats.protocol import FormatError, Notes, Problem, in_short
+from datamodules.formats.protocol import FormatError, Problem, in_short
 from datamodules.trajectory import Trajectory, TrajectoryInvalid
 from worldmodel.spec import EnvSpec
 
@@ -17,14 +17,15 @@ class EpisodeReader(ABC):
 
     Args:
         left_out: what a scan of the files left out; every pass begins with it.
-        notes: what was not taken over as it lies there.
+        assembler: makes the episodes, and notes what was not taken over as it lies there.
     """
 
     spec: EnvSpec
     _count = 0  # of episodes, those left out by the scan excepted
 
-    def __init__(self, left_out: Sequence[Problem], notes: Notes) -> None:
-        self._left_out, self.problems, self.notes = list(left_out), list(left_out), notes
+    def __init__(self, left_out: Sequence[Problem], assembler: Assembler) -> None:
+        self._left_out, self.problems = list(left_out), list(left_out)
+        self._assembler, self.notes = assembler, assembler.notes
 
     def __len__(self) -> int:
         return self._count + len(self._left_out)
@@ -62,7 +63,6 @@ class EpisodeReader(ABC):
     def _known_spec(
         self,
         stored: EnvSpec | None,
-        assembler: Assembler,
         *,
         expected: str,
         task: str,
@@ -76,7 +76,7 @@ class EpisodeReader(ABC):
         if stored is not None:
             return with_task(stored, task)
         first = self._first(expected)
-        return assembler.spec_of(first, task=task or name, rows=max(len(first), rows()))
+        return self._assembler.spec_of(first, task=task or name, rows=max(len(first), rows()))
 
     def close(self) -> None:  # noqa: B027, most formats keep nothing open
         """Nothing is open between two episodes."""

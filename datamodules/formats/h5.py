@@ -7,6 +7,7 @@ The library itself is C and has had faults of its own on damaged files; h5py is 
 """
 
 import math
+import re
 import stat
 import zlib
 from collections.abc import Iterator
@@ -43,6 +44,12 @@ def names(group: Any, name: str) -> list[str]:
     with reading(f"{name}: expected a group, got a damaged one", ERRORS):
         refuse_above(LIMITS.files, len(group), f"{name}: members")
         return sorted(group)
+
+
+def numbered(group: Any, prefix: str, name: str) -> list[str]:
+    """The members `<prefix>_<number>` of a group in the order of their numbers; raises as `names`."""
+    matches = [re.fullmatch(rf"{prefix}_(\d{{1,12}})", each) for each in names(group, name)]
+    return [each for _, each in sorted((int(match[1]), match[0]) for match in matches if match)]
 
 
 def member(group: Any, path: str, name: str) -> Any:

@@ -13,7 +13,7 @@ from datamodules.formats.episode_writer import EpisodeWriter
 from datamodules.formats.guard import files_at
 from datamodules.formats.hdf5_layouts import Episode, Groups, Table, demos_of, stored_spec, write_episode, write_spec
 from datamodules.formats.observed import require_same_spec, select, with_task
-from datamodules.formats.protocol import FormatError, Notes, Problem, in_short
+from datamodules.formats.protocol import FormatError, Problem, in_short
 from datamodules.storage.durable import sync
 from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
@@ -36,8 +36,8 @@ class Hdf5Reader(EpisodeReader):
 
     def __init__(self, path: Path, *, options: RowOptions = BY_LAYOUT, image_key: str = "", observe: str = "") -> None:
         root, files, problems = files_at(path, [".hdf5", ".h5"])
-        replace(options, alignment=options.alignment or "arrival").convention()  # a wrong option is no file's fault
-        super().__init__(problems, Notes())
+        # a wrong option is no file's fault
+        super().__init__(problems, Assembler(replace(options, alignment=options.alignment or "arrival").convention()))
         self._root, self._files, self._options = root, files, options
         self._image_key, self._observe = image_key, observe
         self._stored: EnvSpec | None = None

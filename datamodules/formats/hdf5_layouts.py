@@ -10,7 +10,6 @@ V-D4RL's 84-pixel data, or any other names of fields.FIELDS, as D4RL's terminals
 """
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -103,9 +102,7 @@ class Groups(_Layout):
 
 def demos_of(file: Any, name: str) -> list[str]:
     """The groups of episodes of a file with a group `data`, in the order of their numbers; raises FormatError."""
-    names = h5.names(h5.member(file, "data", name), name)
-    matches = [re.fullmatch(r"demo_(\d{1,12})", each) for each in names]
-    return [demo for _, demo in sorted((int(match[1]), match[0]) for match in matches if match)]
+    return h5.numbered(h5.member(file, "data", name), "demo", name)
 
 
 class Table(_Layout):

@@ -96,11 +96,10 @@ class LeRobotReader(EpisodeReader):
         self._root, self._info, self._named = path, info, bool(names)
         self._sizes = {key: length_of(key, info.features[key]) for key in ("action", *self._vectors.values())}
         self._resize, self._repeat = size > 0, convention.repeat_last
-        self._assembler = Assembler(convention)
         endings = (terminal,) if terminal else _TERMINAL
         self._terminal = next((key for key in endings if key in info.features), None)
         files, left_out = find_files(inside(path, Path("meta")), (".parquet",))
-        super().__init__(left_out, self._assembler.notes)
+        super().__init__(left_out, Assembler(convention))
         self._cameras = [_shown(each, stored, size) for each in cameras]
         self._placed = [episode for file in files if file.parts[0] == "episodes" for episode in self._listed(file)]
         self._count = len(self._placed)

@@ -60,29 +60,26 @@ class MinariReader(EpisodeReader):
         if metadata.get("data_format", "hdf5") != "hdf5":
             raise FormatError(f"{META} data_format: expected hdf5, got {metadata['data_format']!r:.40}")
         stored = spec_from(metadata[OWN], f"{META} {OWN}") if OWN in metadata else None
-        self._assembler = Assembler(_convention(metadata, options, stored))
-        super().__init__([], self._assembler.notes)
+        super().__init__([], Assembler(_convention(metadata, options, stored)))
         self._selection = select(image_key, observe, stored)
         self._ending = options.terminal_key or "terminations"
         self._file = h5.open_file(folder, FILE)
         try:
-            groups = [re.fullmatch(r"episode_(\d{1,12})", name) for name in h5.names(self._file, str(FILE))]
-            self._groups = sorted((int(group[1]), group[0]) for group in groups if group)
+            self._groups = h5.numbered(self._file, "episode", str(FILE))
             self._count = len(self._groups)
             self.spec = self._known_spec(
                 None if observe else stored,
-                self._assembler,
                 expected=f"{FILE}: expected a readable episode",
                 task=options.task,
                 name=path.resolve().name,
-                rows=lambda: 1 + max(h5.length(self._file, f"{name}/actions") for _, name in self._groups),
+                rows=lambda: 1 + max(h5.length(self._file, f"{name}/actions") for name in self._groups),
             )
         except FormatError:
             self.close()
             raise
 
     def _episodes(self) -> Iterator[tuple[str, Callable[[], Trajectory]]]:
-        return ((name, partial(self._read, name)) for _, name in self._groups)
+        return ((name, partial(self._read, name)) for name in self._groups)
 
     def _read(self, name: str) -> Trajectory:
         group = h5.member(self._file, name, str(FILE))

@@ -50,15 +50,14 @@ class Mp4Reader(EpisodeReader):
             raise FormatError(f"{path}: expected a folder of mp4 and csv files, got none")
         stored = stored_spec(path)
         self._root, self._size, self._terminal_key = path, size, options.terminal_key
-        self._assembler = Assembler(options.convention(stored))
+        assembler = Assembler(options.convention(stored))
         self._films, left_out = find_files(path, (".mp4",))
-        super().__init__(left_out, self._assembler.notes)
+        super().__init__(left_out, assembler)
         self._count = len(self._films)
         # frames of an unknown size are read as they are
         self._shape: tuple[int, int, int] | None = None
         spec = self._known_spec(
             stored,
-            self._assembler,
             expected=f"{path}: expected a readable mp4 with csv",
             task=options.task,
             name=path.resolve().name,

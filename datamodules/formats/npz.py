@@ -112,14 +112,12 @@ class NpzReader(EpisodeReader):
     ) -> None:
         self._root, files, problems = files_at(path, [".npz"])
         stored = stored_spec(self._root)
-        self._assembler = Assembler(options.convention(stored))
-        super().__init__(problems, self._assembler.notes)
+        super().__init__(problems, Assembler(options.convention(stored)))
         self._files, self._threads = _in_chains(files), threads or min(4, os.cpu_count() or 1)
         self._count = len(self._files)
         self._selection, self._terminal_key = select(image_key, observe, stored), options.terminal_key
         self.spec = self._known_spec(
             None if observe else stored,
-            self._assembler,
             expected=f"{self._root}: expected a readable npz episode",
             task=options.task,
             name=path.resolve().name.removesuffix(".npz"),

@@ -1,7 +1,7 @@
 """Whole trajectories into a segment folder: the fast way in for data that was recorded elsewhere."""
 
 from pathlib import Path
-from types import TracebackType
+from typing import Self
 
 import numpy as np
 
@@ -87,10 +87,8 @@ class SegmentWriter:
         finally:
             self._folder.close()
 
-    def __enter__(self) -> "SegmentWriter":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
