@@ -26,7 +26,6 @@ HYDRA_HOME = {"trainers/command/configuration.py"}
 # imports that close a circle of folders: each is to go, and none may come
 CIRCLES = {
     ("datamodules.storage.stream", "datamodules.windows"),
-    ("trainers.build.module", "trainers.training.module"),
     ("trainers.bundle.export", "trainers.deployment.surprise"),
     ("trainers.reporting.run_set", "trainers.sweeping.record"),
     ("trainers.run_folder.find", "trainers.command.configuration"),

@@ -17,7 +17,6 @@ from trainers.acting.exploration import Exploration
 from trainers.benchmarks.shared.timing import without_trainer
 from trainers.build.agent import build_agent
 from trainers.build.check_parts import fit_options
-from trainers.build.module import build_module
 from trainers.command.configuration import load_config
 from trainers.process.clock import Clock
 from trainers.training.module import WorldModelModule
@@ -31,7 +30,7 @@ def count(overrides: list[str]) -> dict[str, Any]:
     """The second update, and the second decision of one environment: the first ones make what is kept."""
     config = fit_options(load_config(overrides), overrides)
     with pretend_device.watching():
-        module = pretend_device.move(build_module(config, build_agent(config, SPEC)))
+        module = pretend_device.move(WorldModelModule.of(config, build_agent(config, SPEC)))
         without_trainer(module)
     for _ in range(2):
         with pretend_device.watching():

@@ -11,7 +11,7 @@ from datamodules.data_module import WindowDataModule
 from trainers.benchmarks.shared.options import configuration
 from trainers.benchmarks.shared.timing import filled_replay, synthetic_spec, training_step
 from trainers.build.agent import build_agent
-from trainers.build.module import build_module
+from trainers.training.module import WorldModelModule
 from worldmodel.interfaces import Batch
 
 
@@ -20,7 +20,7 @@ def measure(overrides: list[str], *, repeats: int = 30, rows: int = 20_000) -> d
     config = configuration(overrides)
     spec, data = synthetic_spec(config, action_dim=1), config["data"]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    module = build_module(config, build_agent(config, spec).to(device))
+    module = WorldModelModule.of(config, build_agent(config, spec).to(device))
     update = training_step(config, module, device)
     replay = filled_replay(spec, rows)
     seconds = np.zeros((2, 2, repeats + 3))

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from trainers.build.agent import build_agent, require_fit
-from trainers.build.module import build_module
 from trainers.loops.offline import OfflineLoop, build_offline_loop
 from trainers.run_folder.checkpoint import load_checkpoint
 from trainers.run_folder.find import find_checkpoint
@@ -68,6 +67,6 @@ def make(*, run: RunContext) -> OfflineLoop:
         if not run.resumed:
             _, checkpoint = find_checkpoint(Path(config["data"]["model"]), key="data.model")
             load_model(agent, load_checkpoint(checkpoint)["state_dict"])
-        return build_module(config, agent, PolicyModule)
+        return PolicyModule.of(config, agent)
 
     return build_offline_loop(run, policy_module, ImaginedLoop)

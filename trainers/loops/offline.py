@@ -15,7 +15,6 @@ from trainers.acting.pictures import write_open_loop
 from trainers.build.agent import build_agent
 from trainers.build.data import across_episodes, build_data, build_sampler, require_length
 from trainers.build.environments import open_pool
-from trainers.build.module import build_module
 from trainers.command.configuration import BadConfig
 from trainers.process.distributed import gather_over_ranks
 from trainers.run_folder.find import data_uri
@@ -272,4 +271,4 @@ def _segments(run: RunContext, uri: str) -> tuple[Path, dict[str, Any]]:
 def make(*, run: RunContext) -> OfflineLoop:
     """A fresh agent on the episodes at data.uri."""
     config = run.config
-    return build_offline_loop(run, lambda spec: build_module(config, build_agent(config, spec)))
+    return build_offline_loop(run, lambda spec: WorldModelModule.of(config, build_agent(config, spec)))

@@ -21,7 +21,6 @@ from trainers.acting.return_gap import return_gap
 from trainers.build.agent import build_agent
 from trainers.build.data import across_episodes, build_data, build_replay, require_length, shard_capacity
 from trainers.build.environments import build_fault_limit, open_pool
-from trainers.build.module import build_module
 from trainers.loops.observed_state import distribution_shift, fit_at_once
 from trainers.process.distributed import gather_over_ranks, sum_over_ranks
 from trainers.run_folder.paths import record_fault
@@ -202,7 +201,7 @@ def make(*, run: RunContext) -> OnlineLoop:
     """Environments, this rank's replay shard, and the loop that fills it."""
     config, stack, data, trainer = run.config, run.stack, run.config["data"], run.trainer
     pool = stack.enter_context(open_pool(config, data["envs"], gpu=run.gpu))
-    module = build_module(config, build_agent(config, pool.spec))
+    module = WorldModelModule.of(config, build_agent(config, pool.spec))
     if run.former_ranks:
         _reshard_replay(run, pool.spec)
     replay = build_replay(

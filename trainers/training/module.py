@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
@@ -50,6 +50,12 @@ class WorldModelModule(pl.LightningModule):
         self.latest: dict[str, float] = {}
         self._sums: dict[str, Tensor] = {}
         self._count = 0
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], agent: LatentMPC) -> Self:
+        """The module around an agent, as a configuration's `optimizer` says."""
+        options = config["optimizer"]
+        return cls(agent, learning_rates=options["learning_rates"], grad_clip=options["grad_clip"], eps=options["eps"])
 
     def parameter_groups(self) -> dict[str, list[torch.nn.Parameter]]:
         """The weights that are trained, by the loss that trains them."""

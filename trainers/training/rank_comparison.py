@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import distributed
 
-from trainers.build.module import build_module
 from trainers.process.distributed import gather_over_ranks, rank_count
 from trainers.training.module import WorldModelModule
 from trainers.training.run_context import RunContext
@@ -95,7 +94,7 @@ class RankComparison:
         batch, device, ranks = self._batch, self._module.device, rank_count()
         updates, acting_s = self._module.updates - self._since[0], self._acting_s() - self._since[1]
         self._since = self._batch = None
-        trial = build_module(self._run.config, copy.deepcopy(self._module.agent).train(), type(self._module))
+        trial = type(self._module).of(self._run.config, copy.deepcopy(self._module.agent).train())
         sizes = [weight.numel() for weight in trial.parameters() if weight.requires_grad]
         gradients = torch.zeros(sum(sizes), device=device)
 

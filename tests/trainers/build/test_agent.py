@@ -12,7 +12,6 @@ from tests.conftest import random_batch
 from trainers.benchmarks.shared.timing import without_trainer
 from trainers.build.agent import build_agent, require_fit
 from trainers.build.data import build_data, build_replay
-from trainers.build.module import build_module
 from trainers.command import registry
 from trainers.command.configuration import load_config, read_yaml
 from trainers.command.preflight import check
@@ -20,7 +19,7 @@ from trainers.command.registry import BadOption, UnknownComponent, component_nam
 from trainers.loops.imagined import PolicyModule
 from trainers.run_folder.paths import RunFolderInUse, RunPaths
 from trainers.training.loop import TrainingLoop
-from trainers.training.module import NonFiniteTraining
+from trainers.training.module import NonFiniteTraining, WorldModelModule
 from worldmodel.interfaces import Batch
 from worldmodel.spec import EnvSpec
 
@@ -43,7 +42,7 @@ def batch(B=4, T=8):
 
 
 def module_of(config, **options):
-    module = build_module(config, build_agent(config, SPEC))
+    module = WorldModelModule.of(config, build_agent(config, SPEC))
     for name, value in options.items():
         setattr(module, name, value)
     without_trainer(module)

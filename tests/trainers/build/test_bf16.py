@@ -6,8 +6,8 @@ import torch
 from trainers.benchmarks.shared.timing import random_batch, synthetic_spec, training_step
 from trainers.build.agent import build_agent
 from trainers.build.check_parts import fit_options
-from trainers.build.module import build_module
 from trainers.command.configuration import groups, load_config
+from trainers.training.module import WorldModelModule
 
 CHOICES = [f"{kind}={name}" for kind in ("dynamics", "objective", "policy") for name in groups()[kind]]
 HEADS = ["agent.heads.name=laplace", "agent.heads.name=two_hot", "agent.encoder=patch_merging", "agent.unroll=2"]
@@ -20,7 +20,7 @@ def test_an_update_is_finite_and_moves_the_weights(choice: str) -> None:
     spec = synthetic_spec(config, action_dim=2)
     agent = build_agent(config, spec)
     before = {name: weight.clone() for name, weight in agent.named_parameters()}
-    module = build_module(config, agent)
+    module = WorldModelModule.of(config, agent)
     update = training_step(config, module, torch.device("cpu"))
     for _ in range(2):
         update(random_batch(spec, 3, 8))

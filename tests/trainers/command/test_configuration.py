@@ -6,7 +6,6 @@ import pytest
 from trainers import evaluate, fit
 from trainers.build.agent import build_agent
 from trainers.build.check_parts import fit_options
-from trainers.build.module import build_module
 from trainers.command import configuration
 from trainers.command.configuration import (
     CONFIGS,
@@ -19,6 +18,7 @@ from trainers.command.configuration import (
     task_names,
 )
 from trainers.command.preflight import check
+from trainers.training.module import WorldModelModule
 from worldmodel.spec import EnvSpec
 
 # some files are templates, not choices, and parts of the tests are not shipped
@@ -62,7 +62,7 @@ def test_every_shipped_file_composes_and_its_agent_is_built(group, name):
         kinds = {"images": {}, "vectors": {"position": 3, "velocity": 2}}
     spec = EnvSpec("x", action_dim=1, action_repeat=repeat, episode_steps=1000, **kinds)
     agent = build_agent(config, spec)
-    module = build_module(config, agent)
+    module = WorldModelModule.of(config, agent)
     rates = {group["lr"] for group in module.configure_optimizers().param_groups}
     assert rates <= set(config["optimizer"]["learning_rates"].values())
 

@@ -8,8 +8,8 @@ from tests.trainers.loops.test_ddp import DDP
 from tests.trainers.loops.test_resume import checkpoint, curves, differences
 from trainers.build.agent import build_agent
 from trainers.build.check_parts import fit_options
-from trainers.build.module import build_module
 from trainers.command.configuration import load_config
+from trainers.training.module import WorldModelModule
 from worldmodel.spec import EnvSpec
 
 GUIDED = ("policy.horizon=4", "policy.segment=3", "policy.controllers=2", "policy.samples=2", "agent.act_with=actor")
@@ -60,7 +60,7 @@ def test_of_samples_no_mean_is_taken_over_ranks():
     words = ["experiment=smoke", "policy=gps"]
     config = fit_options(load_config(words), words)
     spec = EnvSpec("x", images={"pixels": (3, 16, 16)}, action_dim=2, action_repeat=1, episode_steps=20)
-    module = build_module(config, build_agent(config, spec))
+    module = WorldModelModule.of(config, build_agent(config, spec))
     statistics, samples = map(set, module.buffers_by_use)
     assert {"agent.policy.controllers.K", "agent.policy.teachers.states"} <= samples and not samples & statistics
     assert "agent.policy.report" in statistics

@@ -11,9 +11,9 @@ from trainers import fit
 from trainers.benchmarks.shared.timing import without_trainer
 from trainers.build.agent import build_agent
 from trainers.build.check_parts import fit_options
-from trainers.build.module import build_module
 from trainers.command.configuration import load_config
 from trainers.training.graphed_gradients import record_graphs
+from trainers.training.module import WorldModelModule
 from worldmodel.agents.graphed_world import GraphedWorld
 from worldmodel.agents.while_unchanged import WhileUnchanged
 from worldmodel.cuda_graphs import MOST_SHAPES, PLAIN_CALLS, Graphed
@@ -29,7 +29,7 @@ def module_of(*overrides):
     overrides = ["experiment=smoke", *overrides]
     config = fit_options(load_config(overrides), overrides)
     torch.manual_seed(0)
-    module = build_module(config, build_agent(config, SPEC))
+    module = WorldModelModule.of(config, build_agent(config, SPEC))
     without_trainer(module)
     module.count_rows(1000)
     return module

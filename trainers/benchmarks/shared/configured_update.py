@@ -8,7 +8,7 @@ import torch
 from trainers.benchmarks.shared.options import configuration
 from trainers.benchmarks.shared.timing import random_batch, synthetic_spec, training_step
 from trainers.build.agent import build_agent
-from trainers.build.module import build_module
+from trainers.training.module import WorldModelModule
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ def configured_update(overrides: list[str], *, action_dim: int) -> Update:
     config = configuration(overrides)
     spec = synthetic_spec(config, action_dim=action_dim)
     agent = build_agent(config, spec)
-    update = training_step(config, build_module(config, agent), torch.device("cpu"))
+    update = training_step(config, WorldModelModule.of(config, agent), torch.device("cpu"))
     rows = config["data"]["batch"], config["data"]["length"]
     batch = random_batch(spec, *rows)
     return Update(

@@ -18,7 +18,6 @@ from trainers.acting.agent_policy import AgentPolicy
 from trainers.acting.exploration import Exploration
 from trainers.benchmarks.shared.timing import autocast, contiguous_gather, filled_replay, training_step
 from trainers.build.agent import build_agent
-from trainers.build.module import build_module
 from trainers.process.clock import Clock
 from trainers.run_folder.metrics import CSVMetrics
 from trainers.training.graphed_gradients import record_graphs
@@ -58,7 +57,7 @@ class Machinery:
 
     def __init__(self, config: dict[str, Any], pool: Pool, device: torch.device, folder: Path) -> None:
         self.config, self.pool, self.device, self.spec = config, pool, device, pool.spec
-        self.module: WorldModelModule = build_module(config, build_agent(config, pool.spec).to(device))
+        self.module = WorldModelModule.of(config, build_agent(config, pool.spec).to(device))
         self.replay: Replay = filled_replay(pool.spec, ROWS)
         self.shape = config["data"]["batch"], config["data"]["length"]
         self.metrics = CSVMetrics(run_dir=folder)
@@ -184,7 +183,7 @@ def _replayed(parts: Machinery) -> Iterator[Loop]:
     """Update and plan as CUDA graphs, by a second module like the first: `trainer.cuda_graphs=true`."""
     graphed = copy.copy(parts)
     agent = copy.deepcopy(parts.module.agent)
-    graphed.module = build_module(parts.config, agent)
+    graphed.module = WorldModelModule.of(parts.config, agent)
     update = training_step(parts.config, graphed.module, parts.device)
     record_graphs(graphed.module)
     yield Loop("update, graph", lambda: update(parts.batch), graphed.module.train, counts=False)
