@@ -15,13 +15,11 @@ from datamodules.storage.rows import FRAMES, columns, empty_table, row_bytes
 from datamodules.storage.segment_writer import BLOCK_ROWS, SEGMENT_BYTES
 from datamodules.storage.stream import Stream, StreamTable
 from datamodules.windows import Content
+from trainers.benchmarks.replay import EPISODE, SPEC
 from trainers.benchmarks.shared.options import numbers
 from trainers.benchmarks.shared.timing import median_ms
 from trainers.reporting.tables import as_text
-from worldmodel.spec import EnvSpec
 
-EPISODE = 500
-SPEC = EnvSpec(task="synthetic", images={"pixels": (3, 64, 64)}, action_dim=1, action_repeat=1, episode_steps=EPISODE)
 COLUMNS = ("rows", "disk_gb", "memory_gb", "index_mb", "index_ms", "draw_ms", "first_read_ms", "read_ms")
 
 

@@ -1,6 +1,5 @@
 """Return against the time of a decision: an agent's planner with smaller and smaller budgets, its policy, a student."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from trainers.command.arguments import BadArguments
 from trainers.evaluate import main as evaluate
 from trainers.reporting.charts import COLOURS, new_figure, save
 from trainers.reporting.tables import as_text
+from trainers.run_folder.find import read_spec
 
 COLUMNS = ("acts", "return_mean", "p50_ms", "p99_ms")
 BUDGETS = ((3, 64), (3, 32), (3, 16), (1, 64), (1, 16))  # iterations and candidates of the planner
@@ -35,13 +35,9 @@ def measure(
     acting |= {"student": (student, [])} if student else {}
     folder = Path(out).parent
     rows = [_row(name, path, options, episodes, folder) for name, (path, options) in acting.items()]
-    picture = _draw(Path(out), rows, _task(run))
+    picture = _draw(Path(out), rows, read_spec(Path(run).expanduser(), key="run").task)
     print(as_text(rows, COLUMNS))
     return {"rows": rows, "episodes": episodes, "picture": str(picture)}
-
-
-def _task(run: str) -> str:
-    return str(json.loads((Path(run).expanduser() / "spec.json").read_text())["task"])
 
 
 def _row(name: str, path: str, options: Sequence[str], episodes: int, folder: Path) -> dict[str, Any]:

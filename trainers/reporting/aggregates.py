@@ -70,7 +70,7 @@ def probability_of_improvement(scores: Scores, others: Scores) -> tuple[float, t
 
 
 def estimate(
-    scores: Scores, statistic: Statistic, *, resamples: int = RESAMPLES, seed: int = 0
+    scores: Scores, statistic: Statistic, *, resamples: int = RESAMPLES
 ) -> tuple[float, tuple[float, float] | None]:
     """A statistic and its 95% interval by the stratified bootstrap.
 
@@ -78,12 +78,12 @@ def estimate(
         The value, and (low, high): percentiles over `resamples` in which every task's seeds are drawn with
         replacement from its own. None where no task has two seeds, since nothing can vary then.
     """
-    value, low, high = bootstrap(scores, statistic, resamples=resamples, seed=seed)
+    value, low, high = bootstrap(scores, statistic, resamples=resamples)
     return float(value), None if low is None or high is None else (float(low), float(high))
 
 
 def bootstrap(
-    scores: Scores, statistic: Statistic, *, resamples: int = RESAMPLES, seed: int = 0
+    scores: Scores, statistic: Statistic, *, resamples: int = RESAMPLES
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64] | None]:
     """As `estimate`, for a statistic of several values [X]: value, low, high; raises ValueError for no score."""
     tasks = [np.asarray(group, dtype=np.float64).reshape(1, -1) for group in scores.values()]
@@ -92,7 +92,7 @@ def bootstrap(
     value = statistic(tasks)[0]
     if all(group.size < 2 for group in tasks):
         return value, None, None
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     drawn = [group[0][generator.integers(group.size, size=(resamples, group.size))] for group in tasks]
     low, high = np.quantile(statistic(drawn), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
     return value, low, high

@@ -29,6 +29,7 @@ COLOURS = {
 }
 MAX_POINTS = 400
 LEADER = {"arrowstyle": "-", "linewidth": 0.7, "shrinkA": 1, "shrinkB": 3, "relpos": (0.0, 0.5)}
+LABEL_SIZE = 9.0
 LINES = {"reference": 1.2, "run": 2.2, "second": 2.0}  # widths in points
 
 
@@ -60,7 +61,6 @@ def line_chart(
     x_max: float | None = None,
     x_label: str = "",
     y_label: str = "",
-    log_x: bool = False,
     log_y: bool = False,
     from_zero: bool = False,
 ) -> Any:
@@ -76,9 +76,9 @@ def line_chart(
     figure, axes = new_figure(size=size)
     for one in shown:
         _draw(axes, one)
-    axes.set(xscale="log" if log_x else "linear", yscale="log" if log_y else "linear", xlabel=x_label, ylabel=y_label)
+    axes.set(yscale="log" if log_y else "linear", xlabel=x_label, ylabel=y_label)
     ends = [one.x[-1] for one in shown if len(one.x) > 1 or one.style == "."]
-    if not log_x and ends:
+    if ends:
         axes.set_xlim(min(0.0, *(one.x[0] for one in shown)), x_max or (max(ends) or 1.0))
     if from_zero:
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]) if min(one.y.min() for one in shown) < 0 else 0.0)
@@ -228,7 +228,7 @@ def _draw(axes: Any, one: Series) -> None:
         axes.fill_between(one.x, one.low, one.high, color=colour, alpha=0.15, linewidth=0)
 
 
-def _end_labels(axes: Any, series: Sequence[Series], *, size: float = 9.0) -> None:
+def _end_labels(axes: Any, series: Sequence[Series]) -> None:
     """Each label beside its line's right end, pushed apart where two would overlap, tied by a thin line."""
     limits = np.asarray(axes.get_ylim())
     scale = np.log10 if axes.get_yscale() == "log" else np.asarray
@@ -238,19 +238,19 @@ def _end_labels(axes: Any, series: Sequence[Series], *, size: float = 9.0) -> No
         return float((scale(one.y[-1]) - low) / (high - low))
 
     named = sorted((one for one in series if one.label), key=place)
-    gap = size * 1.35 / 72 / (axes.figure.get_size_inches()[1] * 0.82)
+    gap = LABEL_SIZE * 1.35 / 72 / (axes.figure.get_size_inches()[1] * 0.82)
     right = axes.get_xlim()[1]
     for one, spot in zip(named, spread_apart([place(one) for one in named], gap), strict=True):
         level = len(one.x) == 1 and one.style != "-"
         x = right if level else one.x[-1]
-        inside = axes.get_xscale() == "linear" and x < 0.8 * right  # a short line has room beside its end
+        inside = x < 0.8 * right  # a short line has room beside its end
         axes.annotate(
             one.label,
             xy=(x, one.y[-1]),
             xytext=(8, 0) if inside else (1.03, spot),
             textcoords="offset points" if inside else axes.transAxes,
             va="center",
-            fontsize=size + (one.colour == "run"),
+            fontsize=LABEL_SIZE + (one.colour == "run"),
             fontweight="bold" if one.colour == "run" else "normal",
             color=COLOURS["soft" if one.colour in ("reference", "train") else one.colour],
             arrowprops=None if inside else {**LEADER, "color": COLOURS["reference"]},
@@ -262,11 +262,12 @@ def _end_labels(axes: Any, series: Sequence[Series], *, size: float = 9.0) -> No
 def _short_ticks(axes: Any) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    for axis, logarithmic in ((axes.xaxis, axes.get_xscale() == "log"), (axes.yaxis, axes.get_yscale() == "log")):
-        if logarithmic:
-            span = math.log10(max(axis.get_view_interval()) / min(axis.get_view_interval()))
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if span < 1.6 else (1,), numticks=8))
-            axis.set_minor_formatter(NullFormatter())
+    if axes.get_yscale() == "log":
+        interval = axes.yaxis.get_view_interval()
+        span = math.log10(max(interval) / min(interval))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if span < 1.6 else (1,), numticks=8))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(short))
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from trainers.reporting import aggregates
 from trainers.reporting.aggregates import Statistic
-from trainers.reporting.run_set import EVALUATION, PREDICTED, REALISED, RunResult, RunSet
+from trainers.reporting.run_set import PREDICTED, REALISED, RunResult, RunSet
 
 Array = NDArray[np.float64]
 MOST_POINTS = 60  # of a curve over runs: each has a bootstrap of its own
@@ -26,12 +26,12 @@ class Band:
     seeds: int
 
 
-def mean_over_seeds(runs: Sequence[RunResult], name: str = EVALUATION) -> Band | None:
-    """The mean of a column over env_steps, of finished runs, or of all where none is.
+def mean_over_seeds(runs: Sequence[RunResult]) -> Band | None:
+    """The mean of evaluations over env_steps, of finished runs, or of all where none is.
 
     It ends where the first of them ends, so that the same seeds are in every point.
     """
-    return _band({"": [run.column(name) for run in _finished(runs)]}, aggregates.mean)
+    return _band({"": [run.curve("env_steps") for run in _finished(runs)]}, aggregates.mean)
 
 
 def over_tasks(runs: RunSet, variant: str, axis: str) -> Band | None:

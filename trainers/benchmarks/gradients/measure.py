@@ -19,7 +19,7 @@ from worldmodel.policy_gradients import StepGradients, score_function
 
 COLUMNS = ("world", "horizon", "pathwise", "score_function", "better")
 COMPARED = ("perceptron", "chaotic")
-BASELINE_ROLLOUTS = 512
+BASELINE_ROLLOUTS, NORM_ROLLOUTS = 512, 256
 SHADES = {"linear 0.9": "reference", "linear 1.1": "faint", "perceptron": "run", "chaotic": "fifth"}
 
 
@@ -93,10 +93,10 @@ def variance(samples: Float[Tensor, "N W"]) -> float:
     return float(samples.double().var(0).sum())
 
 
-def norms_by_distance(name: str, actor: SquashedNormalActor, *, steps: int, rollouts: int = 256) -> list[float]:
+def norms_by_distance(name: str, actor: SquashedNormalActor, *, steps: int) -> list[float]:
     """Mean norm of the gradient of a reward by the state that lies 0, 1, ... steps before it; 1 at 0."""
     watched = StepGradients(steps)
-    rewards = imagine(simulator(name), actor, starts(rollouts), horizon=steps, passed_on=watched.passed_on).rewards
+    rewards = imagine(simulator(name), actor, starts(NORM_ROLLOUTS), horizon=steps, passed_on=watched.passed_on).rewards
     rewards[-1].mean().backward()
     norms = [float(norm) for norm in watched.report().values()][::-1]
     return [norm / norms[0] for norm in norms]

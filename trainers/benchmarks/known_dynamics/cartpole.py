@@ -24,8 +24,8 @@ class Cartpole(OwnReward):
 
     action_dim = 1
 
-    def __init__(self, *, repeat: int = 4, discount: float = 1.0) -> None:
-        self.repeat, self.discount = repeat, discount
+    def __init__(self, *, repeat: int = 4) -> None:
+        self.repeat = repeat
 
     def observe(self, physics: Any) -> Float[Tensor, "1 5"]:
         """The latent of a dm_control physics."""

@@ -20,8 +20,8 @@ class Pendulum(OwnReward):
 
     action_dim = 1
 
-    def __init__(self, *, repeat: int = 2, discount: float = 1.0) -> None:
-        self.repeat, self.discount = repeat, discount
+    def __init__(self, *, repeat: int = 2) -> None:
+        self.repeat = repeat
 
     def observe(self, physics: Any) -> Float[Tensor, "1 2"]:
         """The latent of a dm_control physics."""

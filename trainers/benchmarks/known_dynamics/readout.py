@@ -1,4 +1,4 @@
-"""Rewards that are known, and what a Simulator with one, but no learned heads, says of values and policies."""
+"""Dynamics and rewards that are known, where a world has learned ones; no value and no policy beside them."""
 
 from collections.abc import Callable
 
@@ -8,10 +8,13 @@ from torch import Tensor, nn
 
 from worldmodel.heads.head import Head
 from worldmodel.interfaces import Noise
+from worldmodel.simulators.latent import LatentSimulator
 
 
 class OwnReward:
     """No value and no policy: planners look as far as their horizon, and sample on their own."""
+
+    discount = 1.0
 
     def value(self, latent: Float[Tensor, "*R D"]) -> Float[Tensor, "*R"]:
         """Nothing is known of what follows."""
@@ -36,3 +39,24 @@ class KnownReward(Head):
     def loss(self, latent: Float[Tensor, "*R D"], target: Float[Tensor, "*R"]) -> Float[Tensor, "*R"]:
         """Zeros: nothing is learned."""
         return torch.zeros_like(target)
+
+
+class KnownDynamics:
+    """A function of latents and actions where a learned model would be."""
+
+    def __init__(self, step: Callable[[Tensor, Tensor], Tensor]) -> None:
+        self._step = step
+
+    def predict(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
+        """The next state."""
+        return self._step(latent, action)
+
+    imagine = predict
+
+
+def known_world(
+    step: Callable[[Tensor, Tensor], Tensor], reward: Callable[[Tensor], Tensor], *, action_dim: int
+) -> LatentSimulator:
+    """A world of known equations as a learned one, undiscounted."""
+    dynamics, head = KnownDynamics(step), KnownReward(reward)
+    return LatentSimulator(dynamics=dynamics, reward=head, value=None, actor=None, action_dim=action_dim, discount=1.0)

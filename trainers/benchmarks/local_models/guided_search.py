@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trainers.benchmarks.known_dynamics.cartpole import Cartpole
-from trainers.benchmarks.known_dynamics.readout import KnownReward
+from trainers.benchmarks.known_dynamics.readout import known_world
 from worldmodel.actors.squashed_normal import SquashedNormalActor
 from worldmodel.heads.scalar import ScalarHead
 from worldmodel.interfaces import Batch, Belief
@@ -23,17 +23,6 @@ OPTIONS: dict[str, Any] = {"controllers": 6, "samples": 5, "strength": 5.0, "con
 OPTIONS |= {"limit": 0.5, "iterations": 10**6}
 
 
-class Known:
-    """The equations of motion, where a learned model would be."""
-
-    def __init__(self, model: Cartpole) -> None:
-        self.model = model
-
-    def predict(self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]) -> Float[Tensor, "*R D"]:
-        """The next state."""
-        return self.model.step(latent, action)
-
-
 def search(*, iterations: int, hidden: int, seed: int = 0, **options: float) -> dict[str, Any]:
     """Returns of controllers and network by iteration, and of the network from starts that no controller had.
 
@@ -44,7 +33,8 @@ def search(*, iterations: int, hidden: int, seed: int = 0, **options: float) -> 
         options: of the search, instead of OPTIONS.
     """
     torch.manual_seed(seed)
-    world = known_world()
+    model = Cartpole()
+    world = known_world(model.step, model.reward, action_dim=1)
     learner = GuidedPolicySearch(
         spec=_spec(hidden), horizon=HORIZON, segment=HORIZON, updates=UPDATES, **{**OPTIONS, **options}
     ).double()
@@ -72,14 +62,6 @@ def returns(learner: GuidedPolicySearch, world: LatentSimulator, start: Float[Te
         space = ControlSpace(world)
         found[name] = float(mean_return(space, roll_out(space, start, act, samples=1, horizon=HORIZON)))
     return found
-
-
-def known_world() -> LatentSimulator:
-    """The cart and pole as a learned world."""
-    model = Cartpole()
-    return LatentSimulator(
-        dynamics=Known(model), reward=KnownReward(model.reward), value=None, actor=None, action_dim=1, discount=1.0
-    )
 
 
 def _spec(hidden: int) -> PolicySpec:

@@ -27,15 +27,14 @@ class Sluggish(Cartpole):
         return torch.cat([after, action], 1)
 
 
-def errors_by_samples(counts: list[int], *, strength: float, seed: int = 0) -> dict[str, list[float]]:
+def errors_by_samples(counts: list[int], *, strength: float) -> dict[str, list[float]]:
     """One-step error on other trajectories of the same controller, in stds of a state's change, by how it was fitted.
 
     Args:
         counts: of trajectories.
         strength: samples that the global model weighs.
-        seed: of the trajectories.
     """
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     start = torch.zeros(STARTS, 5, dtype=torch.float64)
     start[:, :4] = 0.5 * torch.randn(STARTS, 4, dtype=torch.float64)
     start[:, 1] += math.pi * torch.rand(STARTS, dtype=torch.float64)

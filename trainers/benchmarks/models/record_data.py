@@ -38,24 +38,22 @@ class Script:
         return self._actions[self._next : self._next + 1]
 
 
-def collect(config: dict[str, Any], folder: Path, *, episodes: int, seed: int = 0) -> dict[str, Any]:
-    """Record `episodes` of the configured swing-up into segments at `folder`; returns counts and the mean return.
+def collect(config: dict[str, Any], folder: Path, *, episodes: int) -> None:
+    """Record `episodes` of the configured swing-up into segments at `folder`.
 
     A data set that is there already is left as it is: it appears under its name when it is whole.
     """
     if folder.exists():
-        return {}
+        return
     parts = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(parts, ignore_errors=True)
     with open_pool(config, 1) as pool, closing(open_writer(f"segments:{parts}", pool.spec)) as writer:
         recorder = Recorder(writer, str(folder))
         for number in range(episodes):
-            start = episode_seed(seed, SeedRank.RECORDING, 0, number)
+            start = episode_seed(0, SeedRank.RECORDING, 0, number)
             policy = _policy(pool.spec, KINDS[number % len(KINDS)], start)
             recorder.take(play(pool, policy, {0: start}, on_row=recorder.row), total=episodes)
-        counts = recorder.counts()
     parts.replace(folder)
-    return counts
 
 
 def _policy(spec: Any, noise: float | None, seed: int) -> Policy:

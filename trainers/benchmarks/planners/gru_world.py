@@ -101,11 +101,11 @@ class GRUReward(Head):
         return (self(latent) - target).square()
 
 
-def random_world(seed: int = 0) -> tuple[GRUDynamics, GRUReward, Float[Tensor, "1 D"]]:
+def random_world() -> tuple[GRUDynamics, GRUReward, Float[Tensor, "1 D"]]:
     """Dynamics and reward with random weights, and a latent to plan from."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         dynamics, reward = GRUDynamics(), GRUReward()
     for parameter in [*dynamics.inputs.parameters(), *reward.parameters()]:
         parameter.data *= GAIN

@@ -15,6 +15,8 @@ from trainers.benchmarks.known_dynamics.readout import OwnReward
 from trainers.benchmarks.planners.gru_world import random_world
 from trainers.build.agent import build_trained_agent
 from trainers.build.environments import open_pool
+from trainers.command.configuration import read_yaml
+from trainers.run_folder.find import find_checkpoint
 from worldmodel.distributions import standard_normal
 from worldmodel.interfaces import Noise, Simulator
 from worldmodel.planners.cem import CEM
@@ -22,6 +24,7 @@ from worldmodel.planners.gradient import GradientShooting
 from worldmodel.simulators.latent import LatentSimulator, score
 
 POLICY_STD = 0.3
+STATES = 4  # of a trained model's episode, to plan from
 
 
 @dataclass(kw_only=True, eq=False)
@@ -49,8 +52,6 @@ class Problem:
 
 class Quadratic(OwnReward):
     """Latents [R 2] count steps and hold the last reward, -|a_k - target_k|²; the policy is right to POLICY_STD."""
-
-    discount = 1.0
 
     def __init__(self, target: Float[Tensor, "H A"]) -> None:
         self.target, self.action_dim = target, target.shape[1]
@@ -130,18 +131,15 @@ def searched(name: str, simulator: Simulator, latents: Float[Tensor, "K D"], *, 
     return Problem(name=name, simulator=simulator, latents=latents, horizon=horizon, best=best, typical=typical)
 
 
-def trained(folder: Path, *, states: int = 4) -> Problem:
+def trained(folder: Path) -> Problem:
     """A trained agent's model, from latents of an episode that it plays."""
-    from trainers.command.configuration import read_yaml
-    from trainers.run_folder.find import find_checkpoint
-
     root, checkpoint = find_checkpoint(folder, key="checkpoint")
     config, generator = read_yaml(root / "config.yaml"), torch.Generator().manual_seed(0)
     with open_pool(config, 1) as pool:
         agent = build_trained_agent(config, pool.spec, checkpoint).requires_grad_(False)
         step: Any = pool.reset({0: 7})[0]
         carry, latents = agent.initial_carry(1), []
-        for _ in range(6 * states):
+        for _ in range(6 * STATES):
             seen = {name: torch.from_numpy(values)[None] for name, values in step.observation.items()}
             decision = agent.act(seen, torch.tensor([step.is_first]), carry, generator=generator)
             carry = decision.carry
@@ -149,7 +147,7 @@ def trained(folder: Path, *, states: int = 4) -> Problem:
             step = pool.step({0: decision.action[0].numpy()})[0]
             if step.is_last:
                 break
-    chosen = torch.cat(latents[:: max(1, len(latents) // states)][:states])
+    chosen = torch.cat(latents[:: max(1, len(latents) // STATES)][:STATES])
     agent.plan_precision = torch.float32
     problem = searched("trained", agent.simulator(), chosen, horizon=agent.planner.horizon)
     agent.plan_precision = torch.bfloat16

@@ -55,7 +55,7 @@ class RewardMembers:
 class RewardIsLatent(OwnReward):
     """The reward is the latent, and nothing follows."""
 
-    action_dim, discount = 1, 1.0
+    action_dim = 1
 
     def reward(self, latent: Float[Tensor, "*R 1"]) -> Float[Tensor, "*R"]:
         """What a member predicts."""
