@@ -35,7 +35,8 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     own = COMMAND.parse(arguments).own
     require_one_process("distill")
     if own["resume"]:
-        _refuse_others(arguments)
+        if others := [text for text in arguments if not text.startswith("resume=")]:
+            raise BadConfig(f"resume: expected no other key, since the run has its own options, got {' '.join(others)}")
         root = find_run(Path(own["resume"]), key="resume")
         options = Options.saved(root)
     elif not own["checkpoint"]:
@@ -47,12 +48,6 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     from trainers.distillation.distill import distill
 
     return distill(options, root.resolve(), resumed=bool(own["resume"]))
-
-
-def _refuse_others(arguments: Sequence[str]) -> None:
-    others = [text for text in arguments if not text.startswith("resume=")]
-    if others:
-        raise BadConfig(f"resume: expected no other key, since the run has its own options, got {' '.join(others)}")
 
 
 def _title(checkpoints: Sequence[str]) -> str:

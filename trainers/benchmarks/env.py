@@ -12,7 +12,8 @@ from trainers.command.configuration import load_config
 
 def measure(overrides: list[str], *, repeats: int = 1500, envs: int = 1) -> dict[str, Any]:
     """Decisions per second of a pool, random actions, the first episode not counted."""
-    config = load_config(["task.env.action_repeat=2", *overrides] if not _has_task(overrides) else overrides)
+    chosen = any(text.startswith(("task=", "experiment=", "task.env.action_repeat=")) for text in overrides)
+    config = load_config(overrides if chosen else ["task.env.action_repeat=2", *overrides])
     rng = np.random.default_rng(0)
     with open_pool(config, envs) as pool:
         actions = rng.uniform(-1, 1, (repeats, envs, pool.spec.action_dim)).astype(np.float32)
@@ -33,7 +34,3 @@ def measure(overrides: list[str], *, repeats: int = 1500, envs: int = 1) -> dict
         "backend": spec.backend,
         "envs": envs,
     }
-
-
-def _has_task(overrides: list[str]) -> bool:
-    return any(text.startswith(("task=", "experiment=", "task.env.action_repeat=")) for text in overrides)

@@ -171,9 +171,7 @@ def _check_finite(tree: Any, key: str = "") -> None:
 
 
 def _require(config: Mapping[str, Any], key: str, expected: str, holds: Any) -> None:
-    value = _at(config, key)
-    if value is not _ABSENT and not holds(value):
-        raise BadConfig(f"{key}: expected {expected}, got {value!r}")
+    _refuse(config, key, lambda value: "" if holds(value) else f"expected {expected}, got {value!r}")
 
 
 def _refuse(config: Mapping[str, Any], key: str, wrong: Callable[[Any], str]) -> None:

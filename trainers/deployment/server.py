@@ -116,7 +116,9 @@ class PolicyServer:
         self._connected += 1
         loop = asyncio.get_running_loop()
         try:
-            session = await loop.run_in_executor(self._threads, self._session)
+            session = await loop.run_in_executor(
+                self._threads, lambda: Session(Controller(self._bundle, hz=self.hz, planner=self._planner))
+            )
             await connection.send(pack(self.metadata()))
             async for frame in connection:
                 try:
@@ -133,9 +135,6 @@ class PolicyServer:
             pass
         finally:
             self._connected -= 1
-
-    def _session(self) -> "Session":
-        return Session(Controller(self._bundle, hz=self.hz, planner=self._planner))
 
     def _warm_up(self) -> int:
         """One whole decision before anybody can connect; returns how many actions it gives."""

@@ -81,7 +81,9 @@ class _Findings:
 def inspect(uri: str, *, out: str | None, episodes: str | None) -> dict[str, Any]:
     """Read the data set once (and its first episodes twice); returns what was found. Raises FormatError, OSError."""
     limit = whole_number("episodes", episodes) if episodes is not None else None
-    folder = Path(out).expanduser() if out else Path("inspect") / _name(parse(uri).path.resolve())
+    path = parse(uri).path.resolve()
+    named = path.parent if path.name == "replay" else path  # a run's replay is called as its run
+    folder = Path(out).expanduser() if out else Path("inspect") / named.name.partition(".")[0]
     with closing(open_reader(uri)) as reader:
         findings = _read(reader, limit=limit)
         if not findings.lengths:
@@ -95,11 +97,6 @@ def inspect(uri: str, *, out: str | None, episodes: str | None) -> dict[str, Any
     write_json(folder / "findings.json", facts)
     Console(file=sys.stderr, highlight=False).print(_table(facts, findings))
     return {**facts, "files": [str(path) for path in files]}
-
-
-def _name(path: Path) -> str:
-    """What a data set is called: a run's replay as its run."""
-    return (path.parent if path.name == "replay" else path).name.partition(".")[0]
 
 
 def _read(reader: Reader, *, limit: int | None) -> _Findings:

@@ -108,7 +108,7 @@ def _learning(run: Run) -> dict[str, Any] | None:
     steps = run.metrics.get(run.axis, np.empty(0))
     last = float(np.nanmax(steps)) if np.isfinite(steps).any() else 0.0
     series, x_max = published_series(curves, last, label=lambda curve: curve.method)
-    own = [_training_returns(run), _evaluation_returns(run)]
+    own = [Series("", *thin(*run.series("train/return"), points=600), "train", style="."), _evaluation_returns(run)]
     if not any(len(one.x) for one in own):
         return None
     random, (best_name, best) = run.last("train/random_return"), known_optimum(run)
@@ -154,11 +154,6 @@ def _level(label: str, value: float, colour: str, style: str) -> Series:
     return Series(label, np.zeros(1), np.array([value]), colour, style=style)
 
 
-def _training_returns(run: Run) -> Series:
-    x, y = thin(*run.series("train/return"), points=600)
-    return Series("", x, y, "train", style=".")
-
-
 def _evaluation_returns(run: Run) -> Series:
     names = (run.axis, "eval/return_mean", "eval/return_ci95_low", "eval/return_ci95_high")
     empty = np.full(len(run.metrics.get("eval/return_mean", ())), np.nan)
@@ -170,17 +165,14 @@ def _evaluation_returns(run: Run) -> Series:
 
 def _sources(run: Run, curves: Sequence[Curve], mark: int) -> list[tuple[str, str, str, str]]:
     """Returns at a place by one definition, of the run and of published curves, nothing interpolated."""
-    own = return_at(mark, *run.series("eval/return_mean")) if _reaches(run, mark) else float("nan")
+    reached = (run.last(run.axis) or 0.0) >= mark
+    own = return_at(mark, *run.series("eval/return_mean")) if reached else float("nan")
     rows = [("this run", own, 1, "evaluations of the 20,000 env_steps before, as everywhere in this table")]
     rows += [(curve.method, curve.at(mark), curve.seeds, curve.source) for curve in curves]
     return [
         (name, three_digits(value) if np.isfinite(value) else "", str(seeds), source)
         for name, value, seeds, source in rows
     ]
-
-
-def _reaches(run: Run, mark: int) -> bool:
-    return (run.last(run.axis) or 0.0) >= mark
 
 
 def _held_out_error(run: Run) -> tuple[str, float | None]:

@@ -92,7 +92,8 @@ def measure(
         "precisions": names("precisions", precisions, ("float32", "bfloat16")),
     }
     rows = []
-    for problem in _problems(problems, checkpoint):
+    known = [PROBLEMS[name]() for name in names("problems", problems, PROBLEMS)]
+    for problem in [*known, trained(Path(checkpoint))] if checkpoint else known:
         for count, batch in product(numbers("candidates", candidates), numbers("batches", batches)):
             rows += _compare(problem, chosen, Budget(count, iterations, problem.horizon), batch, repeats)
     print(as_text(rows, COLUMNS), flush=True)
@@ -143,11 +144,6 @@ def _peer(name: str, problem: Problem, budget: Budget, facts: dict[str, Any]) ->
     return Contestant(row=row, plan=PEERS[name](clock, budget), clock=clock)
 
 
-def _problems(chosen: str, checkpoint: str) -> list[Problem]:
-    problems = [PROBLEMS[name]() for name in names("problems", chosen, PROBLEMS)]
-    return [*problems, trained(Path(checkpoint))] if checkpoint else problems
-
-
 def _draw(path: Path, rows: list[dict[str, Any]]) -> None:
     """Milliseconds against the share of the gain that is missed, a colour for each problem."""
     figure, axes = new_figure(size=(8.0, 5.5))
@@ -158,12 +154,9 @@ def _draw(path: Path, rows: list[dict[str, Any]]) -> None:
         axes.scatter([row["ms"] for row in own], gaps, color=COLOURS[colour], label=problem, s=22)
         for row, gap in zip(own, gaps, strict=True):
             offset = {"xytext": (5, -3), "textcoords": "offset points", "fontsize": 7}
-            axes.annotate(_label(row), (row["ms"], gap), color=COLOURS[colour], **offset)
+            label = f"{row['planner']} {row['candidates']}{' bf16' if row['precision'] == 'bfloat16' else ''}"
+            axes.annotate(label, (row["ms"], gap), color=COLOURS[colour], **offset)
     axes.set(xscale="log", yscale="log", xlabel="milliseconds", ylabel="share of the gain missed")
     if shown:
         axes.legend(frameon=False, fontsize=8)
     save(figure, path)
-
-
-def _label(row: dict[str, Any]) -> str:
-    return f"{row['planner']} {row['candidates']}{' bf16' if row['precision'] == 'bfloat16' else ''}"

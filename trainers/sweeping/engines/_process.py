@@ -39,7 +39,9 @@ class RunProcess:
         cores: Sequence[int] = (),
         cwd: Path | None = None,
     ) -> None:
-        inherited = {name: value for name, value in os.environ.items() if not _of_a_rank(name)}
+        inherited = {
+            name: value for name, value in os.environ.items() if name not in RANKS and not name.startswith(RANKS_OF)
+        }
         words = [str(os.getpid()), ",".join(map(str, cores)), *arguments]
 
         def start() -> subprocess.Popen[bytes]:
@@ -80,7 +82,3 @@ class RunProcess:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-
-
-def _of_a_rank(name: str) -> bool:
-    return name in RANKS or name.startswith(RANKS_OF)
