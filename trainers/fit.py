@@ -10,14 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.command.arguments import Command
-from trainers.command.configuration import (
-    BadConfig,
-    override_saved,
-    read_yaml,
-    run_differs,
-    run_title,
-    task_names,
-)
+from trainers.command.configuration import BadConfig, override_saved, read_yaml, run_differs, run_title, task_names
 from trainers.command.entry import is_first_rank, run
 from trainers.command.new_run import from_anywhere, new_configuration, new_run_folder, paths_at_home
 from trainers.command.preflight import check
@@ -26,7 +19,6 @@ from trainers.run_folder.find import newest_run
 from trainers.run_folder.paths import RunPaths
 
 UNSEEN = ("trainer", "logger", "checkpoint")  # groups that change nothing of what was learned or measured
-BEGIN = "without resume= a run begins"
 RUN_DIR = "WORLDMODEL_RUN_DIR"  # how ranks that Lightning launches learn the folder that rank 0 chose
 
 COMMAND = Command(
@@ -119,7 +111,6 @@ def _newest_or_new(arguments: Sequence[str]) -> tuple[dict[str, Any], Path]:
         where = f"of {title} with seed {seed} in runs/{title}"
     if root is not None and (root / "config.yaml").exists():
         saved = read_yaml(root / "config.yaml")
-        _require_same_kind(saved, config)
         config = _as_chosen(saved, config)
         _require_same_run(saved, config, arguments, hint="another run_dir= begins a run")
         _say(f"resume=auto: continues {root}")
@@ -142,8 +133,7 @@ def _resumed(root: Path, arguments: Sequence[str]) -> tuple[dict[str, Any], Path
                 f"run_dir: expected none beside resume={root}, which goes on in its own folder, got {chosen}"
             )
     config = override_saved(saved, others) | {"resume": str(root)}
-    _require_same_kind(saved, config)
-    _require_same_run(saved, config, others, hint=BEGIN)
+    _require_same_run(saved, config, others, hint="without resume= a run begins")
     return config, root
 
 
@@ -155,11 +145,11 @@ def _as_chosen(saved: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _require_same_run(saved: dict[str, Any], config: dict[str, Any], words: Sequence[str], *, hint: str) -> None:
-    """What a run was begun with stays."""
+    """What a run was begun with stays, and what a checkpoint holds of its loop is of one kind of data."""
     from trainers.command.same_run import changes  # numpy, which help is answered without
 
     for key, before, now in changes(saved, config, words=words):
-        if key == "seed" or key.startswith("task.env."):
+        if key in ("seed", "data") or key.startswith("task.env."):
             raise run_differs(key, before, now, hint=hint)
 
 
@@ -178,13 +168,6 @@ def _require_something_to_do(root: Path, config: dict[str, Any], words: Sequence
             f"{key}: expected more than the {done} that are done, got {config[group][name]}: nothing is left that "
             f"{', '.join(changed)} would change; python -m trainers.evaluate acts with others"
         )
-
-
-def _require_same_kind(saved: dict[str, Any], config: dict[str, Any]) -> None:
-    """What a checkpoint holds of its loop is of one kind of data."""
-    before, now = saved["data"]["name"], config["data"]["name"]
-    if before != now:
-        raise run_differs("data", before, now, hint=BEGIN)
 
 
 def _new_root(config: dict[str, Any]) -> Path:
