@@ -25,11 +25,6 @@ def build_sampler(config: Config, *, rank: int, generation: int = 0) -> Sampler:
     return registry.make("datamodules.samplers", config["data"]["sampler"], key="data.sampler", seed=seed)
 
 
-def across_episodes(config: Config) -> bool:
-    """Whether windows run over the ends of episodes."""
-    return bool(config["data"]["across_episodes"])
-
-
 def build_replay(
     config: Config,
     spec: EnvSpec,
@@ -52,7 +47,7 @@ def build_replay(
         memory_limit_bytes=memory_budget(data["memory_budget"]) // ranks_here,
         processes=ranks_here,
         damage_limit=data["damage_limit"],
-        across_episodes=across_episodes(config),
+        across_episodes=data["across_episodes"],
     )
 
 
@@ -71,7 +66,7 @@ def shard_capacity(config: Config, spec: EnvSpec, *, ranks: int) -> int:
 def require_length(config: Config, longest: int) -> None:
     """Raise BadValue where windows would be longer than the longest episode, and may not run over its end."""
     length = config["data"]["length"]
-    if length > longest and not across_episodes(config):
+    if length > longest and not config["data"]["across_episodes"]:
         raise BadValue(f"data.length: expected at most the {longest} rows of an episode, got {length}")
 
 

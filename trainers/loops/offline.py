@@ -13,7 +13,7 @@ from trainers.acting.collect import damage
 from trainers.acting.held_out import HeldOut
 from trainers.acting.pictures import write_open_loop
 from trainers.build.agent import build_agent
-from trainers.build.data import across_episodes, build_data, build_sampler, require_length
+from trainers.build.data import build_data, build_sampler, require_length
 from trainers.build.environments import open_pool
 from trainers.command.configuration import BadConfig
 from trainers.process.distributed import gather_over_ranks
@@ -206,11 +206,10 @@ def _open(run: RunContext, uri: str) -> tuple[Recorded, dict[str, Any]]:
     folder, imported = _segments(run, uri)
     sampler = build_sampler(run.config, rank=run.rank, generation=run.generation)
     shares = {"holdout": data["validation_share"], "damage_limit": data["damage_limit"]}
-    across = across_episodes(run.config)
-    recorded = Recorded(folder, sampler=sampler, across_episodes=across, **shares)
+    recorded = Recorded(folder, sampler=sampler, across_episodes=data["across_episodes"], **shares)
     run.stack.callback(recorded.close)
     require_length(run.config, int(recorded.lengths.max(initial=0)))
-    imported["short"] = 0 if across else int((recorded.lengths < length).sum())
+    imported["short"] = 0 if data["across_episodes"] else int((recorded.lengths < length).sum())
     run.progress.print(_summary(recorded, uri, imported, length=length))
     if not run.resumed:
         _require_most(recorded, imported, limit=data["left_out_limit"], length=length)

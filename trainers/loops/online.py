@@ -19,7 +19,7 @@ from trainers.acting.collect import Collector, damage
 from trainers.acting.exploration import Exploration
 from trainers.acting.return_gap import return_gap
 from trainers.build.agent import build_agent
-from trainers.build.data import across_episodes, build_data, build_replay, require_length, shard_capacity
+from trainers.build.data import build_data, build_replay, require_length, shard_capacity
 from trainers.build.environments import build_fault_limit, open_pool
 from trainers.loops.observed_state import distribution_shift, fit_at_once
 from trainers.process.distributed import gather_over_ranks, sum_over_ranks
@@ -260,7 +260,7 @@ def _reshard_replay(run: RunContext, spec: EnvSpec) -> None:
         flush_rows=data["flush_rows"],
     )
     run.progress.print(f"replay: dealt out from {len(states)} to {ranks} ranks: {resharded}")
-    if resharded.longest < data["length"] and not across_episodes(config):
+    if resharded.longest < data["length"] and not data["across_episodes"]:
         raise no_window(data["length"], rows=resharded.rows, longest=resharded.longest)
 
 

@@ -16,7 +16,7 @@ from packaging.specifiers import SpecifierSet
 
 from datamodules.envs.gl import GPU
 from datamodules.storage.budget import MEMORY_SHARE, available_bytes, footprint, memory_budget, parse_bytes, rows_of
-from trainers.machine.cores import usable_cores
+from trainers.machine.hardware import gpu_uuid, usable_cores
 from trainers.machine.precision import bf16_flags
 from trainers.machine.rendering import BACKENDS, Check, State, check_backend, check_render, verdict, wanted_backends
 from worldmodel.errors import BadValue
@@ -163,7 +163,6 @@ def check_gpus(task: str | None) -> Iterator[Check]:
     """CUDA devices by name, bf16, and the EGL device that each rank will draw on."""
     try:
         cuda = importlib.import_module("torch").cuda
-        gpus = importlib.import_module("trainers.machine.gpu")
         count = cuda.device_count() if cuda.is_available() else 0
     except (ImportError, RuntimeError, OSError) as error:
         yield Check("gpu", f"torch does not import: {error}", "fail", SETUP)
@@ -174,7 +173,7 @@ def check_gpus(task: str | None) -> Iterator[Check]:
         bf16 = "bf16" if cuda.is_bf16_supported() else "no bf16"
         yield Check(f"gpu {rank}", f"{cuda.get_device_name(rank)}, {bf16}")
         if task:
-            yield _egl_device(task, (rank, gpus.gpu_uuid(rank)), several=count > 1)
+            yield _egl_device(task, (rank, gpu_uuid(rank)), several=count > 1)
 
 
 def _egl_device(task: str, gpu: GPU, *, several: bool) -> Check:

@@ -11,7 +11,7 @@ import torch
 from datamodules.envs.gl import GPU
 from trainers.acting.evaluation import Evaluator
 from trainers.build.environments import open_evaluation_pool, require_evaluation
-from trainers.machine.gpu import gpu_uuid
+from trainers.machine.hardware import gpu_uuid
 from trainers.process.heartbeat import Heartbeat
 from trainers.process.interrupt import Interrupt
 from trainers.run_folder.paths import RunPaths

@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from trainers.machine.cores import usable_cores
+from trainers.machine.hardware import usable_cores
 
 Times = tuple[float, float]  # seconds that the process's cores were busy, and that this process computed
 

@@ -26,7 +26,7 @@ from trainers.build.agent import WeightsDiffer
 from trainers.command import registry
 from trainers.command.configuration import BadConfig, differences, read_yaml, run_differs, run_title
 from trainers.command.entry import ended, silence_advice
-from trainers.machine.cores import usable_cores
+from trainers.machine.hardware import usable_cores
 from trainers.machine.precision import with_precision
 from trainers.process.heartbeat import Heartbeat
 from trainers.process.interrupt import Interrupt

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from trainers.machine.cores import usable_cores
+from trainers.machine.hardware import usable_cores
 from trainers.training import threads
 from trainers.training.threads import CALM, ThreadsByLoad, busy_times
 

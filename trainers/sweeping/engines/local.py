@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainers.command.configuration import BadConfig
-from trainers.machine.cores import usable_cores
+from trainers.machine.hardware import usable_cores
 from trainers.process.child import thread_variables
 from trainers.sweeping.engine import Job
 from trainers.sweeping.engines._process import RunProcess
