@@ -11,8 +11,9 @@ from datamodules.parts import PartsMissing
 from trainers import evaluate, fit
 from trainers.build.check_parts import fit_options
 from trainers.command.configuration import groups, load_config
-from trainers.command.registry import BadOption, DoesNotFit, UnknownComponent, component_names, make
+from trainers.command.registry import BadOption, DoesNotFit, UnknownComponent, make
 from trainers.run_folder.read_metrics import read_metrics
+from worldmodel.parts import module_names
 
 OUTSIDE = Path(__file__).parent / "outside"
 PARTS = f"parts={OUTSIDE}"
@@ -76,8 +77,8 @@ def test_folders_named_later_take_the_place_of_earlier_ones(tmp_path):
 
     def found(*folders):
         parts.activate(folders)
-        known = {n for n in component_names("worldmodel.planners") if n.startswith("only")}
-        return make("worldmodel.planners", {"name": "same_name"}), known
+        same = make("worldmodel.planners", {"name": "same_name"})
+        return same, {n for n in module_names("worldmodel.planners") if n.startswith("only")}
 
     assert found(tmp_path / "one") == ("one", {"only_one"})
     assert found(tmp_path / "two") == ("two", {"only_two"})

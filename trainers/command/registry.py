@@ -20,12 +20,6 @@ class DoesNotFit(BadValue):
     """A component cannot be built for a fact that no configuration decides; the component is named by its whole key."""
 
 
-def component_names(package: str) -> list[str]:
-    """Public modules of a package, and of the same package in a folder of parts, each a possible name."""
-    extend(package.partition(".")[0])
-    return parts.module_names(package)
-
-
 def make(package: str, options: parts.Options, *, key: str = "", **facts: Any) -> Any:
     """Build the component that `options["name"]` names.
 

@@ -15,12 +15,13 @@ from trainers.build.data import build_data, build_replay
 from trainers.command import registry
 from trainers.command.configuration import load_config, read_yaml
 from trainers.command.preflight import check
-from trainers.command.registry import BadOption, UnknownComponent, component_names
+from trainers.command.registry import BadOption, UnknownComponent
 from trainers.loops.imagined import PolicyModule
 from trainers.run_folder.paths import RunFolderInUse, RunPaths
 from trainers.training.loop import TrainingLoop
 from trainers.training.module import NonFiniteTraining, WorldModelModule
 from worldmodel.interfaces import Batch
+from worldmodel.parts import module_names
 from worldmodel.spec import EnvSpec
 
 SMALL = [f"dynamics.filter.{key}=8" for key in ("deterministic", "stochastic", "hidden")]
@@ -295,7 +296,7 @@ def test_batches_are_drawn_when_they_are_asked_for():
 
 
 def test_a_name_cannot_leave_its_folder():
-    assert {"cem"} <= set(component_names("worldmodel.planners"))
+    assert {"cem"} <= set(module_names("worldmodel.planners"))
     for name in ("os", "..agents.latent_mpc", "worldmodel.planners.cem", "cemm"):
         with pytest.raises(UnknownComponent, match=rf"name: expected one of cem, .*got {name!r}"):
             registry.make("worldmodel.planners", {"name": name})
