@@ -18,15 +18,9 @@ SIDE = 96  # of a frame, in pixels
 def drawn_episode(
     config: dict[str, Any], evaluation: Evaluation, *, gpu: GPU | None = None
 ) -> NDArray[np.uint8] | None:
-    """The filmed episode of an evaluation, drawn.
+    """Frames [T, H, W, 3] of an evaluation's filmed episode, of a run with `task.env.observe=state`.
 
-    Args:
-        config: of the run, whose task is observed by `task.env.observe=state`.
-        evaluation: has the episode's seed and actions.
-        gpu: what draws.
-
-    Returns:
-        Frames [T, H, W, 3], or None where there is nothing to draw, or nothing to draw with.
+    None where there is nothing to draw, or nothing to draw with.
     """
     task, episode, seed = config["task"], evaluation.filmed, evaluation.filmed_seed
     options = dict(task.get("env") or {})

@@ -6,17 +6,7 @@ from trainers.command.configuration import BadConfig
 
 
 def make_out_folder(folder: Path) -> Path:
-    """Make a folder where there is none, and see that files can be written in it.
-
-    Args:
-        folder: of `out`.
-
-    Returns:
-        The folder.
-
-    Raises:
-        BadConfig: it cannot be made, or not be written.
-    """
+    """Make the folder of `out` where there is none, and return it; raises BadConfig where no file can be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".writable").touch()

@@ -15,11 +15,7 @@ Window = tuple[Trajectory, int, int]
 
 
 def window_batch(windows: Sequence[Window]) -> Batch:
-    """Rows [start, stop) of episodes as a batch [B, T], all windows of one length.
-
-    Args:
-        windows: (episode, start, stop) of each.
-    """
+    """Windows (episode, start, stop), all of one length, as a batch [B, T] of the rows [start, stop)."""
     episodes = [episode for episode, _, _ in windows]
 
     def stacked(columns: Iterable[NDArray[Any]]) -> Tensor:

@@ -99,17 +99,9 @@ def _what(config: Mapping[str, Any], what: str | None) -> str:
 
 
 def _in_task(config: Mapping[str, Any], task: str | None) -> tuple[dict[str, Any], EnvSpec, Path | None]:
-    """A student's configuration for one of its tasks.
+    """A student's configuration and environment in one of its tasks, and its teacher's run folder, if it is there.
 
-    Args:
-        config: of its run, or of `tasks/NAME` in it, which is that task's.
-        task: name or number; None where there is no choice.
-
-    Returns:
-        The configuration, the task's environment, and the run folder of its teacher, which recorded it, if it is there.
-
-    Raises:
-        BadConfig: there is no such task, or several and none is named.
+    config: of its run, or of `tasks/NAME` in it, which is that task's. task: name or number; None leaves no choice.
     """
     options = config["agent"]
     specs = [EnvSpec.from_json(one["spec"]) for one in options["tasks"]]

@@ -31,15 +31,9 @@ def newest_rows(uri: str | None, spec: EnvSpec, *, count: int) -> list[Row]:
 
 
 def recorded_rows(uri: str | None, spec: EnvSpec, *, count: int) -> tuple[list[Row], str]:
-    """The first rows of recorded episodes.
+    """The first `count` recorded rows, or as many as there are, and where they are from: "recorded" or "noise".
 
-    Args:
-        uri: of the episodes; None for none.
-        spec: what they must show.
-        count: how many rows, or as many as there are.
-
-    Returns:
-        The rows, and where they are from: "recorded" or "noise".
+    spec: what they must show.
     """
     rows = [] if uri is None else list(islice(_recorded(uri, spec), count))
     return (rows, "recorded") if rows else (list(islice(_noise(spec), count)), "noise")

@@ -12,14 +12,7 @@ from trainers.run_folder.find import find_run
 
 
 def new_configuration(overrides: Sequence[str]) -> dict[str, Any]:
-    """What a run without a past is configured with: paths are absolute, a model brings its own run's configuration.
-
-    Args:
-        overrides: `key=value` and `group=name`, as typed.
-
-    Raises:
-        BadConfig: names the key.
-    """
+    """What a run without a past is configured with: paths are absolute, a model brings its own run's configuration."""
     overrides = paths_at_home(overrides)
     named = dict(text.split("=", 1) for text in overrides)
     model = named.get("data.model", "") if named.get("data") == "imagined" else ""

@@ -36,12 +36,9 @@ def require_same_run(
 def changes(
     saved: Mapping[str, Any], config: Mapping[str, Any], *, words: Sequence[str]
 ) -> Iterator[tuple[str, Any, Any]]:
-    """What is asked for otherwise than a run has it: dotted keys, with the run's value and the other one.
+    """What is asked for otherwise than the saved configuration has it: dotted keys, with its value and the other one.
 
-    Args:
-        saved: the run's configuration.
-        config: what is asked for.
-        words: the overrides as typed.
+    words: the overrides as typed.
     """
     known, typed = leaves(saved), {text.partition("=")[0].lstrip("+") for text in words}
     for key, before, now in differences(saved, config):

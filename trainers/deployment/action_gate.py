@@ -11,11 +11,7 @@ Action = NDArray[Any]
 
 
 class ActionGate:
-    """Actions in [-1, 1] to the robot's units; remembers the last one.
-
-    Args:
-        control: bounds, the safe action and the limit of change.
-    """
+    """Actions in [-1, 1] to the robot's units; remembers the last one."""
 
     def __init__(self, control: ControlSpec) -> None:
         self._discrete, self._size = control.env.discrete, control.env.action_dim

@@ -48,12 +48,7 @@ class GoalSimulator(WrappedSimulator):
 
 @torch.no_grad()
 def require_plans_to_goals(agent: LatentMPC, goal: NDArray[np.float32]) -> None:
-    """Raise BadConfig where an agent's planner cannot search without rewards: asked all the same, it would fail then.
-
-    Args:
-        agent: in evaluation mode.
-        goal: [D].
-    """
+    """Raise BadConfig where an agent's planner cannot search for a goal [D] without rewards, as it would when asked."""
     to, generator = torch.from_numpy(goal.copy()), torch.Generator().manual_seed(0)
     try:
         agent.planner.plan(GoalSimulator(agent.simulator(), to), to[None], generator=generator, iterations=1)

@@ -154,16 +154,9 @@ class PlannerProcess:
 
 
 def start_planner_process(bundle: Bundle, agent: LatentMPC, *, budget_s: float, period_s: float) -> PlannerProcess:
-    """A bundle's planner in a process of its own, which counts as hung after ten periods, and a second.
+    """The planner of a bundle's agent in a process of its own, which counts as hung after ten periods, and a second.
 
-    Args:
-        bundle: as read.
-        agent: that it makes.
-        budget_s: seconds for a plan.
-        period_s: seconds between two decisions.
-
-    Raises:
-        PlannerFailed: it did not become ready.
+    Raises PlannerFailed where it does not become ready.
     """
     sizes, hang_s = Sizes.of(agent), max(1.0, 10 * period_s)
     return PlannerProcess(bundle.folder, sha256=bundle.sha256, sizes=sizes, budget_s=budget_s, hang_s=hang_s)

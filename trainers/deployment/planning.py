@@ -62,12 +62,7 @@ class Planning(Protocol):
 
 
 class DeadlinePlanner:
-    """An agent's planner in this process, its iterations, then its candidates fitted to the budget.
-
-    Args:
-        agent: in evaluation mode.
-        budget_s: seconds for a plan.
-    """
+    """The planner of an agent in evaluation mode, its iterations, then its candidates fitted to seconds for a plan."""
 
     def __init__(self, agent: LatentMPC, *, budget_s: float) -> None:
         self._agent, self._budget_s = agent, budget_s

@@ -164,8 +164,7 @@ class RemoteController:
             self._request = (self._asked, packed)
             self._change.notify_all()
             came = self._change.wait_for(
-                lambda: self._reply is not None and self._reply[0] == self._asked,
-                max(0.0, until - time.monotonic()),
+                lambda: self._reply is not None and self._reply[0] == self._asked, max(0.0, until - time.monotonic())
             )
             self._lateness.add(time.monotonic() - until)
             if not came or self._reply is None:

@@ -52,13 +52,7 @@ class Robot:
     """
 
     def __init__(
-        self,
-        pool: Pool,
-        *,
-        period_s: float,
-        budget_s: float,
-        delay: int = 0,
-        camera: tuple[int, int] | None = None,
+        self, pool: Pool, *, period_s: float, budget_s: float, delay: int = 0, camera: tuple[int, int] | None = None
     ) -> None:
         self._pool, self._period_s, self._budget_s = pool, period_s, budget_s
         self._camera = camera

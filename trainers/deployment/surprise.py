@@ -15,11 +15,7 @@ QUANTILE = 0.999
 
 
 class Surprise:
-    """The running mean of one-step prediction errors against a limit.
-
-    Args:
-        limit: of `calibrated_limit`; None never alarms.
-    """
+    """The running mean of one-step prediction errors against a limit of `calibrated_limit`; None never alarms."""
 
     def __init__(self, limit: float | None) -> None:
         self._limit = limit

@@ -68,13 +68,8 @@ class Progress:
 class Dagger:
     """The rounds of one run, each of which ends with a checkpoint; a round that is broken off is played again.
 
-    Args:
-        options: of the run.
-        paths: the student's run folder.
-        teachers: in the order of the tasks' numbers.
-        pools: at least `options.envs` environments of each.
-        student: is trained in place.
-        interrupt: whether a signal asked to stop.
+    teachers: in the order of the tasks' numbers. pools: at least `options.envs` environments of each.
+    student: is trained in place.
     """
 
     def __init__(

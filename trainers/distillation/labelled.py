@@ -107,11 +107,7 @@ class LabelledRows:
 def sample(episodes: Sequence[LabelledEpisode], *, windows: int, length: int, rng: np.random.Generator) -> LabelledRows:
     """Windows of at most `length` rows, each row of the episodes equally likely to be in one of them.
 
-    Args:
-        episodes: what to draw from.
-        windows: how many.
-        length: rows of a window, which may hang over both ends of an episode by padding without labels.
-        rng: of the draws.
+    A window may hang over both ends of an episode by padding without labels.
     """
     # every window that has a row of the episode is equally likely: each row is in `length` of them
     starts_of = np.array([len(episode) + length - 1 for episode in episodes])

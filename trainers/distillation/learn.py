@@ -44,12 +44,10 @@ def learn(
 
     Args:
         student: is trained in place.
-        tasks: labelled episodes of every task.
+        tasks: labelled episodes of each.
         updates: at most.
-        windows: of a batch, over all tasks.
-        length: rows of a window.
+        windows: of `length` rows, in a batch, over all tasks.
         learning_rate: of Adam, at the beginning.
-        seed: of the draws.
         on_turn: called before every update.
         check_every: updates between measurements on held-out episodes.
         patience: measurements without a better one after which to stop.

@@ -53,14 +53,9 @@ def rows_of(
     along: LabelledEpisode,
     device: str,
 ) -> list[dict[str, Any]]:
-    """Rows of COLUMNS, the teacher's and the student's.
+    """Rows of COLUMNS, the teacher's and the student's in its task.
 
-    Args:
-        teacher: with its task.
-        student: in that task.
-        returns: of the teacher's evaluation and of the student's.
-        along: an episode on whose observations decisions are timed.
-        device: where both compute.
+    returns: of both evaluations. along: an episode on whose observations decisions are timed.
     """
     times = decision_ms([teacher.agent, student], along, device=device)
     best, rows = float(np.mean(returns[0])), []

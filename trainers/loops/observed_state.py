@@ -23,10 +23,7 @@ def fit_at_once(module: WorldModelModule, replay: Replay) -> None:
 def distribution_shift(agent: LatentMPC, replay: Replay, first: Sequence[int]) -> dict[str, float]:
     """`error/data` on the transitions that a model learned from, `error/own` on those that its plans then led to.
 
-    Args:
-        agent: the model; nothing is measured where its dynamics cannot tell.
-        replay: all transitions.
-        first: of each stream, the number of the first row that the model has not learned from.
+    Nothing where its dynamics cannot tell. first: of each stream, the number of the first row that is not learned from.
     """
     if not isinstance(agent.dynamics, MeasuresSteps):
         return {}

@@ -175,17 +175,9 @@ class OfflineLoop(TrainingLoop):
 
 
 def build_offline_loop(
-    run: RunContext,
-    build_module: Callable[[EnvSpec], WorldModelModule],
-    kind: type[OfflineLoop] = OfflineLoop,
+    run: RunContext, build_module: Callable[[EnvSpec], WorldModelModule], kind: type[OfflineLoop] = OfflineLoop
 ) -> OfflineLoop:
-    """A loop over the recorded episodes at data.uri.
-
-    Args:
-        run: what the run's parts share.
-        build_module: makes the module for the episodes' spec.
-        kind: of loop.
-    """
+    """A loop over the recorded episodes at data.uri; `build_module` makes the module for their spec."""
     config, data = run.config, run.config["data"]
     recorded, imported = _open(run, data_uri(data["uri"]))
     spec = replace(recorded.spec, terminates=recorded.terminates)

@@ -31,13 +31,7 @@ def find_run(path: Path, *, key: str) -> Path:
 
 
 def newest_run(folder: Path, *, seed: int, data: str) -> Path | None:
-    """The run that began last in a folder and that no process trains in, None where there is none.
-
-    Args:
-        folder: of runs.
-        seed: that it has.
-        data: the kind of data that it learns from.
-    """
+    """The run with that seed and kind of data that began last in a folder and that no process trains in, or None."""
     begun = sorted(path.parent for path in folder.glob("*/config.yaml"))  # their names begin with the time
     for run in reversed(begun):
         saved = read_yaml(run / "config.yaml")

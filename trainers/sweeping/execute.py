@@ -19,14 +19,7 @@ MOST_LOST = 3  # times that a run is started again after what it ran on was lost
 
 
 class Execution:
-    """Runs of a sweep under way.
-
-    Args:
-        record: of the sweep, in which every run of `runs` is.
-        engine: starts them.
-        table: for a person.
-        interrupt: whether a signal asked to stop.
-    """
+    """Runs of a sweep under way, each of which is in its record."""
 
     def __init__(self, record: SweepRecord, engine: Engine, table: SweepTable, interrupt: Interrupt) -> None:
         self._record, self._engine, self._table, self._interrupt = record, engine, table, interrupt

@@ -27,23 +27,9 @@ SHOWN = ("running", "failed", "interrupted", "stopped", "finished", "waiting")  
 
 
 class SweepTable:
-    """A table of the runs, redrawn every two seconds.
+    """A table of the runs of a call and how each stands, redrawn every two seconds where `stream` is a terminal."""
 
-    Args:
-        record: how each stands.
-        runs: of this call, with what they are configured to.
-        title: above it.
-        stream: where it is written; redrawn where that is a terminal.
-    """
-
-    def __init__(
-        self,
-        record: SweepRecord,
-        runs: list[PlannedRun],
-        *,
-        title: str,
-        stream: Any = None,
-    ) -> None:
+    def __init__(self, record: SweepRecord, runs: list[PlannedRun], *, title: str, stream: Any = None) -> None:
         self.console = Console(file=stream or sys.stderr, highlight=False)
         self._record, self._title, self._began = record, title, time.monotonic()
         self._planned = {run.name: run for run in runs}

@@ -15,12 +15,7 @@ from worldmodel.spec import EnvSpec
 class Evaluations:
     """Evaluations every so often on the log's axis and at the end; they have no influence on the learning.
 
-    Args:
-        run: its configuration says when, and for how many episodes.
-        module: whose agent acts.
-        log: gets a row and films of each.
-        spec: of the environment.
-        evaluator: plays the episodes, ranks by turns; None where the task cannot be acted in.
+    evaluator: plays the episodes, ranks by turns; None where the task cannot be acted in.
     """
 
     def __init__(
@@ -47,11 +42,7 @@ class Evaluations:
         return self.possible and self.final_returns is None
 
     def play(self, *, final: bool) -> None:
-        """Evaluate on all ranks; a signal breaks it off, and the evaluation is then due as before.
-
-        Args:
-            final: whether these are the run's result.
-        """
+        """Evaluate on all ranks, for the run's result or on the way; broken off by a signal, it is due as before."""
         self._run.progress.update(phase="evaluate")
         episodes, every = self._options["final_episodes" if final else "episodes"], self._options["every"]
         played, evaluation = True, None

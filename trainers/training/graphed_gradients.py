@@ -28,10 +28,7 @@ def record_graphs(module: WorldModelModule, recorder: Recorder | None = None) ->
     """Have a module's updates and its agent's plans replay recordings; call once the weights stay where they are.
 
     What the optimiser does with the gradients is no part of them, nor are a plan's noise and its elites.
-
-    Args:
-        module: on its device.
-        recorder: of that device; None for CUDA's.
+    recorder: of the module's device; None for CUDA's.
     """
     require_recordable(module.agent)
     recorder = CudaRecorder(next(module.parameters()).device) if recorder is None else recorder

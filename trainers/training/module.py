@@ -200,10 +200,7 @@ class WorldModelModule(pl.LightningModule):
 
     def accumulate(self, metrics: Mapping[str, Tensor], norms: list[Tensor]) -> None:
         """Add an update's metrics and gradient norms to what `drain_metrics` takes the means of."""
-        named = {
-            **metrics,
-            **{f"grad_norm/{name}": n for name, n in zip(self.parameter_groups(), norms, strict=True)},
-        }
+        named = {**metrics, **{f"grad_norm/{name}": n for name, n in zip(self.parameter_groups(), norms, strict=True)}}
         for name, number in named.items():
             number = number.float()  # not in bfloat16, whose sums stop growing after a hundred
             self._sums[name] = self._sums[name] + number if name in self._sums else number

@@ -61,12 +61,7 @@ class RankTimes:
 
 
 class RankComparison:
-    """Waits until a run is under way, then makes the trial once; learning is as it would be without.
-
-    Args:
-        run: its configuration and devices.
-        module: learns.
-    """
+    """Waits until a run is under way, then makes the trial once; learning is as it would be without."""
 
     def __init__(self, run: RunContext, module: WorldModelModule) -> None:
         self._run, self._module = run, module

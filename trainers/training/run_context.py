@@ -74,11 +74,7 @@ class RunContext:
     def evaluator(self, spec: EnvSpec) -> Evaluator:
         """Plays episodes of the configured task, whose environments start when it is first used.
 
-        Args:
-            spec: of the environment that the agent learns in.
-
-        Raises:
-            ValueError: the task, seen through `evaluation.visuals`, gives other frames than `spec`.
+        Raises BadValue where the task, seen through `evaluation.visuals`, gives other frames than `spec`.
         """
         require_evaluation(self.config, spec, gpu=self.gpu)
         envs, seed = self.config["evaluation"]["envs"], self.config["seed"]

@@ -12,13 +12,9 @@ from trainers.training.run_context import RunContext
 
 
 class RunLog:
-    """Rows and films over one counter of the run.
+    """Rows and films over `axis`, the counter that curves are drawn over.
 
-    Args:
-        run: has the loggers.
-        module: has the means since the last row, and the clock.
-        axis: the counter that curves are drawn over.
-        counters: gives the run's counters over all ranks, of which env_steps is one.
+    counters: gives the run's counters over all ranks, of which env_steps is one.
     """
 
     def __init__(

@@ -79,11 +79,7 @@ class ThreadsByLoad(pl.Callback):
             self._elapsed_s = self._others_s = 0.0
 
     def decide(self, others: float) -> None:
-        """Fewer threads at once where cores are taken, one more after some time in which one was free.
-
-        Args:
-            others: cores that other programs held in the last window.
-        """
+        """Fewer threads at once where other programs held cores in the last window, one more after some calm time."""
         fitting = max(1, int(self._cores - others + TAKEN))
         if fitting < self.threads:
             self._set(fitting, others)

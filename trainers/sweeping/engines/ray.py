@@ -24,10 +24,7 @@ ANSWER_S = 5.0  # in which an actor that has room says that it runs
 class RayJob:
     """A run and the actor that has its process.
 
-    Args:
-        ray: the module.
-        place: hands the run to an actor of `RunProcess`, which may wait for room in the cluster.
-        log: of the run.
+    place: hands the run to an actor of `RunProcess`, which may wait for room in the cluster.
     """
 
     def __init__(self, ray: ModuleType, place: Callable[[], Any], log: Path) -> None:

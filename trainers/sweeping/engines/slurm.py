@@ -38,10 +38,7 @@ LATE_SECONDS = 15.0  # by which a result may be seen here after its job has ende
 class RunInJob:
     """What a job runs: submitit calls it, and `checkpoint` when the job is to be queued again.
 
-    Args:
-        job: the run; one that has begun is resumed.
-        environ: variables of the run.
-        cwd: folder that relative paths are of.
+    environ: variables of the run. cwd: folder that its relative paths are of.
     """
 
     def __init__(self, job: Job, *, environ: Mapping[str, str], cwd: Path) -> None:
@@ -75,13 +72,7 @@ class RunInJob:
 
 
 class SlurmJob:
-    """A run that was submitted.
-
-    Args:
-        submitit: the module.
-        job: of submitit.
-        log: of the run.
-    """
+    """A run that was submitted as a job of submitit."""
 
     def __init__(self, submitit: ModuleType, job: Any, log: Path) -> None:
         self._errors = submitit.core.utils.FailedJobError
