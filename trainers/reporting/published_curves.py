@@ -39,12 +39,11 @@ ACTION_REPEAT = 2  # of the methods whose name says no other
 
 @dataclass(frozen=True)
 class Curve:
-    """One method's published curve on one task: arrays [N], mean and standard deviation over `seeds` runs."""
+    """One method's published curve on one task: arrays [N], the mean over `seeds` runs."""
 
     method: str
     env_steps: NDArray[np.float64]
     return_mean: NDArray[np.float64]
-    return_std: NDArray[np.float64]
     seeds: int
     source: str
     action_repeat: int = ACTION_REPEAT
@@ -105,14 +104,13 @@ def _rows() -> list[dict[str, str]]:
 
 def _curve(method: str, rows: list[dict[str, str]]) -> Curve:
     rows = sorted(rows, key=lambda row: float(row["env_steps"]))
-    columns = ("env_steps", "return_mean", "return_std")
-    env_steps, mean, std = (np.array([float(row[column] or "nan") for row in rows]) for column in columns)
+    columns = ("env_steps", "return_mean")
+    env_steps, mean = (np.array([float(row[column] or "nan") for row in rows]) for column in columns)
     name, repeat = re.fullmatch(r"(.+?)(?:_ar(\d+))?", method).groups()  # type: ignore[union-attr]
     return Curve(
         method=NAMES.get(name, name) + (f", action repeat {repeat}" if repeat else ""),
         env_steps=env_steps,
         return_mean=mean,
-        return_std=std,
         seeds=min(int(float(row["seeds"] or 0)) for row in rows),
         source=rows[0]["source"],
         action_repeat=int(repeat or ACTION_REPEAT),

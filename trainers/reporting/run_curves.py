@@ -31,7 +31,7 @@ def mean_over_seeds(runs: Sequence[RunResult]) -> Band | None:
 
     It ends where the first of them ends, so that the same seeds are in every point.
     """
-    return _band({"": [run.curve("env_steps") for run in _finished(runs)]}, aggregates.mean)
+    return _band({"": [run.column() for run in _finished(runs)]}, aggregates.mean)
 
 
 def over_tasks(runs: RunSet, variant: str, axis: str) -> Band | None:
@@ -57,7 +57,7 @@ def _finished(runs: Sequence[RunResult]) -> list[RunResult]:
 
 def _from_start(run: RunResult, axis: str) -> tuple[Array, Array]:
     """A run's evaluations, and before them what random actions earned."""
-    x, y = run.curve(axis)
+    x, y = run.column(axis=axis)
     random_x, random_y = run.column("train/random_return", axis)
     if len(x) and len(random_x) and random_x[0] < x[0]:
         return np.concatenate([random_x[:1], x]), np.concatenate([random_y[:1], y])

@@ -66,12 +66,8 @@ class RunResult:
         """Whether its return is its final one."""
         return self.state == "finished" and self.return_mean is not None
 
-    def curve(self, axis: str) -> tuple[Array, Array]:
-        """Its evaluations: places on a counter ("env_steps" or "seconds") and mean returns, both [N] in order."""
-        return self.column(EVALUATION, axis)
-
-    def column(self, name: str, axis: str = "env_steps") -> tuple[Array, Array]:
-        """Places and finite values [N] of a column, of several at one place the last."""
+    def column(self, name: str = EVALUATION, axis: str = "env_steps") -> tuple[Array, Array]:
+        """Places on a counter, in order, and finite values [N] of a column, of several at one place the last."""
         values, places = self.metrics.get(name), self.metrics.get(axis)
         if values is None or places is None:
             return np.empty(0), np.empty(0)
@@ -150,17 +146,9 @@ def _run_folders(root: Path) -> Any:
 
 def _of_sweep(folder: Path, record: RunRecord) -> RunResult:
     facts = _facts(folder)
-    state = "finished" if facts.pop("state") == "finished" else record.state
-    return RunResult(
-        name=record.name,
-        task=facts.pop("task") or record.task,
-        seed=record.seed,
-        variant=record.variant,
-        state=state,
-        error=record.error or "",
-        last_lines=record.last_lines,
-        **facts,
-    )
+    state = "finished" if facts["state"] == "finished" else record.state
+    facts |= {key: getattr(record, key) for key in ("name", "seed", "variant", "last_lines")}
+    return RunResult(**facts | {"task": facts["task"] or record.task, "state": state, "error": record.error or ""})
 
 
 def _read(folder: Path, root: Path, config: Mapping[str, Any]) -> RunResult:

@@ -39,13 +39,13 @@ def summary(runs: RunSet, *, against: RunSet | None = None) -> dict[str, Any]:
 
 def marks(runs: RunSet) -> list[int]:
     """The places of MARKS that some run has come to."""
-    furthest = max((places[-1] for run in runs.runs if len(places := run.curve("env_steps")[0])), default=0.0)
+    furthest = max((places[-1] for run in runs.runs if len(places := run.column()[0])), default=0.0)
     return [mark for mark in MARKS if mark <= furthest]
 
 
 def return_at_mark(run: RunResult, mark: int) -> float:
     """A run's return at a place, by the definition of published curves; NaN where it did not come so far."""
-    places, returns = run.curve("env_steps")
+    places, returns = run.column()
     return return_at(mark, places, returns) if len(places) and places[-1] >= mark else float("nan")
 
 

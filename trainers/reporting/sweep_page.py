@@ -128,14 +128,14 @@ def _series(label: str, band: Band, colour: str) -> Series:
 def _task_chart(runs: RunSet, task: str) -> Markup:
     """Every run thin, the mean over seeds with its interval, published curves grey."""
     own = runs.of(task=task)
-    last = max((float(x[-1]) for run in own if len(x := run.curve("env_steps")[0])), default=0.0)
+    last = max((float(x[-1]) for run in own if len(x := run.column()[0])), default=0.0)
     repeat = _action_repeat(own)
     curves = [curve for curve in published_curves(task) if curve.action_repeat in (ACTION_REPEAT, repeat)]
     best = best_published(task, last_mark(max(last, SHORTEST_AXIS)), action_repeat=repeat) or ("", 0.0)
     # one is named: all names would cover a small chart
     series, x_max = published_series(curves, last, label=lambda curve: curve.method if curve.method == best[0] else "")
     if len(runs.variants) == 1 and len(own) <= MOST_THIN_LINES:
-        series += [Series("", *run.curve("env_steps"), "train") for run in own]
+        series += [Series("", *run.column(), "train") for run in own]
     for variant, label, colour in _variants(runs):
         if band := mean_over_seeds(runs.of(task=task, variant=variant)):
             series.append(_series(label, band, colour))
