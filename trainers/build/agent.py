@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers.command import registry
+from trainers.command.configuration import is_student
 from trainers.run_folder.checkpoint import load_checkpoint
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.capabilities import ChoosesAmong, Epistemic, Members
@@ -27,7 +28,7 @@ AGENTS_OWN = {"unroll", "kl"}  # in `dynamics`: the agent's, which a choice of d
 def build_agent(config: Config, spec: EnvSpec) -> LatentMPC:
     """The agent with freshly initialised weights for an environment's spec; a ValueError for a student."""
     options = config["agent"]
-    if options.get("name") == "student":
+    if is_student(config):
         raise BadValue("agent: expected one with a model, got a student of trainers.distill, which has none")
     encoder = ObservationEncoder(build_each(options, "encoder", spec))
     dynamics = build_dynamics(config["dynamics"], spec, embed_dim=encoder.embed_dim)

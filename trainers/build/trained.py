@@ -8,6 +8,7 @@ from torch import Tensor
 
 from trainers.build.agent import build_agent, load_weights
 from trainers.build.student import build_student
+from trainers.command.configuration import is_student
 from trainers.run_folder.checkpoint import load_checkpoint
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.agents.student import Student
@@ -21,7 +22,6 @@ def build_trained(config: Mapping[str, Any], spec: EnvSpec, checkpoint: Path) ->
 
 def with_weights(config: Mapping[str, Any], spec: EnvSpec, state_dict: Mapping[str, Tensor]) -> LatentMPC | Student:
     """`build_trained` from weights that were loaded already; raises WeightsDiffer."""
-    student = config["agent"]["name"] == "student"
-    agent = build_student(config) if student else build_agent(config, spec)
+    agent = build_student(config) if is_student(config) else build_agent(config, spec)
     load_weights(agent, state_dict)
     return agent.eval()

@@ -14,6 +14,7 @@ from trainers.build.agent import build_agent, load_weights
 from trainers.build.student import build_student
 from trainers.bundle.control_spec import ControlSpec
 from trainers.bundle.files import AGENT, CONTROL, PARITY, WEIGHTS, BundleDamaged, read_files
+from trainers.command.configuration import is_student
 from trainers.run_folder.conversion import FORMAT, convert_checkpoint, convert_config
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.agents.student_in_task import StudentInTask
@@ -101,11 +102,6 @@ def encode(
         AGENT: as_json({**described, "normalisers": _normalisers(agent)}),
         WEIGHTS: safetensors.torch.save(weights),
     }
-
-
-def is_student(config: Mapping[str, Any]) -> bool:
-    """Whether a configuration is of a student, which has no planner and no model of its own."""
-    return bool(config["agent"].get("name") == "student")
 
 
 def as_json(record: Any) -> bytes:

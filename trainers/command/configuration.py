@@ -241,6 +241,11 @@ def run_title(config: Mapping[str, Any]) -> str:
     return str(config["task"]["name"] or config["data"]["name"])
 
 
+def is_student(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration is of a student, which has no planner and no model of its own."""
+    return bool(config["agent"].get("name") == "student")
+
+
 def _without_task(overrides: Sequence[str]) -> list[str]:
     """Who learns from recordings acts in a task that is typed, not in one that an experiment brings along."""
     keys = {text.partition("=")[0] for text in overrides}

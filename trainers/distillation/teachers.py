@@ -9,7 +9,7 @@ from typing import Any
 from datamodules.storage.shards import current_shards
 from trainers.build.agent import build_trained_agent
 from trainers.build.student import folder_names
-from trainers.command.configuration import BadConfig, override_saved, read_yaml, run_title
+from trainers.command.configuration import BadConfig, is_student, override_saved, read_yaml, run_title
 from trainers.command.preflight import check
 from trainers.run_folder.find import find_checkpoint, read_spec
 from worldmodel.agents.latent_mpc import LatentMPC
@@ -45,7 +45,7 @@ def load_teachers(paths: Sequence[str], *, device: str) -> list[Teacher]:
     parts = list(dict.fromkeys(folder for config in saved for folder in config.get("parts") or []))
     teachers: list[Teacher] = []
     for (root, checkpoint), own in zip(found, saved, strict=True):
-        if own["agent"]["name"] == "student":
+        if is_student(own):
             raise BadConfig(f"checkpoint: expected agents that plan, got the student {root}")
         config = override_saved(own, [f"parts={json.dumps(parts)}"])
         # labels are of a planner that plans at every decision: so is what they are compared with
