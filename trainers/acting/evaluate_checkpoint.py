@@ -10,13 +10,13 @@ import torch
 
 from trainers.acting.drawn_episode import drawn_episode
 from trainers.acting.evaluation import Evaluation, Evaluator
-from trainers.acting.out_folder import make_out_folder
 from trainers.acting.pictures import write_pictures
 from trainers.acting.plan_over_ranks import only_scores, own_device, plan_over_ranks, planning_ranks
 from trainers.build.environments import open_evaluation_pool
 from trainers.build.trained import with_weights
 from trainers.command.configuration import BadConfig, override_saved, read_yaml, whole_number
 from trainers.command.entry import silence_advice
+from trainers.command.new_run import make_out_folder
 from trainers.command.preflight import check
 from trainers.machine.device import usable_device
 from trainers.reporting.tables import show_facts

@@ -13,7 +13,6 @@ import torch
 
 from datamodules.formats.protocol import FormatError
 from datamodules.formats.uri import open_reader
-from trainers.acting.out_folder import make_out_folder
 from trainers.build.agent import load_weights
 from trainers.build.student import build_student, folder_names
 from trainers.bundle.bundle import GROUPS, WHAT, Acting, as_json, encode, rebuild
@@ -23,6 +22,7 @@ from trainers.bundle.parity import Call, ParityFailed, by_onnx, compare
 from trainers.bundle.programs import Program, programs_of, record, require_formats, to_onnx, to_torch
 from trainers.bundle.recorded_rows import Row, newest_rows, recorded_rows
 from trainers.command.configuration import BadConfig, finite_number, is_student, override_saved, read_yaml, whole_number
+from trainers.command.new_run import make_out_folder
 from trainers.command.preflight import check
 from trainers.deployment.surprise import calibrated_limit
 from trainers.reporting.tables import show_facts

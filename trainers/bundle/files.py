@@ -12,13 +12,8 @@ from trainers.run_folder.manifest import Sums, manifest_of, read_checked, read_m
 from worldmodel.errors import UserError
 
 SCHEMA = 1
-MANIFEST, CONTROL, AGENT, WEIGHTS, PARITY = (
-    "manifest.json",
-    "control.json",
-    "agent.json",
-    "model.safetensors",
-    "parity.json",
-)
+MANIFEST, CONTROL, AGENT = "manifest.json", "control.json", "agent.json"
+WEIGHTS, PARITY = "model.safetensors", "parity.json"
 PROGRAMS = "programs"
 REQUIRED = {CONTROL, AGENT, WEIGHTS}
 MANIFEST_BYTES, FILE_BYTES = 1_000_000, 16_000_000_000

@@ -1,4 +1,4 @@
-"""The configuration and the folder that a new run has, by what is typed for it."""
+"""The configuration and the folder that a new run has, by what is typed for it, and that of a command's results."""
 
 import os
 import time
@@ -29,6 +29,17 @@ def new_run_folder(run_dir: str | None, *, title: str) -> Path:
     if (root / "config.yaml").exists():
         raise BadConfig(f"run_dir: {root} holds a run already; resume={root} continues it")
     return root
+
+
+def make_out_folder(folder: Path) -> Path:
+    """Make the folder of `out` where there is none, and return it; raises BadConfig where no file can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise BadConfig(f"out: expected a folder that can be written, got {folder} ({error.strerror})") from error
+    return folder
 
 
 def paths_at_home(overrides: Sequence[str]) -> list[str]:

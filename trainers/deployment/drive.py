@@ -12,11 +12,11 @@ import numpy as np
 from datamodules.envs.errors import UnknownTask
 from datamodules.envs.protocol import Pool
 from datamodules.envs.seeds import SeedRank, episode_seed
-from trainers.acting.out_folder import make_out_folder
 from trainers.build.environments import open_pool
 from trainers.bundle.bundle import read_bundle
 from trainers.bundle.control_spec import ControlSpec, DeviceDiffers
 from trainers.command.configuration import BadConfig, finite_number, load_config, whole_number
+from trainers.command.new_run import make_out_folder
 from trainers.deployment.action_gate import ActionGate
 from trainers.deployment.api_key import read_api_key
 from trainers.deployment.controller import Controller

@@ -17,16 +17,8 @@ EVALUATION, PREDICTED, REALISED = "eval/return_mean", "plan/predicted_return", "
 COLUMNS = ("env_steps", "decisions", "updates", "seconds", "train/random_return", EVALUATION, PREDICTED, REALISED)
 # settings that say nothing of the method: the task and its length, the seed, where things lie, what is logged
 NO_METHOD = (
-    "task.",
-    "seed",
-    "run_dir",
-    "resume",
-    "format",
-    "parts",
-    "logger.",
-    "checkpoint.",
-    "data.cache",
-    "data.uri",
+    *("task.", "seed", "run_dir", "resume", "format", "parts"),
+    *("logger.", "checkpoint.", "data.cache", "data.uri"),
 )
 MOST_KEYS = 4  # of a variant's name
 

@@ -291,19 +291,8 @@ def _sources(runs: RunSet) -> list[tuple[str, ...]]:
 
 
 def _write_tables(runs: RunSet, folder: Path) -> None:
-    columns = [
-        "name",
-        "task",
-        "variant",
-        "seed",
-        "state",
-        "return_mean",
-        "action_repeat",
-        "look",
-        "commit",
-        "device",
-        "error",
-    ]
+    columns = ["name", "task", "variant", "seed", "state", "return_mean"]
+    columns += ["action_repeat", "look", "commit", "device", "error"]
     counters = ["env_steps", "decisions", "updates", "seconds"]
     at = {mark: f"return_at_{mark}" for mark in marks(runs)}
     rows = [

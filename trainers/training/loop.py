@@ -11,7 +11,6 @@ from datamodules.data_module import WindowDataModule
 from trainers.acting.evaluation import Evaluator
 from trainers.process.distributed import gather_over_ranks, rank_seed, require_same_weights, sum_over_ranks
 from trainers.process.interrupt import Interrupted
-from trainers.process.random_state import random_state, restore_random_state
 from trainers.run_folder.checkpoint import prune
 from trainers.run_folder.records import write_records
 from trainers.training.evaluations import Evaluations
@@ -230,7 +229,8 @@ class TrainingLoop(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, and every rank's own state and random numbers; called on all ranks."""
-        rank = {**self.rank_state(), **random_state()}
+        cuda_rng = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+        rank = {**self.rank_state(), "torch_rng": torch.get_rng_state(), "cuda_rng": cuda_rng}
         return {
             "counters": self.counters,
             "updates_due": self.updates_due,
@@ -258,4 +258,6 @@ class TrainingLoop(pl.Callback):
         if former:
             torch.manual_seed(rank_seed(self.run.config["seed"], self.run.rank, generation=self.run.generation))
         else:
-            restore_random_state(rank)
+            torch.set_rng_state(rank["torch_rng"])
+            if rank["cuda_rng"] is not None and torch.cuda.is_available():
+                torch.cuda.set_rng_state(rank["cuda_rng"])
