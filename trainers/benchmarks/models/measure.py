@@ -6,8 +6,8 @@ from typing import Any
 
 from datamodules.storage.durable import write_atomic
 from trainers.acting.held_out import STEPS
-from trainers.benchmarks.models.learn import learn, require_same
 from trainers.benchmarks.models.record_data import collect
+from trainers.benchmarks.shared import benchmark_run
 from trainers.benchmarks.shared.options import names
 from trainers.command.configuration import groups, load_config
 from trainers.reporting.charts import COLOURS, new_figure, save
@@ -21,6 +21,10 @@ LEARNER = (
     *("planner.candidates=128", "planner.elites=16", "planner.iterations=4"),
     *("data.batch=8", "data.length=20", "data.validation_share=0.1667"),
 )
+NEVER = ("evaluation.every=1000000000", "data.log_every=50", "data.save_every=100")
+# given anew each time that a run goes on; what it came to is in its results
+RENEWED = ("data.updates", "data.validate_every", "evaluation.final_episodes")
+ERRORS = ("reward", *(f"reward_{step}" for step in STEPS), *(f"image_{step}" for step in STEPS))
 
 
 def measure(
@@ -54,6 +58,41 @@ def measure(
         rows.append(learn(name, root / name, arguments, updates=updates, episodes=episodes))
         write(rows, root)  # a table of those that are done, should the next take hours
     return {"uri": uri, "updates": updates, "episodes": episodes, "rows": rows}
+
+
+def require_same(dynamics: str, folder: Path, arguments: list[str], *, updates: int, episodes: int) -> None:
+    """Raise BadConfig where `folder` holds a run that `learn` would not have made, or that is past `updates`."""
+    benchmark_run.require_same_words(folder, _settings(dynamics, arguments), free=RENEWED)
+    results = benchmark_run.finished(folder)
+    if results is not None and results["updates"] >= updates:
+        benchmark_run.require_same("updates", results["updates"], updates, folder)
+        benchmark_run.require_same("episodes", len(results["returns"]), episodes, folder)
+
+
+def learn(dynamics: str, folder: Path, arguments: list[str], *, updates: int, episodes: int) -> dict[str, Any]:
+    """Learn `updates` in `folder`, go on there or read what is finished; its row of the table."""
+    results = benchmark_run.finished(folder)
+    if results is None or results["updates"] < updates:
+        own = [f"data.updates={updates}", f"data.validate_every={updates}", f"evaluation.final_episodes={episodes}"]
+        results = benchmark_run.play(folder, _settings(dynamics, arguments), renewed=own)
+    return _row(dynamics, results)
+
+
+def _settings(dynamics: str, arguments: list[str]) -> list[str]:
+    return [f"dynamics={dynamics}", *arguments, *NEVER]
+
+
+def _row(dynamics: str, results: dict[str, Any]) -> dict[str, Any]:
+    errors = {name: results["held_out"].get(name) for name in ERRORS}
+    spent = results["time"].get("update", 0.0)
+    return {
+        "dynamics": dynamics,
+        "updates": results["updates"],
+        **errors,
+        "return": results["return_mean"],
+        "returns": results["returns"],
+        "update_ms": 1e3 * spent / max(results["updates"], 1),
+    }
 
 
 def write(rows: Sequence[dict[str, Any]], folder: Path) -> None:

@@ -3,7 +3,7 @@ import json
 import pytest
 import yaml
 
-from trainers.benchmarks.models.learn import NEVER, learn, require_same
+from trainers.benchmarks.models.measure import NEVER, learn, require_same
 from trainers.command.configuration import BadConfig, load_config
 
 FINISHED = {
