@@ -19,15 +19,10 @@ STRETCHES = 10  # of an episode, each with noise of one kind or without
 
 @dataclass(frozen=True, slots=True)
 class EpisodeNoise:
-    """What disturbs the decisions of an episode.
+    """What disturbs the decisions of an episode."""
 
-    Args:
-        noise: for actions in [-1, 1], of T decisions.
-        alone: where the noise is all of the action; None for nowhere.
-    """
-
-    noise: Float[Tensor, "T A"]
-    alone: Bool[Tensor, "T"] | None
+    noise: Float[Tensor, "T A"]  # for actions in [-1, 1]
+    alone: Bool[Tensor, "T"] | None  # where the noise is all of the action; None for nowhere
 
 
 @dataclass(frozen=True, kw_only=True)

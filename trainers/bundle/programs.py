@@ -29,17 +29,11 @@ FORMATS = ("torch", "onnx")
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A module with inputs of the only shapes it takes.
-
-    Args:
-        module: to export.
-        inputs: by name, in the order of the module's arguments.
-        outputs: names.
-    """
+    """A module with inputs of the only shapes it takes."""
 
     module: nn.Module
-    inputs: Mapping[str, Tensor]
-    outputs: tuple[str, ...]
+    inputs: Mapping[str, Tensor]  # by name, in the order of the module's arguments
+    outputs: tuple[str, ...]  # names
 
 
 class FilterStep(nn.Module):

@@ -30,19 +30,12 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to plan from.
+    """What to plan from."""
 
-    Args:
-        latent: [D].
-        warm: the last plan [H, A], shifted; NaN without one.
-        seed: of the planner's noise: equal requests give equal plans where the deadline stops none.
-        goal: a latent [D] to come near to, instead of the learned reward; None for the reward.
-    """
-
-    latent: Array
-    warm: Array
-    seed: int
-    goal: Array | None = None
+    latent: Array  # [D]
+    warm: Array  # the last plan [H, A], shifted; NaN without one
+    seed: int  # of the planner's noise: equal requests give equal plans where the deadline stops none
+    goal: Array | None = None  # a latent [D] to come near to, instead of the learned reward
 
 
 @runtime_checkable

@@ -35,23 +35,15 @@ LINES = {"reference": 1.2, "run": 2.2, "second": 2.0}  # widths in points
 
 @dataclass(frozen=True)
 class Series:
-    """One line (or cloud of dots) of a chart.
+    """One line (or cloud of dots) of a chart."""
 
-    Args:
-        label: at the line's right end, in its colour; none where empty.
-        x, y: [N]. A single x draws a level over the whole width.
-        colour: a name of COLOURS.
-        low, high: [N], the edges of a band.
-        style: of the line, as matplotlib writes it; "." for dots.
-    """
-
-    label: str
-    x: NDArray[np.float64]
-    y: NDArray[np.float64]
-    colour: str = "run"
-    low: NDArray[np.float64] | None = None
+    label: str  # at the line's right end, in its colour; none where empty
+    x: NDArray[np.float64]  # [N]; a single one draws a level over the whole width
+    y: NDArray[np.float64]  # [N]
+    colour: str = "run"  # a name of COLOURS
+    low: NDArray[np.float64] | None = None  # [N], as `high` an edge of a band
     high: NDArray[np.float64] | None = None
-    style: str = "-"
+    style: str = "-"  # of the line, as matplotlib writes it; "." for dots
 
 
 def line_chart(

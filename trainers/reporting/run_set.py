@@ -27,30 +27,20 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """What one run of a set came to; None or empty where it is not known.
+    """What one run of a set came to; None or empty where it is not known. Grouped by task, seed and variant."""
 
-    Args:
-        name: of its folder in the set.
-        task, seed, variant: what runs are grouped and compared by; variant "" where all have the same settings.
-        state: of a sweep's record, or "finished" and "unfinished".
-        return_mean: of the final evaluation.
-        action_repeat, look: as the environment was made.
-        metrics: columns of metrics.csv, each [rows].
-        error: why it failed.
-    """
-
-    name: str
+    name: str  # of its folder in the set
     task: str
     seed: int | None
-    variant: str = ""
-    state: str = "unfinished"
-    return_mean: float | None = None
-    action_repeat: int | None = None
+    variant: str = ""  # where all have the same settings
+    state: str = "unfinished"  # of a sweep's record, or "finished" and "unfinished"
+    return_mean: float | None = None  # of the final evaluation
+    action_repeat: int | None = None  # as the environment was made
     look: str = ""
     commit: str = ""
     device: str = ""
-    metrics: Mapping[str, Array] = field(default_factory=dict)
-    error: str = ""
+    metrics: Mapping[str, Array] = field(default_factory=dict)  # columns of metrics.csv, each [rows]
+    error: str = ""  # why it failed
     last_lines: tuple[str, ...] = ()
 
     @property

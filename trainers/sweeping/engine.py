@@ -11,19 +11,12 @@ class JobLost(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One run to start.
-
-    Args:
-        name: of the run.
-        folder: of the run.
-        overrides: of configs/fit.yaml.
-        log: file that all the run says is appended to.
-    """
+    """One run to start."""
 
     name: str
-    folder: Path
-    overrides: tuple[str, ...]
-    log: Path
+    folder: Path  # of the run
+    overrides: tuple[str, ...]  # of configs/fit.yaml
+    log: Path  # that all the run says is appended to
 
     @property
     def arguments(self) -> tuple[str, ...]:

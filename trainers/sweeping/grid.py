@@ -18,22 +18,14 @@ OWN = ("run_dir", "resume")  # what the sweep itself says of each run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRun:
-    """One run of a sweep.
+    """One run of a sweep."""
 
-    Args:
-        name: of its folder.
-        task, seed: what a report compares over.
-        variant: the other keys in which runs of the sweep differ, `key=value` with commas; "" where there are none.
-        overrides: of configs/fit.yaml.
-        config: what they compose to.
-    """
-
-    name: str
+    name: str  # of its folder
     task: str
     seed: int
-    variant: str
-    overrides: tuple[str, ...]
-    config: Mapping[str, Any]
+    variant: str  # the other keys in which runs of the sweep differ, `key=value` with commas; "" where there are none
+    overrides: tuple[str, ...]  # of configs/fit.yaml
+    config: Mapping[str, Any]  # what they compose to
 
 
 def plan_runs(overrides: Sequence[str], *, group: str) -> list[PlannedRun]:

@@ -22,25 +22,18 @@ STATES = ("waiting", "running", "finished", "failed", "interrupted", "stopped")
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """How one run stands.
-
-    Args:
-        name, task, seed, variant, overrides: see PlannedRun.
-        state: one of STATES; "stopped" where a flag of Lightning's ended it before its last env_step.
-        exit_code, error, last_lines: of its last process, where that failed; last_lines are of its log.
-        return_mean: of its final evaluation.
-    """
+    """How one run stands: what a PlannedRun says of it, and what has become of it."""
 
     name: str
     task: str
     seed: int
     variant: str
     overrides: tuple[str, ...]
-    state: str = "waiting"
-    exit_code: int | None = None
-    error: str | None = None
-    last_lines: tuple[str, ...] = ()
-    return_mean: float | None = None
+    state: str = "waiting"  # one of STATES; "stopped" where a flag of Lightning's ended it before its last env_step
+    exit_code: int | None = None  # of its last process, as the next two
+    error: str | None = None  # why that failed
+    last_lines: tuple[str, ...] = ()  # of its log, where it failed
+    return_mean: float | None = None  # of its final evaluation
 
 
 class SweepRecord:

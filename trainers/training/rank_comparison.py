@@ -23,21 +23,13 @@ REPEATS, WARM_UP = 3, 1
 
 @dataclass(frozen=True, slots=True)
 class RankTimes:
-    """Seconds that go into one update of the global batch.
-
-    Args:
-        ranks: how many there are.
-        alone_s: gradients of the whole batch, on one rank while the others wait.
-        share_s: gradients of a rank's share, on all ranks at once, the slowest rank's.
-        reduce_s: one all-reduce of all gradients.
-        acting_s: collection between two updates, of every rank's own episodes.
-    """
+    """Seconds that go into one update of the global batch."""
 
     ranks: int
-    alone_s: float
-    share_s: float
-    reduce_s: float
-    acting_s: float
+    alone_s: float  # gradients of the whole batch, on one rank while the others wait
+    share_s: float  # gradients of a rank's share, on all ranks at once, the slowest rank's
+    reduce_s: float  # one all-reduce of all gradients
+    acting_s: float  # collection between two updates, of every rank's own episodes
 
     @property
     def speedup(self) -> float:

@@ -21,31 +21,20 @@ from worldmodel.spec import EnvSpec
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """One process of a run.
-
-    Args:
-        config: the resolved configuration.
-        paths: the run folder.
-        trainer: Lightning's, without a loop yet.
-        progress: what a person sees of the run.
-        interrupt: whether a signal asked to stop.
-        stack: closes at the end whatever was opened for the run.
-        checkpoint: which is about to be loaded.
-        heartbeat: ends this process where another rank stands still; None where there is no other.
-        generation: how often the run went on with another number of ranks, this time included.
-        former_ranks: what the checkpoint holds of each rank, where they were more or fewer than now.
-    """
+    """One process of a run."""
 
     config: dict[str, Any]
     paths: RunPaths
-    trainer: pl.Trainer
-    progress: RunProgress
-    interrupt: Interrupt
-    stack: ExitStack
-    checkpoint: Path | None
-    heartbeat: Heartbeat | None = None
-    generation: int = 0
-    former_ranks: tuple[dict[str, Any], ...] = ()
+    trainer: pl.Trainer  # without a loop yet
+    progress: RunProgress  # what a person sees of the run
+    interrupt: Interrupt  # whether a signal asked to stop
+    stack: ExitStack  # closes at the end whatever was opened for the run
+    checkpoint: Path | None  # which is about to be loaded
+    heartbeat: Heartbeat | None = (
+        None  # ends this process where another rank stands still; None where there is no other
+    )
+    generation: int = 0  # how often the run went on with another number of ranks, this time included
+    former_ranks: tuple[dict[str, Any], ...] = ()  # the checkpoint's, where they were more or fewer than now
 
     @property
     def resumed(self) -> bool:

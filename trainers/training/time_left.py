@@ -16,34 +16,24 @@ FEWEST_LEARN_SECONDS = 5.0  # before that, what an update costs is a guess
 
 @dataclass(frozen=True)
 class Status:
-    """The last known state of a run, None where nothing is known yet.
-
-    Args:
-        total_env_steps: how long the run is; None where it is as long as its updates.
-        total_updates: that all of the run will make, as far as is known.
-        evaluate_every: env_steps, or updates where the run is as long as they are, between two evaluations of
-            evaluation_episodes, with final_episodes at the end; each of episode_steps env_steps.
-        evaluation_envs: episodes that are played side by side, in one round.
-        step_s: seconds that an env_step of the agent is expected to cost, before it has made one.
-        held_out: error on held-out episodes.
-    """
+    """The last known state of a run, None where nothing is known yet."""
 
     env_steps: int = 0
-    total_env_steps: int | None = None
+    total_env_steps: int | None = None  # how long the run is; None where it is as long as its updates
     decisions: int | None = None
     updates: int | None = None
-    total_updates: int | None = None
-    evaluate_every: int | None = None
+    total_updates: int | None = None  # that all of the run will make, as far as is known
+    evaluate_every: int | None = None  # env_steps, or updates where the run is as long as they are
     evaluation_episodes: int = 0
-    final_episodes: int = 0
-    episode_steps: int = 0
-    evaluation_envs: int = 1
-    step_s: float | None = None
+    final_episodes: int = 0  # of the evaluation at the end
+    episode_steps: int = 0  # env_steps
+    evaluation_envs: int = 1  # episodes that are played side by side, in one round
+    step_s: float | None = None  # that an env_step of the agent is expected to cost, before it has made one
     phase: str | None = None
     train_return: float | None = None
     eval_return: float | None = None
     loss: float | None = None
-    held_out: float | None = None
+    held_out: float | None = None  # error on held-out episodes
 
     @property
     def counts_updates(self) -> bool:

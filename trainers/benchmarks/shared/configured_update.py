@@ -13,21 +13,13 @@ from trainers.training.module import WorldModelModule
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Losses, backward, clip and optimiser on one batch of noise.
-
-    Args:
-        call: makes it.
-        params: trainable ones.
-        rows: windows, and rows of a window.
-        pixels: (c, h, w) of a frame.
-        precision: of its products.
-    """
+    """Losses, backward, clip and optimiser on one batch of noise."""
 
     call: Callable[[], None]
-    params: int
-    rows: tuple[int, int]
-    pixels: tuple[int, int, int]
-    precision: str
+    params: int  # trainable ones
+    rows: tuple[int, int]  # windows, and rows of a window
+    pixels: tuple[int, int, int]  # (c, h, w) of a frame
+    precision: str  # of its products
 
 
 def configured_update(overrides: list[str], *, action_dim: int) -> Update:

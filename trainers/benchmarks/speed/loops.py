@@ -33,23 +33,14 @@ ADAM_ACCESSES = 7
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """What is timed.
+    """What is timed."""
 
-    Args:
-        name: its name in the table.
-        call: the work.
-        prepare: what must be done before every call, not timed.
-        gb: of memory that is read and written at least, where memory is the limit.
-        counts: whether it has products to count.
-        peer: other code for the same work, and its name.
-    """
-
-    name: str
+    name: str  # in the table
     call: Callable[[], object]
-    prepare: Callable[[], object] = lambda: None
-    gb: float | None = None
-    counts: bool = True
-    peer: tuple[str, Callable[[], object]] | None = None
+    prepare: Callable[[], object] = lambda: None  # before every call, not timed
+    gb: float | None = None  # of memory that is read and written at least, where memory is the limit
+    counts: bool = True  # whether it has products to count
+    peer: tuple[str, Callable[[], object]] | None = None  # other code for the same work, and its name
 
 
 class Machinery:
