@@ -21,54 +21,37 @@ class BadArguments(UserError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key of a command's own. Several names may mean it; required ones have no default.
-
-    several: every value counts, and one may be a list, `[a,b]` or `a,b`.
-    """
+    """A key of a command's own."""
 
     help: str
     default: str | None = None
-    required: bool = False
-    aliases: tuple[str, ...] = ()
-    several: bool = False
+    required: bool = False  # then it has no default
+    aliases: tuple[str, ...] = ()  # other names that mean it
+    several: bool = False  # every value counts, and one may be a list, `[a,b]` or `a,b`
 
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """What was typed: a text for each own key, a list for one of several (its default where it was not), switches, and
-    what else is a key."""
+    """What was typed."""
 
-    own: dict[str, Any]
+    own: dict[str, Any]  # a text for each own key, its default where it was not typed, and a list for one of several
     switches: frozenset[str]
-    overrides: list[str]
+    overrides: list[str]  # what else is a key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A command's arguments.
+    """A command's arguments."""
 
-    Args:
-        name: of the module in `package`, and the word that chooses among its programs, if it has several.
-        summary: what it does, a sentence or two.
-        keys: its own ones by name.
-        first: the key that one word without `key=` means, such as a run folder.
-        word: what the help calls that word.
-        overrides: what other keys mean, where keys of a configuration may follow.
-        switches: words that begin with `--`, each with its meaning.
-        notes: what follows in the help: examples, more on the results.
-        hint: what to say to a word that is neither a key nor a switch.
-        package: of the module.
-    """
-
-    name: str
-    summary: str
-    keys: Mapping[str, Key] = field(default_factory=dict)
-    first: str | None = None
-    word: str = "RUN"
-    overrides: str = ""
-    switches: Mapping[str, str] = field(default_factory=dict)
-    notes: str = ""
-    hint: str = ""
+    name: str  # of the module in `package`, and the word that chooses among its programs, if it has several
+    summary: str  # what it does, a sentence or two
+    keys: Mapping[str, Key] = field(default_factory=dict)  # its own ones by name
+    first: str | None = None  # the key that one word without `key=` means, such as a run folder
+    word: str = "RUN"  # what the help calls that word
+    overrides: str = ""  # what other keys mean, where keys of a configuration may follow
+    switches: Mapping[str, str] = field(default_factory=dict)  # words that begin with `--`, each with its meaning
+    notes: str = ""  # what follows in the help: examples, more on the results
+    hint: str = ""  # what to say to a word that is neither a key nor a switch
     package: str = "trainers"
 
     def parse(self, arguments: Sequence[str]) -> Arguments:

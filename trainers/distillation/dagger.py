@@ -38,21 +38,16 @@ REPLAYED_AT_ONCE = 10  # episodes
 
 @dataclass(slots=True)
 class Progress:
-    """Where a distillation stands, in plain values: what a checkpoint holds beside the weights.
+    """Where a distillation stands, in plain values: what a checkpoint holds beside the weights."""
 
-    round: the next one. episodes, replayed, played: of each task, the labelled episodes, those of them that came from
-    the teacher's replay, and the control steps that were played. decisions: played, over all tasks. updates: made.
-    seconds: taken. teacher_returns: of each task's evaluation, once it was played.
-    """
-
-    round: int = 0
-    episodes: list[int] = field(default_factory=list)
-    replayed: list[int] = field(default_factory=list)
-    played: list[int] = field(default_factory=list)
-    decisions: int = 0
+    round: int = 0  # the next one
+    episodes: list[int] = field(default_factory=list)  # labelled, of each task
+    replayed: list[int] = field(default_factory=list)  # those of them that came from the teacher's replay
+    played: list[int] = field(default_factory=list)  # control steps, of each task
+    decisions: int = 0  # played, over all tasks
     updates: int = 0
     seconds: float = 0.0
-    teacher_returns: list[list[float]] = field(default_factory=list)
+    teacher_returns: list[list[float]] = field(default_factory=list)  # of each task's evaluation, once it was played
 
     @property
     def env_steps(self) -> int:

@@ -26,15 +26,11 @@ class LabelsDamaged(UserError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class LabelledEpisode:
-    """One episode by arrival, as `datamodules.trajectory` has it, and what the teacher would do at every row.
+    """One episode by arrival, as `datamodules.trajectory` has it, and what the teacher would do at every row."""
 
-    observation: by name [T ...]. action: float32 [T A], that led to each row. mean, std: float32 [T A], of the
-    teacher's Gaussian, NaN where no decision was made.
-    """
-
-    observation: Observation
-    action: NDArray[np.float32]
-    mean: NDArray[np.float32]
+    observation: Observation  # by name [T ...]
+    action: NDArray[np.float32]  # [T A], that led to each row
+    mean: NDArray[np.float32]  # [T A], as `std` of the teacher's Gaussian, NaN where no decision was made
     std: NDArray[np.float32]
 
     def __len__(self) -> int:
