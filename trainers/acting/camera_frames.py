@@ -54,8 +54,7 @@ class CameraFrames:
     def see(self, frames: Mapping[str, NDArray[Any]]) -> dict[str, Frame]:
         """What the agent sees of the next camera frames [n, h, w, c] of every name, uint8 [n, C, H, W].
 
-        Raises:
-            BadInput: they are no frames of as many channels as the environment drew.
+        BadInput for what are no frames of as many channels as the environment drew.
         """
         given = {name: _fitted(name, frames[name], shape) for name, shape in self.images.items()}
         if not self._visuals:

@@ -69,8 +69,7 @@ def require_free(folder: Path) -> None:
 def read_files(folder: Path) -> tuple[dict[str, bytes], str]:
     """Every file's content, verified, and the manifest's SHA-256; nothing is decoded but the manifest.
 
-    Raises:
-        BundleDamaged: names the first file that is missing, surplus or altered.
+    BundleDamaged names the first file that is missing, surplus or altered.
     """
     if not folder.is_dir():
         raise BundleDamaged(f"bundle: expected a folder that trainers.export wrote, got {folder}")

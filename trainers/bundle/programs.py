@@ -39,9 +39,7 @@ class Program:
 class FilterStep(nn.Module):
     """One row: last action [1 A], is_first [1], carry [1 C], then the observations, to the latent [1 D] and the carry.
 
-    Args:
-        agent: whose filter it is.
-        names: of the observations, images uint8 [1 c h w] and vectors float32 [1 d].
+    names: of the observations, images uint8 [1 c h w] and vectors float32 [1 d].
     """
 
     def __init__(self, agent: Acting, names: tuple[str, ...]) -> None:
@@ -79,11 +77,7 @@ class RecordableCEM(CEM):
 
 
 class CEMIteration(nn.Module):
-    """Algorithm 21's loop body: sample with given noise, score in the learned world, refit to the elites.
-
-    Args:
-        agent: whose planner is a plain CEM.
-    """
+    """Algorithm 21's loop body of a plain CEM: sample with given noise, score in the learned world, refit to elites."""
 
     def __init__(self, agent: LatentMPC) -> None:
         super().__init__()

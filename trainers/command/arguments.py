@@ -55,11 +55,7 @@ class Command:
     package: str = "trainers"
 
     def parse(self, arguments: Sequence[str]) -> Arguments:
-        """Sort the words of a command line.
-
-        Raises:
-            BadArguments: names the first word that is wrong, or the key that is missing.
-        """
+        """Sort the words of a command line; BadArguments names the first that is wrong, or the key that is missing."""
         own: dict[str, Any] = {key: [] if option.several else option.default for key, option in self.keys.items()}
         names = {alias: key for key, option in self.keys.items() for alias in (key, *option.aliases)}
         overrides, words, given = list[str](), 0, 0  # of the key that a word means

@@ -93,11 +93,7 @@ def config_folders() -> list[Path]:
 
 
 def activate_parts(overrides: Sequence[str], saved: Any = None) -> None:
-    """Look for parts where `parts=` among the overrides says, else where a saved configuration has them.
-
-    Raises:
-        PartsMissing: names a folder in which there are none.
-    """
+    """Look for parts where `parts=` among the overrides says, else a saved configuration; raises PartsMissing."""
     said = [text.partition("=")[2] for text in overrides if text.startswith("parts=")]
     try:
         folders = yaml.safe_load(said[-1]) if said else saved

@@ -14,17 +14,10 @@ PLACES = ("run_dir", "resume", "format", "data.cache")
 def require_same_run(
     folder: Path, config: Mapping[str, Any], *, words: Sequence[str], hint: str, free: Collection[str] = ()
 ) -> None:
-    """Refuse to go on in `folder` where a run that has begun there is another than asked for.
+    """Refuse to go on in `folder` where a run that has begun there is another than asked for, by the first key.
 
-    Args:
-        folder: of the run, or where it would be.
-        config: what is asked for.
-        words: the overrides as typed, whose keys the run must have.
-        hint: what else a person can do.
-        free: dotted keys that may differ, since the run can be continued with other values.
-
-    Raises:
-        BadConfig: names the first key that differs.
+    words: the overrides as typed, whose keys the run must have. hint: what else a person can do. free: dotted keys that
+    may differ, since the run can be continued with other values.
     """
     if not (folder / "config.yaml").exists():
         return

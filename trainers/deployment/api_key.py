@@ -9,11 +9,7 @@ VARIABLE = "WORLDMODEL_API_KEY"
 
 
 def read_api_key(file: str | None) -> str | None:
-    """What `file` holds, or without one what the environment says; None where there is neither.
-
-    Raises:
-        BadArguments: the file cannot be read, or is empty.
-    """
+    """What `file` holds, or without one the environment, if anything; BadArguments for an empty or unreadable file."""
     if file is None:
         return os.environ.get(VARIABLE) or None
     try:

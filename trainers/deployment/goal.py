@@ -20,10 +20,6 @@ class GoalSimulator(WrappedSimulator):
     The distance is the mean absolute difference: it goes on falling from afar, where that of squares is flat. Of a
     recurrent state it is that of h alone, which z is a noisy reading of. Measured on the toy task, where 40 decisions
     lead to ten goals: 0.04 units from them in the mean, 0.50 with the root of the mean square over h and z.
-
-    Args:
-        world: whose dynamics are kept.
-        goal: [D].
     """
 
     def __init__(self, world: LatentSimulator, goal: Float[Tensor, "D"]) -> None:

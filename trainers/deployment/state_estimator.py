@@ -26,10 +26,6 @@ class StateEstimator:
 
     A command that is given now acts `delay` decisions after what the newest frame shows. So row t was led to by the
     command of t - 1 - delay, and plans start where the commands that are still under way lead.
-
-    Args:
-        agent: whose filter and dynamics.
-        delay: decisions.
     """
 
     def __init__(self, agent: Acting, *, delay: int) -> None:

@@ -75,16 +75,10 @@ def played(
     first: int,
     on_turn: Callable[[], None],
 ) -> Iterator[tuple[LabelledEpisode, Episode]]:
-    """Episodes of the mixture in the real environment until so many control steps are played.
+    """Episodes of SharedPolicy's mixture, `envs` side by side in the real environment, until env_steps are played.
 
-    Args:
-        pool: at least `envs` environments.
-        teacher, student, teacher_share: see SharedPolicy.
-        env_steps: control steps, at least.
-        envs: environments side by side.
-        seed: of the run.
-        first: number of the first episode, from which its seed comes.
-        on_turn: called before every decision; what it raises breaks off the play.
+    first: number of the first episode, from which its seed comes. on_turn: called before every decision; what it raises
+    breaks off the play.
     """
     longest, done, number = pool.spec.episode_steps, 0, first
     while done < env_steps:
@@ -108,14 +102,9 @@ def played(
 def replayed(
     episodes: Sequence[Trajectory], teacher: PlannerTeacher, *, seed: int, first: int, on_turn: Callable[[], None]
 ) -> list[LabelledEpisode]:
-    """Recorded episodes labelled side by side, as if they were being played.
+    """Recorded episodes labelled side by side, as if they were played: the teacher's belief follows their actions.
 
-    Args:
-        episodes: what was recorded.
-        teacher: whose belief follows the recorded actions.
-        seed: of the run.
-        first: number of the first of them, from which the planner's noise comes.
-        on_turn: called before every decision.
+    first: number of the first of them, from which the planner's noise comes. on_turn: called before every decision.
     """
     count, longest = len(episodes), max(map(len, episodes))
     generators = [

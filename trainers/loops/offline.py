@@ -32,12 +32,7 @@ SHOWN = ("loss/image", "loss/reward", "loss/value")  # in the panel: the first t
 class OfflineLoop(TrainingLoop):
     """Updates on windows of recorded episodes, with measurements on held-out ones.
 
-    Args:
-        run, module, data: see TrainingLoop.
-        recorded: the episodes.
-        held_out: what is measured on, None where nothing is held out.
-        imported: what there is to say about where the episodes were read from.
-        options: spec and evaluator, see TrainingLoop.
+    imported: what there is to say about where the episodes were read from. options: spec, evaluator of a TrainingLoop.
     """
 
     axis = "updates"

@@ -37,11 +37,7 @@ class OnlineLoop(TrainingLoop):
     Checkpoints are written between rounds, when every episode is closed: that is what makes a resumed run equal to an
     uninterrupted one. A synchronous round that a signal breaks off is played again from the checkpoint before it.
 
-    Args:
-        run, module, data: see TrainingLoop.
-        collector: plays rounds of episodes, one in each environment, and appends their rows to the replay.
-        replay: this rank's rows.
-        options: spec, evaluator and renderer, see TrainingLoop.
+    options: spec, evaluator and renderer of a TrainingLoop.
     """
 
     axis = "env_steps"

@@ -24,15 +24,9 @@ HELD_OUT_STEPS = {1: "run", 5: "second", 15: "reference"}
 
 
 def write_report(run_dir: Path | str, *, out: Path | None = None) -> Path:
-    """Write a run's page and return its path.
+    """Write a run's page, whatever is in its folder, and return its path.
 
-    Args:
-        run_dir: the run folder, whatever is in it.
-        out: the file or the folder to write; report.html in the run folder by default.
-
-    Raises:
-        FileNotFoundError: there is no such folder.
-        BadConfig: the page cannot be written there.
+    out: the file or the folder to write; report.html in the run folder by default. Raises BadConfig where it cannot.
     """
     run_dir = Path(run_dir)
     if not run_dir.is_dir():

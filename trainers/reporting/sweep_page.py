@@ -36,13 +36,7 @@ RUNS_CSV, CURVES_CSV = "report_runs.csv", "report_curves.csv"
 def write_sweep_report(runs: RunSet, *, against: RunSet | None = None, out: Path | None = None) -> Path:
     """Write the page and its tables; returns the page's path.
 
-    Args:
-        runs: what it is on.
-        against: a set to compare with.
-        out: the file or the folder to write; report.html in the runs' folder by default.
-
-    Raises:
-        BadConfig: the page cannot be written there.
+    out: the file or the folder to write; report.html in the runs' folder by default. Raises BadConfig where it cannot.
     """
     known = summary(runs, against=against)
     return write_page(

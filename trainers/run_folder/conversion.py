@@ -55,15 +55,7 @@ class FormatUnknown(UserError):
 
 
 def convert_config(config: Mapping[str, Any], *, path: object) -> dict[str, Any]:
-    """A run's configuration in today's form, without its format number.
-
-    Args:
-        config: as it was saved.
-        path: where, for the message.
-
-    Raises:
-        FormatUnknown: a later version has written it.
-    """
+    """A run's configuration in today's form, without its format number; raises FormatUnknown, which names `path`."""
     converted = dict(config)
     version = _require_known(converted.pop("format", 1), path)
     if version < 2:

@@ -24,19 +24,14 @@ def step_name(progress: int) -> str:
 
 
 class RunPaths:
-    """The parts of one run folder.
-
-    config: the resolved configuration. checkpoints: folder of checkpoints. videos: folder of films and pictures.
-    replay: folder of the ranks' shards. faults: what went wrong in environments, with the tracebacks of their own code.
-    heartbeats: files by which ranks show that they live.
-    """
+    """The parts of one run folder."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.config = root, root / "config.yaml"
-        self.checkpoints, self.videos = root / "checkpoints", root / "videos"
-        self.replay = root / "replay"
-        self.faults = root / "faults.log"
-        self.heartbeats = root / ".ranks"
+        self.root, self.config = root, root / "config.yaml"  # the resolved configuration
+        self.checkpoints, self.videos = root / "checkpoints", root / "videos"  # films and pictures
+        self.replay = root / "replay"  # the ranks' shards
+        self.faults = root / "faults.log"  # of environments, with the tracebacks of their own code
+        self.heartbeats = root / ".ranks"  # files by which ranks show that they live
 
     def shard(self, rank: int, *, generation: int = 0) -> Path:
         """Folder of a rank's replay shard."""

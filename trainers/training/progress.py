@@ -28,11 +28,7 @@ class RunProgress(ProgressBar):
 
     `update` may be called as often as one likes. On a terminal it redraws at most five times a second; elsewhere it
     writes a line for each new return and otherwise at most every ten seconds. All times come from one clock, which
-    starts with the object.
-
-    Args:
-        title: of the panel.
-        stream, live, clock: for tests.
+    starts with the object. stream, live, clock: for tests.
     """
 
     def __init__(

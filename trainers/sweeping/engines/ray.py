@@ -90,11 +90,7 @@ class RayJob:
 class RayEngine:
     """Starts each job where the cluster has room for it.
 
-    Args:
-        cpus, gpus: of each run; a share of a GPU lets several runs use one.
-        environ: variables of each run.
-        runs: how many there are.
-        jobs: how many at once, None: as many as there is room for.
+    cpus, gpus, environ: of each run; a share of a GPU lets several use one. jobs: at once, None for all that fit.
     """
 
     def __init__(self, *, cpus: float, gpus: float, environ: Mapping[str, str], runs: int, jobs: int | None) -> None:

@@ -124,12 +124,8 @@ class SlurmJob:
 class SlurmEngine:
     """Submits jobs, whose scripts and results are in a folder beside the runs' logs.
 
-    Args:
-        cluster: of submitit.
-        options: of its executor.
-        requeues: how often a job may be queued again because its time was up.
-        environ: variables of each run.
-        slots: jobs that may be queued or running at one time.
+    cluster, options: of submitit's executor. requeues: how often a job may be queued again because its time was up.
+    environ: variables of each run. slots: jobs that may be queued or running at one time.
     """
 
     def __init__(
