@@ -2,12 +2,10 @@
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from trainers.command.arguments import Command, Key
 from trainers.command.configuration import BadConfig
-from trainers.command.entry import run
 
 POLICIES = ("random", "checkpoint", "planner", "actor")
 COMMAND = Command(
@@ -52,7 +50,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     return record(**own, overrides=parsed.overrides)
 
 
-command = partial(run, main, usage=COMMAND.help())
+command = COMMAND.program(main)
 
 if __name__ == "__main__":
     sys.exit(command())

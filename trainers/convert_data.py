@@ -4,12 +4,10 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from functools import partial
 from typing import Any
 
 from trainers.command.arguments import Command, Key
 from trainers.command.configuration import BadConfig
-from trainers.command.entry import run
 
 COMMAND = Command(
     name="convert_data",
@@ -65,7 +63,7 @@ def convert(uri: str, out: str) -> dict[str, Any]:
     }
 
 
-command = partial(run, main, usage=COMMAND.help())
+command = COMMAND.program(main)
 
 if __name__ == "__main__":
     sys.exit(command())

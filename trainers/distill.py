@@ -2,13 +2,11 @@
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from trainers.command.arguments import Command
 from trainers.command.configuration import BadConfig, read_yaml, run_title
-from trainers.command.entry import run
 from trainers.command.new_run import new_run_folder
 from trainers.distillation.options import KEYS, Options
 from trainers.process.launched import require_one_process
@@ -56,7 +54,7 @@ def _title(checkpoints: Sequence[str]) -> str:
     return f"{'+'.join(dict.fromkeys(titles))}-student"
 
 
-command = partial(run, main, usage=COMMAND.help())
+command = COMMAND.program(main)
 
 if __name__ == "__main__":
     sys.exit(command())

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -11,7 +10,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from trainers.command.arguments import Command
-from trainers.command.entry import run
 from trainers.machine.checks import all_checks, suite_task
 from trainers.machine.gl_install import ensure_gl
 from trainers.machine.rendering import Check, check_render
@@ -72,7 +70,7 @@ def _configuration(words: Sequence[str]) -> dict[str, Any]:
     return load_config(words)
 
 
-command = partial(run, main, usage=COMMAND.help())
+command = COMMAND.program(main)
 
 if __name__ == "__main__":
     sys.exit(command())

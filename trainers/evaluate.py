@@ -2,11 +2,9 @@
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from trainers.command.arguments import Command, Key
-from trainers.command.entry import run
 
 COMMAND = Command(
     name="evaluate",
@@ -41,7 +39,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     return evaluate(**parsed.own, overrides=parsed.overrides)
 
 
-command = partial(run, main, usage=COMMAND.help())
+command = COMMAND.program(main)
 
 if __name__ == "__main__":
     sys.exit(command())

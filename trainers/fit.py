@@ -5,13 +5,12 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from trainers.command.arguments import Command
 from trainers.command.configuration import BadConfig, override_saved, read_yaml, run_differs, run_title, task_names
-from trainers.command.entry import is_first_rank, run
+from trainers.command.entry import is_first_rank
 from trainers.command.new_run import from_anywhere, new_configuration, new_run_folder, paths_at_home
 from trainers.command.preflight import check
 from trainers.process.launched import launched_ranks, requeue
@@ -188,7 +187,7 @@ def _say(line: str) -> None:
         print(line, file=sys.stderr)
 
 
-command = partial(run, main, usage=COMMAND.help())
+command = COMMAND.program(main)
 
 if __name__ == "__main__":
     sys.exit(command())

@@ -2,11 +2,9 @@
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from trainers.command.arguments import Command, Key
-from trainers.command.entry import run
 
 COMMAND = Command(
     name="inspect_data",
@@ -37,7 +35,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     return inspect(data_uri(own["uri"] or ""), out=own["out"], episodes=own["episodes"])
 
 
-command = partial(run, main, usage=COMMAND.help())
+command = COMMAND.program(main)
 
 if __name__ == "__main__":
     sys.exit(command())

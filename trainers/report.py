@@ -2,13 +2,11 @@
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from trainers.command.arguments import Command, Key
 from trainers.command.configuration import BadConfig
-from trainers.command.entry import run
 
 COMMAND = Command(
     name="report",
@@ -60,7 +58,7 @@ def _report_many(root: Path, against: str | None, out: Path | None) -> dict[str,
     return {"report": str(path), **summary(runs, against=others)}
 
 
-command = partial(run, main, usage=COMMAND.help())
+command = COMMAND.program(main)
 
 if __name__ == "__main__":
     sys.exit(command())

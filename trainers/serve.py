@@ -5,13 +5,12 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from trainers.command.arguments import BadArguments, Command, Key
-from trainers.command.entry import print_json, run
+from trainers.command.entry import print_json
 
 COMMAND = Command(
     name="serve",
@@ -88,7 +87,7 @@ async def _serve(server: Any, facts: dict[str, Any]) -> None:
     await server.run(lambda port: print_json({"status": "ready", "port": port, **facts}), stop)
 
 
-command = partial(run, main, usage=COMMAND.help())
+command = COMMAND.program(main)
 
 if __name__ == "__main__":
     sys.exit(command())

@@ -3,11 +3,9 @@
 import re
 import sys
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from trainers.command.arguments import Command, Key
-from trainers.command.entry import run
 from trainers.process.launched import require_one_process
 
 ENGINE = "engine."  # options of the engine, all others are of the runs
@@ -55,7 +53,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     return sweep(overrides, engine=engine, **parsed.own)
 
 
-command = partial(run, main, usage=COMMAND.help())
+command = COMMAND.program(main)
 
 if __name__ == "__main__":
     sys.exit(command())

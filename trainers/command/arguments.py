@@ -1,14 +1,15 @@
 """What every command is called with, `[WORD] key=value ...`, and the one form of its help."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
+from trainers.command.entry import run
 from worldmodel.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -97,6 +98,10 @@ class Command:
         lines += ["", *(f"  {left:<{width}}  {right}" for left, right in rows)] if rows else []
         lines += ["", self.notes] if self.notes else []
         return "\n".join([*lines, "", "The last line of standard output is one JSON object with the results."])
+
+    def program(self, main: Callable[[Sequence[str]], dict[str, Any]]) -> Callable[[], int]:
+        """`main` as `entry.run` runs it on sys.argv, with this help."""
+        return partial(run, main, usage=self.help())
 
     def _is_word(self, text: str) -> bool:
         """Whether a text is the command's word: a path or an address, not a misspelt key."""
