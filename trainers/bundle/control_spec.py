@@ -83,8 +83,9 @@ class ControlSpec:
         size = 1 if self.env.discrete else self.env.action_dim
         if self.safe_action is not None:
             _require_numbers("safe_action", self.safe_action, size)
-            allowed = [(0.0, self.env.action_dim - 1.0)] if self.env.discrete else zip(low, high, strict=True)
-            if not all(lo <= x <= hi for x, (lo, hi) in zip(self.safe_action, allowed, strict=True)):
+            if self.env.discrete:
+                _require_number_of_action(self.safe_action[0], self.env.action_dim)
+            elif not all(lo <= x <= hi for x, lo, hi in zip(self.safe_action, low, high, strict=True)):
                 raise BadValue(f"safe_action: expected within {low} and {high}, got {self.safe_action}")
         if self.max_change is not None:
             if self.env.discrete:
@@ -118,17 +119,19 @@ class ControlSpec:
         low, high = self.bounds
         return {"dtype": "float32", "shape": [self.env.action_dim], "low": list(low), "high": list(high)}
 
-    def require_device(self, device: Mapping[str, Any]) -> None:
+    def require_device(self, device: object) -> None:
         """Check that a device gives these observations and takes these actions at this rate.
 
         Args:
-            device: `observation`, `action` and `hz` in the form of `to_json`; what it leaves out is not compared.
-                Images may be of another size: frames are resized.
+            device: `observation`, `action` and `hz` in the form of `to_json`, lists as arrays or tuples too; what it
+                leaves out is not compared. Images may be of another size: frames are resized.
 
         Raises:
             DeviceDiffers: names the first key that differs.
         """
         mine = {"observation": self.observation(), "action": self.action(), "hz": self.hz}
+        if not isinstance(device, Mapping):
+            raise DeviceDiffers(f"device: expected some of {', '.join(mine)} by name, got {device!r}")
         for key in device:
             if key not in mine:
                 raise DeviceDiffers(f"device.{key}: expected one of {', '.join(mine)}")
@@ -173,11 +176,32 @@ def _compare(key: str, mine: Any, other: Any, *, images: tuple[str, ...]) -> Non
         for name in mine:
             _compare(f"{key}.{name}", mine[name], other[name], images=images)
         return
+    other = _listed(other)
     resized = key in {f"observation.{name}.shape" for name in images}
-    if resized and isinstance(other, list | tuple) and len(other) == 3 and list(other)[2] == mine[2]:
+    if resized and isinstance(other, list) and len(other) == 3 and other[2] == mine[2]:
         return
-    if (list(other) if isinstance(other, tuple) else other) != mine:
+    if not _same(mine, other):
         raise DeviceDiffers(f"{key}: the bundle has {mine}, the device {other}")
+
+
+def _listed(value: Any) -> Any:
+    """Arrays and tuples as lists, as a driver may have them."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return [_listed(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _same(mine: Any, other: Any) -> bool:
+    """Whether they are equal, numbers up to float32's rounding, types by their names."""
+    if isinstance(mine, list):
+        return isinstance(other, list) and len(mine) == len(other) and all(map(_same, mine, other))
+    if isinstance(mine, str):
+        return mine == str(other)
+    return isinstance(other, int | float) and math.isclose(mine, other, rel_tol=1e-6)
+
+
+def _require_number_of_action(value: float, count: int) -> None:
+    if not (value.is_integer() and 0 <= value < count):
+        raise BadValue(f"safe_action: expected the number of an action, 0 to {count - 1}, got {value:g}")
 
 
 def _require_numbers(key: str, values: tuple[float, ...], size: int) -> None:

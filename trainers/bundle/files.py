@@ -42,6 +42,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> str:
         OSError: where the disk fails.
     """
     require_free(folder)
+    folder = folder.resolve()  # onto a link nothing can be renamed
     manifest = manifest_of(files, schema=SCHEMA)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
@@ -61,8 +62,8 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> str:
 
 
 def require_free(folder: Path) -> None:
-    """Raise BundleExists unless nothing, or an empty folder, lies there."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    """Raise BundleExists unless nothing, or an empty folder that is not the present one, lies there."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir()) or folder.resolve() == Path.cwd()):
         raise BundleExists(f"out: expected a folder that does not exist yet, got {folder}")
 
 

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from tests.rigs.tiny_bundle import HIGH, LOW, SPEC
@@ -19,6 +20,28 @@ def test_a_device_of_the_same_kind_fits():
     CONTROL.require_device(device)
     device["observation"]["pixels"]["shape"] = [480, 640, 3]  # frames are resized
     CONTROL.require_device(device)
+
+
+def test_a_device_may_say_arrays_tuples_and_types():
+    device = {
+        "observation": {"pixels": {"dtype": np.dtype("uint8"), "shape": np.array([480, 640, 3])}},
+        "action": {"dtype": "float32", "shape": (2,), "low": np.float32(LOW), "high": tuple(HIGH)},
+        "hz": np.float64(20),
+    }
+    CONTROL.require_device(device)
+    device["action"]["low"] = np.float32([LOW[0], LOW[1] + 1e-3])
+    with pytest.raises(DeviceDiffers, match=r"action\.low: the bundle has \[-1\.0, 0\.1\], the device \[-1\.0, 0\.10"):
+        CONTROL.require_device(device)
+    with pytest.raises(DeviceDiffers, match="device: expected some of observation, action, hz by name, got 'cuda'"):
+        CONTROL.require_device("cuda")
+
+
+@pytest.mark.parametrize("number", [1.5, -1.0, 4.0])
+def test_a_safe_action_is_the_number_of_one(number):
+    env = dataclasses.replace(SPEC, action_dim=4, discrete=True, action_low=None, action_high=None)
+    assert ControlSpec(env=env, hz=1.0, safe_action=(3.0,)).safe_action == (3.0,)
+    with pytest.raises(BadValue, match=f"safe_action: expected the number of an action, 0 to 3, got {number:g}"):
+        ControlSpec(env=env, hz=1.0, safe_action=(number,))
 
 
 @pytest.mark.parametrize(

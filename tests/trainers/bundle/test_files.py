@@ -1,13 +1,14 @@
 import json
 import random
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.rigs.tiny_bundle import tiny_bundle
 from trainers.bundle.bundle import read_bundle
-from trainers.bundle.files import MANIFEST, BundleDamaged, BundleExists, write_files
+from trainers.bundle.files import MANIFEST, BundleDamaged, BundleExists, require_free, write_files
 from worldmodel.errors import UserError
 
 
@@ -90,6 +91,17 @@ def test_nothing_is_overwritten_and_nothing_half_written_remains(bundle, tmp_pat
     with pytest.raises(OSError, match="disk"):
         write_files(tmp_path / "new", {"agent.json": b"{}"})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_present_folder_is_not_replaced_and_a_link_to_an_empty_one_is_followed(tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(BundleExists, match=r"out: expected a folder that does not exist yet, got \."):
+        require_free(Path())
+    monkeypatch.chdir(tmp_path)
+    folder = tiny_bundle(tmp_path / "link")
+    assert folder.is_symlink() and read_bundle(folder).sha256 == read_bundle(tmp_path / "empty").sha256
 
 
 def test_no_name_in_a_bundle_can_load_code(tmp_path):
