@@ -32,7 +32,7 @@ COMMAND = Command(
         "max_age_s": Key("older frames count as missing; three periods by default"),
         "missing": Key("missing frames in a row that predictions bridge", "5"),
         "plan_age": Key("decisions for which the rest of a plan is executed", "2"),
-        "frozen": Key("equal frames in a row that count as a frozen camera; 0: scenes may stand still", "20"),
+        "frozen": Key("equal frames of a camera in a row that count as frozen; 0: scenes may stand still", "20"),
         "faults": Key("safe actions in a row after which the controller stops", "3"),
         "frames": Key("recorded frames for the receipt", "200"),
         "data": Key("their address; the run's own by default, which it has learned from"),

@@ -25,7 +25,7 @@ class Limits:
         max_age_s: seconds since the capture after which a frame is too old to act on.
         missing: decisions in a row without a usable observation that are bridged by prediction in latent space.
         plan_age: decisions for which the rest of an earlier plan is executed.
-        frozen: equal observations in a row after which the camera counts as frozen; 0 for scenes that may stand still.
+        frozen: equal frames in a row after which a camera counts as frozen; 0 for scenes that may stand still.
         faults: safe actions in a row after which the controller stops until it is released by hand.
         vector_stds: how many stds of the training data a number of a vector may be off its mean.
         prediction_error: the mean of five one-step prediction errors above which `Status.alarm` is raised; None: never.

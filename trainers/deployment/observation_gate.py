@@ -13,6 +13,7 @@ from worldmodel.errors import UserError
 
 Rows = dict[str, NDArray[Any]]
 MOST_SIDE = 8192  # pixels of a camera frame's side
+MOST_LETTERS = 300  # of what somebody sent, in a message
 CLOCK_S = 0.05  # that a capture may lie ahead: stamps are of another thread's or process's clock reading
 
 
@@ -45,7 +46,7 @@ class ObservationGate:
         """Begin an episode: the order of what comes is unknown again."""
         self._stamp, self._sequence = -np.inf, -1
         self._last: Rows = {}
-        self._same = 0
+        self._same: dict[tuple[str, ...], int] = {}  # times in a row, of each camera alone
 
     def check(self, observation: Any, stamp: Any, sequence: Any) -> Rows:
         """Rows as the filter takes them, images [c, h, w] and vectors [d].
@@ -66,7 +67,9 @@ class ObservationGate:
         if not isinstance(observation, Mapping):
             observation = {names[0]: observation} if len(names) == 1 else {}
         if set(observation) != set(names):
-            raise Refused("names", f"expected {', '.join(names)}, got {', '.join(map(str, observation))}")
+            raise Refused(
+                "names", f"expected {', '.join(names)}, got {', '.join(map(str, observation))[:MOST_LETTERS]}"
+            )
         rows: Rows = {name: _image(name, observation[name], shape) for name, shape in env.images.items()}
         rows |= {name: self._vector(name, observation[name], size) for name, size in env.vectors.items()}
         self._check_frozen(rows)
@@ -88,10 +91,11 @@ class ObservationGate:
         self._stamp = stamp
 
     def _vector(self, name: str, values: Any, size: int) -> NDArray[np.float32]:
-        row = np.asarray(values)
+        row = _array(name, values)
         if row.shape != (size,) or row.dtype.kind not in "fiu":
             raise Refused("shape", f"{name}: expected {size} numbers, got {row.dtype} {list(row.shape)}")
-        row = row.astype(np.float32)
+        with np.errstate(over="ignore"):  # what is too large for float32 is refused as not finite
+            row = row.astype(np.float32)
         if not np.isfinite(row).all():
             raise Refused("range", f"{name}: expected finite numbers")
         if name in self._vectors:
@@ -105,11 +109,16 @@ class ObservationGate:
         limit = self._control.limits.frozen
         if not limit:
             return
-        same = bool(self._last) and all(np.array_equal(rows[name], self._last[name]) for name in rows)
-        self._same = self._same + 1 if same else 0
+        # a camera that hangs is not excused by joints, or by another camera, that go on
+        watched: list[tuple[str, ...]] = [(name,) for name in self._control.env.images] or [tuple(rows)]
+        for group in watched:
+            same = bool(self._last) and all(np.array_equal(rows[name], self._last[name]) for name in group)
+            self._same[group] = self._same.get(group, 0) + 1 if same else 0
         self._last = {name: part.copy() for name, part in rows.items()}  # a driver may draw its next frame into these
-        if self._same >= limit:
-            raise Refused("frozen", f"the same observation {self._same + 1} times")
+        group = max(watched, key=lambda group: self._same[group])
+        if self._same[group] >= limit:
+            whose = "" if len(rows) == 1 else f"{', '.join(group)}: "
+            raise Refused("frozen", f"{whose}the same observation {self._same[group] + 1} times")
 
 
 def nothing_came() -> Refused:
@@ -130,7 +139,7 @@ def refused_age(stamp: Any, limit_s: float) -> Refused | None:
 
 def _image(name: str, frame: Any, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     channels, height, width = shape
-    image = np.asarray(frame)
+    image = _array(name, frame)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != channels:
         got = f"{image.dtype} {list(image.shape)}"
         raise Refused("shape", f"{name}: expected uint8 [height, width, {channels}], got {got}")
@@ -140,3 +149,10 @@ def _image(name: str, frame: Any, shape: tuple[int, int, int]) -> NDArray[np.uin
     if (resized == resized[:, :1, :1]).all():
         raise Refused("blank", f"{name}: one constant colour")
     return resized
+
+
+def _array(name: str, values: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:  # rows of several lengths
+        raise Refused("shape", f"{name}: expected an array, got a {type(values).__name__} ({error})") from error
