@@ -54,6 +54,8 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     port, clients = whole_number("port", own["port"], least=0), whole_number("clients", own["clients"])
     if port > 65535:
         raise BadConfig(f"port: expected 0 to 65535, got {port}")
+    if not own["host"]:  # as of a variable that is not set: sockets would take it for all addresses
+        raise BadConfig("host: expected a name or an address, 0.0.0.0 for all of this machine, got none")
     if own["planner"] not in ("process", "inline"):
         raise BadConfig(f"planner: expected process or inline, got {own['planner']!r}")
     folder = Path(own["bundle"]).expanduser()

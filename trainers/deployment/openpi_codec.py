@@ -46,7 +46,7 @@ def unpack(frame: bytes, *, limit: int = LARGEST) -> dict[str, Any]:
     except BadMessage:
         raise
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException, RecursionError) as error:
-        raise BadMessage(f"message: expected msgpack, got {error or type(error).__name__}") from error
+        raise BadMessage(f"message: expected msgpack, got {str(error) or type(error).__name__}") from error
     if not isinstance(message, dict) or not all(isinstance(key, str) for key in message):
         raise BadMessage("message: expected names with values")
     return message
@@ -76,7 +76,8 @@ def _dict_to_array(fields: dict[Any, Any]) -> Any:
         dtype, value = _dtype(fields), fields.get(b"data")
         if not isinstance(value, int | float):
             raise BadMessage("scalar: expected a number")
-        return dtype.type(value)
+        with np.errstate(over="ignore"):
+            return dtype.type(value)
     return fields
 
 

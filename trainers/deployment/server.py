@@ -22,7 +22,7 @@ from websockets.http11 import Request, Response
 from trainers.bundle.bundle import Bundle, read_bundle
 from trainers.bundle.control_spec import ControlSpec
 from trainers.deployment.controller import Controller
-from trainers.deployment.openpi_codec import BadMessage, pack, unpack
+from trainers.deployment.openpi_codec import LARGEST, BadMessage, pack, unpack
 
 RAW_CAMERA = 8  # a camera's frame may have so many times the bytes of the agent's own frame and a megabyte more
 PREFIX = "observation/"
@@ -116,9 +116,7 @@ class PolicyServer:
         self._connected += 1
         loop = asyncio.get_running_loop()
         try:
-            session = await loop.run_in_executor(
-                self._threads, lambda: Session(Controller(self._bundle, hz=self.hz, planner=self._planner))
-            )
+            session = await loop.run_in_executor(self._threads, self._session)
             await connection.send(pack(self.metadata()))
             async for frame in connection:
                 try:
@@ -136,6 +134,9 @@ class PolicyServer:
         finally:
             self._connected -= 1
 
+    def _session(self) -> "Session":
+        return Session(Controller(self._bundle, hz=self.hz, planner=self._planner), max_bytes=self._max_bytes)
+
     def _warm_up(self) -> int:
         """One whole decision before anybody can connect; returns how many actions it gives."""
         session, env = Session(self._first), self._bundle.control.env
@@ -146,10 +147,10 @@ class PolicyServer:
 
 
 class Session:
-    """One client: its controller, and the time that the last answer took."""
+    """One client: its controller, and the time that the last answer took. `max_bytes` is of a message."""
 
-    def __init__(self, controller: Controller) -> None:
-        self._controller, self._previous_ms = controller, 0.0
+    def __init__(self, controller: Controller, *, max_bytes: int = LARGEST) -> None:
+        self._controller, self._max_bytes, self._previous_ms = controller, max_bytes, 0.0
         self._lock = threading.Lock()
         env = controller.control.env
         self._names = [*env.images, *env.vectors]
@@ -158,16 +159,14 @@ class Session:
     def answer(self, frame: bytes) -> bytes:
         """The reply to one observation; raises BadMessage."""
         start = time.perf_counter()
-        message = unpack(frame)
+        message = unpack(frame, limit=self._max_bytes)
         with self._lock:
             reset, release = (_flag(message, name) for name in ("reset", "release"))
+            sequence = _number(message, "sequence")
             if release:
                 self._controller.release()
             if reset:
                 self._controller.reset()
-            sequence = message.get("sequence")
-            if sequence is not None and type(sequence) is not int:
-                raise BadMessage("sequence: expected a whole number")
             observation = self._observation(message)
             # a client's clock is not this machine's: what has arrived counts as new
             _, status = self._controller.step(observation, time.monotonic(), sequence)
@@ -205,9 +204,16 @@ def _flag(message: dict[str, Any], name: str) -> bool:
     return bool(said)
 
 
+def _number(message: dict[str, Any], name: str) -> int | None:
+    said = message.get(name)
+    if said is not None and (isinstance(said, bool) or not isinstance(said, int | np.integer)):
+        raise BadMessage(f"{name}: expected a whole number, got {type(said).__name__}")
+    return None if said is None else int(said)
+
+
 def _authorized(headers: Headers, api_key: str) -> bool:
-    said = headers.get("Authorization", "")
-    return hmac.compare_digest(said.encode(), f"Api-Key {api_key}".encode())
+    said = headers.get_all("Authorization")
+    return len(said) == 1 and hmac.compare_digest(said[0].encode(), f"Api-Key {api_key}".encode())
 
 
 def _message_bytes(control: ControlSpec) -> int:

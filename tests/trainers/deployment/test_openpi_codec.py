@@ -61,6 +61,16 @@ def test_hostile_frames_are_refused(frame):
         unpack(frame)
 
 
+def test_what_is_too_deep_is_said():
+    with pytest.raises(BadMessage, match=r"^message: expected msgpack, got \w+"):
+        unpack(b"\x81\xa1a" * 2000 + b"\xc0")
+
+
+def test_a_number_that_is_too_large_for_its_type_is_infinite():
+    sent = {b"__npgeneric__": True, b"dtype": "<f2", b"data": 2**63}
+    assert math.isinf(unpack(msgpack.packb({"a": sent}))["a"])
+
+
 def test_size_is_capped():
     with pytest.raises(BadMessage, match="expected at most 100 bytes"):
         unpack(pack({"a": np.zeros(200)}), limit=100)

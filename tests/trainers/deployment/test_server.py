@@ -15,10 +15,12 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from tests.rigs.tiny_bundle import HIGH, LOW, tiny_bundle
+from trainers import serve
 from trainers.bundle.bundle import read_bundle
 from trainers.bundle.control_spec import DeviceDiffers
+from trainers.command.configuration import BadConfig
 from trainers.deployment.controller import Controller
-from trainers.deployment.openpi_codec import pack, unpack
+from trainers.deployment.openpi_codec import BadMessage, pack, unpack
 from trainers.deployment.remote_controller import RemoteController
 from trainers.deployment.server import PolicyServer, Session
 
@@ -105,6 +107,24 @@ def test_a_wrong_frame_is_answered_with_a_status(port):
     connection.close()
 
 
+def test_rows_of_several_lengths_are_a_frame_that_is_bridged(port):
+    connection, _ = client(port)
+    infer(connection, {"image": frame(0)})
+    status = infer(connection, {"image": [[1, 2], [3]]})["status"]
+    assert (status["observation"], status["source"], status["faults"]) == ("shape", "policy", 0)
+    connection.close()
+
+
+def test_numpy_s_numbers_number_frames(port):
+    connection, _ = client(port)
+    for t, sequence in enumerate([np.int64(3), np.uint8(4)]):
+        status = infer(connection, {"image": frame(t), "sequence": sequence, "reset": np.bool_(t == 0)})["status"]
+        assert (status["observation"], status["number"]) == ("ok", t)
+    assert infer(connection, {"image": frame(2), "sequence": np.int32(4)})["status"]["observation"] == "order"
+    connection.send(pack({"image": frame(), "sequence": np.float32(5)}))
+    assert connection.recv() == "sequence: expected a whole number, got float32"
+
+
 @pytest.mark.parametrize("wrong", [b"junk", "text", pack({"image": frame(), "sequence": "one"})])
 def test_what_is_no_message_is_told_and_hung_up(port, wrong):
     connection, _ = client(port)
@@ -135,11 +155,27 @@ def test_an_api_key(folder):
         for headers in ({}, {"Authorization": "Api-Key wrong"}, {"Authorization": "secret"}):
             with pytest.raises(InvalidStatus, match="401"):
                 client(port, **headers)
+        twice = [("Authorization", "Api-Key secret"), ("Authorization", "Api-Key secret")]
+        with pytest.raises(InvalidStatus, match="401"):
+            connect(f"ws://127.0.0.1:{port}", additional_headers=twice)
         connection, _ = client(port, Authorization="Api-Key secret")
         assert infer(connection, {"image": frame()})["actions"].shape == (5, 2)
         connection.close()
         with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10)
+
+
+def test_a_message_may_be_as_large_as_is_allowed(folder):
+    session = Session(Controller(folder, planner="inline"), max_bytes=100_000_000)
+    padding = np.zeros((7, 10_000_000), np.uint8)
+    assert unpack(session.answer(pack({"image": frame(), "more": padding})))["status"]["observation"] == "names"
+    with pytest.raises(BadMessage, match="message: expected at most 64000000 bytes"):
+        Session(Controller(folder, planner="inline")).answer(pack({"image": frame(), "more": padding}))
+
+
+def test_an_empty_host_does_not_open_the_server_to_everybody(folder):
+    with pytest.raises(BadConfig, match=r"host: expected a name or an address, .* got none"):
+        serve.main([str(folder), "port=0", "host="])
 
 
 def test_the_robot_s_side_survives_a_server_that_goes_away(folder):
