@@ -12,10 +12,28 @@ from trainers.deployment.status import Status
 from worldmodel.errors import UserError
 
 NUMBERS = ("latency_ms", "margin_ms", "filter_ms", "plan_age", "predicted_return", "prediction_error", "disagreement")
+# all of which is logged
+NOTHING = Status(
+    number=0,
+    source="plan",
+    observation="ok",
+    late=True,
+    latency_ms=0.0,
+    margin_ms=0.0,
+    filter_ms=0.0,
+    plan_age=0,
+    faults=0,
+    limited=True,
+    predicted_return=0.0,
+    prediction_error=0.0,
+    disagreement=0.0,
+    alarm=True,
+    message="nothing",
+)
 
 
 class FileInTheWay(UserError):
-    """A recording would replace a file."""
+    """A recording would replace a file, or cannot be written."""
 
 
 class RerunRecording:
@@ -29,7 +47,7 @@ class RerunRecording:
 
     Raises:
         MissingPackage: without the package `rerun-sdk`.
-        FileInTheWay: where the file is there already.
+        FileInTheWay: where the file is there already, or cannot be written.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -42,10 +60,22 @@ class RerunRecording:
         self.path = Path(path).expanduser()
         if self.path.exists():
             raise FileInTheWay(f"rerun: expected a new file, got {self.path}, which is there already")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._rerun: Any = rerun
-        self._stream = rerun.RecordingStream("worldmodel")
+        self._begin()
+        # a first row takes the package half a second, which a robot does not have: one that is let go
+        self.add(
+            {"image": np.zeros((1, 1, 3), np.uint8), "stack": np.zeros((1, 1, 9)), "vector": np.zeros(1)}, 0, NOTHING
+        )
+        self._begin()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.touch(exist_ok=False)
+        except OSError as error:
+            raise FileInTheWay(f"rerun: expected a file that can be written, got {path} ({error.strerror})") from error
         self._stream.save(self.path)
+
+    def _begin(self) -> None:
+        self._stream = self._rerun.RecordingStream("worldmodel")
         self._decisions, self._episode, self._source = 0, -1, ""
 
     def __enter__(self) -> Self:

@@ -66,6 +66,35 @@ def test_what_is_driven_is_recorded(tmp_path):
         drive.main([f"bundle={folder}", *task, f"out={tmp_path / 'other'}", f"rerun={path}"])
 
 
+FIRST = """
+import sys
+import numpy as np
+from tests.trainers.deployment.test_rerun_recording import status
+from trainers.deployment.rerun_recording import RerunRecording
+
+seen = {"pixels": np.zeros((8, 8, 3), np.uint8), "stack": np.zeros((8, 8, 9), np.uint8), "joints": np.zeros(2)}
+with RerunRecording(sys.argv[1]) as recording:
+    before = set(sys.modules)
+    recording.add(seen, np.zeros(2), status(0, late=True, prediction_error=1.0, message="slow"))
+    print(*sorted(sys.modules.keys() - before))
+"""
+
+
+def test_the_first_decision_waits_for_no_import(tmp_path):
+    """Half a second: of 20 decisions at 10 Hz the robot would miss 5."""
+    root = Path(__file__).resolve().parents[3]
+    command = [sys.executable, "-c", FIRST, tmp_path / "drive.rrd"]
+    loaded = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True, timeout=120)
+    assert loaded.stdout.strip() == ""
+    assert "1 rows" in printed(tmp_path / "drive.rrd", entity="/action")
+    assert "nothing" not in printed(tmp_path / "drive.rrd", entity="/controller/events")
+
+
+def test_a_place_that_cannot_be_written_is_said():
+    with pytest.raises(FileInTheWay, match=r"rerun: expected a file that can be written, got /dev/null/x\.rrd"):
+        RerunRecording("/dev/null/x.rrd")
+
+
 def test_without_the_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "rerun", None)
     with pytest.raises(MissingPackage, match="pip install rerun-sdk"):
