@@ -28,6 +28,7 @@ from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.limits import require_number
 
 SHARE = 0.7  # of a period that a decision may take: the rest is for transport and the system's own delays
+PLANNERS = ("process", "inline")  # by name
 SETTLE = 10  # rows, each the picture of a goal, after which the filter has settled on standing still there
 NAN = float("nan")
 
@@ -114,7 +115,7 @@ class Controller:
         self._surprise.reset()
         self._plan: NDArray[np.float32] = self._agent.initial_carry(1).plan[0].numpy()
         self._plan_number = -1
-        self._number = self._missing = 0
+        self._number = self._missing = self._goal_number = 0
 
     def release(self) -> None:
         """End a latched stop by hand; where the robot is now is inferred anew from what it sees next.
@@ -206,6 +207,7 @@ class Controller:
             assert isinstance(self._agent, LatentMPC)
             require_plans_to_goals(self._agent, goal)
         self._goal = goal  # the last: of a picture that is refused the robot keeps the goal that it had
+        self._goal_number = self._number  # what was planned before leads elsewhere
 
     def _offers(
         self, decision: _Decision, observation: Any, stamp: float | None, sequence: int | None
@@ -227,7 +229,7 @@ class Controller:
                 starts = isinstance(self.planner, PlannerProcess) and not self.planner.ready
                 decision.message = f"planner: {'its process is started again' if starts else 'no plan in time'}"
         age = decision.number - self._plan_number
-        if self._plan_number >= 0 and 0 < age <= self.control.limits.plan_age and age < len(self._plan):
+        if self._plan_number >= self._goal_number and 0 < age <= self.control.limits.plan_age and age < len(self._plan):
             yield Chosen("shifted_plan", self._plan[age], age)
         if self._policy is not None and self._goal is None:
             with torch.no_grad():
@@ -345,6 +347,8 @@ class Controller:
 
     def _start_planner(self, planner: Planning | str) -> Planning | None:
         """None of a bundle whose policy acts alone."""
+        if planner not in PLANNERS and not isinstance(planner, Planning):
+            raise BadConfig(f"planner: expected inline, process or a Planning, got {planner!r}")
         if self.bundle.what == "policy":
             return None
         if isinstance(planner, Planning):
@@ -352,10 +356,8 @@ class Controller:
         assert isinstance(self._agent, LatentMPC)
         if planner == "inline":
             return DeadlinePlanner(self._agent, budget_s=self.budget_s)
-        if planner == "process":
-            times = {"budget_s": self.budget_s, "period_s": self.period_s}
-            return start_planner_process(self.bundle, self._agent, **times)
-        raise BadConfig(f"planner: expected inline, process or a Planning, got {planner!r}")
+        times = {"budget_s": self.budget_s, "period_s": self.period_s}
+        return start_planner_process(self.bundle, self._agent, **times)
 
 
 def _vector_statistics(agent: Acting) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:

@@ -260,8 +260,9 @@ def test_a_robot_that_stopped_is_not_surprised(tmp_path):
     ],
 )
 def test_options_that_cannot_be_are_refused_before_anything_moves(folders, options, message):
-    with pytest.raises(ValueError, match=message):
-        Controller(folders["both"], **options)
+    for what in ("both", "policy"):
+        with pytest.raises(ValueError, match=message):
+            Controller(folders[what], **options)
 
 
 def test_before_the_first_step_a_chunk_is_the_safe_action(folders):

@@ -64,6 +64,21 @@ def test_a_controller_with_a_goal_plans_for_it_and_leaves_the_policy_alone(tmp_p
         controller.set_goal(np.zeros((16, 16, 3), np.uint8))
 
 
+def test_what_is_left_of_a_plan_to_another_goal_is_not_executed(tmp_path):
+    controller = Controller(tiny_bundle(tmp_path / "b", what="planner"), planner="inline", budget_s=30.0)
+    controller.set_goal(frame(5))
+    controller.step(frame(0))
+    ask, controller.planner.ask = controller.planner.ask, lambda request, until: None
+    assert controller.step(frame(1))[1].source == "shifted_plan"
+    controller.set_goal(frame(6))
+    assert controller.step(frame(2))[1].source == "safe"
+    controller.planner.ask = ask
+    assert [controller.step(frame(t))[1].source for t in (3, 4)] == ["plan", "plan"]
+    controller.planner.ask = lambda request, until: None
+    controller.set_goal(None)
+    assert controller.step(frame(5))[1].source == "safe"
+
+
 def test_a_picture_that_is_refused_leaves_the_goal_as_it_was(tmp_path):
     controller = Controller(tiny_bundle(tmp_path / "b", what="planner"), planner="inline", budget_s=30.0)
     controller.set_goal(frame(5))
