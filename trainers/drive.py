@@ -11,7 +11,8 @@ COMMAND = Command(
     summary=(
         "Runs a bundle's controller at a fixed rate on a simulated robot, whose frames come from a process of its own "
         "and do not wait: every decision, what chose its action and what it took is written as CSV and drawn into a "
-        "report. Episodes start as those of `trainers.evaluate` with the same seed."
+        "report. Episodes start as those of `trainers.evaluate` with the same seed. Ctrl-C or SIGTERM ends it with a "
+        "report of what was driven until then."
     ),
     keys={
         "bundle": Key("a folder that `trainers.export` wrote", required=True),
@@ -19,7 +20,7 @@ COMMAND = Command(
         "hz": Key("decisions per second; the bundle's own by default"),
         "episodes": Key("how many", "1"),
         "seed": Key("what the episodes' starts come from", "0"),
-        "budget_ms": Key("from a frame to its action; 0.7 of a period by default"),
+        "budget_ms": Key("from a frame to its action; 0.7 of a period by default, 0.8 with server="),
         "planner": Key("process, which a watchdog can kill and start again, or inline", "process"),
         "realtime": Key("true: before all ordinary processes of this machine, which needs the permission", "false"),
         "delay": Key("decisions by which the robot's actuator is late", "0"),

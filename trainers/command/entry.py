@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -75,8 +76,21 @@ def ended(status: str, code: int, **why: str) -> int:
 
 
 def print_json(record: Mapping[str, Any]) -> None:
-    """A line on standard output, which is not `sys.stdout` while a command runs."""
-    print(json.dumps(record), file=sys.__stdout__ if sys.stdout is sys.stderr else sys.stdout, flush=True)
+    """A line on standard output, which is not `sys.stdout` while a command runs; null for what is not finite."""
+    print(
+        json.dumps(_strict(record), allow_nan=False),
+        file=sys.__stdout__ if sys.stdout is sys.stderr else sys.stdout,
+        flush=True,
+    )
+
+
+def _strict(value: Any) -> Any:
+    """JSON has no NaN: other languages' readers refuse the whole line."""
+    if isinstance(value, Mapping):
+        return {key: _strict(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _bound_spinning() -> None:

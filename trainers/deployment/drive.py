@@ -1,9 +1,9 @@
 """The real-time loop: a bundle's controller on a simulated robot, every decision recorded."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from itertools import count
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,21 +19,24 @@ from trainers.command.configuration import BadConfig, finite_number, load_config
 from trainers.command.new_run import make_out_folder
 from trainers.deployment.action_gate import ActionGate
 from trainers.deployment.api_key import read_api_key
-from trainers.deployment.controller import Controller
+from trainers.deployment.controller import PLANNERS, Controller
+from trainers.deployment.drive_folder import REPORT, report_folder, require_no_report
 from trainers.deployment.drive_report import write_drive_report
 from trainers.deployment.rerun_recording import RerunRecording
-from trainers.deployment.robot import Played, Robot
+from trainers.deployment.robot import Capture, Played, Robot
 from trainers.deployment.status import Status
 from trainers.deployment.telemetry import Telemetry
+from trainers.process.interrupt import Interrupt
 from trainers.process.realtime import runs_first
 from trainers.reporting.tables import show_facts
 from trainers.run_folder.records import versions, write_json
 from trainers.run_folder.statistics import mean_ci95
 from trainers.run_folder.three_digits import three_digits
+from worldmodel.limits import require_one_of
 from worldmodel.spec import UNITS, EnvSpec
 
-REPORT = "report.html"
 OFTEN = 0.01  # of the decisions, when late ones are worth a word
+ASK_S = 0.2  # between two looks at whether a signal asked to stop, where nothing comes
 TAKEN = 0.9  # of a period after which the robot takes no action for its frame
 
 
@@ -54,13 +57,18 @@ class Driver(Protocol):
 
 
 def drive(*, bundle: str, env: str, overrides: Sequence[str], **own: str | None) -> dict[str, Any]:
-    """Play episodes in real time; returns what is printed as the last line. Texts are as typed; raises UserError."""
+    """Play episodes in real time; returns what is printed as the last line. Texts are as typed; raises UserError.
+
+    Ctrl-C and SIGTERM end it with the decision under way: what was recorded until then is written, and told.
+    """
     read = read_bundle(bundle)
     control = read.control
     hz = control.hz if own["hz"] is None else finite_number("hz", own["hz"], least=0.01)
+    replace(control, hz=hz)  # which checks it
+    require_one_of(PLANNERS, planner=own["planner"])
     episodes, seed = whole_number("episodes", str(own["episodes"])), whole_number("seed", str(own["seed"]), least=0)
     delay, camera = whole_number("delay", str(own["delay"]), least=0), _camera(own["camera"])
-    out = _new_folder(own["out"], read.folder)
+    require_no_report(own["out"])
     with _said_of_env():
         config = load_config([f"task={env}", *_like_training(control.env, env), *overrides])
     if not any(text.lstrip("+").startswith("task.visuals") for text in overrides):
@@ -68,24 +76,28 @@ def drive(*, bundle: str, env: str, overrides: Sequence[str], **own: str | None)
     budget_s = None if own["budget_ms"] is None else finite_number("budget_ms", own["budget_ms"], least=0.1) / 1e3
     if own["api_key_file"] and not own["server"]:
         raise BadConfig("api_key_file: expected none without server=, which it is for")
-    recorder = nullcontext() if own["rerun"] is None else RerunRecording(own["rerun"])
-    with recorder as recording, _said_of_env(), open_pool(config, 1) as pool:
+    with ExitStack() as stack, _said_of_env():
+        pool = stack.enter_context(open_pool(config, 1))
         require_fits(control, pool.spec)
-        make_out_folder(out)
+        recording = None if own["rerun"] is None else stack.enter_context(RerunRecording(own["rerun"]))
+        out = stack.enter_context(report_folder(own["out"], read.folder))
         driver: Any
         if own["server"]:
-            driver = _remote(own["server"], control, hz, read_api_key(own["api_key_file"]))
+            driver = _remote(own["server"], control, hz, read_api_key(own["api_key_file"]), budget_s)
         else:
             driver = Controller(read, hz=hz, budget_s=budget_s, planner=str(own["planner"]), seed=seed)
         driver.telemetry.first = "policy" if read.what == "policy" else "plan"
-        with driver:
-            timing = {"period_s": 1 / hz, "budget_s": max(budget_s or 0.0, TAKEN / hz)}
-            played = [
-                _episode(driver, pool, control, seed=episode_seed(seed, SeedRank.EVALUATION, 0, i), reply=i, **timing,
-                         delay=delay, camera=camera, recording=recording)
-                for i in range(episodes)
-            ]  # fmt: skip
-            return _results(out, driver, played, pool.spec, hz=hz, bundle=bundle, sha256=read.sha256)
+        stack.enter_context(driver)
+        interrupt, played = stack.enter_context(Interrupt()), list[Played]()
+        timing = {"period_s": 1 / hz, "budget_s": max(budget_s or 0.0, TAKEN / hz)}
+        while len(played) < episodes and interrupt.received is None:
+            start = episode_seed(seed, SeedRank.EVALUATION, 0, len(played))
+            played.append(
+                _episode(driver, pool, control, seed=start, **timing, delay=delay, camera=camera, recording=recording,
+                         stops=interrupt.is_set)
+            )  # fmt: skip
+        facts = {"hz": hz, "bundle": bundle, "sha256": read.sha256}
+        return _results(out, driver, played, pool.spec, facts, received=interrupt.received)
 
 
 def _episode(
@@ -94,82 +106,101 @@ def _episode(
     control: ControlSpec,
     *,
     seed: int,
-    reply: int,
     period_s: float,
     budget_s: float,
     delay: int,
     camera: tuple[int, int] | None,
     recording: RerunRecording | None,
+    stops: Callable[[], bool],
 ) -> Played:
-    """One episode: for every frame the driver's action, for a frame that does not come one too."""
+    """One episode, or as much of it as `stops` lets: for every frame an action, for one that does not come too."""
     robot = Robot(pool, period_s=period_s, budget_s=budget_s, delay=delay, camera=camera)
     to_unit = ActionGate(control).unit
     driver.reset()
     driver.release()  # a simulated robot that begins anew has been seen to
     robot.begin(seed)
-    frame = robot.next_frame(-1, 120.0)
-    while frame is not None and not frame.is_last:
+    frame = _next_frame(robot, -1, 120.0, stops)
+    while frame is not None and not frame.is_last and not stops():
         action, status = driver.step(frame.observation, frame.stamp, frame.sequence)
         robot.act(frame.sequence, to_unit(action))
         if recording is not None:
             recording.add(frame.observation, action, status)
         last = frame
-        frame = robot.next_frame(last.sequence, 2 * period_s)
-        while frame is None:  # the camera is silent: the controller is asked all the same
+        frame = _next_frame(robot, last.sequence, 2 * period_s, stops)
+        while frame is None and not stops():  # the camera is silent: the controller is asked all the same
             action, status = driver.step(None)
             if recording is not None:
                 recording.add(None, action, status)
-            frame = robot.next_frame(last.sequence, period_s)
-    return robot.end()
+            frame = _next_frame(robot, last.sequence, period_s, stops)
+    return robot.end(break_off=stops())
+
+
+def _next_frame(robot: Robot, after: int, timeout_s: float, stops: Callable[[], bool]) -> Capture | None:
+    """As the robot's, sooner where `stops` says so: a period may last minutes."""
+    until = time.monotonic() + timeout_s
+    frame = None
+    while frame is None and not stops() and (left := until - time.monotonic()) > 0:
+        frame = robot.next_frame(after, min(left, ASK_S))
+    return frame
 
 
 def _results(
-    out: Path, driver: Driver, played: Sequence[Played], spec: EnvSpec, *, hz: float, bundle: str, sha256: str
+    out: Path,
+    driver: Driver,
+    played: Sequence[Played],
+    spec: EnvSpec,
+    facts: dict[str, Any],
+    *,
+    received: int | None,
 ) -> dict[str, Any]:
-    whole = [one for one in played if not one.fault]
-    if not whole:
-        raise BadConfig(f"env: every episode was cut short, the last by {played[-1].fault}")
-    returns = [one.total_return for one in whole]
+    """What is printed as the last line, written with everything else; raises BadConfig where no episode was whole.
+
+    Args:
+        out: the report's folder.
+        driver: whose decisions they are.
+        played: the episodes; of one that a signal broke off the decisions count, not the return.
+        spec: the environment's.
+        facts: what is told of the bundle and the rate.
+        received: the signal that ended the drive.
+    """
+    csv = str(driver.telemetry.write_csv(out / "decisions.csv"))  # the first: it is kept whatever comes
+    returns = [one.total_return for one in played if one.finished]
+    if not returns and received is None:
+        raise BadConfig(f"env: every episode was cut short, the last by {played[-1].fault}; decisions are in {csv}")
     summary = driver.telemetry.summary()
     results = {
         "task": spec.task,
-        "return_mean": float(np.mean(returns)),
-        "return_ci95": mean_ci95(returns),
+        "status": "finished" if received is None else "interrupted",
+        "return_mean": float(np.mean(returns)) if returns else None,
+        "return_ci95": mean_ci95(returns) if returns else None,
         "returns": returns,
         "episodes": len(returns),
-        "hz": hz,
         **summary,
         "frames_missing": summary["missing"],
         "missing": sum(one.missing for one in played),
         "overruns": sum(one.overruns for one in played),
-        "faults": len(played) - len(whole),
-        "bundle": bundle,
-        "sha256": sha256,
-        "csv": str(driver.telemetry.write_csv(out / "decisions.csv")),
+        "faults": sum(bool(one.fault) for one in played),
+        **facts,
+        "csv": csv,
+        "exit_code": 0 if received is None else 128 + received,
     }
     results["report"] = str(write_drive_report(out / REPORT, results, driver.telemetry.rows))
     write_json(out / "drive.json", {**results, "versions": versions(), "when": time.strftime("%Y-%m-%d %H:%M:%S")})
-    shown = ("decisions", "late", "missing", "fallbacks", "p50_ms", "p99_ms", "p999_ms", "report")
-    facts = {"return_mean": three_digits(results["return_mean"]), **{key: str(results[key]) for key in shown}}
-    if summary["late"] > OFTEN * summary["decisions"] and not runs_first():
-        facts["advice"] = "realtime=true runs this before the machine's other processes"
-    if stopped := summary["sources"]["stopped"]:
-        reasons = [row.observation for row in driver.telemetry.rows if row.observation != "ok"]
-        facts["stopped"] = f"{stopped} decisions, by {reasons[0] if reasons else 'late or missing actions'}"
-    show_facts(spec.task, facts)
+    _show(results, driver.telemetry)
     return results
 
 
-def _new_folder(out: str | None, bundle: Path) -> Path:
-    """Where the report goes: `out`, which must have none, or BUNDLE_drive, BUNDLE_drive_2, ..., the first without."""
-    if out is None:
-        bundle = bundle.resolve()  # "." has no name
-        names = (bundle.with_name(f"{bundle.name}_drive" + (f"_{n}" if n > 1 else "")) for n in count(1))
-        return next(folder for folder in names if not (folder / REPORT).exists())
-    folder = Path(out).expanduser()
-    if (folder / REPORT).exists():
-        raise BadConfig(f"out: expected a folder without an earlier report, got {folder / REPORT}")
-    return folder
+def _show(results: dict[str, Any], telemetry: Telemetry) -> None:
+    """The results for a person, on standard error."""
+    mean = "none, of no whole episode" if results["return_mean"] is None else three_digits(results["return_mean"])
+    shown = ("decisions", "late", "missing", "fallbacks", "p50_ms", "p99_ms", "p999_ms", "report")
+    rows = {"return_mean": mean, **{key: "none" if results[key] is None else str(results[key]) for key in shown}}
+    if results["late"] > OFTEN * results["decisions"] and not runs_first():
+        rows["advice"] = "realtime=true runs this before the machine's other processes"
+    if stopped := results["sources"]["stopped"]:
+        first = next((row.message for row in telemetry.rows if row.source == "stopped"), "")
+        rows["stopped"] = f"{stopped} decisions, the first by {first or 'late or missing actions'}"
+    show_facts(results["task"], rows)
 
 
 @contextmanager
@@ -201,7 +232,7 @@ def require_fits(control: ControlSpec, spec: EnvSpec) -> None:
         raise DeviceDiffers(f"env.{fact}: the bundle has {mine}, the environment {other}")
 
 
-def _remote(server: str, control: ControlSpec, hz: float, api_key: str | None) -> Any:
+def _remote(server: str, control: ControlSpec, hz: float, api_key: str | None, budget_s: float | None = None) -> Any:
     try:
         from websockets.exceptions import WebSocketException
 
@@ -210,7 +241,7 @@ def _remote(server: str, control: ControlSpec, hz: float, api_key: str | None) -
     except ModuleNotFoundError as error:
         raise BadConfig(f"server: expected {error.name} to be installed: pip install 'worldmodel[deploy]'") from error
     try:
-        return RemoteController(server, control, hz=hz, api_key=api_key)
+        return RemoteController(server, control, hz=hz, api_key=api_key, budget_s=budget_s)
     except (OSError, TimeoutError, WebSocketException, BadMessage) as error:
         raise BadConfig(f"server: expected ws://host:port of trainers.serve, got {server} ({error})") from error
 

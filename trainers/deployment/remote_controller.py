@@ -33,6 +33,7 @@ class RemoteController:
         control: what the robot is, as its own copy of the bundle says: the server's must be equal.
         hz: decisions per second, at most the server's.
         api_key: of the server.
+        budget_s: seconds from an observation to its action; 0.8 of a period by default.
 
     Raises:
         DeviceDiffers: the server has another bundle's observations or actions, or is slower.
@@ -40,11 +41,19 @@ class RemoteController:
         OSError: there is no server at the start. Nothing later raises.
     """
 
-    def __init__(self, address: str, control: ControlSpec, *, hz: float, api_key: str | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        control: ControlSpec,
+        *,
+        hz: float,
+        api_key: str | None = None,
+        budget_s: float | None = None,
+    ) -> None:
         self._address, self.control = address, control
         self._headers = {"Authorization": f"Api-Key {api_key}"} if api_key else None
         self.period_s, self._gate, self.telemetry = 1 / hz, ActionGate(control), Telemetry()
-        self.budget_s = SHARE * self.period_s
+        self.budget_s = SHARE * self.period_s if budget_s is None else budget_s
         self._lateness = Lateness.within(self.period_s, budget_s=self.budget_s)
         self._change = threading.Condition()
         self._request: tuple[int, bytes] | None = None

@@ -31,13 +31,17 @@ class Capture:
 
 @dataclass(slots=True)
 class Played:
-    """An episode as the robot saw it: decisions without an action in time, and frames that came late by themselves."""
+    """An episode as the robot saw it: decisions without an action in time, and frames that came late by themselves.
+
+    finished: it was played to its end, without a fault and without being broken off.
+    """
 
     total_return: float = 0.0
     decisions: int = 0
     missing: int = 0
     overruns: int = 0
     fault: str = ""
+    finished: bool = False
 
 
 class Robot:
@@ -60,6 +64,7 @@ class Robot:
         self._frame: Capture | None = None
         self._action: tuple[int, NDArray[np.float32]] | None = None
         self._queue = deque([np.zeros(pool.spec.action_dim, np.float32)] * (delay + 1), maxlen=delay + 1)
+        self._broken_off = threading.Event()
         self.played = Played()
         self._thread: threading.Thread | None = None
 
@@ -81,8 +86,12 @@ class Robot:
             self._action = (sequence, action)
             self._change.notify_all()
 
-    def end(self) -> Played:
-        """Wait until the episode is over."""
+    def end(self, *, break_off: bool = False) -> Played:
+        """Wait until the episode is over; `break_off` ends it with the decision under way."""
+        if break_off:
+            with self._change:
+                self._broken_off.set()
+                self._change.notify_all()
         assert self._thread is not None
         self._thread.join()
         return self.played
@@ -98,7 +107,7 @@ class Robot:
     def _play(self, seed: int) -> None:
         row = self._answer(lambda: self._pool.reset({0: seed}))
         tick, sequence = time.monotonic(), 0
-        while row is not None and not row.is_last:
+        while row is not None and not row.is_last and not self._broken_off.is_set():
             stamp = time.monotonic()
             self._show(Capture(self._delivered(row.observation), sequence, stamp))
             command = self._wait(sequence, tick + self._budget_s)
@@ -114,14 +123,16 @@ class Robot:
             if now > tick:
                 self.played.overruns += 1
                 tick = now
-            time.sleep(tick - now if tick > now else 0.0)
+            self._broken_off.wait(max(0.0, tick - now))
+        self.played.finished = row is not None and row.is_last
 
     def _wait(self, sequence: int, until: float) -> NDArray[np.float32] | None:
         with self._change:
-            came = self._change.wait_for(
-                lambda: self._action is not None and self._action[0] == sequence, max(0.0, until - time.monotonic())
+            self._change.wait_for(
+                lambda: self._broken_off.is_set() or (self._action is not None and self._action[0] == sequence),
+                max(0.0, until - time.monotonic()),
             )
-            return self._action[1] if came and self._action is not None else None
+            return self._action[1] if self._action is not None and self._action[0] == sequence else None
 
     def _answer(self, ask: Callable[[], dict[int, Step | Fault]]) -> Step | None:
         rows = ask()

@@ -47,16 +47,17 @@ class Telemetry:
     def summary(self) -> dict[str, Any]:
         """Counts, latencies and the smallest margin in milliseconds, medians of what the model says of itself.
 
-        Latencies are of the decisions before a stop or after it: while it lasts, nothing is decided.
+        Latencies are of the decisions before a stop or after it: while it lasts, nothing is decided. None where there
+        is no such decision.
         """
         rows = self.rows
-        ms = np.array([row.latency_ms for row in rows if row.source != "stopped"] or [np.nan])
+        ms = np.array([row.latency_ms for row in rows if row.source != "stopped"])
         return {
             **{key: self.counts[key] for key in ("decisions", "late", "missing", "limited", "alarms")},
             "fallbacks": sum(self.counts[source] for source in SOURCES[SOURCES.index(self.first) + 1 :]),
             "sources": {source: self.counts[source] for source in SOURCES},
-            **{name: round(float(np.percentile(ms, q)), 3) for name, q in QUANTILES.items()},
-            "margin_min_ms": round(min((row.margin_ms for row in rows), default=float("nan")), 3),
+            **{name: round(float(np.percentile(ms, q)), 3) if len(ms) else None for name, q in QUANTILES.items()},
+            "margin_min_ms": round(min(row.margin_ms for row in rows), 3) if rows else None,
             "prediction_error": _median([row.prediction_error for row in rows]),
             "disagreement": _median([row.disagreement for row in rows]),
         }

@@ -283,3 +283,11 @@ def test_a_server_that_says_nothing_is_told(folder, monkeypatch):
     with serving(folder) as port, RemoteController(f"ws://127.0.0.1:{port}", control, hz=5.0) as robot:
         monkeypatch.setattr(Session, "answer", lambda self, got: time.sleep(1))
         assert robot.step(frame())[1].message.startswith("server: no reply in 1")  # 160 ms, of a period of 200
+
+
+def test_the_robot_s_budget_is_the_caller_s(folder, monkeypatch):
+    control = read_bundle(folder).control
+    with serving(folder) as port, RemoteController(f"ws://127.0.0.1:{port}", control, hz=5.0, budget_s=0.9) as robot:
+        monkeypatch.setattr(Session, "answer", lambda self, got: time.sleep(2))
+        assert robot.budget_s == 0.9
+        assert 800 < robot.step(frame())[1].latency_ms < 2000
