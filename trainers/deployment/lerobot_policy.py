@@ -16,7 +16,9 @@ from trainers.deployment.controller import Controller
 from trainers.deployment.status import Status
 from worldmodel.errors import UserError
 
-IMAGE, IMAGES, STATE = "observation.image", "observation.images.", "observation.state"
+OBSERVATION = "observation."
+IMAGE, IMAGES, STATE = f"{OBSERVATION}image", f"{OBSERVATION}images.", f"{OBSERVATION}state"
+MARGIN = 0.5  # beyond [0, 1], which an interpolation may reach: other scales are further off
 
 
 class BadBatch(UserError, ValueError):
@@ -52,15 +54,16 @@ class LeRobotPolicy:
         """Actions for what is seen now.
 
         Args:
-            batch: `observation.images.NAME` [B c h w], float in [0, 1] or uint8, and `observation.state` [B d]; a name
-                may be another one where the agent has a single image, `observation.image` too. Other keys are left
-                alone.
+            batch: `observation.images.NAME` [B c h w], float in [0, 1] or uint8, and `observation.NAME` [B d] of every
+                vector. A name may be another one where the agent has a single image, `observation.image` too;
+                `observation.state` is the only vector, or all in the bundle's order. Other keys are left alone.
 
         Returns:
             float32 [B A] in the robot's units, int64 [B] where actions are discrete.
 
         Raises:
-            BadBatch: an observation is missing, has no rows, or another number of them than the others.
+            BadBatch: an observation is missing, has no rows or another number of them than the others, or is of
+                another type or range.
         """
         rows = self._rows(batch)
         if len(self._controllers) != len(rows):
@@ -99,12 +102,7 @@ class LeRobotPolicy:
         if missing := [name for name in env.images if name not in cameras]:
             raise BadBatch(f"batch: expected {IMAGES}{missing[0]}, got {', '.join(batch)}")
         parts = {name: _frames(name, cameras[name]) for name in env.images}
-        if env.vectors:
-            if len(env.vectors) > 1 or STATE not in batch:
-                raise BadBatch(
-                    f"batch: expected {STATE} for one vector, got {', '.join(batch)} for {list(env.vectors)}"
-                )
-            parts |= {name: np.asarray(_numbers(batch[STATE]), np.float32) for name in env.vectors}
+        parts |= _vectors(env.vectors, batch) if env.vectors else {}
         counts = [len(part) for part in parts.values()]
         if len(set(counts)) != 1 or not counts[0]:
             raise BadBatch(f"batch: expected as many rows of each, and at least one, got {counts}")
@@ -118,11 +116,39 @@ def _numbers(values: Any) -> NDArray[Any]:
     return (values.float() if values.is_floating_point() else values).detach().cpu().numpy()
 
 
+def _vectors(sizes: Mapping[str, int], batch: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """[B d] by name, of a key each or of `observation.state`, which has them side by side."""
+    keys = {name: f"{OBSERVATION}{name}" for name in sizes}
+    if all(key in batch for key in keys.values()):
+        return {name: _vector_rows(key, batch[key], {name: sizes[name]}) for name, key in keys.items()}
+    if STATE not in batch:
+        known = " and ".join(keys.values())
+        raise BadBatch(f"batch: expected {known}, or {STATE} of all, got {', '.join(batch)}")
+    ends = np.cumsum([*sizes.values()])
+    return dict(zip(sizes, np.split(_vector_rows(STATE, batch[STATE], sizes), ends[:-1], 1), strict=True))
+
+
+def _vector_rows(key: str, values: Any, sizes: Mapping[str, int]) -> NDArray[Any]:
+    """[B d] of vectors of these sizes side by side."""
+    rows = np.asarray(_numbers(values))
+    if rows.ndim != 2 or rows.shape[1] != sum(sizes.values()) or rows.dtype.kind not in "fiu":
+        parts = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        got = f"{rows.dtype} {list(rows.shape)}"
+        raise BadBatch(f"batch: expected {key} [B {sum(sizes.values())}] ({parts}), got {got}")
+    return rows
+
+
 def _frames(name: str, images: Any) -> NDArray[Any]:
     """[B h w c] uint8 of [B c h w], floats in [0, 1] rounded; what is not finite becomes 0."""
     values = _numbers(images)
     if values.ndim != 4:
         raise BadBatch(f"batch: expected {IMAGES}{name} [B c h w], got {list(values.shape)}")
     if values.dtype.kind == "f":
+        finite = values[np.isfinite(values)]
+        if finite.size and not -MARGIN <= finite.min() <= finite.max() <= 1 + MARGIN:
+            got = f"{finite.min():.3g} to {finite.max():.3g}"
+            raise BadBatch(f"batch: expected {IMAGES}{name} of floats in [0, 1], or uint8, got {got}")
         values = np.rint(np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0).clip(0, 1) * 255).astype(np.uint8)
+    elif values.dtype != np.uint8:
+        raise BadBatch(f"batch: expected {IMAGES}{name} of floats in [0, 1], or uint8, got {values.dtype}")
     return np.moveaxis(values, 1, -1)

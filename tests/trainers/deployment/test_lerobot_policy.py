@@ -1,8 +1,10 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
-from tests.rigs.tiny_bundle import HIGH, LOW, tiny_bundle
+from tests.rigs.tiny_bundle import HIGH, LOW, SPEC, tiny_bundle
 from trainers.deployment.controller import Controller
 from trainers.deployment.lerobot_policy import BadBatch, LeRobotPolicy
 
@@ -52,6 +54,59 @@ def test_batches_of_other_types_and_names(folder):
     policy.reset()
     assert policy.select_action({"observation.image": frames.bfloat16()}).shape == wanted.shape
     assert policy.statuses[0].observation == "ok"
+
+
+@pytest.fixture(scope="module")
+def arm(tmp_path_factory):
+    vectors = {"joints": 2, "grip": 1}
+    spec = dataclasses.replace(SPEC, images={"front": (3, 16, 16), "wrist": (3, 16, 16)}, vectors=vectors)
+    return tiny_bundle(tmp_path_factory.mktemp("arm") / "b", spec=spec)
+
+
+def test_two_cameras_and_two_vectors_by_name_or_side_by_side(arm):
+    rng = np.random.default_rng(0)
+    frames = {name: torch.from_numpy(rng.integers(0, 256, (2, 3, 16, 16), np.uint8)) for name in ("wrist", "front")}
+    images = {f"observation.images.{name}": frame for name, frame in frames.items()}
+    joints, grip = torch.tensor([[0.5, -0.5], [0.1, 0.2]]), torch.tensor([[0.25], [0.75]])
+    seen = {name: frame[0].permute(1, 2, 0).numpy() for name, frame in frames.items()}
+    seen |= {"joints": joints[0].numpy(), "grip": grip[0].numpy()}
+    wanted, _ = Controller(arm, planner="inline", budget_s=60.0).step(seen)
+    for vectors in (
+        {"observation.joints": joints, "observation.grip": grip},
+        {"observation.state": torch.cat([joints, grip], 1)},
+    ):
+        policy = LeRobotPolicy(arm)
+        action = policy.select_action({**images, **vectors})
+        assert [status.observation for status in policy.statuses] == ["ok", "ok"]
+        np.testing.assert_array_equal(action[0], wanted)
+    with pytest.raises(BadBatch, match=r"expected observation\.joints and observation\.grip, or observation\.state of"):
+        LeRobotPolicy(arm).select_action({**images, "observation.joints": joints})
+    with pytest.raises(BadBatch, match=r"observation\.state \[B 3\] \(joints 2, grip 1\), got float32 \[2, 2\]"):
+        LeRobotPolicy(arm).select_action({**images, "observation.state": joints})
+    with pytest.raises(BadBatch, match=r"observation\.grip \[B 1\] \(grip 1\), got object \[\]"):
+        LeRobotPolicy(arm).select_action({**images, "observation.joints": joints, "observation.grip": None})
+
+
+@pytest.mark.parametrize(
+    ("images", "got"),
+    [
+        (torch.rand(2, 3, 16, 16) * 255, r"\d\S* to 25\d"),
+        (torch.rand(2, 3, 16, 16) * 4 - 2, r"-[12]\S* to [12]"),  # normalised by a mean and a std
+        (torch.randint(256, (2, 3, 16, 16)), "int64"),
+    ],
+    ids=["bytes as floats", "normalised", "int64"],
+)
+def test_images_of_another_scale_or_type_are_told(folder, images, got):
+    with pytest.raises(BadBatch, match=rf"pixels of floats in \[0, 1\], or uint8, got {got}"):
+        LeRobotPolicy(folder).select_action({"observation.images.top": images})
+
+
+def test_an_interpolation_may_overshoot(folder):
+    policy = LeRobotPolicy(folder)
+    images = (torch.rand(2, 3, 16, 16) * 1.2 - 0.1).clamp(-0.1, 1.1)
+    images[0, 0, 0, 0] = torch.nan
+    policy.select_action({"observation.images.top": images})
+    assert [status.observation for status in policy.statuses] == ["ok", "ok"]
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (0, 3, 16, 16)])
