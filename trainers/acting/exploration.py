@@ -39,22 +39,15 @@ class Exploration:
     nothing, and noise around them finds less than noise alone. So tenths are played by noise alone, of std 1 and
     either colour, until as many rewards have been found as an episode has decisions, fewer and fewer of them.
 
-    Args:
-        std: of the noise, for actions in [-1, 1]; 0 for none.
-        pink: share of an episode's tenths whose noise is pink, in [0, 1]; that of the others is white.
-        silent: share of an episode's tenths without noise, in [0, 1].
-        random: share of the other tenths, in [0, 1], that are played by noise alone as long as nothing was found.
-        decisions: of a whole episode.
-
     Raises:
         BadValue: for a number out of its range.
     """
 
-    std: float
-    pink: float = 0.0
-    silent: float = 0.0
-    random: float = 0.0
-    decisions: int
+    std: float  # of the noise, for actions in [-1, 1]; 0 for none
+    pink: float = 0.0  # share of an episode's tenths whose noise is pink, in [0, 1]; that of the others is white
+    silent: float = 0.0  # share of an episode's tenths without noise, in [0, 1]
+    random: float = 0.0  # share of the other tenths that are played by noise alone as long as nothing was found
+    decisions: int  # of a whole episode
 
     def __post_init__(self) -> None:
         require_number(std=self.std, least=0)
