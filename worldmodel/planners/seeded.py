@@ -52,7 +52,7 @@ class SeededCEM(CEM):
 
     def of_elites(self, proposal: Proposal, top: Scored) -> Proposal:
         """Mean and std, weighted by rank; where none is finite, the proposal as it was."""
-        weights = send(self._weights[: top.scores.shape[1]], top.scores.device)
+        weights = send(self._weights[: top.scores.shape[1]], top.scores.device).to(top.scores)
         return moments(proposal, top.actions, torch.where(finite(top.scores), weights, 0.0))
 
 

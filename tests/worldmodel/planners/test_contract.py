@@ -63,10 +63,10 @@ class World:
     action_dim, discount = A, 0.95
     members, latent_dim, noisy_dims = 2, D, D
 
-    def __init__(self, spoil=lambda x: x, spoil_state=lambda x: x) -> None:
+    def __init__(self, spoil=lambda x: x, spoil_state=lambda x: x, dtype: torch.dtype = torch.float32) -> None:
         generator = torch.Generator().manual_seed(7)
-        self.mix = torch.randn(D + A, D, generator=generator) / 2
-        self.goal = torch.randn(D, generator=generator)
+        self.mix = (torch.randn(D + A, D, generator=generator) / 2).to(dtype)
+        self.goal = torch.randn(D, generator=generator).to(dtype)
         self.spoil, self.spoil_state, self.steps = spoil, spoil_state, 0
         self.dynamics = self
 
@@ -213,3 +213,17 @@ def test_a_row_s_noise_is_its_generator_s(planner: Planner) -> None:
         return planner.plan(World(), latent[rows], generator=generators).mean
 
     torch.testing.assert_close(plans([0, 1, 2])[[1]], plans([1]), rtol=0, atol=1e-5)
+
+
+@every_planner
+def test_a_world_in_float64_has_the_same_plan(planner: Planner) -> None:
+    """A world of one's own may compute in float64: noise is the same, so the plan is but for rounding."""
+    latent = torch.linspace(-1, 1, 3 * D).view(3, D)
+    single, double = (
+        run(planner, World(), latent=latent),
+        run(planner, World(dtype=torch.double), latent=latent.double()),
+    )
+    assert double.value.dtype == torch.double
+    # iLQR's last steps along flat directions are as long as rounding lets them be
+    torch.testing.assert_close(double.mean.float(), single.mean, rtol=0, atol=1e-2)
+    torch.testing.assert_close(double.value.float(), single.value, rtol=0, atol=1e-3)
