@@ -16,7 +16,6 @@ from trainers.build.environments import open_pool
 from trainers.bundle.bundle import read_bundle
 from trainers.bundle.control_spec import ControlSpec, DeviceDiffers
 from trainers.command.configuration import BadConfig, finite_number, load_config, whole_number
-from trainers.command.new_run import make_out_folder
 from trainers.deployment.action_gate import ActionGate
 from trainers.deployment.api_key import read_api_key
 from trainers.deployment.controller import PLANNERS, Controller

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
-from trainers.acting.out_folder import make_out_folder
 from trainers.command.configuration import BadConfig
+from trainers.command.new_run import make_out_folder
 from trainers.run_folder.paths import hold
 
 REPORT = "report.html"
