@@ -37,8 +37,10 @@ def measure(*, faults: int = 20, seed: int = 0, hz: float = 20.0, realtime: int 
     """Counts; `over_two_periods`, `nonfinite`, `exceptions` and `not_recovered` must be 0."""
     with tempfile.TemporaryDirectory() as folder:
         bundle = tiny_bundle(Path(folder) / "bundle", limits={"missing": 5})
-        with run_first(bool(realtime)), Scene(bundle, hz) as scene:
-            robot = RobotLoop(scene, hz)
+        with Scene(bundle, hz) as scene:
+            # the robot's side alone: a server that starts at its priority would take its turn
+            with run_first(bool(realtime)):
+                robot = RobotLoop(scene, hz)
             kinds = _play(scene, robot, faults, np.random.default_rng(seed), hz)
     return {"faults": sum(kinds.values()), **robot.counts(), "kinds": dict(kinds)}
 
