@@ -189,7 +189,7 @@ def test_from_the_runs_files_alone(finished, tmp_path):
         load_agent(tmp_path / "no")
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta"])
 def test_a_device_that_is_not_there_is_refused_by_its_key(finished, device):
     with pytest.raises(BadConfig, match=f"device: expected cpu or what torch finds on this machine, got '{device}'"):
         load_agent(finished, device=device)
