@@ -36,3 +36,9 @@ def require_empty(folder: Path) -> None:
     """Raise FormatError where a folder has files."""
     if folder.exists() and any(folder.iterdir()):
         raise FormatError(f"{folder}: expected an empty folder or none, got one with files")
+
+
+def require_actions(path: Path, spec: EnvSpec) -> None:
+    """Raise FormatError for an environment without actions, of which a table has no column."""
+    if not spec.action_dim:
+        raise FormatError(f"{path}: expected an action dimension at least, got none: npz, hdf5 and segments hold it")

@@ -186,7 +186,7 @@ def write_spec(file: Any, spec: EnvSpec) -> None:
 def write_episode(file: Any, number: int, trajectory: Trajectory) -> None:
     """Add `data/demo_<number>`."""
     seen = {name: channels_last(values) for name, values in trajectory.observation.items()}
-    if list(seen) == ["pixels"]:
+    if list(seen) == ["pixels"] and seen["pixels"].dtype == np.uint8:
         seen = {CAMERA: seen["pixels"]}
     steps = len(trajectory) - 1
     arrays = {

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.formats import images
-from datamodules.formats.episode_writer import EpisodeWriter, require_empty
+from datamodules.formats.episode_writer import EpisodeWriter, require_actions, require_empty
 from datamodules.formats.guard import write_json
 from datamodules.formats.lerobot_info import DATA_PATH, INFO, OWN, STATS, VIDEO_PATH, place
 from datamodules.formats.observed import is_plain
@@ -52,6 +52,7 @@ class LeRobotWriter(EpisodeWriter):
                 raise FormatError(f"{root}: expected frames of 1 or 3 channels, got {shape[0]}")
         if not spec.images:
             raise FormatError(f"{root}: expected an image at least, got {spec.observed}: npz, hdf5 and minari hold it")
+        require_actions(root, spec)
         plain = is_plain(spec)
         self._cameras = {name: CAMERA if plain else f"observation.images.{name}" for name in spec.images}
         self._vectors = {name: f"observation.{name}" for name in spec.vectors}

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from datamodules.formats.assemble import Assembler
 from datamodules.formats.convention import BY_ARRIVAL, RowOptions
 from datamodules.formats.episode_reader import EpisodeReader
-from datamodules.formats.episode_writer import EpisodeWriter
+from datamodules.formats.episode_writer import EpisodeWriter, require_actions
 from datamodules.formats.fields import FLAGS, find_fields, split
 from datamodules.formats.guard import find_files, open_inside, read_inside, require_array
 from datamodules.formats.images import Film, encode_film, require_codec, require_fps, stack
@@ -54,6 +54,7 @@ class Mp4Reader(EpisodeReader):
         self._films, left_out = find_files(path, (".mp4",))
         super().__init__(left_out, assembler)
         self._count = len(self._films)
+        self._image = next(iter(stored.images), "pixels") if stored else "pixels"
         # frames of an unknown size are read as they are
         self._shape: tuple[int, int, int] | None = None
         spec = self._known_spec(
@@ -62,7 +63,7 @@ class Mp4Reader(EpisodeReader):
             task=options.task,
             name=path.resolve().name,
         )
-        self.spec = replace(spec, images={"pixels": (spec.pixels[0], size, size)}) if size else spec
+        self.spec = replace(spec, images={self._image: (spec.pixels[0], size, size)}) if size else spec
         self._shape = self.spec.pixels
 
     def _episodes(self) -> Iterator[tuple[str, Callable[[], Trajectory]]]:
@@ -85,7 +86,7 @@ class Mp4Reader(EpisodeReader):
         fields: dict[str, Any] = {field: table[key] for field, key in keys.items()}
         flags = {key: fields.pop(key) for key in FLAGS if key in fields}
         (episode, *others), terminal = split(name, flags, rows)
-        fields |= {"pixels": pixels, "is_terminal": terminal}
+        fields |= {"observation": {self._image: pixels}, "is_terminal": terminal}
         trajectory = self._assembler.trajectory(name, fields, unread=set(table) - set(keys.values()))
         if others:
             raise FormatError(f"{name}: expected one episode in a film, got another from row {others[0].rows.start} on")
@@ -130,6 +131,7 @@ class Mp4Writer(EpisodeWriter):
             raise FormatError(f"{path}: expected one image and nothing else, got {spec.observed}: {remedy}")
         if spec.pixels[0] not in (1, 3):
             raise FormatError(f"{path}: expected frames of 1 or 3 channels, got {spec.pixels[0]}")
+        require_actions(path, spec)
         store_spec(path, spec)
         self._root, self._codec, self._fps = path, codec, fps
         # a film without a table keeps its number

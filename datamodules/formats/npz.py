@@ -116,6 +116,7 @@ class NpzReader(EpisodeReader):
         self._files, self._threads = _in_chains(files), threads or min(4, os.cpu_count() or 1)
         self._count = len(self._files)
         self._selection, self._terminal_key = select(image_key, observe, stored), options.terminal_key
+        self._ours = stored is not None
         self.spec = self._known_spec(
             None if observe else stored,
             expected=f"{self._root}: expected a readable npz episode",
@@ -210,7 +211,8 @@ class NpzReader(EpisodeReader):
         keys = find_fields(archive.members, terminal_key=self._terminal_key)
         observed = {key: key for key in self._selection.keys or [_image_of(archive)]}
         if self._selection.named:
-            observed = {name: name if name in archive else OBSERVED + name for name in observed}
+            # our writer's names first: what is observed may be called as any other array, such as "action"
+            observed = {name: self._key_of(name, archive) for name in observed}
         for key in observed.values():
             if key not in archive:
                 raise FormatError(f"{archive.name}: expected key {key}, got {', '.join(archive.members)}")
@@ -223,6 +225,10 @@ class NpzReader(EpisodeReader):
         flags = {field: archive.read(keys[field]) for field in FLAGS if field in keys}
         unread = frozenset(archive.members) - {*observed.values(), *keys.values()}
         return self._split(_Part(archive.name, seen, fields, keys, unread), flags, file)
+
+    def _key_of(self, name: str, archive: Archive) -> str:
+        own = OBSERVED + name
+        return name if name in archive and not (self._ours and own in archive) else own
 
     def _split(self, whole: _Part, flags: Mapping[str, NDArray[Any]], file: _File) -> list[Trajectory | _Part]:
         """The episodes of a file, or their parts where files before or after it hold the rest."""

@@ -25,6 +25,10 @@ SPECS = {
     "vectors": replace(SPEC, images={}),
     "one": replace(SPEC, images={"pixels": (3, 40, 40)}, vectors={"state": 2}),
     "images": replace(SPEC, vectors={}),
+    # as the last action and reward of an observation that has them, of as many numbers as the arrays of that name
+    "names": replace(SPEC, images={"image": (3, 16, 16)}, vectors={"action": 2, "reward": 1, "pixels": 3}),
+    "pixels": replace(SPEC, images={}, vectors={"pixels": 3}),
+    "none": replace(SPEC, action_dim=0, action_low=(), action_high=()),
 }
 OUT = {"npz": "npz:{}/out", "hdf5": "hdf5:{}/out.hdf5", "minari": "minari:{}/out", "segments": "segments:{}/out"}
 
@@ -95,7 +99,24 @@ def test_formats_of_films_say_which_hold_more(tmp_path, kind):
             open_writer(f"lerobot:{tmp_path}/out", SPECS[kind])
 
 
-@pytest.mark.parametrize("kind", ["both", "one", "images"])
+def test_a_film_comes_back_under_its_name(tmp_path):
+    spec = replace(SPEC, images={"camera": (3, 16, 18)}, vectors={})
+    (written_one,) = written(f"mp4:{tmp_path}/out", spec, count=1)
+    for query, shape in (("", (3, 16, 18)), ("?size=8", (3, 8, 8))):
+        reader = open_reader(f"mp4:{tmp_path}/out{query}")
+        (found,) = reader.trajectories()
+        assert reader.problems == [] and reader.spec.images == {"camera": shape}
+        assert query or np.array_equal(found.observation["camera"], written_one.observation["camera"])
+
+
+@pytest.mark.parametrize("scheme", ["mp4", "lerobot"])
+def test_tables_need_an_action(tmp_path, scheme):
+    spec = replace(SPECS["none"], images={"pixels": (3, 16, 16)}, vectors={})
+    with pytest.raises(FormatError, match="out: expected an action dimension at least, got none"):
+        open_writer(f"{scheme}:{tmp_path}/out", spec)
+
+
+@pytest.mark.parametrize("kind", ["both", "one", "images", "names"])
 def test_lerobot_holds_cameras_and_states(tmp_path, kind):
     spec, uri = SPECS[kind], f"lerobot:{tmp_path}/out"
     episodes = written(f"{uri}?codec=png", spec)
