@@ -31,6 +31,9 @@ FIRST_REWARD = (
     "out; rewards stored with the action that earned them are read by alignment=departure"
 )
 NO_REWARD = "{episodes:.0f} episodes hold no rewards (keys: {detail}): they are read as 0"
+FLOATS = (
+    "{detail} are read as numbers (in {episodes:.0f} episodes); where they are frames, image_scale=255 reads them so"
+)
 UNREAD = "not read: {detail} (in {episodes:.0f} episodes)"
 DONE = (
     "{detail} is read as termination ({terminations:.0f} of {episodes:.0f} episodes); where it marks mere ends, "
@@ -58,6 +61,8 @@ def channels_first(name: str, values: NDArray[Any], *, scale: float = 0.0) -> ND
         values = scaled.astype(np.uint8)
     if values.dtype != np.uint8 or values.ndim != 4 or min(values.shape[1:]) < 1:
         remedy = "; floats become uint8 with image_scale=255 where they are in 0..1" if values.dtype.kind == "f" else ""
+        if values.ndim == 2 and values.dtype.kind in "biuf":
+            remedy = "; numbers are read by name, as a vector: observe= and the name of their array"
         raise FormatError(
             f"{name}: expected uint8 [T, h, w, C] or [T, C, h, w], got {values.dtype} {values.shape}{remedy}"
         )
@@ -151,6 +156,8 @@ class Assembler:
             return channels_first(label, values, scale=self.convention.image_scale)
         if values.dtype.kind not in "biuf" or values.ndim < 1 or math.prod(values.shape[1:]) < 1:
             raise FormatError(f"{label}: expected numbers [T, ...], got {values.dtype} {values.shape}")
+        if values.dtype.kind == "f" and _like_frames(values.shape):
+            self.notes.add(FLOATS, detail=f"{label.rpartition(' ')[2]} {values.dtype} {values.shape[1:]}")
         return values.reshape(len(values), math.prod(values.shape[1:])).astype(np.float32)
 
     def _frames(self, name: str, pixels: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[np.uint8]:
@@ -188,6 +195,8 @@ class Assembler:
             action = (action - low) / (high - low) * 2.0 - 1.0
         if not np.abs(action).max(initial=0.0) <= 1.0 + _ROUNDING:
             where = "outside their bounds" if low is not None else "say what they are: ?low=..&high=.."
+            if low is None and led.dtype.kind in "biu" and action.shape[1] == 1 and action.min() >= 0:
+                where += f"; numbers of actions become one-hot with discrete={int(action.max()) + 1} or as many"
             raise FormatError(f"{name}: expected within [-1, 1], got {action.min():g} to {action.max():g}: {where}")
         return np.clip(action, -1.0, 1.0)
 
@@ -247,6 +256,12 @@ class Assembler:
         steps = max(1, rows - 1) * repeat
         spec = EnvSpec(task, images, action_dim, repeat, steps, discrete=discrete, vectors=vectors)
         return with_bounds(spec, self.convention.low, self.convention.high)
+
+
+def _like_frames(shape: tuple[int, ...]) -> bool:
+    """Whether arrays [T, ...] have the sides and channels of pictures."""
+    sides = sorted(shape[1:])
+    return len(shape) == 4 and sides[0] <= 4 and sides[1] >= 16 and sides[0] in (shape[1], shape[3])
 
 
 def _one_hot(name: str, chosen: NDArray[Any], count: int, first: int) -> NDArray[np.float32]:

@@ -55,7 +55,8 @@ class RowOptions:
                 raise FormatError(f"{name}: expected {' or '.join(ALIGNMENTS)}, got {alignment!r}")
         departs = self.alignment == (self.actions or self.alignment) == "departure"
         if self.last not in (known := ("drop", "repeat") if departs else ("drop",)):
-            raise FormatError(f"last: expected {' or '.join(known)}, got {self.last!r}")
+            more = "" if departs else ", for repeat says what to do with an action by departure"
+            raise FormatError(f"last: expected {' or '.join(known)}{more}, got {self.last!r}")
         repeat = self.action_repeat or (stored.action_repeat if stored else 1)
         if repeat < 1:
             raise FormatError(f"action_repeat: expected 1 or more, got {repeat}")

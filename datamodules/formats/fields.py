@@ -28,6 +28,7 @@ FIELDS = {
 }
 # of these, what says where episodes begin and how they end
 FLAGS = ("is_first", "step_type", "is_terminal", "is_last", "truncated", "done", "discount")
+ENDS = FLAGS[2:]  # what an action may lead to
 
 
 def find_fields(keys: Collection[str], *, terminal_key: str = "") -> dict[str, str]:

@@ -52,6 +52,13 @@ def numbered(group: Any, prefix: str, name: str) -> list[str]:
     return [each for _, each in sorted((int(match[1]), match[0]) for match in matches if match)]
 
 
+def is_group(found: Any) -> bool:
+    """Whether what `member` found holds others."""
+    import h5py
+
+    return isinstance(found, h5py.Group)
+
+
 def member(group: Any, path: str, name: str) -> Any:
     """What lies at `path` below `group`, through hard links only; raises HostileFile, FormatError.
 
@@ -192,6 +199,9 @@ def only_picture(group: Any, name: str, *, axes: tuple[int, ...], depth: int = 1
         others = ", ".join(f"{path} {leaf.dtype} {leaf.shape}".strip() for path, leaf in leaves)
         scale = any(leaf.dtype.kind == "f" and leaf.ndim == 4 for _, leaf in leaves)
         remedy = "; floats become uint8 with image_scale=255 where they are in 0..1" if scale else ""
+        # what is no group has the last name of its path
+        vectors = [path or name.rpartition(" ")[2] for path, leaf in leaves if leaf.dtype.kind in "biuf" and leaf.ndim]
+        remedy += f"; numbers are read by name, as observe={','.join(vectors)}" if vectors else ""
         what = f"none, but {others or 'nothing at all'}{remedy}"
     raise FormatError(f"{name}: expected one of uint8 pictures, got {what}")
 

@@ -28,7 +28,8 @@ class Hdf5Reader(EpisodeReader):
         path: of the file or folder.
         options: how rows are stored, by default by departure in groups and by arrival in tables.
         image_key: the frames, several as a,b for channels side by side; "": the only ones.
-        observe: images and vectors that are read by name, as a,b; "": as a writer left them, or frames alone.
+        observe: images and vectors that are read by name, as a,b or name:key; "": as a writer left them, or frames
+            alone.
 
     Raises:
         FormatError: where nothing can be read. OSError.
@@ -36,8 +37,9 @@ class Hdf5Reader(EpisodeReader):
 
     def __init__(self, path: Path, *, options: RowOptions = BY_LAYOUT, image_key: str = "", observe: str = "") -> None:
         root, files, problems = files_at(path, [".hdf5", ".h5"])
-        # a wrong option is no file's fault
-        super().__init__(problems, Assembler(replace(options, alignment=options.alignment or "arrival").convention()))
+        # a wrong option is no file's fault; what only one layout takes is that layout's to refuse
+        checked = replace(options, alignment=options.alignment or "departure").convention()
+        super().__init__(problems, Assembler(checked))
         self._root, self._files, self._options = root, files, options
         self._image_key, self._observe = image_key, observe
         self._stored: EnvSpec | None = None

@@ -33,7 +33,7 @@ from datamodules.formats.lerobot_info import (
     read_info,
 )
 from datamodules.formats.lerobot_writer import LeRobotWriter
-from datamodules.formats.observed import names_of, stored_spec, with_task
+from datamodules.formats.observed import keys_of, stored_spec, with_task
 from datamodules.formats.parquet import Rows, Table, blobs, matrix
 from datamodules.formats.protocol import FormatError, Problem
 from datamodules.trajectory import Trajectory
@@ -65,8 +65,8 @@ class LeRobotReader(EpisodeReader):
         options: how rows are stored, by departure where nothing else is said. low, high: without them the bounds are
             those of stats.json where they exceed [-1, 1].
         camera: key of its feature, may be left out where there is one; several as a,b become channels side by side.
-        observe: cameras (one at least) and vectors that are read by name, as top,wrist,state; "": as our writer left
-            them, or the camera alone.
+        observe: cameras (one at least) and vectors that are read by name, as top,wrist,state or
+            name:key; "": as our writer left them, or the camera alone.
         size: side to which frames are resized by area; 0: as recorded.
         terminal: another name of terminal_key.
 
@@ -85,15 +85,15 @@ class LeRobotReader(EpisodeReader):
         terminal: str = "",
     ) -> None:
         info, stored, terminal = read_info(path), stored_spec(path, OWN), terminal or options.terminal_key
-        names = [] if camera else names_of(observe, stored)
-        if names:
-            cameras, self._vectors = named_parts(info, names)
+        keys = {} if camera else keys_of(observe, stored)
+        if keys:
+            cameras, self._vectors = named_parts(info, keys)
         else:
             cameras, self._vectors = cameras_of(info, camera), {}
         convention = convention_of(path, info, options)
         if terminal not in ("", "none", *info.features):
             raise FormatError(f"terminal_key: expected one of {', '.join(sorted(info.features))}, got {terminal!r}")
-        self._root, self._info, self._named = path, info, bool(names)
+        self._root, self._info, self._named = path, info, bool(keys)
         self._sizes = {key: length_of(key, info.features[key]) for key in ("action", *self._vectors.values())}
         self._resize, self._repeat = size > 0, convention.repeat_last
         endings = (terminal,) if terminal else _TERMINAL

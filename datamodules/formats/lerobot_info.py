@@ -1,7 +1,7 @@
 """What `meta/info.json` and `meta/stats.json` of a LeRobot data set say, checked: nothing there is trusted."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -85,16 +85,19 @@ def cameras_of(info: Info, names: str) -> list[Camera]:
     return [_camera(info, "pixels", key) for key in keys]
 
 
-def named_parts(info: Info, names: Sequence[str]) -> tuple[list[Camera], dict[str, str]]:
-    """Cameras, and the keys of vectors, by names with or without what such keys begin with; raises FormatError."""
+def named_parts(info: Info, keys: Mapping[str, str]) -> tuple[list[Camera], dict[str, str]]:
+    """Cameras, and the keys of vectors by name; raises FormatError.
+
+    keys: by name, with or without what they begin with.
+    """
     known = {key.removeprefix("observation.images."): key for key in info.cameras()}
-    cameras = [_camera(info, n, known.get(n, n)) for n in names if n in {*known, *known.values()}]
+    cameras = [_camera(info, n, known.get(k, k)) for n, k in keys.items() if k in {*known, *known.values()}]
     others = {key.removeprefix("observation."): key for key in info.vectors()}
-    seen = {camera.name for camera in cameras}
-    vectors = {n: others.get(n, n) for n in names if n in {*others, *others.values()} - seen}
-    if not cameras or len(cameras) + len(vectors) < len(names):
+    rest = {n: k for n, k in keys.items() if n not in {camera.name for camera in cameras}}
+    vectors = {n: others.get(k, k) for n, k in rest.items() if k in {*others, *others.values()}}
+    if not cameras or len(cameras) + len(vectors) < len(keys):
         expected = ", ".join([*known.values(), *others.values()])
-        raise FormatError(f"observe: expected names of {expected}, one camera at least, got {','.join(names)}")
+        raise FormatError(f"observe: expected names of {expected}, one camera at least, got {','.join(keys.values())}")
     return cameras, vectors
 
 

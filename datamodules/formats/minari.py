@@ -30,6 +30,7 @@ from datamodules.trajectory import Trajectory
 from worldmodel.spec import EnvSpec
 
 FILE, META, OWN = Path("main_data.hdf5"), Path("metadata.json"), "worldmodel_spec"
+WHOLE = "observations"  # the name of what is observed where that is no Dict
 PICTURE_SIDE = 32  # the library takes what is smaller for an array
 ACTIONS = 1024
 _DEPTH = 3
@@ -45,8 +46,8 @@ class MinariReader(EpisodeReader):
             the action space. terminal_key: "": terminations.
         image_key: of a Dict observation, as camera or camera/rgb, several as a,b for channels side by side; may be left
             out where one is pictures.
-        observe: parts of a Dict observation that are read by name, images and vectors, as a,b; "": as our writer left
-            them, or pictures alone.
+        observe: parts of a Dict observation that are read by name, images and vectors, as a,b or name:key, or the
+            whole of another one, as observations; "": as our writer left them, or pictures alone.
 
     Raises:
         FormatError: where nothing can be read. OSError.
@@ -85,6 +86,7 @@ class MinariReader(EpisodeReader):
         group = h5.member(self._file, name, str(FILE))
         keys = h5.names(group, name)
         images = self._selection.keys or [self._only_image(group, name)]
+        whole = None if h5.is_group(h5.member(group, "observations", name)) else WHOLE
         fields: dict[str, Any] = {"action": h5.read_at(group, "actions", name)}
         if "rewards" in keys:
             fields["reward"] = h5.read_at(group, "rewards", name)
@@ -96,7 +98,7 @@ class MinariReader(EpisodeReader):
         steps = len(fields["action"]) if fields["action"].ndim else 0
         films = []
         for image in images:
-            path = f"observations/{image}" if image else "observations"
+            path = f"observations/{image}" if image and image != whole else "observations"
             film = h5.read_images(h5.member(group, path, name), f"{name} {path}")
             film = film[:, None] if film.ndim == 3 and film.dtype == np.uint8 else film
             if film.ndim < 1 or len(film) != steps + 1:
@@ -120,7 +122,7 @@ class MinariReader(EpisodeReader):
     def _unread(self, group: Any, keys: list[str], images: Sequence[str], infos: list[str]) -> set[str]:
         known = {"observations", "actions", "rewards", "terminations", "truncations", "infos", self._ending}
         unread = set(keys) - known | {f"infos/{key}" for key in infos if key != "env_steps"}
-        if list(images) != [""]:
+        if list(images) != [""] and h5.is_group(h5.member(group, "observations", "")):
             seen = {image.split("/")[0] for image in images}
             others = set(h5.names(h5.member(group, "observations", ""), "observations")) - seen
             unread |= {f"observations/{key}" for key in others}

@@ -29,7 +29,7 @@ from datamodules.formats.assemble import Assembler
 from datamodules.formats.convention import BY_ARRIVAL, RowOptions
 from datamodules.formats.episode_reader import FAILURES, EpisodeReader
 from datamodules.formats.episode_writer import EpisodeWriter
-from datamodules.formats.fields import FIELDS, FLAGS, find_fields, split
+from datamodules.formats.fields import ENDS, FIELDS, FLAGS, find_fields, split
 from datamodules.formats.guard import LIMITS, files_at, refuse_above
 from datamodules.formats.observed import channels_last, select, store_spec, stored_spec
 from datamodules.formats.protocol import FormatError
@@ -100,7 +100,8 @@ class NpzReader(EpisodeReader):
         path: of the folder or file.
         options: how rows are stored, by arrival where nothing else is said.
         image_key: the array of frames, several as a,b for channels side by side; "": the first of the usual names.
-        observe: arrays that are read by name, images and vectors, as a,b; "": as a writer left them, or frames alone.
+        observe: arrays that are read by name, images and vectors, as a,b or name:key; "": as a writer left
+            them, or frames alone.
         threads: that unpack; 0: as many as cores, 4 at most.
 
     Raises:
@@ -237,10 +238,18 @@ class NpzReader(EpisodeReader):
         rows = len(first) if first.ndim else 0
         arrays = [*((label, film) for film in whole.seen.values()), *whole.fields.items(), *flags.items()]
         for key, values in arrays:
-            least = rows - (key in ("action", "reward") and self._assembler.convention.departs)
+            least = rows - (key in ("action", "reward", *ENDS) and self._assembler.convention.departs)
             if values.ndim < 1 or not least <= len(values) <= rows:
                 raise FormatError(f"{name} {key}: expected {rows} rows as of pixels, got shape {values.shape}")
-        pieces, terminal = split(name, flags, rows)
+        if any(len(values) < rows for values in flags.values()):
+            # of one more frame than actions: what an action ended shows in the next row
+            flags = {key: _in_next_row(key, values, rows) for key, values in flags.items()}
+            pieces, arrived = split(name, flags, rows)
+            terminal = arrived[1:]
+            if len(pieces) > 1:
+                raise FormatError(f"{name}: expected one episode of {rows} frames and {rows - 1} actions, got several")
+        else:
+            pieces, terminal = split(name, flags, rows)
         items: list[Trajectory | _Part] = []
         for piece in pieces:
             part = _Part(
@@ -271,6 +280,12 @@ def _image_of(archive: Archive) -> str:
         expected = " or ".join(FIELDS["pixels"])
         raise FormatError(f"{archive.name}: expected key {expected}, got {', '.join(archive.members)}")
     return next((key for key in usual if len(archive.members[key].shape) == 4), usual[0])
+
+
+def _in_next_row(key: str, values: NDArray[Any], rows: int) -> NDArray[Any]:
+    """A flag [rows] of which ends are stored with the action that led to them, [rows - 1]."""
+    nothing = np.full((1, *values.shape[1:]), key == "discount", values.dtype)
+    return values if len(values) == rows and key not in ENDS else np.concatenate([nothing, values])[:rows]
 
 
 def _joined(parts: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:

@@ -39,29 +39,44 @@ def require_same_spec(stored: EnvSpec, spec: EnvSpec, name: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is read of an episode: its keys, none for the only image; named: by name, else as channels side by side."""
+    """What is read of an episode: its keys, none for the only image, and what each is called.
+
+    names: none where keys become channels side by side.
+    """
 
     keys: tuple[str, ...] = ()
-    named: bool = False
+    names: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> bool:
+        """Whether images and vectors are read by name."""
+        return bool(self.names)
 
     def fields(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-        """The arrays of what is read, as an Assembler takes them."""
-        return {"observation": dict(arrays)} if self.named else {"pixels": [*arrays.values()]}
+        """The arrays of what is read, by their keys, as an Assembler takes them."""
+        if not self.named:
+            return {"pixels": [*arrays.values()]}
+        return {"observation": {name: arrays[key] for name, key in zip(self.names, self.keys, strict=True)}}
 
 
 def select(image_key: str, observe: str, stored: EnvSpec | None) -> Selection:
     """What the options `image_key` (a,b) and `observe` (a,b) say, else what a writer left."""
-    names = [] if image_key else names_of(observe, stored)
-    return Selection(tuple(names), named=True) if names else Selection(tuple(filter(None, image_key.split(","))))
+    keys = {} if image_key else keys_of(observe, stored)
+    return Selection((*keys.values(),), (*keys,)) if keys else Selection(tuple(filter(None, image_key.split(","))))
 
 
-def names_of(observe: str, stored: EnvSpec | None) -> list[str]:
-    """What is read by name: what was asked for as a,b, or what a writer left unless it is one image alone."""
-    if observe:
-        return observe.split(",")
-    if stored is None or is_plain(stored):
-        return []
-    return [*stored.images, *stored.vectors]
+def keys_of(observe: str, stored: EnvSpec | None) -> dict[str, str]:
+    """The keys of what is read by name, by name: what was asked for, or what a writer left unless it is one image.
+
+    observe: a,b for keys that are names, name:key for another name than the key.
+    """
+    if not observe:
+        return {} if stored is None or is_plain(stored) else {name: name for name in (*stored.images, *stored.vectors)}
+    parts = [part.partition(":") for part in observe.split(",")]
+    keys = {name: key if mark else name for name, mark, key in parts}
+    if len(keys) < len(parts) or not all(keys) or not all(keys.values()):
+        raise FormatError(f"observe: expected different names as front,state or state:observations, got {observe!r}")
+    return keys
 
 
 def is_plain(spec: EnvSpec) -> bool:

@@ -75,6 +75,12 @@ BUILD: dict[str, Callable[[Path, Arrays], str]] = {
 WHOLE = {"image": FRAMES, "action": ACTION, "reward": REWARD}
 
 
+def fresh(folder: Path) -> Path:
+    """Another folder."""
+    (folder / "fresh").mkdir()
+    return folder / "fresh"
+
+
 def read(uri: str, options: str = ""):
     reader = open_reader(uri + options)
     got = list(reader.trajectories())
@@ -149,6 +155,10 @@ def test_numbers_of_actions_become_one_hot(tmp_path, build):
     uri = BUILD[build](tmp_path, WHOLE | {"action": taken})
     with pytest.raises(FormatError, match=r"got int64 \(\d,\); .* discrete=3 "):
         read(uri)
+    column = BUILD[build](fresh(tmp_path), WHOLE | {"action": taken[:, None]})
+    with pytest.raises(FormatError, match=r"\?low=..&high=..; numbers of actions become one-hot with discrete=3 "):
+        read(column)
+    assert np.array_equal(read(column, "?discrete=3")[0].action, read(uri, "?discrete=3")[0].action)
     got, reader = read(uri, "?discrete=3")
     led = taken[:-1] if build == "groups" else taken[1:]
     assert np.array_equal(got.action[1:], np.eye(3)[led]) and not got.action[0].any()
@@ -210,8 +220,56 @@ def test_what_no_frame_shows_is_counted_and_can_be_kept(tmp_path, build):
     got, reader = read(uri, f"{sign}&last=repeat")
     assert got.reward.tolist() == [0, 1, 2, 3, 4, 5, 6] and got.terminal and not reader.notes.texts()
     assert np.array_equal(got.pixels[6], got.pixels[5]) and np.allclose(got.action[6], 0.5)
-    with pytest.raises(FormatError, match="last: expected drop"):
+    if build != "npz":  # which are by departure where nothing is said
+        assert read(uri, "?last=repeat")[0].terminal
+    with pytest.raises(
+        FormatError, match="last: expected drop, for repeat says what to do with an action by departure"
+    ):
         read(uri, "?alignment=arrival&last=repeat")
+
+
+@pytest.mark.parametrize("ends", ["terminal", "dones", "discount"])
+def test_one_more_frame_than_actions_needs_no_more_ends(tmp_path, ends):
+    """As a buffer has them: T + 1 observations, and T of what an action led to."""
+    flags = (np.arange(T - 1) == T - 2).astype(np.float32)
+    arrays = {key: values if key == "image" else values[:-1] for key, values in WHOLE.items()}
+    got, reader = read(
+        npz(tmp_path, arrays | {ends: 1 - flags if ends == "discount" else flags}), "?alignment=departure"
+    )
+    assert got.terminal and len(got) == T and got.reward.tolist() == [0, 1, 2, 3, 4, 5]
+    assert not any("left out" in note for note in reader.notes.texts())
+    got, _ = read(npz(tmp_path, arrays | {"terminal": 0 * flags, "truncated": flags}), "?alignment=departure")
+    assert not got.terminal and len(got) == T
+    cut = {"terminal": 0 * flags, "truncated": np.arange(T - 1) == 1}
+    with pytest.raises(FormatError, match="expected one episode of 6 frames and 5 actions, got several"):
+        read(npz(tmp_path, arrays | cut), "?alignment=departure")
+
+
+@pytest.mark.parametrize("build", ["npz", "groups", "table", "minari"])
+def test_numbers_for_an_observation_are_read_by_name_and_the_error_says_so(tmp_path, build):
+    """As D4RL and most of Minari's data sets have them."""
+    state = np.arange(4 * T, dtype=np.float32).reshape(T, 4)
+    named = {"npz": "observations", "groups": "obs/eef", "table": "observations", "minari": "image"}[build]
+    arrays = {"action": ACTION, "reward": REWARD * (np.arange(T) > 0), named: state}
+    uri, name = BUILD[build](tmp_path, arrays), named.removeprefix("obs/").replace("image", "observations")
+    with pytest.raises(FormatError, match="numbers are read by name"):
+        read(uri)
+    for query, key in ((name, name), (f"state:{name}", "state")):
+        got, reader = read(uri, f"?observe={query}")
+        assert reader.spec.vectors == {key: 4} and not reader.spec.images
+        assert np.array_equal(got.observation[key], state)
+        assert not any("not read" in note for note in reader.notes.texts()), reader.notes.texts()
+
+
+def test_floats_that_look_like_frames_are_said_to_be_numbers(tmp_path):
+    frames = np.random.default_rng(0).random((T, 16, 20, 3)).astype(np.float32)
+    uri = groups(tmp_path, WHOLE | {"image": frames})
+    got, reader = read(uri, "?observe=camera")
+    assert got.observation["camera"].shape == (T, 960)
+    (note,) = [text for text in reader.notes.texts() if "image_scale=255" in text]
+    assert note.startswith("camera float32 (16, 20, 3) are read as numbers (in 1 episodes)")
+    got, reader = read(uri, "?observe=camera&image_scale=255")
+    assert got.observation["camera"].shape == (T, 3, 16, 20) and not any("scale" in n for n in reader.notes.texts())
 
 
 def test_actions_alone_can_be_by_departure(tmp_path):

@@ -90,6 +90,22 @@ def test_parts_can_be_chosen_and_the_others_are_named(tmp_path, scheme):
         open_reader(f"{uri}?observe=hand")
 
 
+@pytest.mark.parametrize("scheme", ["npz", "hdf5", "minari", "lerobot"])
+def test_parts_can_have_the_names_of_an_environment(tmp_path, scheme):
+    """As a policy needs them that is to act where what a data set calls otherwise is `state`."""
+    uri = f"lerobot:{tmp_path}/out" if scheme == "lerobot" else OUT[scheme].format(tmp_path)
+    written(f"{uri}?codec=png" if scheme == "lerobot" else uri, SPEC)
+    reader = open_reader(f"{uri}?observe=pixels:front,joints:state,state:force")
+    assert reader.spec.images == {"pixels": (3, 16, 18)} and reader.spec.vectors == {"joints": 4, "state": 1}
+    for one, other in zip([episode(SPEC, seed) for seed in range(3)], reader.trajectories(), strict=True):
+        for name, key in (("pixels", "front"), ("joints", "state"), ("state", "force")):
+            np.testing.assert_array_equal(other.observation[name], one.observation[key])
+    reader.close()
+    for wrong in ("state,state", "a:state,a:front", "state:", ":state", "state,,front"):
+        with pytest.raises(FormatError, match="observe: expected different names as front,state or state:observations"):
+            open_reader(f"{uri}?observe={wrong}")
+
+
 @pytest.mark.parametrize("kind", ["both", "vectors", "one"])
 def test_formats_of_films_say_which_hold_more(tmp_path, kind):
     with pytest.raises(FormatError, match=r"expected one image and nothing else, got .*npz, hdf5, minari and segments"):
