@@ -34,7 +34,8 @@ def drawn_episode(
     # what the states' own environment did with decisions, and none of what it would do with frames
     timing = {name: of for name, of in (task.get("visuals") or {}).items() if name in ("action_repeat", "time_limit")}
     try:
-        with open_pool(drawn, 1, gpu=gpu, visuals=timing) as pool:
+        # untold: it is the agent that reads the state, and this looks at it
+        with open_pool(drawn, 1, gpu=gpu, visuals=timing, told=False) as pool:
             row = pool.reset({0: seed})[0]
             frames = [_frame(row)]
             for action in episode.action[1:]:

@@ -23,10 +23,12 @@ POOL_LIMITS = (
 )
 
 
-def open_pool(config: Config, count: int, *, gpu: GPU | None = None, visuals: Config | None = None) -> Pool:
+def open_pool(
+    config: Config, count: int, *, gpu: GPU | None = None, visuals: Config | None = None, told: bool = True
+) -> Pool:
     """`count` supervised environments of the configured task, with `visuals` instead of the task's if given.
 
-    gpu: what those draw with that draw with GL.
+    gpu: what those draw with that draw with GL. told: whether the user is told what is not read of what they show.
     """
     task, data = config["task"], config["data"]
     source, elsewhere = task["source"], data.get("pool", "local") == "ray"
@@ -45,7 +47,7 @@ def open_pool(config: Config, count: int, *, gpu: GPU | None = None, visuals: Co
         section = {"visuals": "task." if visuals is None else "evaluation.", **dict.fromkeys(task["env"], "task.env.")}
         option = error.key.partition(".")[0]
         raise BadOption(error.said, key=section.get(option, "") + error.key) from error
-    for note in pool.notes:
+    for note in pool.notes if told else ():
         _say_once(f"{task['name']}: {note}")
     return pool
 

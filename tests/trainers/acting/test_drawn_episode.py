@@ -37,3 +37,14 @@ def test_nothing_is_drawn_where_images_are_seen_or_nothing_draws(evaluation, mon
     assert drawn_episode(load_config(["task=none", "data=offline"]), evaluation) is None
     monkeypatch.setenv("MUJOCO_GL", "no_such_backend")
     assert drawn_episode(config("task.env.observe=state"), evaluation) is None
+
+
+def test_who_draws_does_not_say_that_the_state_is_not_read(capfd):
+    pytest.importorskip("gymnasium")
+    drawn = load_config(["task=gym:Pendulum-v1", "task.env.observe=state", f"task.env.episode_steps={STEPS}"])
+    action = np.zeros((STEPS + 1, 1), np.float32)
+    seen, steps = np.zeros((STEPS + 1, 3), np.float32), np.ones(STEPS + 1, np.int32)
+    played = Trajectory({"state": seen}, action, action[:, 0], False, steps)
+    frames = drawn_episode(drawn, Evaluation([1.0], [SEED], STEPS, STEPS, 0, [1.0], played, SEED))
+    assert frames is not None and frames.shape == (STEPS + 1, SIDE, SIDE, 3)
+    assert "not read" not in capfd.readouterr().err
