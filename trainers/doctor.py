@@ -55,7 +55,7 @@ def _show(checks: Sequence[Check]) -> None:
         table.add_column(column, overflow="fold")
     for check in checks:
         fix = escape(check.fix) if check.state == "fail" else f"[dim]{escape(check.fix)}[/]"
-        table.add_row(MARKS[check.state], check.name, escape(check.finding), fix)
+        table.add_row(MARKS[check.state], escape(check.name), escape(check.finding), fix)
     console.print(table)
 
 

@@ -26,6 +26,8 @@ from worldmodel.spec import EnvSpec
 
 # C code takes seeds as signed 32-bit numbers
 SEEDS = 2**31
+# what a call returns; Gym's before 0.26 returned other tuples
+RESET, STEP = ("observation", "info"), ("observation", "reward", "terminated", "truncated", "info")
 # whose ids have a namespace of another name than the module that registers them
 _REGISTERED_BY = {"ALE": "ale_py", "Meta-World": "metaworld"}
 
@@ -256,7 +258,7 @@ class GymEnv:
             self.env.close()
             self.env = self._remake()
         self._used = True
-        observation, _ = self.env.reset(seed=seed % SEEDS)
+        observation, _ = unpacked("reset", self.env.reset(seed=seed % SEEDS), RESET)
         self.env.action_space.seed(seed % SEEDS)
         self._control_steps, self._open = 0, True
         return Step(self._observed(observation), 0.0, is_first=True, is_last=False, is_terminal=False, env_steps=0)
@@ -271,7 +273,7 @@ class GymEnv:
         reward, taken, terminal, last = 0.0, 0, False, False
         while taken < self.spec.action_repeat and not last:
             # a copy for every call: an environment may change in place what it is given
-            observation, gained, terminal, cut, _ = self.env.step(native.copy())
+            observation, gained, terminal, cut, _ = unpacked("step", self.env.step(native.copy()), STEP)
             require_intact(self.env.unwrapped)
             reward += checked_reward(gained)
             taken += 1
@@ -302,6 +304,14 @@ def first_image(images: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
     if not images:
         raise BadOption("expected an environment that shows an image, got observe=state", key="render")
     return next(iter(images.values()))
+
+
+def unpacked(call: str, returned: object, names: Sequence[str]) -> tuple[Any, ...]:
+    """What an environment's `reset` or `step` returned; raises BadObservation unless that is a tuple of `names`."""
+    if isinstance(returned, tuple) and len(returned) == len(names):
+        return returned
+    got = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else type(returned).__name__
+    raise BadObservation(f"{call}: expected a tuple of {', '.join(names)} as Gymnasium has it, got {got}")
 
 
 def drawn(frame: Any) -> NDArray[np.uint8]:

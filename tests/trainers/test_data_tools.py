@@ -129,6 +129,18 @@ def test_an_unreadable_file_is_left_out_and_named(recorded, tmp_path):
     assert (found["episodes"], found["skipped"]) == (5, 1) and "npz file" in found["problems"][0]
 
 
+def test_names_with_brackets_are_shown_as_they_are(recorded, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    folder = tmp_path / "data [red]"
+    folder.mkdir()
+    for file in recorded[1].iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    (folder / "2020 [bold].npz").write_bytes(b"PK\x03\x04 not an archive")
+    inspect_data.main([f"npz:{folder}", f"out={tmp_path / 'out'}"])
+    said = capsys.readouterr().err
+    assert "data [red]" in said and "2020 [bold].npz" in said
+
+
 def test_a_copy_is_made_once_and_learned_from(runs, recorded, tmp_path):
     small = ("experiment=small", "data.batch=4", "data.length=8", "data.updates=4", "trainer.accelerator=cpu")
     arguments = ("data=offline", f"data.uri={recorded[0]}", f"data.cache={tmp_path / 'cache'}", *small)

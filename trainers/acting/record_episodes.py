@@ -114,6 +114,7 @@ class Recorder:
             mean = f"{np.mean(self._returns):.3g}" if self._returns else "–"
             self._console.print(
                 f"{len(self._returns):,} / {total:,} episodes | {self._rows:,} rows | mean return {mean} | {self._out}",
+                markup=False,
                 soft_wrap=True,
             )
 

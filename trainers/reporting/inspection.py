@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from datamodules.alignment import Alignment, check_alignment
@@ -145,13 +146,14 @@ def _statistics(values: list[Any]) -> dict[str, float]:
 
 
 def _table(facts: dict[str, Any], findings: _Findings) -> Table:
-    table = Table(title=f"{facts['task']}  ({facts['uri']})", show_header=False, title_justify="left")
+    # names and reasons of others may have brackets in them
+    table = Table(title=escape(f"{facts['task']}  ({facts['uri']})"), show_header=False, title_justify="left")
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
     spec, lengths, returns = facts["spec"], facts["lengths"], facts["returns"]
     table.add_row("episodes", f"{facts['episodes']:,} ({facts['terminated']:,} ended by termination)")
     table.add_row("rows", f"{facts['rows']:,} ({facts['env_steps']:,} env steps)")
-    table.add_row("frames", f"{EnvSpec.from_json(spec).observed}, action repeat {spec['action_repeat']}")
+    table.add_row("frames", escape(f"{EnvSpec.from_json(spec).observed}, action repeat {spec['action_repeat']}"))
     table.add_row("episode length", "{min:.0f} to {max:.0f} rows, mean {mean:.1f}".format(**lengths))
     table.add_row("return", "{min:.3g} to {max:.3g}, mean {mean:.3g}".format(**returns))
     table.add_row("", _bars(returns["histogram"]), end_section=True)
@@ -159,12 +161,12 @@ def _table(facts: dict[str, Any], findings: _Findings) -> Table:
     table.add_row("actions", ", ".join(f"{low:.2f} to {high:.2f}" for low, high in list(ranges)[:8]))
     table.add_row("rewards", "{:.3g} to {:.3g}".format(*facts["reward_range"]))
     scores = ", ".join(f"{name} {score:.3f}" for name, score in facts["alignment"]["scores"].items())
-    table.add_row("alignment", f"[bold]{facts['alignment']['words']}[/bold] ({scores})", end_section=True)
+    table.add_row("alignment", f"[bold]{escape(facts['alignment']['words'])}[/bold] ({scores})", end_section=True)
     table.add_row("left out", f"{facts['skipped']:,}" if facts["skipped"] else "nothing")
     for problem in findings.problems[:20]:
-        table.add_row("", problem)
+        table.add_row("", escape(problem))
     for note in findings.notes:
-        table.add_row("note", note)
+        table.add_row("note", escape(note))
     return table
 
 

@@ -84,7 +84,8 @@ class RunProgress(ProgressBar):
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Write a line on stderr above the panel."""
         if self._enabled:
-            self.console.print(*args, soft_wrap=True)
+            # what environments and data sets say may have brackets in it, which are no markup
+            self.console.print(*args, markup=False, soft_wrap=True)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave the last state on the screen and hand the terminal back."""

@@ -222,6 +222,21 @@ gymnasium.register("gym_envs/Marked-v1", entry_point=Watermarked, max_episode_st
 gymnasium.register("MarkedEnv", entry_point=Watermarked, max_episode_steps=9)
 
 
+class OldReset(Watermarked):
+    """As Gym had it before 0.26: no info."""
+
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed, options=options)[0]
+
+
+class OldStep(Watermarked):
+    """As Gym had it before 0.26: one flag of both ends."""
+
+    def step(self, action):
+        observation, reward, terminated, truncated, info = super().step(action)
+        return observation, reward, terminated or truncated, info
+
+
 class Keyless(Watermarked):
     """Asks for what is not there, in step `at` of every episode."""
 

@@ -172,6 +172,17 @@ def test_bad_rewards_and_frames_are_typed(envs):
         env.step(np.array([np.nan, 0]))
 
 
+def test_an_environment_of_the_older_interface_is_told_the_newer_one(envs):
+    with pytest.raises(
+        BadObservation, match="reset: expected a tuple of observation, info as Gymnasium .* got ndarray"
+    ):
+        make("gym_envs:OldReset").reset(0)
+    env = make("gym_envs:OldStep")
+    env.reset(0)
+    with pytest.raises(BadObservation, match="step: expected .* terminated, truncated, info .* got a tuple of 4"):
+        env.step(MIDDLE)
+
+
 def test_bad_rewards_never_leave_a_pool(envs):
     kwargs = {"task": "gym_envs:Watermarked", "size": 16, "episode_steps": 9, "kwargs": {"spoil": "reward"}}
     with EnvPool(source="gym", kwargs=kwargs, count=1) as pool:

@@ -240,6 +240,14 @@ def test_non_finite_numbers_are_shown_not_raised(clock):
     assert "nan" in stream.getvalue() and "nan" in _picture(progress)
 
 
+def test_brackets_in_a_line_are_no_markup(clock):
+    """As in what an environment says of its state, and in paths."""
+    progress, stream = _progress(clock)
+    line = "state: expected finite values, got [nan, nan] in [/tmp/x]; [red] stays"
+    progress.print(line)
+    assert stream.getvalue() == f"{line}\n"
+
+
 def test_unknown_fields_are_named(clock):
     with pytest.raises(TypeError, match="env_step'"):
         _progress(clock)[0].update(env_step=3)
