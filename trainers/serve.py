@@ -26,6 +26,7 @@ COMMAND = Command(
         "clients": Key("at most, at once", "8"),
         "max_bytes": Key("of a message; enough for one full HD frame of each camera by default"),
         "api_key_file": Key("a file with the key that clients must send; or set WORLDMODEL_API_KEY"),
+        "parts": Key("a folder, or several as [a,b], with parts of your own that the bundle's agent is made of"),
         "planner": Key("process, which a watchdog can kill and start again, or inline", "process"),
         "realtime": Key("true: before all ordinary processes of this machine, which needs the permission", "false"),
     },
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     # torch takes seconds to load: help is answered before
     import torch
 
-    from trainers.command.configuration import BadConfig, finite_number, true_or_false, whole_number
+    from trainers.command.configuration import BadConfig, activate_parts, finite_number, true_or_false, whole_number
     from trainers.deployment.api_key import read_api_key
     from trainers.deployment.server import PolicyServer
     from trainers.process.realtime import realtime
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
         raise BadConfig("host: expected a name or an address, 0.0.0.0 for all of this machine, got none")
     if own["planner"] not in ("process", "inline"):
         raise BadConfig(f"planner: expected process or inline, got {own['planner']!r}")
+    if own["parts"]:
+        activate_parts([f"parts={own['parts']}"])
     folder = Path(own["bundle"]).expanduser()
     hz = None if own["hz"] is None else finite_number("hz", own["hz"], least=0.01)
     limit = None if own["max_bytes"] is None else whole_number("max_bytes", own["max_bytes"])

@@ -15,6 +15,7 @@ from trainers.build.student import build_student
 from trainers.bundle.control_spec import ControlSpec
 from trainers.bundle.files import AGENT, CONTROL, PARITY, WEIGHTS, BundleDamaged, read_files
 from trainers.command.configuration import is_student
+from trainers.command.registry import UnknownComponent
 from trainers.run_folder.conversion import FORMAT, convert_checkpoint, convert_config
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.agents.student_in_task import StudentInTask
@@ -51,7 +52,10 @@ class Bundle:
 
     def build(self) -> Acting:
         """The agent in evaluation mode, on the CPU; raises WeightsDiffer or UnknownComponent."""
-        return rebuild(self.config, self.control, self.weights)
+        try:
+            return rebuild(self.config, self.control, self.weights)
+        except UnknownComponent as error:
+            raise UnknownComponent(f"{error}; a part of your own is found where parts= says") from error
 
 
 def rebuild(config: Mapping[str, Any], control: ControlSpec, weights: Mapping[str, Tensor]) -> Acting:

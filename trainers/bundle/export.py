@@ -78,6 +78,7 @@ def export(*, checkpoint: str, out: str, overrides: list[str], **own: Any) -> di
     digest = write_files(folder, files)
     results = _results(folder, digest, files, report, formats)
     shown = {key: f"{value:.3g}" if isinstance(value, float) else value for key, value in results.items()}
+    shown["programs"] = ", ".join(programs)
     show_facts(env.task, {"what": what, **{key: str(value or "") for key, value in shown.items()}})
     results |= {"false_alarm_rate": alarm_rate}
     return {**results, "checkpoint": str(path), "what": what, "hz": control.hz, "delay_decisions": control.delay}
@@ -214,6 +215,7 @@ def _results(
         "parity_max": report["parity_max"],
         "eager_ms": total("eager"),
         "exported_ms": total(formats[-1]) if formats else None,
+        "programs": sorted(name for name in files if name.startswith(PROGRAMS)),
         "megabytes": round(sum(map(len, files.values())) / 1e6, 2),
     }
 

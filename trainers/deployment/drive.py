@@ -69,7 +69,7 @@ def drive(*, bundle: str, env: str, overrides: Sequence[str], **own: str | None)
     delay, camera = whole_number("delay", str(own["delay"]), least=0), _camera(own["camera"])
     require_no_report(own["out"])
     with _said_of_env():
-        config = load_config([f"task={env}", *_like_training(control.env, env), *overrides])
+        config = load_config([f"task={env}", *_like_training(control.env, env, overrides), *overrides])
     if not any(text.lstrip("+").startswith("task.visuals") for text in overrides):
         config["task"]["visuals"] = dict(control.env.visuals)  # what the agent has seen frames through
     budget_s = None if own["budget_ms"] is None else finite_number("budget_ms", own["budget_ms"], least=0.1) / 1e3
@@ -213,14 +213,16 @@ def _said_of_env() -> Iterator[None]:
         raise type(error)(error.said, key="env") from error
 
 
-def _like_training(spec: EnvSpec, env: str) -> list[str]:
-    """What the bundle's agent was trained with, for an environment that can be given it."""
-    options = load_config([f"task={env}"])["task"]["env"]
+def _like_training(spec: EnvSpec, env: str, overrides: Sequence[str]) -> list[str]:
+    """What the bundle's agent was trained with, for an environment that can be given it, perhaps one of `parts=`."""
+    options = load_config([f"task={env}", *(text for text in overrides if text.startswith("parts="))])["task"]["env"]
     wanted: dict[str, Any] = {"action_repeat": spec.action_repeat}
     sides = {side for shape in spec.images.values() for side in shape[1:]}
     if len(sides) == 1:
         wanted["size"] = sides.pop()
-    found = [f"++task.env.{key}={value}" for key, value in wanted.items() if key in options or key == "action_repeat"]
+    # one decision a step is what environments do that have no such option
+    given = {key: value for key, value in wanted.items() if key in options or (key == "action_repeat" and value != 1)}
+    found = [f"++task.env.{key}={value}" for key, value in given.items()]
     look = [f"task.env.look={spec.look}"] if spec.look in ("suite", "fast") and "look" in options else []
     return found + look
 

@@ -19,6 +19,7 @@ from trainers.deployment.observation_gate import nothing_came, refused_age
 from trainers.deployment.openpi_codec import BadMessage, pack, unpack
 from trainers.deployment.status import Status
 from trainers.deployment.telemetry import Telemetry
+from worldmodel.limits import require_number
 
 SHARE = 0.8  # of a period that a reply may take: the server's own share and the way
 AGAIN_S = 0.5  # between two attempts to connect
@@ -36,6 +37,7 @@ class RemoteController:
         budget_s: seconds from an observation to its action; 0.8 of a period by default.
 
     Raises:
+        BadValue: for a rate or a budget out of range.
         DeviceDiffers: the server has another bundle's observations or actions, or is slower.
         BadMessage: what answers is another kind of server.
         OSError: there is no server at the start. Nothing later raises.
@@ -50,10 +52,12 @@ class RemoteController:
         api_key: str | None = None,
         budget_s: float | None = None,
     ) -> None:
+        require_number(hz=hz, above=0, most=10_000)
         self._address, self.control = address, control
         self._headers = {"Authorization": f"Api-Key {api_key}"} if api_key else None
         self.period_s, self._gate, self.telemetry = 1 / hz, ActionGate(control), Telemetry()
         self.budget_s = SHARE * self.period_s if budget_s is None else budget_s
+        require_number(budget_s=self.budget_s, above=0)
         self._lateness = Lateness.within(self.period_s, budget_s=self.budget_s)
         self._change = threading.Condition()
         self._request: tuple[int, bytes] | None = None

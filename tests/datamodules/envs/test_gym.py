@@ -174,12 +174,12 @@ def test_bad_rewards_and_frames_are_typed(envs):
 
 def test_an_environment_of_the_older_interface_is_told_the_newer_one(envs):
     with pytest.raises(
-        BadObservation, match="reset: expected a tuple of observation, info as Gymnasium .* got ndarray"
+        BadObservation, match=r"reset: expected a tuple of observation, info as Gymnasium .* got ndarray"
     ):
         make("gym_envs:OldReset").reset(0)
     env = make("gym_envs:OldStep")
     env.reset(0)
-    with pytest.raises(BadObservation, match="step: expected .* terminated, truncated, info .* got a tuple of 4"):
+    with pytest.raises(BadObservation, match=r"step: expected .* terminated, truncated, info .* got a tuple of 4"):
         env.step(MIDDLE)
 
 

@@ -83,6 +83,7 @@ def test_programs_act_as_the_agent_does(exported):
     assert set(parity["differences"]["torch"]) == {"filter", "policy", "planner_iteration"}
     assert results["eager_ms"] > 0 and results["exported_ms"] > 0
     assert {path.suffix for path in (out / "programs").iterdir()} == {".pt2"}
+    assert results["programs"] == [f"programs/{name}.pt2" for name in ("filter", "planner_iteration", "policy")]
 
 
 def test_the_rebuilt_agent_is_the_run_s(exported, finished):

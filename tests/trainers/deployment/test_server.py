@@ -23,6 +23,7 @@ from trainers.deployment.controller import Controller
 from trainers.deployment.openpi_codec import BadMessage, pack, unpack
 from trainers.deployment.remote_controller import RemoteController
 from trainers.deployment.server import PolicyServer, Session
+from worldmodel.errors import BadValue
 
 
 @contextmanager
@@ -291,3 +292,9 @@ def test_the_robot_s_budget_is_the_caller_s(folder, monkeypatch):
         monkeypatch.setattr(Session, "answer", lambda self, got: time.sleep(2))
         assert robot.budget_s == 0.9
         assert 800 < robot.step(frame())[1].latency_ms < 2000
+
+
+@pytest.mark.parametrize(("wrong", "key"), [({"hz": 0.0}, "hz"), ({"hz": 5.0, "budget_s": -0.1}, "budget_s")])
+def test_a_rate_that_cannot_be_is_refused(folder, wrong, key):
+    with pytest.raises(BadValue, match=f"{key}: expected a finite number above 0"):
+        RemoteController("ws://127.0.0.1:1", read_bundle(folder).control, **wrong)
