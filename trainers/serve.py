@@ -47,6 +47,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
 
     from trainers.command.configuration import BadConfig, activate_parts, finite_number, true_or_false, whole_number
     from trainers.deployment.api_key import read_api_key
+    from trainers.deployment.controller import PLANNERS
     from trainers.deployment.server import PolicyServer
     from trainers.process.realtime import realtime
 
@@ -57,8 +58,8 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
         raise BadConfig(f"port: expected 0 to 65535, got {port}")
     if not own["host"]:  # as of a variable that is not set: sockets would take it for all addresses
         raise BadConfig("host: expected a name or an address, 0.0.0.0 for all of this machine, got none")
-    if own["planner"] not in ("process", "inline"):
-        raise BadConfig(f"planner: expected process or inline, got {own['planner']!r}")
+    if own["planner"] not in PLANNERS:
+        raise BadConfig(f"planner: expected {' or '.join(PLANNERS)}, got {own['planner']!r}")
     if own["parts"]:
         activate_parts([f"parts={own['parts']}"])
     folder = Path(own["bundle"]).expanduser()

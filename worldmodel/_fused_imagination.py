@@ -99,8 +99,22 @@ class _Trace(NamedTuple):
 
 
 def _world(dynamics: GaussianRSSM) -> _World:
-    layers = [*dynamics.inputs, dynamics.cell.gates, dynamics.cell.norm, *dynamics.prior]
-    return _World(*(weight for layer in layers for weight in layer.parameters()))  # in the order of its fields
+    layers: list[Any] = [*dynamics.inputs, dynamics.cell.gates, dynamics.cell.norm, *dynamics.prior]
+    inputs, input_norm, _, gates, gates_norm, prior, prior_norm, _, moments = layers
+    return _World(
+        input=inputs.weight,
+        input_gain=input_norm.weight,
+        input_shift=input_norm.bias,
+        gates=gates.weight,
+        gates_gain=gates_norm.weight,
+        gates_shift=gates_norm.bias,
+        prior=prior.weight,
+        prior_bias=prior.bias,
+        prior_gain=prior_norm.weight,
+        prior_shift=prior_norm.bias,
+        moments=moments.weight,
+        moments_bias=moments.bias,
+    )
 
 
 def _policy(actor: SquashedNormalActor) -> _Policy:

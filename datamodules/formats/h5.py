@@ -67,7 +67,7 @@ def member(group: Any, path: str, name: str) -> Any:
     import h5py
 
     for part in path.split("/"):
-        if not isinstance(group, h5py.Group):
+        if not is_group(group):
             raise FormatError(f"{name}: expected a group above {path}, got {type(group).__name__}")
         with reading(f"{name} {path}: expected data, got damage", ERRORS):
             link = group.get(part, getlink=True)

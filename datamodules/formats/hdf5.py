@@ -39,7 +39,7 @@ class Hdf5Reader(EpisodeReader):
         root, files, problems = files_at(path, [".hdf5", ".h5"])
         # a wrong option is no file's fault; what only one layout takes is that layout's to refuse
         checked = replace(options, alignment=options.alignment or "departure").convention()
-        super().__init__(problems, Assembler(checked))
+        super().__init__(problems, Assembler(checked))  # whose notes are those of the layouts' own assemblers
         self._root, self._files, self._options = root, files, options
         self._image_key, self._observe = image_key, observe
         self._stored: EnvSpec | None = None

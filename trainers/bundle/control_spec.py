@@ -75,7 +75,7 @@ class ControlSpec:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        require_number(hz=self.hz, above=0, most=10_000)
+        require_rate(self.hz)
         require_number(
             action_latency_s=self.action_latency_s, observation_age_s=self.observation_age_s, least=0, most=10
         )
@@ -197,6 +197,11 @@ def _same(mine: Any, other: Any) -> bool:
     if isinstance(mine, str):
         return mine == str(other)
     return isinstance(other, int | float) and math.isclose(mine, other, rel_tol=1e-6)
+
+
+def require_rate(hz: float) -> None:
+    """Raise BadValue unless so many decisions per second can be asked for."""
+    require_number(hz=hz, above=0, most=10_000)
 
 
 def _require_number_of_action(value: float, count: int) -> None:

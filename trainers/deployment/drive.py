@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,7 +13,7 @@ from datamodules.envs.protocol import Pool
 from datamodules.envs.seeds import SeedRank, episode_seed
 from trainers.build.environments import open_pool
 from trainers.bundle.bundle import read_bundle
-from trainers.bundle.control_spec import ControlSpec, DeviceDiffers
+from trainers.bundle.control_spec import ControlSpec, DeviceDiffers, require_rate
 from trainers.command.configuration import BadConfig, finite_number, load_config, whole_number
 from trainers.deployment.action_gate import ActionGate
 from trainers.deployment.api_key import read_api_key
@@ -63,7 +62,7 @@ def drive(*, bundle: str, env: str, overrides: Sequence[str], **own: str | None)
     read = read_bundle(bundle)
     control = read.control
     hz = control.hz if own["hz"] is None else finite_number("hz", own["hz"], least=0.01)
-    replace(control, hz=hz)  # which checks it
+    require_rate(hz)
     require_one_of(PLANNERS, planner=own["planner"])
     episodes, seed = whole_number("episodes", str(own["episodes"])), whole_number("seed", str(own["seed"]), least=0)
     delay, camera = whole_number("delay", str(own["delay"]), least=0), _camera(own["camera"])

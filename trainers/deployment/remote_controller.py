@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from websockets.sync.client import ClientConnection, connect
 
-from trainers.bundle.control_spec import ControlSpec, DeviceDiffers
+from trainers.bundle.control_spec import ControlSpec, DeviceDiffers, require_rate
 from trainers.deployment.action_gate import Action, ActionGate
 from trainers.deployment.lateness import Lateness
 from trainers.deployment.observation_gate import nothing_came, refused_age
@@ -52,7 +52,7 @@ class RemoteController:
         api_key: str | None = None,
         budget_s: float | None = None,
     ) -> None:
-        require_number(hz=hz, above=0, most=10_000)
+        require_rate(hz)
         self._address, self.control = address, control
         self._headers = {"Authorization": f"Api-Key {api_key}"} if api_key else None
         self.period_s, self._gate, self.telemetry = 1 / hz, ActionGate(control), Telemetry()

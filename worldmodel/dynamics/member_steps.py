@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from worldmodel.capabilities import WeightedLosses
@@ -46,9 +46,16 @@ class MemberSteps(nn.Module):
         self.action_dim, self.members = action_dim, members
         self.loss_weights = dict(model.loss_weights) if isinstance(model, WeightedLosses) else {}
 
-    def observe(self, *window: Any, **options: Any) -> Belief:
-        """What the filter makes of a window, as `interfaces.Dynamics` has it."""
-        return self.filter.observe(*window, **options)
+    def observe(
+        self,
+        embed: Float[Tensor, "B T E"],
+        action: Float[Tensor, "B T A"],
+        is_first: Bool[Tensor, "B T"],
+        carry: Float[Tensor, "B C"],
+        *,
+        sample: bool,
+    ) -> Belief:
+        return self.filter.observe(embed, action, is_first, carry, sample=sample)
 
     def ahead(
         self, latent: Float[Tensor, "*R D"], action: Float[Tensor, "*R A"]

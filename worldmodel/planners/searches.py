@@ -9,7 +9,7 @@ from torch import Tensor
 
 from worldmodel import planners
 from worldmodel.errors import BadValue
-from worldmodel.interfaces import Plan, Planner, Simulator
+from worldmodel.interfaces import Noise, Plan, Planner, Simulator
 from worldmodel.limits import require_one_of
 from worldmodel.parts import find, options_of, part_names
 
@@ -67,6 +67,17 @@ class SearchElsewhere(ABC):
     def world(self, simulator: Simulator, latent: Float[Tensor, "B D"]) -> tuple[Simulator, Float[Tensor, "B S"]]:
         """The simulator to search in, and the latents to start from there."""
 
-    def plan(self, simulator: Simulator, latent: Float[Tensor, "B D"], **options: Any) -> Plan:
-        """The search's plan, with the options of `interfaces.Planner`; its value is what that world promises."""
-        return self.search.plan(*self.world(simulator, latent), **options)
+    def plan(
+        self,
+        simulator: Simulator,
+        latent: Float[Tensor, "B D"],
+        *,
+        warm: Float[Tensor, "B H A"] | None = None,
+        generator: Noise = None,
+        deadline: float | None = None,
+        iterations: int | None = None,
+    ) -> Plan:
+        """The search's plan; its value is what that world promises."""
+        return self.search.plan(
+            *self.world(simulator, latent), warm=warm, generator=generator, deadline=deadline, iterations=iterations
+        )
