@@ -88,8 +88,8 @@ def _trace(
         if "policy" in programs:
             timed("policy", latent)
         if "planner_iteration" in programs and t < PLANNED:
-            fixed = programs["planner_iteration"].inputs
-            timed("planner_iteration", latent, *(fixed[name] for name in ("mean", "std", "noise", "joining")))
+            _, *fixed = programs["planner_iteration"].inputs.values()  # all but the latent
+            timed("planner_iteration", latent, *fixed)
     return outputs, times
 
 

@@ -86,21 +86,23 @@ class CEMIteration(nn.Module):
         self.parts = nn.ModuleList(part for part in vars(agent)["_modules"].values() if part is not None)
         self.simulator = agent.simulator()
 
-    def forward(self, latent: Tensor, mean: Tensor, std: Tensor, noise: Tensor, joining: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        self, latent: Tensor, mean: Tensor, std: Tensor, noise: Tensor, joining: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """Refit.
 
         Args:
             latent: [1 D].
             mean, std: [1 H A] of the proposal.
             noise: [1 N H A] standard normal; of the first candidate it is taken for 0.
-            joining: [1 P H A] sequences that compete too: the policy's.
+            joining: [1 P H A] sequences that compete too, the policy's; NaN leaves them out. None without a policy.
 
         Returns:
             The new mean and std [1 H A], and the best candidate's predicted return [1].
         """
         noise = torch.cat([torch.zeros_like(noise[:, :1]), noise[:, 1:]], 1)
         sampled = torch.addcmul(mean[:, None], noise, std[:, None])
-        actions = torch.cat([sampled.clamp(-1, 1), joining.clamp(-1, 1)], 1)
+        actions = torch.cat([part.clamp(-1, 1) for part in (sampled, joining) if part is not None], 1)
         bad = -torch.inf
         scores = score_by_steps(self.simulator, latent, actions).nan_to_num(nan=bad, posinf=bad, neginf=bad)
         new = self.planner.refit(Proposal(mean, std), Scored(actions, scores))
@@ -127,8 +129,9 @@ def programs_of(agent: Acting, spec: EnvSpec, *, what: str) -> dict[str, Program
             "mean": torch.zeros(1, *shape),
             "std": torch.full((1, *shape), planner.init_std),
             "noise": torch.randn(1, planner.candidates, *shape, generator=generator),
-            "joining": torch.zeros(1, max(joined, 1), *shape),
         }
+        # without a policy nothing joins: another candidate, such as zeros, would be one that the agent does not have
+        inputs |= {"joining": torch.zeros(1, joined, *shape)} if joined else {}
         found["planner_iteration"] = Program(CEMIteration(agent), inputs, ("next_mean", "next_std", "best"))
     return found
 

@@ -9,7 +9,7 @@ import yaml
 from trainers import export, load_agent
 from trainers.bundle.bundle import read_bundle
 from trainers.bundle.parity import by_onnx, compare
-from trainers.bundle.programs import CEMIteration, FilterStep, Program, programs_of, to_onnx
+from trainers.bundle.programs import CEMIteration, FilterStep, Program, programs_of, record, to_onnx
 from trainers.bundle.recorded_rows import recorded_rows
 from trainers.command.configuration import BadConfig
 from worldmodel.distributions import standard_normal
@@ -139,6 +139,40 @@ def test_the_planner_s_iteration_is_the_planner_s(finished):
         mean, std, _ = CEMIteration(agent)(latent, proposal.mean, proposal.std, noise, joining)
     torch.testing.assert_close(mean, expected.mean)
     torch.testing.assert_close(std, expected.std)
+
+
+@pytest.mark.parametrize("options", [(), ("planner.policy_candidates=0",)])
+def test_a_plan_of_exported_iterations_is_the_planner_s(finished, options):
+    """Sample, filter out and refit outside, as another runtime would: the planner's own mean."""
+    agent = load_agent(finished, overrides=["planner.iterations=3", *options])
+    program = programs_of(agent.agent, agent.spec, what="planner")["planner_iteration"]
+    iteration, planner, shape = record(program).module(), agent.agent.planner, (1, agent.agent.planner.horizon, 2)
+    assert ("joining" in program.inputs) == (not options)
+    latent = torch.randn(1, agent.agent.dynamics.latent_dim, generator=torch.Generator().manual_seed(1))
+    warm = torch.full(shape, 0.25)
+    with torch.no_grad():
+        world = agent.agent.simulator()
+        plan = planner.plan(world, latent, warm=warm, generator=torch.Generator().manual_seed(2))
+        generator = torch.Generator().manual_seed(2)
+        problem = Problem(world, latent, torch.zeros(1, 1), None, generator, 3, Deadline(None, latent.device))
+        sequences = problem.policy(planner.policy_candidates, planner.horizon)
+        mean, std = warm, torch.full(shape, planner.init_std)
+        for _ in range(3):
+            noise = standard_normal(1, planner.candidates, *shape[1:], generator=generator, device="cpu")
+            mean, std, _ = iteration(latent, mean, std, noise, *([] if sequences is None else [sequences]))
+    torch.testing.assert_close(mean.clamp(-1, 1), plan.mean)
+
+
+def test_sequences_of_nan_do_not_join(finished):
+    agent = load_agent(finished)
+    program = programs_of(agent.agent, agent.spec, what="both")["planner_iteration"]
+    latent, mean, std, noise, joining = program.inputs.values()
+    alone = CEMIteration(agent.agent)(latent, mean, std, noise)
+    call = by_onnx(to_onnx(program), program)
+    for got in (record(program).module(), call):
+        torch.testing.assert_close(
+            got(latent, mean, std, noise, torch.full_like(joining, torch.nan)), alone, rtol=1e-5, atol=1e-5
+        )
 
 
 def test_a_program_that_acts_differently_is_noticed(finished):
