@@ -5,6 +5,7 @@ archive unpickles whatever its constants and example inputs are, so the bundle's
 """
 
 import io
+import logging
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -166,6 +167,7 @@ def to_torch(exported: torch.export.ExportedProgram) -> bytes:
 
 def to_onnx(program: Program) -> bytes:
     """A self-contained ONNX model."""
+    logging.getLogger("onnxscript.optimizer").setLevel(logging.ERROR)  # which warns of what it does not make faster
     with tempfile.TemporaryDirectory() as folder, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = Path(folder) / "program.onnx"

@@ -67,12 +67,13 @@ def test_operations_of_other_agents_go_to_onnx(function, shapes):
         torch.testing.assert_close(mine, other)
 
 
-def test_the_policy_alone_goes_to_onnx(finished, tmp_path):
+def test_the_policy_alone_goes_to_onnx(finished, tmp_path, caplog):
     results = export.main(
         [f"checkpoint={finished}", f"out={tmp_path / 'b'}", "what=policy", "format=onnx", "frames=30"]
     )
     differences = json.loads((tmp_path / "b" / "parity.json").read_text())["differences"]
     assert results["parity_max"] <= 1e-4 and set(differences["onnx"]) == {"filter", "policy"}
+    assert "constant folding" not in caplog.text
 
 
 def test_programs_act_as_the_agent_does(exported):
