@@ -124,7 +124,10 @@ class PlannerProcess:
     def _start(self) -> str:
         """Start and wait until it is tuned; returns why it is not."""
         ours, theirs = socket.socketpair()
-        process = start_module(self.program, *self._arguments, str(theirs.fileno()), pass_fds=[theirs.fileno()])
+        # in a group of its own: what a terminal sends, also while it loads torch, is the parent's to answer
+        process = start_module(
+            self.program, *self._arguments, str(theirs.fileno()), pass_fds=[theirs.fileno()], process_group=0
+        )
         self._starting = process
         theirs.close()
         pipe = Connection(ours.detach())

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,6 +50,45 @@ def setting(tmp_path_factory):
 
 def request(agent, seed=0):
     return Request(np.zeros(agent.dynamics.latent_dim, np.float32), np.full((5, 2), np.nan, np.float32), seed)
+
+
+STARTING = """
+import sys
+from tests.rigs.tiny_bundle import tiny_bundle
+from trainers.deployment.controller import Controller
+
+try:
+    Controller(sys.argv[1])
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_while_it_starts_is_the_parent_s_alone(setting):
+    command = [sys.executable, "-c", STARTING, setting[0]]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    parent = subprocess.Popen(command, process_group=0, **pipes)
+
+    def planner():
+        return [pid for pid in children(parent.pid) if b"planner_process" in commandline(pid)]
+
+    until(planner)
+    (child,) = planner()
+    os.killpg(parent.pid, signal.SIGINT)
+    out, err = parent.communicate(timeout=60)
+    assert (out.strip(), err) == ("interrupted", "")
+    until(lambda: b"planner_process" not in commandline(child))  # its pipe has ended
+
+
+def children(pid):
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def commandline(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def until(holds, seconds=60.0):
