@@ -6,13 +6,23 @@ from torch import Tensor, nn
 
 from worldmodel.distributions import Moments, squashed_sample, standard_normal
 from worldmodel.interfaces import Noise
+from worldmodel.limits import require_number
 from worldmodel.nets import mlp
 
 
 class SquashedNormalActor(nn.Module):
     """A perceptron from latents to the mean and std of u, with a = tanh(u).
 
-    mean_bound keeps |mean u| below it, so that a saturated policy can still learn its way back.
+    Args:
+        latent_dim: D, numbers of a latent.
+        action_dim: A, action dimensions.
+        hidden: width of the hidden layers.
+        layers: number of hidden layers.
+        min_std, max_std: bounds of u's std.
+        mean_bound: |mean u| stays below it, so that a saturated policy can still learn its way back.
+
+    Raises:
+        BadValue: for an option out of its range.
     """
 
     def __init__(
@@ -26,6 +36,8 @@ class SquashedNormalActor(nn.Module):
         max_std: float = 1.0,
         mean_bound: float = 3.0,
     ) -> None:
+        require_number(max_std=max_std, mean_bound=mean_bound, above=0)
+        require_number(min_std=min_std, above=0, most=max_std)
         super().__init__()
         self.net = mlp(latent_dim, hidden, layers, 2 * action_dim)
         self.min_std, self.max_std, self.mean_bound = min_std, max_std, mean_bound

@@ -7,7 +7,7 @@ import heapq
 from collections import defaultdict
 from typing import Any
 
-from worldmodel.limits import require_number
+from worldmodel.limits import require_number, require_whole
 from worldmodel.tabular.dyna_q import DynaQ
 from worldmodel.tabular.maze import Transition
 
@@ -17,12 +17,13 @@ class PrioritisedSweeping(DynaQ):
 
     Args:
         threshold: changes up to it are not worth a backup, at least 0.
-        options: Dyna-Q's.
+        options: Dyna-Q's; `planning` is at least 1, for real steps are learned from by planning alone.
     """
 
     def __init__(self, *, threshold: float = 1e-4, **options: Any) -> None:
         require_number(threshold=threshold, least=0)
         super().__init__(**options)
+        require_whole(planning=self.planning)
         self.threshold = threshold
         self._leads_to: dict[int, set[tuple[int, int]]] = defaultdict(set)
         self._queue: list[tuple[float, int, int]] = []  # a heap of (-change, state, action)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from worldmodel.errors import BadValue
 from worldmodel.tabular.dyna_q import DynaQ
 from worldmodel.tabular.dyna_q_plus import DynaQPlus
 from worldmodel.tabular.episodes import cumulative_reward, episode_lengths, play, steps_to_shortest
@@ -107,3 +108,8 @@ def test_one_real_step_is_swept_back_along_the_whole_way() -> None:
 def test_options_out_of_range(kind: type[DynaQ], option: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(option)).removeprefix("model_")):
         kind(**SIZES, **option)
+
+
+def test_prioritised_sweeping_needs_a_backup_to_learn_at_all() -> None:
+    with pytest.raises(BadValue, match="planning: expected a whole number of at least 1, got 0"):
+        PrioritisedSweeping(**SIZES, planning=0)
