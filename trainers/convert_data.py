@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from typing import Any
 
-from trainers.command.arguments import Command, Key
+from trainers.command.arguments import PARTS, Command, Key
 from trainers.command.configuration import BadConfig
 
 COMMAND = Command(
@@ -18,6 +18,7 @@ COMMAND = Command(
     keys={
         "uri": Key("what to read, or a run folder", required=True),
         "out": Key("what to write: segments, npz, hdf5, minari, lerobot or mp4", required=True),
+        "parts": PARTS,
     },
     first="uri",
     word="URI",
@@ -31,9 +32,9 @@ NAMED_PROBLEMS = 20
 def main(arguments: Sequence[str]) -> dict[str, Any]:
     """Convert; returns the counts that are printed as the last line."""
     own = COMMAND.parse(arguments).own
-    from trainers.run_folder.find import data_uri
+    from trainers.run_folder.find import data_uri_with_parts
 
-    return convert(data_uri(own["uri"] or ""), own["out"] or "")
+    return convert(data_uri_with_parts(own["uri"] or "", own["parts"]), own["out"] or "")
 
 
 def convert(uri: str, out: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from trainers.command.arguments import Command, Key
+from trainers.command.arguments import PARTS, Command, Key
 
 COMMAND = Command(
     name="inspect_data",
@@ -17,6 +17,7 @@ COMMAND = Command(
         "uri": Key("segments, npz, hdf5, minari, lerobot or mp4 (see docs/offline.md), or a run folder", required=True),
         "out": Key("a folder for the findings: inspect/NAME by default"),
         "episodes": Key("so many at most: all by default"),
+        "parts": PARTS,
     },
     first="uri",
     word="URI",
@@ -30,9 +31,9 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     own = COMMAND.parse(arguments).own
     # the readers load numpy and more: help is answered before
     from trainers.reporting.inspection import inspect
-    from trainers.run_folder.find import data_uri
+    from trainers.run_folder.find import data_uri_with_parts
 
-    return inspect(data_uri(own["uri"] or ""), out=own["out"], episodes=own["episodes"])
+    return inspect(data_uri_with_parts(own["uri"] or "", own["parts"]), out=own["out"], episodes=own["episodes"])
 
 
 command = COMMAND.program(main)

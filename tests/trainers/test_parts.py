@@ -1,6 +1,9 @@
 """A new part is three files and no edit: one of each kind comes from outside the tree, and is trained with."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,7 @@ import yaml
 
 from datamodules import parts
 from datamodules.parts import PartsMissing
-from trainers import evaluate, fit
+from trainers import convert_data, evaluate, fit, inspect_data
 from trainers.build.check_parts import fit_options
 from trainers.command.configuration import groups, load_config
 from trainers.command.registry import BadOption, DoesNotFit, UnknownComponent, make
@@ -93,6 +96,32 @@ def test_a_format_from_outside_is_learned_from(runs, tmp_path):
     run = runs.fit(*arguments, "trainer.accelerator=cpu", f"run_dir={tmp_path / 'run'}")
     assert run.wait() == 0, run.err.read_text()
     assert run.results()["data"]["rows"] > 0 and run.results()["task"] == "dots"
+
+
+def test_a_format_from_outside_is_inspected_and_converted(tmp_path):
+    (tmp_path / "x.dots").write_text("1 2 3")
+    uri = f"dots:{tmp_path}/x.dots?rows=15"
+    found = inspect_data.main([uri, PARTS, f"out={tmp_path / 'found'}"])
+    assert (found["task"], found["episodes"], found["rows"]) == ("dots", 3, 45)
+    converted = convert_data.main([uri, PARTS, f"out=npz:{tmp_path / 'npz'}"])
+    assert (converted["episodes"], converted["rows"]) == (3, 45)
+
+
+def test_a_run_remembers_where_its_format_was(tmp_path):
+    """In processes of their own: what this one has found stays found."""
+    (tmp_path / "x.dots").write_text("1 2 3")
+    uri, run = f"dots:{tmp_path}/x.dots?rows=15", tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(yaml.safe_dump(load_config(["data=offline", PARTS, f"data.uri={uri}"])))
+
+    def convert(source: str, name: str) -> subprocess.CompletedProcess[str]:
+        words = ("-m", "trainers.convert_data", source, f"out=npz:{tmp_path / name}")
+        none = {**os.environ, parts.VARIABLE: ""}
+        return subprocess.run([sys.executable, *words], check=False, capture_output=True, text=True, env=none)
+
+    known, unknown = convert(str(run), "known"), convert(uri, "unknown")
+    assert known.returncode == 0 and json.loads(known.stdout)["rows"] == 45, known.stderr
+    assert unknown.returncode == 2 and "expected a scheme of segments, npz" in unknown.stderr
 
 
 def test_several_folders_stand_beside_each_other(tmp_path):

@@ -31,6 +31,10 @@ class Key:
     several: bool = False  # every value counts, and one may be a list, `[a,b]` or `a,b`
 
 
+# of commands that read recorded data
+PARTS = Key("a folder, or several as [a,b], with formats of your own; of a run those that it was told")
+
+
 @dataclass(frozen=True, slots=True)
 class Arguments:
     """What was typed."""

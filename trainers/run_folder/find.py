@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from trainers.command.configuration import BadConfig, read_yaml
+from trainers.command.configuration import BadConfig, activate_parts, read_yaml
 from trainers.run_folder.conversion import convert_spec
 from trainers.run_folder.paths import RunPaths, in_use
 from worldmodel.spec import INTERFACE, EnvSpec, require_same
@@ -61,6 +61,24 @@ def data_uri(text: str) -> str:
     if uri is None:
         raise BadConfig(f"uri: expected recorded episodes, got the run {path}, which has none")
     return str(uri)
+
+
+def data_uri_with_parts(text: str, parts: str | None) -> str:
+    """`data_uri` for a command that only reads: formats of one's own are found, in folders that are named or a run's.
+
+    Args:
+        text: an address, or a run folder.
+        parts: a folder, or several as [a,b]; None for those of the run, if it is one.
+
+    Raises:
+        BadConfig: for a run without episodes. PartsMissing: for a folder without parts.
+    """
+    run = Path(text).expanduser()
+    learned = parts is None and (run / "config.yaml").is_file() and not (run / "replay").is_dir()
+    saved = read_yaml(run / "config.yaml").get("parts") if learned else None
+    if parts is not None or saved:
+        activate_parts([f"parts={parts}"] if parts is not None else [], saved)
+    return data_uri(text)
 
 
 def is_run(path: Path) -> bool:
