@@ -3,6 +3,7 @@
 import operator
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from trainers.deployment.state_estimator import Latent, NotFinite, StateEstimato
 from trainers.deployment.status import Status
 from trainers.deployment.surprise import Surprise
 from trainers.deployment.telemetry import Telemetry
+from trainers.process.garbage import short_collections
 from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.limits import require_number
 
@@ -98,13 +100,14 @@ class Controller:
         self._policy = None if self.bundle.what == "planner" else agent.actor
         self._policy_s = self._warm_up()
         self._lateness = Lateness.within(self.period_s, budget_s=self.budget_s)
-        self._owned = isinstance(planner, str)
+        self._resources = ExitStack()
         self.planner = self._start_planner(planner)
         self._goal: Latent | None = None
         self._seed, self.stopped, self._faults = operator.index(seed), False, 0
         self._last_action, self._last_source = self._actions.safe()[0], "safe"
         self.telemetry = Telemetry(first="policy" if self.bundle.what == "policy" else "plan")
         self.reset()
+        self._resources.enter_context(short_collections())
 
     def reset(self) -> None:
         """Begin an episode; a latched stop stays, and what it holds."""
@@ -129,8 +132,7 @@ class Controller:
 
     def close(self) -> None:
         """End the planner's process, where this controller started it."""
-        if self._owned and self.planner is not None:
-            self.planner.close()
+        self._resources.close()
 
     def __enter__(self) -> "Controller":
         return self
@@ -353,6 +355,11 @@ class Controller:
             return None
         if isinstance(planner, Planning):
             return planner
+        started = self._start_own_planner(planner)
+        self._resources.callback(started.close)
+        return started
+
+    def _start_own_planner(self, planner: str) -> Planning:
         assert isinstance(self._agent, LatentMPC)
         if planner == "inline":
             return DeadlinePlanner(self._agent, budget_s=self.budget_s)

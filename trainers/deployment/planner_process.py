@@ -18,6 +18,7 @@ from trainers.bundle.bundle import read_bundle
 from trainers.deployment.planner_messages import Sizes, pack_answer, unpack_request
 from trainers.deployment.planning import DeadlinePlanner
 from trainers.process.allocator import tune_allocator
+from trainers.process.garbage import short_collections
 from trainers.process.realtime import step_behind
 from worldmodel.agents.latent_mpc import LatentMPC
 
@@ -49,9 +50,10 @@ def _answer(
     planner = DeadlinePlanner(agent, budget_s=budget_s)
     sizes = Sizes.of(agent)
     pipe.send_bytes(json.dumps(planner.tuned).encode())
-    while True:
-        number, until, request = unpack_request(_newest(requests), sizes)
-        pipe.send_bytes(pack_answer(number, planner.ask(request, until=until)))
+    with short_collections():
+        while True:
+            number, until, request = unpack_request(_newest(requests), sizes)
+            pipe.send_bytes(pack_answer(number, planner.ask(request, until=until)))
 
 
 def _read(pipe: Connection, requests: "queue.SimpleQueue[bytes]") -> None:

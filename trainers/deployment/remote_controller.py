@@ -6,6 +6,7 @@ It needs numpy, msgpack and websockets; the bundle is at the other end.
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from trainers.deployment.observation_gate import nothing_came, refused_age
 from trainers.deployment.openpi_codec import BadMessage, pack, unpack
 from trainers.deployment.status import Status
 from trainers.deployment.telemetry import Telemetry
+from trainers.process.garbage import short_collections
 from worldmodel.limits import require_number
 
 SHARE = 0.8  # of a period that a reply may take: the server's own share and the way
@@ -67,6 +69,8 @@ class RemoteController:
         self._trouble = ""  # why there is no reply, for as long as there is none
         self._connection: ClientConnection | None = self._connect()
         self.reset()
+        self._resources = ExitStack()
+        self._resources.enter_context(short_collections())
         threading.Thread(target=self._talk, daemon=True).start()
 
     def reset(self) -> None:
@@ -84,6 +88,7 @@ class RemoteController:
     def close(self) -> None:
         """Hang up."""
         self._closed = True
+        self._resources.close()
         with self._change:
             self._change.notify_all()
         if self._connection is not None:

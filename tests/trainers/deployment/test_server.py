@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import json
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from trainers.deployment.controller import Controller
 from trainers.deployment.openpi_codec import BadMessage, pack, unpack
 from trainers.deployment.remote_controller import RemoteController
 from trainers.deployment.server import PolicyServer, Session
+from trainers.process import garbage
 from worldmodel.errors import BadValue
 
 
@@ -192,6 +194,16 @@ def test_the_robot_s_side_survives_a_server_that_goes_away(folder):
     np.testing.assert_array_equal(gone[0][0], actions[1])
     assert all(np.isfinite(action).all() for action, _ in gone)
     assert gone[-1][1].message.startswith("server: "), "what is wrong is said, not only that something is"
+
+
+def test_the_robot_s_decisions_meet_no_full_collection_of_garbage(folder, monkeypatch):
+    monkeypatch.setattr(garbage, "_open", 0)  # of controllers that other tests did not close
+    gc.unfreeze()
+    with serving(folder) as port:
+        robot = RemoteController(f"ws://127.0.0.1:{port}", read_bundle(folder).control, hz=2.0)
+    with robot:
+        assert gc.get_freeze_count() > 0
+    assert gc.get_freeze_count() == 0
 
 
 def test_a_stop_of_the_server_ends_with_the_robot_s_release(folder):
