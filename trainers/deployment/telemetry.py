@@ -2,8 +2,9 @@
 
 import csv
 import io
+import operator
 from collections import Counter, deque
-from dataclasses import astuple, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from datamodules.storage.durable import write_atomic
 from trainers.deployment.status import SOURCES, Status
 
 KEPT = 200_000  # of the newest decisions
+NAMES = tuple(field.name for field in fields(Status))
+_values = operator.attrgetter(*NAMES)
 QUANTILES = {"p50_ms": 50.0, "p99_ms": 99.0, "p999_ms": 99.9}
 
 
@@ -24,14 +27,15 @@ class Telemetry:
 
     def __init__(self, *, first: str = "plan") -> None:
         self.first = first
-        self._rows: deque[tuple[int, Status]] = deque(maxlen=KEPT)
+        # the episode and a status' values: tuples of numbers and texts are nothing that is looked at for garbage
+        self._rows: deque[tuple[Any, ...]] = deque(maxlen=KEPT)
         self._episode = -1
         self.counts: Counter[str] = Counter()
 
     def add(self, status: Status) -> None:
         """Keep one."""
         self._episode += status.number == 0  # counted since the last reset
-        self._rows.append((self._episode, status))
+        self._rows.append((self._episode, *_values(status)))
         self.counts["decisions"] += 1
         self.counts["late"] += status.late
         self.counts["missing"] += status.observation != "ok"
@@ -42,7 +46,7 @@ class Telemetry:
     @property
     def rows(self) -> list[Status]:
         """The newest ones."""
-        return [row for _, row in self._rows]
+        return [Status(**dict(zip(NAMES, values, strict=True))) for _, *values in self._rows]
 
     def summary(self) -> dict[str, Any]:
         """Counts, latencies and the smallest margin in milliseconds, medians of what the model says of itself.
@@ -66,9 +70,9 @@ class Telemetry:
         """One row for each decision: its episode, counted from 0, and the fields of its status."""
         text = io.StringIO()
         writer = csv.writer(text)
-        writer.writerow(["episode", *(field.name for field in fields(Status))])
-        for episode, row in self._rows:
-            writer.writerow([episode, *(f"{x:.6g}" if isinstance(x, float) else x for x in astuple(row))])
+        writer.writerow(["episode", *NAMES])
+        for row in self._rows:
+            writer.writerow([f"{x:.6g}" if isinstance(x, float) else x for x in row])
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text.getvalue().encode())

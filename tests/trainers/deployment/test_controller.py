@@ -1,3 +1,4 @@
+import gc
 import math
 import time
 
@@ -175,6 +176,18 @@ def test_telemetry_counts_and_writes(folders, tmp_path):
     assert summary["margin_min_ms"] == round(min(row.margin_ms for row in controller.telemetry.rows), 3)
     lines = controller.telemetry.write_csv(tmp_path / "t.csv").read_text().splitlines()
     assert len(lines) == 5 and lines[0].startswith("episode,number,source,observation,late")
+    assert lines[3].startswith("0,2,plan,none,False,")
+
+
+def test_a_long_drive_leaves_the_garbage_collector_nothing_to_look_at(folders):
+    controller = Controller(folders["policy"])
+    gc.collect()
+    before = len(gc.get_objects())
+    statuses = [controller.step(frame(t))[1] for t in range(100)]
+    assert [repr(row) for row in controller.telemetry.rows] == [repr(status) for status in statuses]
+    del statuses
+    gc.collect()
+    assert len(gc.get_objects()) < before + 50, "an object a decision is a collection of 60 ms after an hour or two"
 
 
 def test_a_bundle_for_another_device_is_refused(folders):
