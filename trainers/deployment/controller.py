@@ -162,7 +162,7 @@ class Controller:
             decision.message = f"{type(error).__name__}: {error}"
             action, status = self._give_up(decision)
         self._number += 1
-        self.telemetry.add(status)
+        self.telemetry.add(status, action)
         return action, status
 
     @property

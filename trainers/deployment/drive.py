@@ -75,6 +75,7 @@ def drive(*, bundle: str, env: str, overrides: Sequence[str], **own: str | None)
     if own["api_key_file"] and not own["server"]:
         raise BadConfig("api_key_file: expected none without server=, which it is for")
     with ExitStack() as stack, _said_of_env():
+        interrupt = stack.enter_context(Interrupt())
         pool = stack.enter_context(open_pool(config, 1))
         require_fits(control, pool.spec)
         recording = None if own["rerun"] is None else stack.enter_context(RerunRecording(own["rerun"]))
@@ -86,7 +87,7 @@ def drive(*, bundle: str, env: str, overrides: Sequence[str], **own: str | None)
             driver = Controller(read, hz=hz, budget_s=budget_s, planner=str(own["planner"]), seed=seed)
         driver.telemetry.first = "policy" if read.what == "policy" else "plan"
         stack.enter_context(driver)
-        interrupt, played = stack.enter_context(Interrupt()), list[Played]()
+        played = list[Played]()
         timing = {"period_s": 1 / hz, "budget_s": max(budget_s or 0.0, TAKEN / hz)}
         while len(played) < episodes and interrupt.received is None:
             start = episode_seed(seed, SeedRank.EVALUATION, 0, len(played))
@@ -182,7 +183,7 @@ def _results(
         "csv": csv,
         "exit_code": 0 if received is None else 128 + received,
     }
-    results["report"] = str(write_drive_report(out / REPORT, results, driver.telemetry.rows))
+    results["report"] = str(write_drive_report(out / REPORT, results, driver.telemetry))
     write_json(out / "drive.json", {**results, "versions": versions(), "when": time.strftime("%Y-%m-%d %H:%M:%S")})
     _show(results, driver.telemetry)
     return results

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.storage.durable import write_atomic
-from trainers.deployment.status import SOURCES, Status
+from trainers.deployment.status import SOURCES
+from trainers.deployment.telemetry import Telemetry
 from trainers.reporting.charts import COLOURS, Series, line_chart, thin, to_svg
 
 FACTS = (
@@ -18,6 +19,7 @@ FACTS = (
     *("hz", "bundle", "sha256"),
 )
 POINTS = 2000  # of a chart
+DIMENSIONS = ("run", "second", "third", "fourth", "fifth", "train")  # their colours
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:40px auto;padding:0 20px;color:var(--ink)}"
     "h1{font-size:28px}h2{font-size:17px;margin:32px 0 4px}p{color:var(--soft);margin:0 0 8px}"
@@ -25,16 +27,17 @@ STYLE = (
 )
 
 
-def write_drive_report(path: Path, results: Mapping[str, Any], rows: Sequence[Status]) -> Path:
+def write_drive_report(path: Path, results: Mapping[str, Any], telemetry: Telemetry) -> Path:
     """Write a self-contained page; returns its path."""
+    rows, actions = telemetry.rows, telemetry.actions[:, : len(DIMENSIONS)]
     number = np.arange(len(rows), dtype=float)
     latency = np.array([row.latency_ms for row in rows])
 
     def of_all(values: Iterable[float], colour: str) -> list[Series]:
         return [Series("", *largest(number, np.array([*values], dtype=float)), colour=colour)]
 
-    group = -(-len(rows) // POINTS)
-    every = "of every decision" if group <= 1 else f"the largest of every {group} decisions"
+    group = max(1, -(-len(rows) // POINTS))
+    every = "of every decision" if group == 1 else f"the largest of every {group} decisions"
     charts = [
         _section("Latency", f"{every}, in milliseconds; the period is grey", [
             Series("period", np.zeros(1), np.array([1e3 / results["hz"]]), "reference", style="--"),
@@ -45,6 +48,10 @@ def write_drive_report(path: Path, results: Mapping[str, Any], rows: Sequence[St
         ], x_label="ms"),
         _section("Source", f"{every}: " + ", ".join(f"{i} {name}" for i, name in enumerate(SOURCES)),
                  of_all((SOURCES.index(row.source) for row in rows), "run")),
+        _section("Action", f"of the first {len(DIMENSIONS)} dimensions at most, in the robot's units", [
+            Series(str(dim), number[::group], actions[::group, dim], colour=colour)
+            for dim, colour in zip(range(actions.shape[1]), DIMENSIONS, strict=False)
+        ]),
         _section("Prediction error", "between predicted and inferred latents, one step ahead",
                  of_all((row.prediction_error for row in rows), "second")),
         _section("Disagreement", "between an ensemble's predictions of those latents",

@@ -158,7 +158,7 @@ class RemoteController:
             message=message or str(said.get("message", "")) or self._trouble,
         )
         self._number += 1
-        self.telemetry.add(status)
+        self.telemetry.add(status, action)
         return action, status
 
     def _offer(self) -> Action | None:

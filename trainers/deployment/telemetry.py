@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from datamodules.storage.durable import write_atomic
+from trainers.deployment.action_gate import Action
 from trainers.deployment.status import SOURCES, Status
 
 KEPT = 200_000  # of the newest decisions
@@ -27,15 +29,15 @@ class Telemetry:
 
     def __init__(self, *, first: str = "plan") -> None:
         self.first = first
-        # the episode and a status' values: tuples of numbers and texts are nothing that is looked at for garbage
+        # the episode, a status' values, the action's: tuples of numbers and texts are not looked at for garbage
         self._rows: deque[tuple[Any, ...]] = deque(maxlen=KEPT)
         self._episode = -1
         self.counts: Counter[str] = Counter()
 
-    def add(self, status: Status) -> None:
-        """Keep one."""
+    def add(self, status: Status, action: Action) -> None:
+        """Keep one, with the action [A] in the robot's units."""
         self._episode += status.number == 0  # counted since the last reset
-        self._rows.append((self._episode, *_values(status)))
+        self._rows.append((self._episode, *_values(status), *action.ravel().tolist()))
         self.counts["decisions"] += 1
         self.counts["late"] += status.late
         self.counts["missing"] += status.observation != "ok"
@@ -46,7 +48,12 @@ class Telemetry:
     @property
     def rows(self) -> list[Status]:
         """The newest ones."""
-        return [Status(**dict(zip(NAMES, values, strict=True))) for _, *values in self._rows]
+        return [Status(**dict(zip(NAMES, row[1 : 1 + len(NAMES)], strict=True))) for row in self._rows]
+
+    @property
+    def actions(self) -> NDArray[np.float64]:
+        """[N, A] of the same decisions."""
+        return np.array([row[1 + len(NAMES) :] for row in self._rows], float).reshape(len(self._rows), self._dims)
 
     def summary(self) -> dict[str, Any]:
         """Counts, latencies and the smallest margin in milliseconds, medians of what the model says of itself.
@@ -67,16 +74,20 @@ class Telemetry:
         }
 
     def write_csv(self, path: Path | str) -> Path:
-        """One row for each decision: its episode, counted from 0, and the fields of its status."""
+        """One row for each decision: its episode, counted from 0, the fields of its status, and the action."""
         text = io.StringIO()
         writer = csv.writer(text)
-        writer.writerow(["episode", *NAMES])
+        writer.writerow(["episode", *NAMES, *(f"action_{dim}" for dim in range(self._dims))])
         for row in self._rows:
             writer.writerow([f"{x:.6g}" if isinstance(x, float) else x for x in row])
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text.getvalue().encode())
         return path
+
+    @property
+    def _dims(self) -> int:
+        return len(self._rows[0]) - 1 - len(NAMES) if self._rows else 0
 
 
 def _median(numbers: list[float]) -> float | None:

@@ -165,7 +165,7 @@ def test_the_deadline_is_kept_by_a_slow_planner(folders):
 def test_telemetry_counts_and_writes(folders, tmp_path):
     controller = Controller(folders["both"], planner=Planner(lambda t, *_: plan(t) if t else None))
     for t in range(4):
-        controller.step(frame(t) if t != 2 else None)
+        last, _ = controller.step(frame(t) if t != 2 else None)
     summary = controller.telemetry.summary()
     assert summary["decisions"] == 4 and summary["missing"] == 1 and summary["fallbacks"] == 1
     assert summary["sources"] == {"plan": 3, "shifted_plan": 0, "policy": 1, "safe": 0, "stopped": 0}
@@ -177,6 +177,9 @@ def test_telemetry_counts_and_writes(folders, tmp_path):
     lines = controller.telemetry.write_csv(tmp_path / "t.csv").read_text().splitlines()
     assert len(lines) == 5 and lines[0].startswith("episode,number,source,observation,late")
     assert lines[3].startswith("0,2,plan,none,False,")
+    assert lines[0].endswith(",message,action_0,action_1")
+    np.testing.assert_allclose([float(x) for x in lines[4].split(",")[-2:]], last, rtol=1e-5)
+    np.testing.assert_array_equal(controller.telemetry.actions[-1], last)
 
 
 def test_a_long_drive_leaves_the_garbage_collector_nothing_to_look_at(folders):

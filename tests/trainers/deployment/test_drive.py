@@ -54,6 +54,8 @@ def test_every_decision_has_its_episode_and_no_report_is_overwritten(bundle, tmp
     episodes = [int(row["episode"]) for row in rows]
     assert set(episodes) == {0, 1} and episodes == sorted(episodes) and len(rows) == driven["decisions"]
     assert [row["number"] for row in rows].count("0") == 2 and max(len(row["latency_ms"]) for row in rows) <= 11
+    assert all(-1 <= float(row[f"action_{dim}"]) <= 1 for row in rows for dim in range(2)) and "action_2" not in rows[0]
+    assert len({row["action_0"] for row in rows}) > 5
     page = (tmp_path / "robot_drive" / "report.html").read_text()
     assert re.search(r"<th>return_mean</th><td>[0-9,]{1,7}\.[0-9]{1,2}</td>", page) and "<th>return_ci95</th>" in page
     before = (tmp_path / "robot_drive" / "report.html").read_bytes()

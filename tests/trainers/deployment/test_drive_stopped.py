@@ -7,6 +7,7 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.rigs.tiny_bundle import tiny_bundle
@@ -14,6 +15,7 @@ from trainers import drive
 from trainers.bundle.control_spec import DeviceDiffers
 from trainers.command.configuration import BadConfig
 from trainers.command.entry import print_json
+from trainers.deployment import drive as drive_loop
 from trainers.deployment.drive_folder import REPORT, report_folder
 from trainers.deployment.robot import Robot
 from trainers.deployment.status import Status
@@ -32,8 +34,8 @@ def signal_at(monkeypatch, number, *, decision):
     """Send this process a signal when so many decisions were made."""
     add = Telemetry.add
 
-    def added(self, status):
-        add(self, status)
+    def added(self, status, action):
+        add(self, status, action)
         if self.counts["decisions"] == decision:
             os.kill(os.getpid(), number)
 
@@ -66,6 +68,20 @@ def test_a_signal_ends_a_period_of_minutes_and_no_episode_has_no_return(bundle, 
     assert time.monotonic() - start < 60
     assert (driven["return_mean"], driven["returns"], driven["decisions"]) == (None, [], 1)
     assert (tmp_path / REPORT).exists()
+
+
+def test_a_signal_before_the_first_decision_has_its_line_too(bundle, tmp_path, monkeypatch):
+    begin = drive_loop.open_pool
+
+    def opened(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return begin(*arguments)
+
+    monkeypatch.setattr(drive_loop, "open_pool", opened)
+    driven = drive.main([str(bundle), *TOY, "episodes=5", f"out={tmp_path}"])
+    assert (driven["status"], driven["exit_code"]) == ("interrupted", 128 + signal.SIGTERM)
+    assert (driven["decisions"], driven["returns"], driven["p50_ms"]) == (0, [], None)
+    assert rows_of(tmp_path) == [] and (tmp_path / REPORT).exists()
 
 
 def test_decisions_are_kept_where_every_episode_was_cut_short(bundle, tmp_path, monkeypatch):
@@ -120,7 +136,8 @@ def test_without_a_decision_there_is_no_latency(capsys):
             **{"number": 0, "source": "stopped", "observation": "ok", "late": False, "plan_age": -1, "faults": 1},
             **{"limited": False, "predicted_return": float("nan"), "prediction_error": float("nan")},
             **times,
-        )
+        ),
+        np.zeros(2, np.float32),
     )
     said = telemetry.summary()
     assert (said["p50_ms"], said["p999_ms"], said["margin_min_ms"]) == (None, None, 2.0)
