@@ -59,7 +59,7 @@ def write_drive_report(path: Path, results: Mapping[str, Any], telemetry: Teleme
         _section("Predicted return", "of the plans", of_all((row.predicted_return for row in rows), "third")),
     ]  # fmt: skip
     sources = {f"by {name}": count for name, count in results["sources"].items()}
-    facts = {key: results[key] for key in FACTS if key in results} | sources
+    facts = {key: results[key] for key in FACTS if results.get(key) is not None} | sources
     table = "".join(f"<tr><th>{escape(str(k))}</th><td>{escape(_shown(v))}</td></tr>" for k, v in facts.items())
     colours = ";".join(f"--{name}:{colour}" for name, colour in COLOURS.items())
     title = escape(f"{results['task']} at {results['hz']:g} Hz")
