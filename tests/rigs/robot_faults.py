@@ -146,7 +146,8 @@ class RobotLoop:
                 if controller.stopped and self._steps % 20 == 0:
                     controller.release()
                     self._released += 1
-                frame = self._scene.camera.newest(0.2 * self._period_s)
+                # after an action at once, an action late: a period, this wait and the controller's 0.8 stay below two
+                frame = self._scene.camera.newest(0.1 * self._period_s)
                 try:
                     action, status = controller.step(frame)
                 except BaseException as error:  # noqa: BLE001 - it is what must not happen

@@ -18,7 +18,8 @@ from trainers.command.configuration import BadConfig, finite_number, load_config
 from trainers.deployment.action_gate import ActionGate
 from trainers.deployment.api_key import read_api_key
 from trainers.deployment.controller import PLANNERS, Controller
-from trainers.deployment.drive_folder import REPORT, report_folder, require_no_report
+from trainers.deployment.drive_film import DriveFilm
+from trainers.deployment.drive_folder import report_folder, require_no_report
 from trainers.deployment.drive_report import write_drive_report
 from trainers.deployment.rerun_recording import RerunRecording
 from trainers.deployment.robot import Capture, Played, Robot
@@ -87,16 +88,16 @@ def drive(*, bundle: str, env: str, overrides: Sequence[str], **own: str | None)
             driver = Controller(read, hz=hz, budget_s=budget_s, planner=str(own["planner"]), seed=seed)
         driver.telemetry.first = "policy" if read.what == "policy" else "plan"
         stack.enter_context(driver)
-        played = list[Played]()
+        played, film = list[Played](), DriveFilm(pool.spec)
         timing = {"period_s": 1 / hz, "budget_s": max(budget_s or 0.0, TAKEN / hz)}
         while len(played) < episodes and interrupt.received is None:
             start = episode_seed(seed, SeedRank.EVALUATION, 0, len(played))
             played.append(
                 _episode(driver, pool, control, seed=start, **timing, delay=delay, camera=camera, recording=recording,
-                         stops=interrupt.is_set)
+                         film=None if played else film, stops=interrupt.is_set)
             )  # fmt: skip
         facts = {"hz": hz, "bundle": bundle, "sha256": read.sha256}
-        return _results(out, driver, played, pool.spec, facts, received=interrupt.received)
+        return _results(out, driver, played, film, pool.spec, facts, received=interrupt.received)
 
 
 def _episode(
@@ -110,6 +111,7 @@ def _episode(
     delay: int,
     camera: tuple[int, int] | None,
     recording: RerunRecording | None,
+    film: DriveFilm | None,
     stops: Callable[[], bool],
 ) -> Played:
     """One episode, or as much of it as `stops` lets: for every frame an action, for one that does not come too."""
@@ -124,6 +126,8 @@ def _episode(
         robot.act(frame.sequence, to_unit(action))
         if recording is not None:
             recording.add(frame.observation, action, status)
+        if film is not None:
+            film.add(frame.observation)
         last = frame
         frame = _next_frame(robot, last.sequence, 2 * period_s, stops)
         while frame is None and not stops():  # the camera is silent: the controller is asked all the same
@@ -147,6 +151,7 @@ def _results(
     out: Path,
     driver: Driver,
     played: Sequence[Played],
+    film: DriveFilm,
     spec: EnvSpec,
     facts: dict[str, Any],
     *,
@@ -158,6 +163,7 @@ def _results(
         out: the report's folder.
         driver: whose decisions they are.
         played: the episodes; of one that a signal broke off the decisions count, not the return.
+        film: of the first one.
         spec: the environment's.
         facts: what is told of the bundle and the rate.
         received: the signal that ended the drive.
@@ -183,8 +189,10 @@ def _results(
         "csv": csv,
         "exit_code": 0 if received is None else 128 + received,
     }
-    results["report"] = str(write_drive_report(out / REPORT, results, driver.telemetry))
-    write_json(out / "drive.json", {**results, "versions": versions(), "when": time.strftime("%Y-%m-%d %H:%M:%S")})
+    record = {**results, "versions": versions(), "when": time.strftime("%Y-%m-%d %H:%M:%S")}
+    report = write_drive_report(out, record, driver.telemetry, episode=film.write(out, facts["hz"]))
+    results["report"] = record["report"] = str(report)
+    write_json(out / "drive.json", record)
     _show(results, driver.telemetry)
     return results
 

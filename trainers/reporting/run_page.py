@@ -1,6 +1,5 @@
 """One self-contained report.html from a run folder: what report.html.j2 shows, read from the run's files."""
 
-import base64
 import csv
 import json
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from trainers.reporting.charts import Series, duration, in_page, line_chart, short, thin
+from trainers.reporting.embedded import embedded
 from trainers.reporting.published_curves import Curve, last_mark, published_curves, published_series, return_at
 from trainers.reporting.write_page import write_page
 from trainers.run_folder.read import Run, is_number, leaves, read_run
@@ -19,7 +19,6 @@ from trainers.run_folder.three_digits import low_to_high, three_digits
 TIME_PARTS = ("env", "plan", "wait", "update", "evaluation", "rest")
 COUNTERS = ("env_steps", "decisions", "updates")
 FACTS = ("look", "backend", "renderer", "action_repeat", "seed", "precision", "devices")
-MAX_VIDEO_BYTES = 3_000_000
 HELD_OUT_STEPS = {1: "run", 5: "second", 15: "reference"}
 
 
@@ -301,17 +300,12 @@ def _observation(run: Run) -> str:
 
 def _pictures(run: Run, prefix: str) -> list[dict[str, str]]:
     """The newest still of a kind and the newest film of it, inside the page; a large film stays beside it."""
-    folder, files = run.run_dir / "videos", []
-    for kinds in ({".png": "image/png", ".gif": "image/gif"}, {".mp4": "video/mp4"}):
-        paths = [path for path in folder.glob(f"{prefix}*") if path.suffix in kinds and path.is_file()]
+    files = []
+    for kinds in ((".png", ".gif"), (".mp4",)):
+        paths = [path for path in (run.run_dir / "videos").glob(f"{prefix}*") if path.suffix in kinds]
         # Names end with a counter, perhaps without leading zeros, or with "final".
         paths.sort(key=lambda path: (path.stem.endswith("final"), len(path.name), path.name))
-        for path in [path for path in paths if path.stat().st_size][-1:]:
-            kind, size = kinds[path.suffix], path.stat().st_size
-            inside = kind != "video/mp4" or size < MAX_VIDEO_BYTES
-            url = f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}" if inside else ""
-            note = f" ({size / 1e6:.1f} MB, in videos/)" if kind == "video/mp4" else ""
-            files.append({"kind": kind, "name": path.name, "url": url, "note": note})
+        files += embedded([path for path in paths if path.is_file() and path.stat().st_size][-1:])
     return files
 
 

@@ -57,7 +57,13 @@ def test_every_decision_has_its_episode_and_no_report_is_overwritten(bundle, tmp
     assert all(-1 <= float(row[f"action_{dim}"]) <= 1 for row in rows for dim in range(2)) and "action_2" not in rows[0]
     assert len({row["action_0"] for row in rows}) > 5
     page = (tmp_path / "robot_drive" / "report.html").read_text()
-    assert re.search(r"<th>return_mean</th><td>[0-9,]{1,7}\.[0-9]{1,2}</td>", page) and "<th>return_ci95</th>" in page
+    assert re.search(r'class="hero"><b>[0-9.]{2,4}</b><span>return, .*2 episodes<', page)
+    assert {file.name for file in (tmp_path / "robot_drive").glob("drive.*")} == {
+        "drive.json",
+        "drive.mp4",
+        "drive.png",
+    }
+    assert page.count("data:image/png") == page.count("data:video/mp4") == 1
     before = (tmp_path / "robot_drive" / "report.html").read_bytes()
     assert drive.main([*arguments, "episodes=1"])["report"] == str(tmp_path / "robot_drive_2" / "report.html")
     with pytest.raises(BadConfig, match="out: expected a folder without an earlier report, got"):

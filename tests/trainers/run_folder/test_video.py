@@ -102,6 +102,8 @@ def test_still_and_filmstrip_are_pictures():
     still = video.open_loop_still(real, real, context=2, columns=4, samples=2, scale=2)
     tile = 2 * h + 4
     assert still.shape == (2 * 3 * tile + video.GAP, 4 * tile, 3)
-    frames = np.zeros((30, h, w, 3), dtype=np.uint8)
-    assert video.filmstrip(frames, columns=5, rows=2).shape == (2 * (h + 1) + 1, 5 * (w + 1) + 1, 3)
+    frames = np.zeros((9, h, w, 3), dtype=np.uint8) + np.arange(9, dtype=np.uint8)[:, None, None, None]
+    strip = video.filmstrip(frames, columns=5)
+    assert strip.shape == (h, 5 * (w + 1) - 1, 3)
+    assert strip[0, :: w + 1, 0].tolist() == [0, 2, 4, 6, 8] and (strip[:, w :: w + 1] == video.NEUTRAL).all()
     assert video.filmstrip(frames[:1]).shape == (h, w, 3)
