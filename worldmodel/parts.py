@@ -101,13 +101,14 @@ def chosen(package: str, options: Options, facts: Mapping[str, Any], *, key: str
 
 
 def require_numbers(make: Make, arguments: Mapping[str, Any]) -> None:
-    """Raise BadValue for a text where the default is a number, and for what is no bool where it is one."""
+    """Raise BadValue for what is no number, a bool among it, where the default is one; and the other way round."""
     takes = options_of(make)
     for option, value in arguments.items():
         default = takes[option].default if option in takes else None
         if isinstance(default, bool) and not isinstance(value, bool):
             raise BadValue(f"{option}: expected true or false, got {value!r}")
-        if isinstance(default, int | float) and not isinstance(value, int | float):
+        a_number = isinstance(value, int | float) and isinstance(value, bool) == isinstance(default, bool)
+        if isinstance(default, int | float) and not a_number:
             raise BadValue(f"{option}: expected a number such as {default}, got {value!r}")
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.windows import Content, ReplayEmpty
-from worldmodel.errors import BadValue
+from worldmodel.limits import require_number
 
 # a node's children fit in a cache line or two, and a million leaves are four levels high
 FANOUT = 32
@@ -26,8 +26,7 @@ class Prioritised:
     """
 
     def __init__(self, *, alpha: float = 0.4, seed: int = 0) -> None:
-        if not 0 <= alpha <= 1:
-            raise BadValue(f"alpha: expected a number in [0, 1], got {alpha}")
+        require_number(alpha=alpha, least=0, most=1)
         self.alpha = alpha
         self._rng = np.random.Generator(np.random.PCG64(seed))
         self._draws, self._largest = 0, 1.0

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from datamodules.samplers.uniform import Uniform
 from datamodules.windows import WindowIndex
-from worldmodel.errors import BadValue
+from worldmodel.limits import require_number
 
 
 class Recent(Uniform):
@@ -27,10 +27,8 @@ class Recent(Uniform):
     """
 
     def __init__(self, *, share: float = 0.25, half_life: float = 1000.0, seed: int = 0) -> None:
-        if not 0 <= share <= 1:
-            raise BadValue(f"share: expected a number in [0, 1], got {share}")
-        if not 0 < half_life < np.inf:
-            raise BadValue(f"half_life: expected a number of windows above 0, got {half_life}")
+        require_number(share=share, least=0, most=1)
+        require_number(half_life=half_life, above=0)
         super().__init__(seed=seed)
         self.share, self.half_life = share, half_life
 

@@ -15,6 +15,7 @@ from worldmodel.agents.latent_mpc import LatentMPC
 from worldmodel.capabilities import ChoosesAmong, Epistemic, Members
 from worldmodel.errors import BadValue, UserError, naming
 from worldmodel.heads.continuation import ContinuationHead
+from worldmodel.limits import wrong_number
 from worldmodel.objectives.objective import Objective
 from worldmodel.observations import ObservationDecoder, ObservationEncoder, ObservationNorm, PixelNorm, VectorNorm
 from worldmodel.policies.learner import PolicyLearner
@@ -132,8 +133,8 @@ def _build_policy(config: Config, spec: EnvSpec, latent_dim: int) -> PolicyLearn
     if config["policy"]["name"] is None:
         return None
     discount = config["agent"]["discount"]
-    if not 0 < discount < 1:
-        raise BadValue(f"agent.discount: expected a number in (0, 1), got {discount}")
+    if wrong := wrong_number(discount, above=0, below=1):
+        raise BadValue(f"agent.discount: {wrong} where a policy is learned")
     return_scale = spec.action_repeat / (1 - discount)
 
     def build_actor(options: Config) -> Any:

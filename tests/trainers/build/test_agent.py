@@ -320,6 +320,8 @@ def test_a_component_takes_its_name_alone_and_refuses_text_for_numbers() -> None
     assert sampler.share == registry.make("datamodules.samplers", {"name": "recent"}, seed=3).share
     with pytest.raises(BadOption, match=r"data.sampler.alpha: expected a number such as 0.4, got 'abc'"):
         registry.make("datamodules.samplers", {"name": "prioritised", "alpha": "abc"}, key="data.sampler", seed=3)
+    with pytest.raises(BadOption, match=r"data.sampler.alpha: expected a number such as 0.4, got True"):
+        registry.make("datamodules.samplers", {"name": "prioritised", "alpha": True}, key="data.sampler", seed=3)
     with pytest.raises(
         UnknownComponent, match=r"samplers\.shre: no option of datamodules\.samplers=recent, did you mean share\?$"
     ):
