@@ -113,6 +113,9 @@ class PolicyServer:
         return None
 
     async def _client(self, connection: ServerConnection) -> None:
+        if self._connected >= self._clients:  # of two handshakes at once both may have seen the last place
+            await connection.close(1013, f"{self._clients} clients are connected")
+            return
         self._connected += 1
         loop = asyncio.get_running_loop()
         try:

@@ -88,6 +88,16 @@ def test_the_protocol(port, folder):
     connection.close()
 
 
+def test_handshakes_at_once_do_not_let_more_clients_in(folder, monkeypatch):
+    monkeypatch.setattr(PolicyServer, "_answer_http", lambda *_: None)  # as if each had been the first to ask
+    with serving(folder, clients=1) as port:
+        first, _ = client(port)
+        with pytest.raises(ConnectionClosed, match="1013"):
+            client(port)
+        infer(first, {"image": frame()})
+        first.close()
+
+
 def test_clients_have_an_episode_each(port, folder):
     (one, _), (two, _) = client(port), client(port)
     local = Controller(folder, planner="inline")
