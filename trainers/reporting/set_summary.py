@@ -34,7 +34,7 @@ def summary(runs: RunSet, *, against: RunSet | None = None) -> dict[str, Any]:
     if len(runs.variants) > 1:
         variants = {name: (runs.scores(name), runs.strata(variant=name)) for name in runs.variants}
         result["variants"] = {name: _of_scores(*both) for name, both in variants.items()}
-    return result | (_improvement(runs.scores(), against) if against is not None else {})
+    return result | (_improvement(runs, against) if against is not None else {})
 
 
 def marks(runs: RunSet) -> list[int]:
@@ -77,9 +77,33 @@ def _seeds(strata: Scores) -> int | list[int]:
     return seeds[0] if len(seeds) == 1 else seeds
 
 
-def _improvement(scores: Scores, against: RunSet) -> dict[str, Any]:
-    others = against.scores()
-    shared = scores.keys() & others.keys()
-    probability, interval = aggregates.probability_of_improvement(scores, others) if shared else (None, None)
+def comparisons(runs: RunSet, against: RunSet) -> dict[str, tuple[Scores, Scores]]:
+    """Whose final returns are compared: each variant of a set with each of the other, on the tasks that both have.
+
+    Of a set with itself each pair of variants once, the later over the earlier.
+
+    Returns:
+        Final returns here and there by task, by "VARIANT over VARIANT"; by "" where neither set has several.
+    """
+    itself = runs.root == against.root
+    pairs = [
+        (one, other)
+        for n, one in enumerate(runs.variants)
+        for other in (runs.variants[:n] if itself else against.variants)
+    ]
+    single = len(runs.variants) == len(against.variants) == 1
+    found: dict[str, tuple[Scores, Scores]] = {}
+    for one, other in pairs:
+        scores, others = runs.scores(one), against.scores(other)
+        if shared := [task for task in scores if task in others]:
+            label = "" if single else f"{one or 'default'} over {other or 'default'}"
+            found[label] = ({task: scores[task] for task in shared}, {task: others[task] for task in shared})
+    return found
+
+
+def _improvement(runs: RunSet, against: RunSet) -> dict[str, Any]:
+    found = {name: aggregates.probability_of_improvement(*both) for name, both in comparisons(runs, against).items()}
+    probability, interval = found.pop("", (None, None))
     names = {"probability_of_improvement": probability, "probability_of_improvement_ci95": interval}
-    return {**names, "against": str(against.root)}
+    each = {name: {"probability": value, "ci95": ci95} for name, (value, ci95) in found.items()}
+    return {**names, "against": str(against.root), **({"improvements": each} if each else {})}

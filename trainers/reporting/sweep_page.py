@@ -22,7 +22,7 @@ from trainers.reporting.published_curves import (
 )
 from trainers.reporting.run_curves import Band, exploitation, mean_over_seeds, over_tasks
 from trainers.reporting.run_set import RunResult, RunSet, final_returns
-from trainers.reporting.set_summary import marks, return_at_mark, returns_at_mark, summary
+from trainers.reporting.set_summary import comparisons, marks, return_at_mark, returns_at_mark, summary
 from trainers.reporting.tables import write_csv
 from trainers.reporting.write_page import write_page
 from trainers.run_folder.three_digits import low_to_high, three_digits
@@ -56,7 +56,7 @@ def write_sweep_report(runs: RunSet, *, against: RunSet | None = None, out: Path
         wall_clock=_over_tasks(runs, "seconds"),
         intervals=_intervals(runs),
         profile=_profile(runs),
-        against=_against(runs, against, known),
+        against=_against(runs, against),
         exploitation=[(task, chart) for task in runs.tasks if (chart := _exploitation(runs, task))],
         results=_result_rows(runs),
         results_head=_result_head(runs),
@@ -194,24 +194,22 @@ def _exploitation(runs: RunSet, task: str) -> Markup:
     return _chart([zero, *series], f"planner exploitation on {task}", (4.3, 2.2), x_label="env_steps")
 
 
-def _against(runs: RunSet, against: RunSet | None, known: dict[str, Any]) -> dict[str, Any] | None:
-    """The probability of improvement over another set, task by task and over all."""
+def _against(runs: RunSet, against: RunSet | None) -> dict[str, Any] | None:
+    """The probability of improvement over another set, task by task and over all, of every variant by itself."""
     if against is None:
         return None
-    scores, others = runs.scores(), against.scores()
-    improvement = aggregates.probability_of_improvement
-    tasks = {task: improvement({task: own}, {task: others[task]}) for task, own in scores.items() if task in others}
-    rows = [(task, value, interval, "run") for task, (value, interval) in tasks.items()]
-    overall = known["probability_of_improvement"]
-    if overall is not None:
-        rows.append(("all tasks", overall, known["probability_of_improvement_ci95"], "run"))
+    rows, table = [], []
+    for name, (scores, others) in comparisons(runs, against).items():
+        parts = [({task: scores[task]}, {task: others[task]}, task) for task in scores]
+        for own, other, task in (*parts, (scores, others, "all tasks")):
+            value, interval = aggregates.probability_of_improvement(own, other)
+            label = f"{task}: {name}" if name else task
+            rows.append((label, value, interval, "run" if task in scores else "second"))
+            seeds = [sum(map(len, group.values())) for group in (own, other)]
+            table.append((label, _with_interval(value, interval, "{:.2f}".format), *seeds))
     figure = interval_chart(rows, x_label="probability of improvement", limits=(0.0, 1.0), level=0.5)
-    table = [
-        (task, _with_interval(value, interval, "{:.2f}".format), len(scores[task]), len(others[task]))
-        for task, (value, interval) in tasks.items()
-    ]
     chart = in_page(figure, title="probability of improvement")
-    return {"name": against.root.name, "chart": chart, "rows": table, "overall": overall}
+    return {"name": against.root.name, "chart": chart, "rows": table}
 
 
 def _chart(series: Sequence[Series], title: str, size: tuple[float, float], **options: Any) -> Markup:

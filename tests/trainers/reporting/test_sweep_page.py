@@ -176,6 +176,28 @@ def test_a_folder_of_runs_is_compared_with_another(sweep, tmp_path):
         report.main([str(sweep), f"against={tmp_path / 'gone'}"])
 
 
+def test_variants_are_compared_one_by_one(tmp_path):
+    finals = {4: [100.0, 120.0], 8: [110.0, 300.0]}
+    for horizon, returns in finals.items():
+        for seed, final in enumerate(returns):
+            settings = f"planner: {{horizon: {horizon}}}\n"
+            write_run(
+                tmp_path / "x" / f"{seed}_{horizon}", seed=seed, final=final, curve=[(10, 1.0)], settings=settings
+            )
+    write_sweep(tmp_path / "y", {"walker_walk": [105.0, 105.0]})
+    against = report.main([str(tmp_path / "x"), f"against={tmp_path / 'y'}"])
+    assert against["probability_of_improvement"] is None, "intervals are over seeds, never over variants"
+    assert {name: one["probability"] for name, one in against["improvements"].items()} == {
+        "planner.horizon=4 over default": 0.5,
+        "planner.horizon=8 over default": 1.0,
+    }
+    itself = report.main([str(tmp_path / "x"), f"against={tmp_path / 'x'}"])["improvements"]
+    assert list(itself) == ["planner.horizon=8 over planner.horizon=4"]
+    assert itself["planner.horizon=8 over planner.horizon=4"]["probability"] == 0.75
+    page = (tmp_path / "x" / "report.html").read_text()
+    assert "walker_walk: planner.horizon=8 over planner.horizon=4" in page
+
+
 def test_a_student_of_before_has_its_return(tmp_path):
     write_run(tmp_path / "x" / "student", final=None, curve=[(1000, 5.0)])
     (tmp_path / "x" / "student" / "results.json").write_text(
