@@ -1,9 +1,27 @@
 import os
+import pty
 import signal
+import sys
+import time
 
 import pytest
 
+from trainers.process.interrupt import SIGNALS, Interrupt
+
+IN_A_TERMINAL = """
+import sys, time
+from pathlib import Path
 from trainers.process.interrupt import Interrupt
+
+with Interrupt() as interrupt:
+    print("ready", flush=True)
+    while not interrupt.is_set():
+        time.sleep(0.01)
+    time.sleep(0.5)
+    for output in (sys.stdout, sys.stderr):
+        print("saved", file=output, flush=True)
+    Path(sys.argv[1]).write_text(f"saved after {interrupt.received}")
+"""
 
 
 def test_a_signal_during_the_question_counts_at_the_next_one():
@@ -18,7 +36,7 @@ def test_a_signal_during_the_question_counts_at_the_next_one():
         assert interrupt.requested(lambda numbers: numbers)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_rank_that_received_nothing_learns_which_signal_it_was(number):
     with Interrupt() as asked, Interrupt() as other:
         asked.received = number
@@ -62,3 +80,27 @@ def test_the_first_signal_says_why_a_run_stops():
     finally:
         signal.signal(signal.SIGTERM, before)
         signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+
+
+def test_a_run_whose_terminal_is_closed_saves(tmp_path):
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execv(sys.executable, [sys.executable, "-c", IN_A_TERMINAL, str(tmp_path / "saved")])
+    shown = b""
+    while b"ready" not in shown:
+        shown += os.read(terminal, 1024)
+    os.close(terminal)
+    time.sleep(0.2)
+    os.kill(pid, signal.SIGHUP)  # a shell that ends passes it on once more
+    assert os.waitpid(pid, 0)[1] == 0
+    assert (tmp_path / "saved").read_text() == f"saved after {int(signal.SIGHUP)}"
+
+
+def test_under_nohup_a_closed_terminal_is_nothing():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert interrupt.received is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
