@@ -53,7 +53,8 @@ def request(agent, seed=0):
 
 
 STARTING = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job ignores
 from tests.rigs.tiny_bundle import tiny_bundle
 from trainers.deployment.controller import Controller
 

@@ -85,6 +85,7 @@ def test_the_first_signal_says_why_a_run_stops():
 def test_a_run_whose_terminal_is_closed_saves(tmp_path):
     pid, terminal = pty.fork()
     if not pid:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which these tests ignore under nohup
         os.execv(sys.executable, [sys.executable, "-c", IN_A_TERMINAL, str(tmp_path / "saved")])
     shown = b""
     while b"ready" not in shown:
