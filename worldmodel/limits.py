@@ -49,11 +49,16 @@ def require_whole(*, least: int = 1, most: float = math.inf, **numbers: object) 
 
 
 def require_number(
-    *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf, **numbers: object
+    *,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+    most: float = math.inf,
+    **numbers: object,
 ) -> None:
     """Raise BadValue for the first of `numbers`, by their options' names, that is not finite and within the bounds."""
     for name, number in numbers.items():
-        if wrong := wrong_number(number, least=least, above=above, most=most):
+        if wrong := wrong_number(number, least=least, above=above, below=below, most=most):
             raise BadValue(f"{name}: {wrong}")
 
 

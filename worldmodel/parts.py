@@ -105,10 +105,10 @@ def require_numbers(make: Make, arguments: Mapping[str, Any]) -> None:
     takes = options_of(make)
     for option, value in arguments.items():
         default = takes[option].default if option in takes else None
-        if isinstance(default, bool) and not isinstance(value, bool):
-            raise BadValue(f"{option}: expected true or false, got {value!r}")
-        a_number = isinstance(value, int | float) and isinstance(value, bool) == isinstance(default, bool)
-        if isinstance(default, int | float) and not a_number:
+        if isinstance(default, bool):
+            if not isinstance(value, bool):
+                raise BadValue(f"{option}: expected true or false, got {value!r}")
+        elif isinstance(default, int | float) and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise BadValue(f"{option}: expected a number such as {default}, got {value!r}")
 
 

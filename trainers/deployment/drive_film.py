@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainers.run_folder.video import filmstrip, newest_image, side_by_side, write_mp4, write_png
+from trainers.run_folder.video import enlarged_to, filmstrip, newest_image, side_by_side, write_mp4, write_png
 from worldmodel.spec import EnvSpec
 
 FRAMES, BYTES = 600, 100_000_000  # kept at most
-SIDE = 192  # pixels to which small frames are enlarged
+HEIGHT = 192  # pixels to which small frames are enlarged
 FASTEST = 60.0  # frames per second of a film
 
 
@@ -39,8 +39,6 @@ class DriveFilm:
             return []
         columns = [np.stack([frame[name] for frame in self._frames]) for name in self._spec.images]
         images = [newest_image(torch.from_numpy(column).permute(0, 3, 1, 2), self._spec) for column in columns]
-        frames = side_by_side(images).permute(0, 2, 3, 1).numpy()
-        scale = max(1, SIDE // frames.shape[1])
-        frames = frames.repeat(scale, 1).repeat(scale, 2)
+        frames = enlarged_to(side_by_side(images).permute(0, 2, 3, 1).numpy(), HEIGHT)
         fps = max(1.0, min(FASTEST, hz / self._every))
         return [write_png(folder / "drive.png", filmstrip(frames)), write_mp4(folder / "drive.mp4", frames, fps)]

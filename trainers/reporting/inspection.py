@@ -22,7 +22,7 @@ from datamodules.formats.uri import absolute, open_reader, parse
 from datamodules.trajectory import Trajectory
 from trainers.command.configuration import BadConfig, whole_number
 from trainers.run_folder.records import write_json
-from trainers.run_folder.video import newest_image, write_mp4, write_png
+from trainers.run_folder.video import enlarged_to, newest_image, write_mp4, write_png
 from worldmodel.spec import EnvSpec
 
 SHOWN = 8  # episodes on the contact sheet, the best and the worst among them
@@ -181,8 +181,7 @@ def _write(folder: Path, findings: _Findings, spec: EnvSpec) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     assert findings.film is not None
     paths = [write_png(folder / "episodes.png", _sheet(findings))]
-    scale = max(1, -(-192 // findings.film.shape[1]))
-    film = findings.film.repeat(scale, 1).repeat(scale, 2)
+    film = enlarged_to(findings.film, 192)
     return [*paths, write_mp4(folder / "best.mp4", film, max(1.0, min(30.0, len(film) / 10)))]
 
 

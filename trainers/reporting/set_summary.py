@@ -85,13 +85,14 @@ def comparisons(runs: RunSet, against: RunSet) -> dict[str, tuple[Scores, Scores
     Returns:
         Final returns here and there by task, by "VARIANT over VARIANT"; by "" where neither set has several.
     """
-    itself = runs.root == against.root
+    several = len(runs.variants) > 1
+    itself = several and runs.root == against.root
     pairs = [
         (one, other)
         for n, one in enumerate(runs.variants)
         for other in (runs.variants[:n] if itself else against.variants)
     ]
-    single = len(runs.variants) == len(against.variants) == 1
+    single = not several and len(against.variants) == 1
     found: dict[str, tuple[Scores, Scores]] = {}
     for one, other in pairs:
         scores, others = runs.scores(one), against.scores(other)

@@ -176,6 +176,12 @@ def side_by_side(images: Sequence[Tensor]) -> Tensor:
     )
 
 
+def enlarged_to(frames: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
+    """Images [T, h, w, 3] as [T, H, W, 3], as often as large as makes them `height` pixels high at least."""
+    scale = max(1, -(-height // frames.shape[1]))
+    return frames.repeat(scale, 1).repeat(scale, 2)
+
+
 def enlarged(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Images [T, 3, h, w] as [T, H, W, 3], enlarged without smoothing: a pixel stays a pixel."""
     colour = frames.transpose(0, 2, 3, 1)

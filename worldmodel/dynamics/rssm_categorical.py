@@ -20,9 +20,8 @@ from worldmodel.distributions import (
 )
 from worldmodel.dynamics._split_filter import split_filter
 from worldmodel.dynamics.recurrent import RecurrentState
-from worldmodel.errors import BadValue
 from worldmodel.interfaces import Batch, Belief
-from worldmodel.limits import require_number, require_whole, wrong_number
+from worldmodel.limits import require_number, require_whole
 
 
 class CategoricalRSSM(RecurrentState):
@@ -58,8 +57,7 @@ class CategoricalRSSM(RecurrentState):
         require_whole(classes=classes, least=2)
         require_number(free_nats=free_nats, least=0)
         require_number(balance=balance, least=0, most=1)
-        if wrong := wrong_number(uniform, above=0, below=1):
-            raise BadValue(f"uniform: {wrong}")
+        require_number(uniform=uniform, above=0, below=1)
         sizes = {"embed_dim": embed_dim, "action_dim": action_dim, "deterministic": deterministic}
         super().__init__(**sizes, stochastic=groups * classes, hidden=hidden, outputs=groups * classes)
         self.groups, self.classes = groups, classes

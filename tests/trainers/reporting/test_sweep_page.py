@@ -172,6 +172,7 @@ def test_a_folder_of_runs_is_compared_with_another(sweep, tmp_path):
     written = report.main([str(sweep), f"against={tmp_path / 'y'}"])
     # of the four pairs of seeds of a task this folder's is the better in three
     assert written["probability_of_improvement"] == 0.75 and written["against"] == str(tmp_path / "y")
+    assert report.main([str(sweep), f"against={sweep}"])["probability_of_improvement"] == 0.5
     with pytest.raises(BadConfig, match="against"):
         report.main([str(sweep), f"against={tmp_path / 'gone'}"])
 
